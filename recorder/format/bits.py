@@ -1,0 +1,131 @@
+"""Bits of spikes in plain numpy: pack, unpack, count. The oracle that every faster path is tested against.
+
+Two arrangements of packed bits occur, both ``uint8`` and both with the earliest of eight frames in the most
+significant bit:
+
+rows
+    ``[bytes, neurons]``: eight frames of all neurons a row. This is how spikes arrive.
+trains
+    ``[neurons, bytes]``: each neuron's spike train contiguous. This is how chunks are stored and counted.
+
+Counting never unpacks to booleans. Masks over frames are packed the same way, so that nothing here depends
+on the byte order of the machine.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Packed = NDArray[np.uint8]
+Counts = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+_LANES = np.uint64(0x0101010101010101)
+# A byte-wide lane holds sums up to 255 before it runs into its neighbour.
+_LANE_LIMIT = 255
+
+
+def pack_frames(frames: Bools) -> Packed:
+    """Pack frames into rows of eight, the last row padded with silence.
+
+    Parameters
+    ----------
+    frames : bool array, shape [frames, neurons]
+
+    Returns
+    -------
+    uint8 array, shape [ceil(frames / 8), neurons]
+    """
+    return np.packbits(frames, axis=0)
+
+
+def rows_to_trains(rows: Packed) -> Packed:
+    """Rearrange ``[bytes, neurons]`` to contiguous ``[neurons, bytes]``."""
+    return np.ascontiguousarray(rows.T)
+
+
+def unpack_trains(trains: Packed, first: int = 0, last: int | None = None) -> Bools:
+    """Frames ``first`` to ``last`` (exclusive) of packed trains.
+
+    Parameters
+    ----------
+    trains : uint8 array, shape [neurons, bytes]
+    first, last : int
+        Range of frames; ``last`` defaults to all.
+
+    Returns
+    -------
+    bool array, shape [last - first, neurons]
+    """
+    last = trains.shape[1] * 8 if last is None else last
+    offset = first // 8 * 8
+    bits = np.unpackbits(trains[:, first // 8 : -(-last // 8)], axis=1)
+    return np.ascontiguousarray(bits[:, first - offset : last - offset].T).view(np.bool_)
+
+
+def pack_mask(selected: Bools) -> Packed:
+    """Pack a selection of frames, shape [frames], to be laid over trains."""
+    return np.packbits(selected)
+
+
+def range_mask(frames: int, first: int, last: int) -> Packed:
+    """Packed mask over ``frames`` frames (a multiple of 8) that selects ``first`` to ``last`` (exclusive)."""
+    selected = np.zeros(frames, np.bool_)
+    selected[first:last] = True
+    return np.packbits(selected)
+
+
+def mask_trains(trains: Packed, mask: Packed) -> Packed:
+    """Trains with every frame outside the packed mask silenced; a new array."""
+    return trains & mask
+
+
+def count_per_neuron(trains: Packed, mask: Packed | None = None) -> Counts:
+    """Spikes of each neuron, in all frames or in those that a packed mask selects.
+
+    Parameters
+    ----------
+    trains : uint8 array, shape [neurons, bytes], ``bytes`` a multiple of 8, C-contiguous
+    mask : uint8 array, shape [bytes], optional
+
+    Returns
+    -------
+    int64 array, shape [neurons]
+    """
+    words = trains.view(np.uint64)
+    if mask is not None:
+        words = words & mask.view(np.uint64)
+    return np.bitwise_count(words).sum(axis=1, dtype=np.int64)
+
+
+def fired_per_neuron(trains: Packed, mask: Packed | None = None) -> Bools:
+    """Whether each neuron fired at all; parameters as in `count_per_neuron`, bool array [neurons]."""
+    words = trains.view(np.uint64)
+    if mask is not None:
+        words = words & mask.view(np.uint64)
+    return words.any(axis=1)
+
+
+def count_per_frame(trains: Packed) -> Counts:
+    """Spikes of all neurons together in each frame.
+
+    Bit k of every byte of a word is shifted to the lowest place of its byte and added up over neurons, eight
+    bytes at a time, in lanes that cannot overflow: a positional population count.
+
+    Parameters
+    ----------
+    trains : uint8 array, shape [neurons, bytes], ``bytes`` a multiple of 8, C-contiguous
+
+    Returns
+    -------
+    int64 array, shape [8 * bytes]
+    """
+    words = trains.view(np.uint64)
+    counts = np.zeros((trains.shape[1], 8), np.int64)
+    for first in range(0, len(words), _LANE_LIMIT):
+        lane_rows = words[first : first + _LANE_LIMIT]
+        for place in range(8):
+            lanes = ((lane_rows >> np.uint64(7 - place)) & _LANES).sum(axis=0, dtype=np.uint64)
+            counts[:, place] += lanes.view(np.uint8)
+    return counts.reshape(-1)

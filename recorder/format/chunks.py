@@ -1,0 +1,115 @@
+"""Encode and decode one stored chunk, of ``spikes`` or of a small array.
+
+Chunks are encoded here rather than through Zarr's array interface for two reasons: zarr-python 3.1.6 encodes
+transpose + packbits wrongly where the chunk becomes Fortran-ordered, and packed bits need not be unpacked
+to be stored. Decoding trusts nothing: length, checksum and declared size are looked at before memory is
+taken.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numcodecs import zstd
+from numpy.typing import NDArray
+
+from recorder.format.bits import Packed
+from recorder.format.errors import RecordingFormatError
+from recorder.format.layout import ZSTD_LEVEL
+
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_CRC_BYTES = 4
+
+
+def checksum(data: bytes | bytearray | memoryview, previous: int = 0) -> int:
+    """Crc32c (Castagnoli, RFC 3720) of ``data``, continued from ``previous``."""
+    return int(google_crc32c.extend(previous, bytes(data)))
+
+
+def encode_spikes(trains: Packed) -> bytes:
+    """Stored bytes of one chunk of ``spikes``.
+
+    Parameters
+    ----------
+    trains : uint8 array, shape [neurons, chunk_frames / 8]
+        Packed trains, the first frame in the most significant bit.
+    """
+    payload = bytearray(1 + trains.nbytes)  # the first byte, 0, is packbits' number of padding bits
+    np.frombuffer(payload, np.uint8)[1:].reshape(trains.shape)[...] = trains
+    return _seal(zstd.compress(payload, ZSTD_LEVEL))
+
+
+def decode_spikes(stored: bytes, neurons: int, chunk_bytes: int) -> Packed:
+    """Packed trains of one stored chunk of ``spikes``.
+
+    Returns
+    -------
+    uint8 array, shape [neurons, chunk_bytes], C-contiguous and aligned to 64-bit words
+
+    Raises
+    ------
+    RecordingFormatError
+        If the bytes are not one chunk of exactly this size. The message does not name the chunk; the caller
+        knows where it lies.
+    """
+    size = neurons * chunk_bytes
+    # Seven bytes of room put the trains behind the header byte on a word boundary.
+    buffer = np.empty(8 + size, np.uint8)
+    _unseal(stored, buffer[7:])
+    if buffer[7] != 0:
+        raise RecordingFormatError(f"its header byte is {buffer[7]}, expected 0 (no padding bits)")
+    return buffer[8:].reshape(neurons, chunk_bytes)
+
+
+def encode_rows(rows: NDArray[Any], chunk_rows: int) -> bytes:
+    """Stored bytes of one chunk of a small array, padded with zeros to ``chunk_rows`` rows."""
+    padded = np.zeros((chunk_rows, *rows.shape[1:]), rows.dtype.newbyteorder("<"))
+    padded[: len(rows)] = rows
+    return _seal(zstd.compress(padded.tobytes(), ZSTD_LEVEL))
+
+
+def decode_rows(stored: bytes, chunk_rows: int, row_shape: tuple[int, ...], data_type: str) -> NDArray[Any]:
+    """Rows of one stored chunk of a small array, shape [chunk_rows, *row_shape]; errors as `decode_spikes`."""
+    dtype = np.dtype(data_type).newbyteorder("<")
+    buffer = np.empty(chunk_rows * math.prod(row_shape) * dtype.itemsize, np.uint8)
+    _unseal(stored, buffer)
+    rows = buffer.view(dtype).reshape(chunk_rows, *row_shape)
+    return rows.astype(dtype.newbyteorder("="), copy=False)
+
+
+def _seal(compressed: bytes) -> bytes:
+    return compressed + checksum(compressed).to_bytes(_CRC_BYTES, "little")
+
+
+def _unseal(stored: bytes, out: Packed) -> None:
+    """Check and decompress stored bytes into ``out``, which they must fill exactly."""
+    compressed, sealed = stored[:-_CRC_BYTES], stored[-_CRC_BYTES:]
+    if len(stored) <= _CRC_BYTES or checksum(compressed) != int.from_bytes(sealed, "little"):
+        raise RecordingFormatError(f"its {len(stored)} bytes do not match their own crc32c: cut short or altered")
+    declared = _declared_size(compressed)
+    if declared != out.nbytes:
+        raise RecordingFormatError(f"it declares {declared} bytes when decompressed, expected {out.nbytes}")
+    try:
+        zstd.decompress(compressed, out)
+    except (RuntimeError, ValueError) as error:
+        raise RecordingFormatError(f"zstd cannot decompress it: {error}") from error
+
+
+def _declared_size(compressed: bytes) -> int | None:
+    """Content size that a zstd frame header declares (RFC 8878, 3.1.1.1); None where it declares none.
+
+    Looked at before decompression, as a small frame may declare and deliver a gigabyte.
+    """
+    if compressed[:4] != _ZSTD_MAGIC or len(compressed) < 6:
+        return None
+    descriptor = compressed[4]
+    single_segment = bool(descriptor & 0x20)
+    size_bytes = {0: 1 if single_segment else 0, 1: 2, 2: 4, 3: 8}[descriptor >> 6]
+    if size_bytes == 0:
+        return None
+    start = 5 + (0 if single_segment else 1) + (0, 1, 2, 4)[descriptor & 3]
+    size = int.from_bytes(compressed[start : start + size_bytes], "little")
+    return size + 256 if size_bytes == 2 else size

@@ -1,0 +1,19 @@
+"""What can go wrong with a recording, each derived from the built-in exception a caller would expect."""
+
+from __future__ import annotations
+
+
+class RecordingFormatError(ValueError):
+    """What is stored is not a readable recording: malformed, damaged, incomplete or of an unknown version."""
+
+
+class RecordingNotFoundError(RecordingFormatError, FileNotFoundError):
+    """There is no recording at the given place."""
+
+
+class RecordingExistsError(FileExistsError):
+    """The place to record to is taken; nothing there was touched."""
+
+
+class RecordingWriteError(OSError):
+    """Spikes could not be written; what was committed before is intact."""

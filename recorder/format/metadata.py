@@ -1,0 +1,412 @@
+"""The commit record: attributes of the recording's root ⇄ frozen dataclasses.
+
+What comes from a store is foreign until parsed: `parse_attributes` returns a `RecordingMetadata` whose every
+field has been checked against its type and the limits below, or raises one error that lists all problems.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, get_args
+
+from recorder.format.chunks import checksum
+from recorder.format.errors import RecordingFormatError
+from recorder.format.layout import ATTRIBUTE, CHUNK_FRAMES_STEP, FORMAT_VERSION, ChunkPlan
+
+State = Literal["recording", "closed"]
+ColumnKind = Literal["int64", "float64", "category"]
+
+# Limits on what a stranger's recording may declare, far above anything recorded in earnest.
+MAX_DOCUMENT_BYTES: Final = 256 * 2**20
+MAX_RANK: Final = 16
+MAX_NAME_LENGTH: Final = 1024
+MAX_LAYERS: Final = 100_000
+MAX_COLUMNS: Final = 1000
+MAX_NEURONS: Final = 2**34
+MAX_CHUNK_BYTES: Final = 2**28
+MAX_CHUNKS: Final = 2**28
+MAX_FRAMES: Final = 2**53
+MAX_ROWS: Final = 2**40
+
+DTYPES: Final = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64")
+
+
+@dataclass(frozen=True)
+class TableCommit:
+    """How much of a small array is committed.
+
+    Attributes
+    ----------
+    rows : int
+        Rows that count; what is stored behind them is not committed yet.
+    crc32c : int
+        Checksum of these rows, little-endian in C order.
+    """
+
+    rows: int = 0
+    crc32c: int = 0
+
+
+@dataclass(frozen=True)
+class LayerCommit:
+    """One layer as of a commit.
+
+    Attributes
+    ----------
+    name : str
+        PyTorch module name.
+    layer_class : str
+        Qualified name of the module's class, for the reader; nothing is imported from it.
+    dtype : str
+        Data type of the layer's output, e.g. ``"float32"``.
+    plan : ChunkPlan
+    frames : int
+        Committed frames.
+    checksums : TableCommit
+        Names each stored chunk of ``spikes``.
+    counts_checksums : TableCommit
+        Names each row of ``counts``, of which there are as many.
+    segments : TableCommit
+    tail : tuple of int
+        For a last chunk that is not full: crc32c of its packed trains with every frame behind ``frames``
+        silenced, one for each part. It holds for that chunk and for each longer self that replaces it.
+    """
+
+    name: str
+    layer_class: str
+    dtype: str
+    plan: ChunkPlan
+    frames: int
+    counts_checksums: TableCommit
+    segments: TableCommit
+    checksums: TableCommit
+    tail: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ColumnCommit:
+    """One column of the trials: a value for each sample presented.
+
+    Attributes
+    ----------
+    name : str
+    kind : {"int64", "float64", "category"}
+        A category column stores ``int64`` places in ``categories``.
+    crc32c : int
+        Checksum of its committed rows.
+    categories : tuple
+        Values that the places of a category column stand for: str, int, float or bool.
+    """
+
+    name: str
+    kind: ColumnKind
+    crc32c: int
+    categories: tuple[str | int | float | bool, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrialsCommit:
+    """The table of trials as of a commit: ``trials`` of them, with ``rows`` samples in all."""
+
+    trials: int = 0
+    rows: int = 0
+    columns: tuple[ColumnCommit, ...] = ()
+
+
+@dataclass(frozen=True)
+class RecordingMetadata:
+    """A recording as of a commit.
+
+    Attributes
+    ----------
+    state : {"recording", "closed"}
+    recording_id : str
+        Random identifier, the same for the life of the recording.
+    created, committed : str
+        Time of creation and of this commit, ISO 8601 in UTC.
+    commit_number : int
+    layers : tuple of LayerCommit
+        In network order.
+    trials : TrialsCommit
+    provenance : mapping
+        What was recorded, where and with what; JSON values.
+    format_version : int
+    """
+
+    state: State
+    recording_id: str
+    created: str
+    committed: str
+    commit_number: int
+    layers: tuple[LayerCommit, ...] = ()
+    trials: TrialsCommit = field(default_factory=TrialsCommit)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    def next_commit(self, **changes: Any) -> RecordingMetadata:
+        """Metadata of the commit after this one."""
+        return replace(self, commit_number=self.commit_number + 1, **changes)
+
+
+def to_attributes(metadata: RecordingMetadata) -> dict[str, Any]:
+    """Attributes of the recording's root, the checksum of the record included."""
+    record: dict[str, Any] = {
+        "format_version": metadata.format_version,
+        "state": metadata.state,
+        "recording_id": metadata.recording_id,
+        "created": metadata.created,
+        "committed": metadata.committed,
+        "commit_number": metadata.commit_number,
+        "layers": [_layer_to_json(layer) for layer in metadata.layers],
+        "trials": {
+            "trials": metadata.trials.trials,
+            "rows": metadata.trials.rows,
+            "columns": [
+                {"name": c.name, "kind": c.kind, "crc32c": c.crc32c, "categories": list(c.categories)}
+                for c in metadata.trials.columns
+            ],
+        },
+        "provenance": dict(metadata.provenance),
+    }
+    record["crc32c"] = _record_checksum(record)
+    return {ATTRIBUTE: record}
+
+
+def _layer_to_json(layer: LayerCommit) -> dict[str, Any]:
+    plan = layer.plan
+    return {
+        "name": layer.name,
+        "layer_class": layer.layer_class,
+        "dtype": layer.dtype,
+        "neuron_shape": list(plan.neuron_shape),
+        "chunk_frames": plan.chunk_frames,
+        "part_rows": plan.part_rows,
+        "block_chunks": plan.block_chunks,
+        "frames": layer.frames,
+        "counts_checksums": {"rows": layer.counts_checksums.rows, "crc32c": layer.counts_checksums.crc32c},
+        "segments": {"rows": layer.segments.rows, "crc32c": layer.segments.crc32c},
+        "checksums": {"rows": layer.checksums.rows, "crc32c": layer.checksums.crc32c},
+        "tail": list(layer.tail),
+    }
+
+
+def _record_checksum(record: Mapping[str, Any]) -> int:
+    """Crc32c of the record as compact JSON with sorted keys, in ASCII, without its own ``crc32c``."""
+    rest = {key: value for key, value in record.items() if key != "crc32c"}
+    return checksum(json.dumps(rest, sort_keys=True, separators=(",", ":"), allow_nan=False).encode())
+
+
+def parse_document(document: bytes, place: str) -> RecordingMetadata:
+    """Parse the root document of a recording, as stored.
+
+    Raises
+    ------
+    RecordingFormatError
+        Listing every problem found; ``place`` says where the document lies.
+    """
+    if len(document) > MAX_DOCUMENT_BYTES:
+        raise RecordingFormatError(
+            f"{place} has {len(document)} bytes, more than the {MAX_DOCUMENT_BYTES} that a recording may have"
+        )
+    try:
+        parsed = json.loads(document)
+    except (ValueError, RecursionError) as error:
+        raise RecordingFormatError(f"{place} is not JSON: {str(error) or type(error).__name__}") from error
+    attributes = parsed.get("attributes") if isinstance(parsed, dict) else None
+    if not isinstance(attributes, dict) or ATTRIBUTE not in attributes:
+        raise RecordingFormatError(
+            f'{place} has no attributes["{ATTRIBUTE}"]: this is not a recording made by spiketape'
+        )
+    return parse_attributes(attributes, place)
+
+
+def parse_attributes(attributes: Mapping[str, Any], place: str) -> RecordingMetadata:
+    """Parse the attributes of a recording's root; errors as in `parse_document`."""
+    record = attributes[ATTRIBUTE]
+    if not isinstance(record, dict):
+        raise RecordingFormatError(f'{place}: attributes["{ATTRIBUTE}"] is {_short(record)}, expected an object')
+    version = record.get("format_version")
+    if version != FORMAT_VERSION or isinstance(version, bool):
+        raise RecordingFormatError(
+            f"{place} has format version {_short(version)}; this spiketape reads version {FORMAT_VERSION}. "
+            "A newer spiketape is needed if the version is higher."
+        )
+    try:
+        expected = _record_checksum(record)
+    except (ValueError, RecursionError) as error:
+        raise RecordingFormatError(f"{place}: the commit record is malformed: {error}") from error
+    fields = _Fields(record, "")
+    if record.get("crc32c") != expected:
+        fields.problems.append(
+            f"crc32c is {_short(record.get('crc32c'))}, but the record's own contents give {expected}: altered"
+        )
+    state = fields.text("state")
+    if state not in get_args(State):
+        fields.problems.append(f"state is {_short(state)}, expected one of {get_args(State)}")
+    layers = tuple(_parse_layer(layer) for layer in fields.objects("layers", MAX_LAYERS))
+    names = [layer.name for layer in layers]
+    if len(set(names)) < len(names):
+        fields.problems.append(f"layers: names occur twice in {_short(names)}")
+    provenance = fields.take("provenance", dict, {})
+    metadata = RecordingMetadata(
+        state="closed" if state == "closed" else "recording",
+        recording_id=fields.text("recording_id"),
+        created=fields.text("created"),
+        committed=fields.text("committed"),
+        commit_number=fields.integer("commit_number", 0, MAX_ROWS),
+        layers=layers,
+        trials=_parse_trials(fields.child("trials")),
+        provenance=provenance,
+    )
+    if fields.problems:
+        listed = "".join(f"\n  - {problem}" for problem in fields.problems)
+        raise RecordingFormatError(f"{place}: the commit record has {len(fields.problems)} problem(s):{listed}")
+    return metadata
+
+
+def _parse_layer(fields: _Fields) -> LayerCommit:
+    shape = tuple(
+        fields.item_integer("neuron_shape", index, length, 1, MAX_NEURONS)
+        for index, length in enumerate(fields.items("neuron_shape", MAX_RANK))
+    )
+    chunk_frames = fields.integer("chunk_frames", CHUNK_FRAMES_STEP, MAX_CHUNK_BYTES * 8)
+    part_rows = fields.integer("part_rows", 1, shape[0] if shape else 1)
+    block_chunks = fields.integer("block_chunks", 1, MAX_CHUNKS)
+    plan = ChunkPlan(shape, chunk_frames or CHUNK_FRAMES_STEP, part_rows or 1, block_chunks or 1)
+    frames = fields.integer("frames", 0, MAX_FRAMES)
+    if math.prod(shape) > MAX_NEURONS:
+        fields.problem("neuron_shape", f"has {math.prod(shape)} neurons, at most {MAX_NEURONS} are read")
+    if plan.chunk_frames % CHUNK_FRAMES_STEP:
+        fields.problem("chunk_frames", f"is {plan.chunk_frames}, expected a multiple of {CHUNK_FRAMES_STEP}")
+    if plan.part_neurons * plan.chunk_bytes > MAX_CHUNK_BYTES:
+        fields.problem("chunk_frames", f"makes chunks of more than {MAX_CHUNK_BYTES} bytes")
+    if plan.chunk_count(frames) * plan.parts > MAX_CHUNKS:
+        fields.problem("frames", f"is {frames}, which makes more than {MAX_CHUNKS} chunks")
+    tail = tuple(
+        fields.item_integer("tail", index, crc, 0, 2**32 - 1)
+        for index, crc in enumerate(fields.items("tail", MAX_CHUNKS))
+    )
+    expected_tail = plan.parts if frames % plan.chunk_frames else 0
+    if len(tail) != expected_tail:
+        fields.problem("tail", f"has {len(tail)} checksums, expected {expected_tail}")
+    dtype = fields.text("dtype")
+    if dtype not in DTYPES:
+        fields.problem("dtype", f"is {_short(dtype)}, expected one of {', '.join(DTYPES)}")
+    counts_checksums = _parse_table(fields.child("counts_checksums"))
+    checksums = _parse_table(fields.child("checksums"))
+    segments = _parse_table(fields.child("segments"))
+    full_chunks, full_blocks = frames // plan.chunk_frames, frames // plan.block_frames
+    for name, table, least, most in (
+        ("checksums", checksums, full_chunks, plan.chunk_count(frames)),
+        ("counts_checksums", counts_checksums, full_blocks, -(-frames // plan.block_frames)),
+        ("segments", segments, min(frames, 1), frames),
+    ):
+        if not least <= table.rows <= most:
+            fields.problem(f"{name}.rows", f"is {table.rows}, expected {least} to {most} for {frames} frames")
+    return LayerCommit(
+        name=fields.text("name"),
+        layer_class=fields.text("layer_class"),
+        dtype=dtype,
+        plan=plan,
+        frames=frames,
+        counts_checksums=counts_checksums,
+        segments=segments,
+        checksums=checksums,
+        tail=tail,
+    )
+
+
+def _parse_table(fields: _Fields) -> TableCommit:
+    return TableCommit(fields.integer("rows", 0, MAX_ROWS), fields.integer("crc32c", 0, 2**32 - 1))
+
+
+def _parse_trials(fields: _Fields) -> TrialsCommit:
+    columns = tuple(_parse_column(column) for column in fields.objects("columns", MAX_COLUMNS))
+    return TrialsCommit(fields.integer("trials", 0, MAX_ROWS), fields.integer("rows", 0, MAX_ROWS), columns)
+
+
+def _parse_column(fields: _Fields) -> ColumnCommit:
+    kind = fields.text("kind")
+    if kind not in get_args(ColumnKind):
+        fields.problem("kind", f"is {_short(kind)}, expected one of {get_args(ColumnKind)}")
+    categories = fields.items("categories", MAX_ROWS)
+    for category in categories:
+        if not isinstance(category, str | int | float | bool):
+            fields.problem("categories", f"holds {_short(category)}, expected text, numbers or booleans")
+    return ColumnCommit(
+        name=fields.text("name"),
+        kind=kind,  # type: ignore[arg-type]  # an unknown kind has just been noted as a problem
+        crc32c=fields.integer("crc32c", 0, 2**32 - 1),
+        categories=tuple(categories),
+    )
+
+
+class _Fields:
+    """Typed access to a JSON object that notes problems, each with its place, instead of raising."""
+
+    def __init__(self, record: Mapping[str, Any], place: str, problems: list[str] | None = None) -> None:
+        self.record = record
+        self.place = place
+        self.problems: list[str] = [] if problems is None else problems
+
+    def problem(self, key: str, what: str) -> None:
+        self.problems.append(f"{self.place}{key} {what}")
+
+    def take(self, key: str, kind: type, default: Any) -> Any:
+        value = self.record.get(key)
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            self.problem(key, f"is {_short(value) if key in self.record else 'missing'}, expected {kind.__name__}")
+            return default
+        return value
+
+    def text(self, key: str) -> str:
+        value: str = self.take(key, str, "")
+        if len(value) > MAX_NAME_LENGTH:
+            self.problem(key, f"has {len(value)} characters, at most {MAX_NAME_LENGTH} are read")
+        return value
+
+    def integer(self, key: str, least: int, most: int) -> int:
+        return self._within(key, self.take(key, int, None), least, most)
+
+    def items(self, key: str, most: int) -> list[Any]:
+        value: list[Any] = self.take(key, list, [])
+        if len(value) > most:
+            self.problem(key, f"has {len(value)} items, at most {most} are read")
+            return []
+        return value
+
+    def item_integer(self, key: str, index: int, value: Any, least: int, most: int) -> int:
+        place = f"{key}[{index}]"
+        if not isinstance(value, int) or isinstance(value, bool):
+            self.problem(place, f"is {_short(value)}, expected int")
+            return least
+        return self._within(place, value, least, most)
+
+    def child(self, key: str) -> _Fields:
+        return _Fields(self.take(key, dict, {}), f"{self.place}{key}.", self.problems)
+
+    def objects(self, key: str, most: int) -> list[_Fields]:
+        children = []
+        for index, item in enumerate(self.items(key, most)):
+            place = f"{self.place}{key}[{index}]"
+            if isinstance(item, dict):
+                children.append(_Fields(item, f"{place}.", self.problems))
+            else:
+                self.problems.append(f"{place} is {_short(item)}, expected an object")
+        return children
+
+    def _within(self, place: str, value: int | None, least: int, most: int) -> int:
+        if value is None:
+            return least
+        if not least <= value <= most:
+            self.problem(place, f"is {_short(value)}, expected {least} to {most}")
+            return least
+        return value
+
+
+def _short(value: object, limit: int = 80, show: Callable[[object], str] = repr) -> str:
+    shown = show(value)
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"

@@ -1,0 +1,237 @@
+"""Open a recording as of its last commit and read what that commit promises, each byte checked.
+
+A `TapeReader` is a snapshot: frames committed after it was opened are not seen. Readers can be pickled and
+sent to other processes, as long as the store can be reached from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recorder.format.bits import Bools, Counts, Packed, mask_trains, range_mask, unpack_trains
+from recorder.format.chunks import checksum, decode_spikes
+from recorder.format.errors import RecordingFormatError, RecordingNotFoundError
+from recorder.format.layout import (
+    ROOT_DOCUMENT,
+    SEGMENT_COLUMNS,
+    ChunkPlan,
+    layer_folder,
+    spikes_chunk_key,
+    table_chunk_rows,
+)
+from recorder.format.metadata import MAX_DOCUMENT_BYTES, LayerCommit, RecordingMetadata, parse_document
+from recorder.format.segments import Segments, check_segments, clip_segments
+from recorder.format.stores import ByteStore, Folder, ZarrStore
+from recorder.format.tables import check_rows, read_committed, read_rows, rows_checksum, stored_limit
+from recorder.format.trials import read_columns
+
+
+class TapeReader:
+    """A recording as of one commit.
+
+    Attributes
+    ----------
+    store : ByteStore
+    metadata : RecordingMetadata
+    layers : dict of str to LayerReader
+        In network order.
+    """
+
+    def __init__(self, store: ByteStore, metadata: RecordingMetadata) -> None:
+        self.store = store
+        self.metadata = metadata
+        self.layers: dict[str, LayerReader] = {layer.name: LayerReader(store, layer) for layer in metadata.layers}
+
+    @classmethod
+    def open(cls, store: Folder | ZarrStore) -> TapeReader:
+        """Read the commit record.
+
+        Raises
+        ------
+        RecordingNotFoundError
+            If there is nothing at the store.
+        RecordingFormatError
+            If it is not a recording, of an unknown version, or its record is malformed or altered.
+        """
+        document = store.read(ROOT_DOCUMENT, MAX_DOCUMENT_BYTES)
+        if document is None:
+            raise RecordingNotFoundError(
+                f"no recording at {store.location}: there is no {ROOT_DOCUMENT}. Give the path or URL that was "
+                "passed to Monitor(store=...)."
+            )
+        return cls(store, parse_document(document, f"{store.location}/{ROOT_DOCUMENT}"))
+
+    def trials(self) -> dict[str, NDArray[Any]]:
+        """Columns of the table of trials, each of shape [samples presented].
+
+        ``trial`` and ``sample`` always, then ``label`` and whatever was attached. Missing values are NaN in
+        float columns, the smallest integer in integer ones, None in columns of categories (dtype object).
+        """
+        columns = {}
+        for column, values in read_columns(self.store, self.metadata.trials).items():
+            if column.kind == "category":
+                if len(values) and not (-1 <= values.min() and values.max() < len(column.categories)):
+                    raise RecordingFormatError(f"{self.store.location}: trials column {column.name!r} is malformed")
+                # The last place of the look-up table is reached by -1, the missing value.
+                values = np.array([*column.categories, None], object)[values]
+            columns[column.name] = values
+        return columns
+
+
+class LayerReader:
+    """One layer of a recording as of one commit.
+
+    Attributes
+    ----------
+    store : ByteStore
+    commit : LayerCommit
+    folder : str
+        Key prefix of the layer's arrays.
+    """
+
+    def __init__(self, store: ByteStore, commit: LayerCommit) -> None:
+        self.store = store
+        self.commit = commit
+        self.folder = layer_folder(commit.name)
+        self._tables: dict[str, NDArray[Any]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What was read before would travel to every worker with every task.
+        return {**self.__dict__, "_tables": {}}
+
+    @property
+    def name(self) -> str:
+        """PyTorch module name."""
+        return self.commit.name
+
+    @property
+    def plan(self) -> ChunkPlan:
+        """How the layer is cut into chunks."""
+        return self.commit.plan
+
+    @property
+    def frames(self) -> int:
+        """Committed frames."""
+        return self.commit.frames
+
+    def segments(self) -> Segments:
+        """Segments, cut to the committed frames."""
+        return Segments(self._table("segments", self._read_segments))
+
+    def checksums(self) -> NDArray[np.uint32]:
+        """Checksums of the stored chunks of ``spikes``, shape [chunks, parts]."""
+        shape, commit = (self.plan.parts,), self.commit.checksums
+        return self._table(
+            "checksums", lambda: read_committed(self.store, f"{self.folder}/checksums", shape, "uint32", commit)
+        )
+
+    def counts_checksums(self) -> NDArray[np.uint32]:
+        """Checksums of the rows of ``counts``, shape [blocks]."""
+        folder, commit = f"{self.folder}/counts_checksums", self.commit.counts_checksums
+        return self._table("counts_checksums", lambda: read_committed(self.store, folder, (), "uint32", commit))
+
+    def counts(self, first: int, last: int) -> NDArray[np.uint32]:
+        """Spikes of each neuron in blocks ``first`` to ``last`` (exclusive), shape [blocks, *neuron].
+
+        Raises
+        ------
+        RecordingFormatError
+            If a row is absent, damaged or not the one that the commit names.
+        """
+        folder = f"{self.folder}/counts"
+        rows = read_rows(self.store, folder, self.plan.neuron_shape, "uint32", first, last)
+        named = self.counts_checksums()[first:last]
+        for block, row, expected in zip(range(first, last), rows, named, strict=True):
+            if rows_checksum(np.asarray(row)) != expected:
+                raise RecordingFormatError(
+                    f"{self.store.location}/{folder}: the counts of block {block} of layer {self.name!r} (frames "
+                    f"{block * self.plan.block_frames} to {(block + 1) * self.plan.block_frames}) are not those "
+                    "that the commit names: altered or swapped"
+                )
+        return rows
+
+    def sum_counts(self, first: int, last: int) -> Counts:
+        """Spikes of each neuron in blocks ``first`` to ``last`` (exclusive) together, int64 [neurons].
+
+        Reads a stored chunk of ``counts`` at a time; errors as in `counts`.
+        """
+        total = np.zeros(self.plan.neurons, np.int64)
+        step = table_chunk_rows(self.plan.neuron_shape, 4)
+        start = first
+        while start < last:
+            stop = min(start // step * step + step, last)
+            total += self.counts(start, stop).sum(axis=0, dtype=np.int64).reshape(-1)
+            start = stop
+        return total
+
+    def chunk(self, chunk: int) -> Packed:
+        """Packed trains of one chunk, all its parts, silence behind the committed frames.
+
+        Returns
+        -------
+        uint8 array, shape [neurons, chunk_frames / 8]
+
+        Raises
+        ------
+        RecordingFormatError
+            If a part is absent, damaged, or not the one that the commit names; the message gives the file,
+            the layer and the frames.
+        """
+        parts = [self._part(chunk, part) for part in range(self.plan.parts)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def frame_bits(self, first: int, last: int) -> Bools:
+        """Frames ``first`` to ``last`` (exclusive) as booleans, shape [frames, *neuron]."""
+        size = self.plan.chunk_frames
+        out = np.empty((last - first, self.plan.neurons), np.bool_)
+        for chunk in range(first // size, -(-last // size)):
+            begin, end = max(first, chunk * size), min(last, (chunk + 1) * size)
+            bits = unpack_trains(self.chunk(chunk), begin - chunk * size, end - chunk * size)
+            out[begin - first : end - first] = bits
+        return out.reshape(last - first, *self.plan.neuron_shape)
+
+    def _part(self, chunk: int, part: int) -> Packed:
+        plan = self.plan
+        key = spikes_chunk_key(self.folder, plan, chunk, part)
+        stored = self.store.read(key, stored_limit(1 + plan.part_neurons * plan.chunk_bytes))
+        if stored is None:
+            raise self._chunk_error(key, chunk, "is missing; absent spikes are not silence")
+        tail_frames = self.frames - chunk * plan.chunk_frames
+        is_tail = tail_frames < plan.chunk_frames
+        if not is_tail and checksum(stored) != self.checksums()[chunk, part]:
+            raise self._chunk_error(key, chunk, "is not the chunk that the commit names: altered, cut short or swapped")
+        try:
+            trains = decode_spikes(stored, plan.part_neurons, plan.chunk_bytes)
+        except RecordingFormatError as error:
+            raise self._chunk_error(key, chunk, f"is damaged: {error}") from error
+        neurons = plan.part_slice(part)
+        trains = trains[: neurons.stop - neurons.start]
+        if is_tail:
+            # The chunk may have grown since the commit: its first frames are the promise, not its bytes.
+            trains = mask_trains(trains, range_mask(plan.chunk_frames, 0, tail_frames))
+            if checksum(trains.tobytes()) != self.commit.tail[part]:
+                raise self._chunk_error(key, chunk, "does not begin with the frames that the commit names")
+        return trains
+
+    def _chunk_error(self, key: str, chunk: int, what: str) -> RecordingFormatError:
+        first = chunk * self.plan.chunk_frames
+        last = min(first + self.plan.chunk_frames, self.frames)
+        return RecordingFormatError(
+            f"{self.store.location}/{key}: the chunk of layer {self.name!r} with frames {first} to {last - 1} {what}"
+        )
+
+    def _read_segments(self) -> NDArray[np.int64]:
+        folder, commit = f"{self.folder}/segments", self.commit.segments
+        rows = read_rows(self.store, folder, (len(SEGMENT_COLUMNS),), "int64", 0, commit.rows)
+        rows = check_rows(clip_segments(rows, self.frames), commit, self.store, folder)
+        return check_segments(rows, self.frames, f"{self.store.location}/{folder}").rows
+
+    def _table(self, name: str, read: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        if name not in self._tables:
+            self._tables[name] = read()
+        return self._tables[name]
+

@@ -1,0 +1,264 @@
+"""Where the bytes of a recording live: a folder, or any Zarr store.
+
+Both kinds offer the same few operations on keys. Folders are read and written here and not through
+``zarr.storage.LocalStore``, which never calls fsync and follows symbolic links out of the store.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, Protocol
+from urllib.parse import unquote, urlsplit
+
+import zarr.storage
+from zarr.abc.store import Store
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+
+from recorder.format.errors import RecordingFormatError
+
+StoreLike = str | os.PathLike[str] | Store
+
+_PARTIAL = re.compile(r".+\.[0-9a-f]{16}\.partial")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|[A-Za-z0-9+.-]+::")
+
+
+class ByteStore(Protocol):
+    """Bytes by key. Writing replaces a key's bytes at once and whole, or not at all."""
+
+    @property
+    def location(self) -> str:
+        """Path or URL, for people."""
+
+    def read(self, key: str, limit_bytes: int) -> bytes | None:
+        """Bytes of a key, None if it is absent; RecordingFormatError if there are more than the limit."""
+
+    def write(self, key: str, data: bytes) -> None:
+        """Store bytes under a key."""
+
+    def persist(self) -> None:
+        """Return once every key written before will be found after a loss of power, where that is possible."""
+
+    def delete(self, key: str) -> None:
+        """Remove a key; nothing happens if it is absent."""
+
+    def clear(self) -> None:
+        """Remove everything."""
+
+    def keys(self) -> Iterator[str]:
+        """All keys."""
+
+    def size(self, prefix: str) -> int:
+        """Bytes stored under keys that begin with a prefix."""
+
+
+class Folder:
+    """Keys are files below a folder.
+
+    Parameters
+    ----------
+    path : str or path
+    durability : {"power", "process"}
+        ``"power"`` calls fsync, so that what is persisted survives a loss of power; ``"process"`` survives
+        only the end of the process.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], durability: Literal["power", "process"] = "power") -> None:
+        self._root = Path(os.path.abspath(path))
+        self._durability = durability
+        self._known_folders: set[Path] = set()
+        self._unsynced_folders: set[Path] = set()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Folder, (str(self._root), self._durability)
+
+    @property
+    def location(self) -> str:
+        return str(self._root)
+
+    def exists(self) -> bool:
+        """Whether anything stands at the path."""
+        return os.path.lexists(self._root)
+
+    def read(self, key: str, limit_bytes: int) -> bytes | None:
+        path = self._root / key
+        # A link anywhere below the root would let a recording show files of its reader's machine.
+        if os.path.realpath(path.parent) != os.path.join(os.path.realpath(self._root), *Path(key).parent.parts):
+            raise RecordingFormatError(f"{path} is reached through a symbolic link; recordings hold none")
+        # Non-blocking, as opening a FIFO would wait for a writer.
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        try:
+            descriptor = os.open(path, flags)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            if path.is_symlink():
+                raise RecordingFormatError(f"{path} is a symbolic link; recordings hold none") from error
+            raise
+        with open(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise RecordingFormatError(f"{path} is not a regular file")
+            _check_limit(str(path), status.st_size, limit_bytes)
+            return file.read(limit_bytes + 1)
+
+    def write(self, key: str, data: bytes) -> None:
+        path = self._root / key
+        self._make_folder(path.parent)
+        partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}.partial")
+        try:
+            with open(partial, "xb") as file:
+                file.write(data)
+                if self._durability == "power":
+                    # Before the rename: a file that replaces another must never be found empty.
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(partial, path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        self._unsynced_folders.add(path.parent)
+
+    def persist(self) -> None:
+        if self._durability == "power":
+            for folder in sorted(self._unsynced_folders, reverse=True):
+                _sync_folder(folder)
+        self._unsynced_folders.clear()
+
+    def delete(self, key: str) -> None:
+        (self._root / key).unlink(missing_ok=True)
+        self._unsynced_folders.add((self._root / key).parent)
+
+    def clear(self) -> None:
+        shutil.rmtree(self._root)
+        self._known_folders.clear()
+        self._unsynced_folders.clear()
+
+    def keys(self) -> Iterator[str]:
+        for folder, _, files in os.walk(self._root):
+            for name in files:
+                yield (Path(folder) / name).relative_to(self._root).as_posix()
+
+    def size(self, prefix: str) -> int:
+        folder = self._root / prefix
+        return sum(
+            os.lstat(os.path.join(inside, name)).st_size for inside, _, files in os.walk(folder) for name in files
+        )
+
+    def remove_leftovers(self) -> list[str]:
+        """Remove what writes cut short by a kill have left, and nothing else; return the keys."""
+        leftovers = [key for key in self.keys() if _PARTIAL.fullmatch(key)]
+        for key in leftovers:
+            self.delete(key)
+        return leftovers
+
+    def _make_folder(self, folder: Path) -> None:
+        if folder in self._known_folders:
+            return
+        if not folder.is_dir():
+            self._make_folder(folder.parent)
+            folder.mkdir(exist_ok=True)
+            self._unsynced_folders.add(folder.parent)
+        self._known_folders.add(folder)
+
+
+class ZarrStore:
+    """Keys of any Zarr v3 store: object stores through fsspec, memory, or the user's own."""
+
+    def __init__(self, store: Store, location: str | None = None) -> None:
+        self.store = store
+        self._location = str(store) if location is None else location
+
+    @property
+    def location(self) -> str:
+        return self._location
+
+    def read(self, key: str, limit_bytes: int) -> bytes | None:
+        found = sync(self.store.get(key, default_buffer_prototype()))
+        if found is None:
+            return None
+        _check_limit(f"{self.location}/{key}", len(found), limit_bytes)
+        return found.to_bytes()
+
+    def write(self, key: str, data: bytes) -> None:
+        sync(self.store.set(key, default_buffer_prototype().buffer.from_bytes(data)))
+
+    def persist(self) -> None:
+        """Nothing to wait for: a store that has accepted bytes keeps them as well as it keeps anything."""
+
+    def delete(self, key: str) -> None:
+        sync(self.store.delete(key))
+
+    def clear(self) -> None:
+        sync(self.store.clear())
+
+    def keys(self) -> Iterator[str]:
+        yield from sync(_collect(self.store.list()))
+
+    def size(self, prefix: str) -> int:
+        return sync(self.store.getsize_prefix(prefix))
+
+
+async def _collect(keys: Any) -> list[str]:
+    return [key async for key in keys]
+
+
+def open_store(
+    store: StoreLike,
+    *,
+    read_only: bool,
+    storage_options: dict[str, Any] | None = None,
+    durability: Literal["power", "process"] = "power",
+) -> Folder | ZarrStore:
+    """The store that a user names by a path, a URL or a Zarr store.
+
+    Parameters
+    ----------
+    store : str, path or zarr.abc.store.Store
+        A URL (``s3://bucket/run.zarr``) is opened through fsspec.
+    read_only : bool
+    storage_options : dict, optional
+        Passed to fsspec for URLs: credentials, endpoint.
+    durability : {"power", "process"}
+        See `Folder`.
+
+    Raises
+    ------
+    TypeError
+        If ``store`` is none of these.
+    """
+    if isinstance(store, zarr.storage.LocalStore):
+        return Folder(store.root, durability)
+    if isinstance(store, Store):
+        return ZarrStore(store)
+    if not isinstance(store, str | os.PathLike):
+        raise TypeError(
+            f"store is {store!r} ({type(store).__name__}); expected a path, a URL such as 's3://bucket/run.zarr' "
+            "or a Zarr store"
+        )
+    text = os.fspath(store)
+    if text.startswith("file://"):
+        return Folder(unquote(urlsplit(text).path), durability)
+    if _URL.match(text):
+        opened = zarr.storage.FsspecStore.from_url(text, storage_options=storage_options, read_only=read_only)
+        return ZarrStore(opened, text)
+    return Folder(text, durability)
+
+
+def _check_limit(place: str, size: int, limit_bytes: int) -> None:
+    if size > limit_bytes:
+        raise RecordingFormatError(f"{place} has {size} bytes, at most {limit_bytes} were expected")
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,172 @@
+"""Small arrays that grow by rows: ``counts``, ``segments``, ``checksums`` and the columns of the trials.
+
+Rows that a commit relies on are never changed, only followed. A last row that is still growing is stored
+as a *provisional* one, rewritten by the next commit.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recorder.format.chunks import checksum, decode_rows, encode_rows
+from recorder.format.errors import RecordingFormatError
+from recorder.format.layout import ROOT_DOCUMENT, table_chunk_key, table_chunk_rows, table_document
+from recorder.format.metadata import TableCommit
+from recorder.format.stores import ByteStore
+
+Rows = NDArray[Any]
+
+
+def encode_document(document: dict[str, Any]) -> bytes:
+    """Bytes of a Zarr document."""
+    return json.dumps(document, indent=1).encode()
+
+
+def rows_checksum(rows: Rows, previous: int = 0) -> int:
+    """Crc32c of rows as little-endian bytes in C order, continued from ``previous``."""
+    return checksum(rows.astype(rows.dtype.newbyteorder("<"), copy=False).tobytes(), previous)
+
+
+class TableWriter:
+    """Writes one small array.
+
+    Parameters
+    ----------
+    store : ByteStore
+    folder : str
+        Key prefix of the array.
+    row_shape : tuple of int
+    data_type : str
+        Zarr data type, e.g. ``"uint32"``.
+    dimensions : tuple of str
+    """
+
+    def __init__(
+        self,
+        store: ByteStore,
+        folder: str,
+        row_shape: tuple[int, ...],
+        data_type: str,
+        dimensions: tuple[str, ...],
+    ) -> None:
+        self._store = store
+        self._folder = folder
+        self._row_shape = row_shape
+        self._data_type = data_type
+        self._dimensions = dimensions
+        self._dtype = np.dtype(data_type)
+        self._chunk_rows = table_chunk_rows(row_shape, self._dtype.itemsize)
+        self.rows = 0
+        self._crc = 0
+        self._written_rows = -1
+        self._open = np.empty((0, *row_shape), self._dtype)
+        self._dirty = False
+
+    def resume(self, rows: int, read: Callable[[int, int], Rows], crc32c: int) -> None:
+        """Go on behind ``rows`` stored rows with this checksum; ``read(first, last)`` reads some of them."""
+        self.rows, self._crc = rows, crc32c
+        self._open = read(rows // self._chunk_rows * self._chunk_rows, rows)
+
+    @property
+    def committed(self) -> TableCommit:
+        """All rows that were added for good."""
+        return TableCommit(self.rows, self._crc)
+
+    def append(self, rows: Rows) -> None:
+        """Add rows for good; chunks that they fill are written at once."""
+        if len(rows) == 0:
+            return
+        rows = np.asarray(rows, self._dtype)
+        self._crc = rows_checksum(rows, self._crc)
+        full_chunks = self.rows // self._chunk_rows
+        self.rows += len(rows)
+        self._open = np.concatenate([self._open, rows])
+        self._dirty = True
+        while len(self._open) >= self._chunk_rows:
+            self._write_chunk(full_chunks, self._open[: self._chunk_rows])
+            self._open = self._open[self._chunk_rows :]
+            full_chunks += 1
+
+    def flush(self, provisional: Rows | None = None) -> TableCommit:
+        """Write what is not stored yet, with provisional rows behind it; what a commit may then rely on."""
+        extra = self._open[:0] if provisional is None else np.asarray(provisional, self._dtype)
+        if self._dirty or len(extra):
+            pending = np.concatenate([self._open, extra])
+            for start in range(0, len(pending), self._chunk_rows):
+                chunk = self.rows // self._chunk_rows + start // self._chunk_rows
+                self._write_chunk(chunk, pending[start : start + self._chunk_rows])
+            self._dirty = len(extra) > 0
+        return TableCommit(self.rows + len(extra), rows_checksum(extra, self._crc))
+
+    def write_document(self, rows: int, attributes: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Make the array's shape say that it has ``rows`` rows; return the document."""
+        document = table_document(rows, self._row_shape, self._data_type, self._dimensions, attributes)
+        if rows != self._written_rows:
+            self._store.write(f"{self._folder}/{ROOT_DOCUMENT}", encode_document(document))
+            self._written_rows = rows
+        return document
+
+    def _write_chunk(self, chunk: int, rows: Rows) -> None:
+        key = table_chunk_key(self._folder, chunk, len(self._row_shape))
+        self._store.write(key, encode_rows(rows, self._chunk_rows))
+
+
+def read_rows(
+    store: ByteStore, folder: str, row_shape: tuple[int, ...], data_type: str, first: int, last: int
+) -> Rows:
+    """Rows ``first`` to ``last`` (exclusive) of a small array.
+
+    Each chunk is checked for itself; that it belongs where it stands is for the caller to check against
+    the commit.
+
+    Raises
+    ------
+    RecordingFormatError
+        Naming the chunk that is absent or damaged.
+    """
+    dtype = np.dtype(data_type)
+    chunk_rows = table_chunk_rows(row_shape, dtype.itemsize)
+    # Collected chunk by chunk, so that memory follows what is stored and not what a stranger declares.
+    pieces = [np.empty((0, *row_shape), dtype)]
+    row_bytes = math.prod(row_shape) * dtype.itemsize
+    for chunk in range(first // chunk_rows, -(-last // chunk_rows)):
+        key = table_chunk_key(folder, chunk, len(row_shape))
+        stored = store.read(key, stored_limit(chunk_rows * row_bytes))
+        if stored is None:
+            raise RecordingFormatError(f"{store.location}/{key} is missing; the commit relies on it")
+        try:
+            rows = decode_rows(stored, chunk_rows, row_shape, data_type)
+        except RecordingFormatError as error:
+            raise RecordingFormatError(f"{store.location}/{key} is damaged: {error}") from error
+        begin, end = max(first, chunk * chunk_rows), min(last, (chunk + 1) * chunk_rows)
+        pieces.append(rows[begin - chunk * chunk_rows : end - chunk * chunk_rows])
+    return np.concatenate(pieces)
+
+
+def read_committed(
+    store: ByteStore, folder: str, row_shape: tuple[int, ...], data_type: str, commit: TableCommit
+) -> Rows:
+    """All committed rows of a small array, checked against the commit; errors as in `read_rows`."""
+    return check_rows(read_rows(store, folder, row_shape, data_type, 0, commit.rows), commit, store, folder)
+
+
+def check_rows(rows: Rows, commit: TableCommit, store: ByteStore, folder: str) -> Rows:
+    """``rows``, if they are the ones that the commit names; RecordingFormatError otherwise."""
+    found = rows_checksum(rows)
+    if found != commit.crc32c:
+        raise RecordingFormatError(
+            f"{store.location}/{folder}: its {commit.rows} rows have crc32c {found:#010x}, but the commit names "
+            f"{commit.crc32c:#010x}: altered, swapped, or replaced since this recording was opened"
+        )
+    return rows
+
+
+def stored_limit(decoded_bytes: int) -> int:
+    """Most bytes that a chunk of ``decoded_bytes`` can take when stored (zstd's own bound, and a checksum)."""
+    return decoded_bytes + decoded_bytes // 128 + 2**16

@@ -1,0 +1,403 @@
+"""Write a recording: create or resume it, append frames, commit.
+
+Order is everything here. A commit writes chunks, then the arrays' shapes, then one small record that says
+how far each layer is committed, and waits between these stages until the bytes will survive. Whenever the
+process dies, the record that is found promises only what is there. Committed bytes are never overwritten,
+except the last chunk of ``spikes``, which is replaced by a longer chunk that begins with the same frames.
+
+One thread at a time may use a `TapeWriter`.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recorder.format.bits import Counts, Packed, count_per_neuron, rows_to_trains, unpack_trains
+from recorder.format.chunks import checksum, encode_spikes
+from recorder.format.errors import RecordingExistsError, RecordingFormatError
+from recorder.format.layout import (
+    ATTRIBUTE,
+    ROOT_DOCUMENT,
+    SEGMENT_COLUMNS,
+    ChunkPlan,
+    group_document,
+    layer_folder,
+    neuron_dimensions,
+    plan_chunks,
+    spikes_chunk_key,
+    spikes_document,
+)
+from recorder.format.metadata import MAX_DOCUMENT_BYTES, LayerCommit, RecordingMetadata, to_attributes
+from recorder.format.reading import LayerReader, TapeReader
+from recorder.format.segments import Rows
+from recorder.format.stores import Folder, ZarrStore
+from recorder.format.tables import TableWriter, encode_document, rows_checksum
+from recorder.format.trials import TrialsWriter, Value
+
+Presented = list[tuple[int, int, dict[str, list[Value]]]]
+
+
+@dataclass(frozen=True)
+class LayerProgress:
+    """What a commit adds to the whole rows of a layer that have been appended.
+
+    Attributes
+    ----------
+    pending_frames : int
+        Frames, fewer than eight, that do not fill a packed row yet.
+    pending_row : uint8 array, shape [neurons], or None
+        These frames packed, the first in the most significant bit, silence behind them.
+    closed_segments : int64 array, shape [segments, 5]
+        Segments finished since the last commit.
+    open_segment : int64 array, shape [0 or 1, 5]
+        The segment that is still growing.
+    """
+
+    pending_frames: int
+    pending_row: Packed | None
+    closed_segments: Rows
+    open_segment: Rows
+
+
+class TapeWriter:
+    """Writes one recording; made by `create` or `resume`.
+
+    Attributes
+    ----------
+    metadata : RecordingMetadata
+        As of the last commit.
+    """
+
+    def __init__(self, store: Folder | ZarrStore, metadata: RecordingMetadata) -> None:
+        self.store = store
+        self.metadata = metadata
+        self._layers: dict[str, _LayerWriter] = {}
+        self._positions: dict[str, int] = {}
+        self._trials = TrialsWriter(store)
+
+    @classmethod
+    def create(cls, store: Folder | ZarrStore, provenance: Mapping[str, Any], *, overwrite: bool = False) -> TapeWriter:
+        """Begin a new recording.
+
+        Parameters
+        ----------
+        store : Folder or ZarrStore
+        provenance : mapping
+            JSON values to keep with the recording.
+        overwrite : bool
+            Replace a recording that stands there. Nothing but a recording is ever removed.
+
+        Raises
+        ------
+        RecordingExistsError
+            If there is a recording and ``overwrite`` is false, or if there is anything else.
+        """
+        _make_room(store, overwrite)
+        now = _now()
+        metadata = RecordingMetadata(
+            state="recording",
+            recording_id=uuid.uuid4().hex,
+            created=now,
+            committed=now,
+            commit_number=0,
+            provenance=provenance,
+        )
+        tape = cls(store, metadata)
+        store.write(f"layers/{ROOT_DOCUMENT}", encode_document(group_document()))
+        store.write(f"trials/{ROOT_DOCUMENT}", encode_document(group_document()))
+        store.persist()
+        tape._write_record(metadata, None)
+        return tape
+
+    @classmethod
+    def resume(cls, store: Folder | ZarrStore) -> TapeWriter:
+        """Go on with a recording that was closed or interrupted, from its last commit.
+
+        Raises
+        ------
+        RecordingNotFoundError, RecordingFormatError
+            If there is no recording, or what its last commit relies on is not there or damaged.
+        """
+        reader = TapeReader.open(store)
+        if isinstance(store, Folder):
+            store.remove_leftovers()
+        tape = cls(store, reader.metadata)
+        tape._trials = TrialsWriter(store, reader.metadata.trials)
+        for position, (name, layer) in enumerate(reader.layers.items()):
+            tape._layers[name] = _LayerWriter.resume(layer)
+            tape._positions[name] = position
+        layers = tuple(layer.committed for layer in tape._layers.values())
+        tape._write_record(reader.metadata.next_commit(state="recording", committed=_now(), layers=layers), None)
+        return tape
+
+    def add_layer(self, name: str, neuron_shape: tuple[int, ...], dtype: str, layer_class: str, position: int) -> None:
+        """Add a layer whose first frames have arrived; ``position`` is its place in network order."""
+        writer = _LayerWriter(self.store, name, plan_chunks(neuron_shape), dtype, layer_class)
+        group = group_document({"name": name})
+        self.store.write(f"{layer_folder(name)}/{ROOT_DOCUMENT}", encode_document(group))
+        self._layers[name] = writer
+        self._positions[name] = position
+
+    def place_layer(self, name: str, position: int) -> None:
+        """State the place in network order of a layer that a resumed recording already has."""
+        self._positions[name] = position
+
+    def append(self, name: str, rows: Packed) -> None:
+        """Append packed rows of eight frames each.
+
+        Parameters
+        ----------
+        name : str
+        rows : uint8 array, shape [bytes, neurons]
+        """
+        self._layers[name].append(rows)
+
+    def pending_frames(self, name: str) -> NDArray[np.bool_]:
+        """Frames of a resumed layer that do not fill a packed row, bool [fewer than 8, neurons]."""
+        return self._layers[name].pending_frames
+
+    def totals(self, name: str) -> tuple[int, Counts]:
+        """Frames of a layer in whole rows, and spikes of each neuron in them, int64 [neurons]."""
+        return self._layers[name].totals()
+
+    def commit(
+        self, progress: Mapping[str, LayerProgress], presented: Presented, trials: int, *, close: bool = False
+    ) -> RecordingMetadata:
+        """Promise everything appended so far, and what ``progress`` adds to it.
+
+        Parameters
+        ----------
+        progress : mapping
+            For each layer that has frames.
+        presented : list
+            Trials finished since the last commit.
+        trials : int
+            Trials begun so far.
+        close : bool
+            Whether the recording is finished: the last, partial block is counted and metadata consolidated.
+        """
+        names = sorted(progress, key=self._positions.__getitem__)
+        layers = tuple(self._layers[name].commit(progress[name], close=close) for name in names)
+        self._trials.append(presented)
+        trials_commit = self._trials.flush(trials)
+        self.store.persist()
+        documents = self._write_shapes()
+        self.store.persist()
+        record = self.metadata.next_commit(
+            state="closed" if close else "recording", committed=_now(), layers=layers, trials=trials_commit
+        )
+        self._write_record(record, documents if close else None)
+        return record
+
+    def _write_shapes(self) -> dict[str, Any]:
+        """Bring the shapes of all arrays up to the commit; every document below the root, by key prefix."""
+        documents: dict[str, Any] = {"layers": group_document(), "trials": group_document()}
+        for layer in self._layers.values():
+            documents.update(layer.write_documents())
+        documents.update(self._trials.write_documents())
+        return documents
+
+    def _write_record(self, metadata: RecordingMetadata, documents: Mapping[str, Any] | None) -> None:
+        root = group_document(to_attributes(metadata))
+        if documents is not None:
+            root["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": dict(documents)}
+        self.store.write(ROOT_DOCUMENT, encode_document(root))
+        self.store.persist()
+        self.metadata = metadata
+
+
+class _LayerWriter:
+    """Chunks, counts and checksums of one layer."""
+
+    def __init__(
+        self, store: Folder | ZarrStore, name: str, plan: ChunkPlan, dtype: str, layer_class: str
+    ) -> None:
+        self._store = store
+        self._name, self._plan, self._dtype, self._layer_class = name, plan, dtype, layer_class
+        self._folder = folder = layer_folder(name)
+        neurons = neuron_dimensions(plan.neuron_shape)
+        columns = len(SEGMENT_COLUMNS)
+        self._counts = TableWriter(store, f"{folder}/counts", plan.neuron_shape, "uint32", ("block", *neurons))
+        self._counts_checksums = TableWriter(store, f"{folder}/counts_checksums", (), "uint32", ("block",))
+        self._checksums = TableWriter(store, f"{folder}/checksums", (plan.parts,), "uint32", ("chunk", "part"))
+        self._segments = TableWriter(store, f"{folder}/segments", (columns,), "int64", ("segment", "column"))
+        self._rows = np.empty((plan.chunk_bytes, plan.neurons), np.uint8)
+        self._chunk = 0
+        self._filled = 0
+        self._total = np.zeros(plan.neurons, np.int64)
+        self._block = np.zeros(plan.neurons, np.int64)
+        self.pending_frames = np.empty((0, plan.neurons), np.bool_)
+        self._committed: LayerCommit | None = None
+        self._shape_frames = -1
+
+    @classmethod
+    def resume(cls, kept: LayerReader) -> _LayerWriter:
+        """Go on behind the committed frames of a layer."""
+        plan, frames = kept.plan, kept.frames
+        layer = cls(kept.store, kept.name, plan, kept.commit.dtype, kept.commit.layer_class)
+        layer._chunk = frames // plan.chunk_frames
+        blocks = frames // plan.block_frames
+        checksums, names, segments = kept.checksums(), kept.counts_checksums(), kept.segments().rows
+        layer._counts.resume(blocks, kept.counts, 0)
+        for table, rows in (
+            (layer._checksums, checksums[: layer._chunk]),
+            (layer._counts_checksums, names[:blocks]),
+            (layer._segments, segments[:-1]),
+        ):
+            table.resume(len(rows), lambda first, last, rows=rows: rows[first:last], rows_checksum(rows))
+        layer._total += kept.sum_counts(0, blocks)
+        for chunk in range(blocks * plan.block_chunks, layer._chunk):
+            layer._block += count_per_neuron(kept.chunk(chunk))
+        layer._total += layer._block
+        if frames % plan.chunk_frames:
+            trains = kept.chunk(layer._chunk)
+            layer._filled, pending = divmod(frames % plan.chunk_frames, 8)
+            layer._rows[: layer._filled] = trains.T[: layer._filled]
+            layer.pending_frames = unpack_trains(trains, layer._filled * 8, layer._filled * 8 + pending)
+        # The rows that only a closed recording has (a last, partial block) are no longer promised.
+        layer._committed = replace(
+            kept.commit,
+            checksums=layer._checksums.committed,
+            counts_checksums=layer._counts_checksums.committed,
+        )
+        return layer
+
+    @property
+    def committed(self) -> LayerCommit:
+        assert self._committed is not None, "a layer is committed before it is asked about"
+        return self._committed
+
+    def append(self, rows: Packed) -> None:
+        while len(rows):
+            taken = rows[: len(self._rows) - self._filled]
+            self._rows[self._filled : self._filled + len(taken)] = taken
+            self._filled += len(taken)
+            rows = rows[len(taken) :]
+            if self._filled == len(self._rows):
+                self._finish_chunk()
+
+    def _finish_chunk(self) -> None:
+        trains = rows_to_trains(self._rows)
+        spikes = count_per_neuron(trains)
+        self._block += spikes
+        self._total += spikes
+        self._checksums.append(self._write_chunk(trains))
+        self._chunk += 1
+        self._filled = 0
+        if self._chunk % self._plan.block_chunks == 0:
+            row, row_checksum = self._counts_row(self._block)
+            self._counts.append(row)
+            self._counts_checksums.append(row_checksum)
+            self._block[:] = 0
+
+    def _counts_row(self, counts: Counts) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        row = counts.astype(np.uint32).reshape(1, *self._plan.neuron_shape)
+        return row, np.array([rows_checksum(row)], np.uint32)
+
+    def _write_chunk(self, trains: Packed) -> NDArray[np.uint32]:
+        """Write one chunk, all its parts; return their checksums, shape [1, parts]."""
+        plan = self._plan
+        checksums = np.empty((1, plan.parts), np.uint32)
+        for part in range(plan.parts):
+            stored = encode_spikes(plan.part_of(trains, part))
+            checksums[0, part] = checksum(stored)
+            self._store.write(spikes_chunk_key(self._folder, plan, self._chunk, part), stored)
+        return checksums
+
+    def totals(self) -> tuple[int, Counts]:
+        frames = self._chunk * self._plan.chunk_frames + self._filled * 8
+        return frames, self._total + count_per_neuron(self._tail_trains(None))
+
+    def _tail_trains(self, pending_row: Packed | None) -> Packed:
+        """Trains of the chunk that is not full, silence behind its frames."""
+        trains = np.zeros((self._plan.neurons, self._plan.chunk_bytes), np.uint8)
+        trains[:, : self._filled] = self._rows[: self._filled].T
+        if pending_row is not None:
+            trains[:, self._filled] = pending_row
+        return trains
+
+    def commit(self, progress: LayerProgress, *, close: bool) -> LayerCommit:
+        """Store the chunk that is not full, and the small arrays."""
+        plan = self._plan
+        tail_frames = self._filled * 8 + progress.pending_frames
+        frames = self._chunk * plan.chunk_frames + tail_frames
+        last_checksum = last_counts = last_counts_checksum = None
+        tail: tuple[int, ...] = ()
+        block = self._block
+        if tail_frames:
+            trains = self._tail_trains(progress.pending_row)
+            tail = tuple(checksum(trains[plan.part_slice(part)].tobytes()) for part in range(plan.parts))
+            stored = self._write_chunk(trains)
+            last_checksum = stored if close else None
+            block = block + count_per_neuron(trains)
+        if close and frames % plan.block_frames:
+            last_counts, last_counts_checksum = self._counts_row(block)
+        self._segments.append(progress.closed_segments)
+        self._counts.flush(last_counts)
+        self._committed = LayerCommit(
+            name=self._name,
+            layer_class=self._layer_class,
+            dtype=self._dtype,
+            plan=plan,
+            frames=frames,
+            counts_checksums=self._counts_checksums.flush(last_counts_checksum),
+            segments=self._segments.flush(progress.open_segment),
+            checksums=self._checksums.flush(last_checksum),
+            tail=tail,
+        )
+        return self._committed
+
+    def write_documents(self) -> dict[str, Any]:
+        """Bring the shapes of the layer's arrays up to the commit; the documents by key prefix."""
+        commit, folder = self.committed, self._folder
+        spikes = spikes_document(self._plan, commit.frames)
+        if commit.frames != self._shape_frames:
+            self._store.write(f"{folder}/spikes/{ROOT_DOCUMENT}", encode_document(spikes))
+            self._shape_frames = commit.frames
+        columns = {"columns": list(SEGMENT_COLUMNS)}
+        return {
+            folder: group_document({"name": self._name}),
+            f"{folder}/spikes": spikes,
+            f"{folder}/counts": self._counts.write_document(commit.counts_checksums.rows),
+            f"{folder}/counts_checksums": self._counts_checksums.write_document(commit.counts_checksums.rows),
+            f"{folder}/checksums": self._checksums.write_document(commit.checksums.rows),
+            f"{folder}/segments": self._segments.write_document(commit.segments.rows, columns),
+        }
+
+
+def _make_room(store: Folder | ZarrStore, overwrite: bool) -> None:
+    """Make sure that a new recording can begin at the store, removing an old one if asked to."""
+    taken = store.exists() if isinstance(store, Folder) else next(iter(store.keys()), None) is not None
+    if not taken:
+        return
+    is_folder = isinstance(store, Folder)
+    if is_folder and next(os.scandir(store.location), None) is None:
+        return
+    try:
+        TapeReader.open(store)
+        is_recording = True
+    except RecordingFormatError:
+        document = store.read(ROOT_DOCUMENT, MAX_DOCUMENT_BYTES)
+        is_recording = document is not None and f'"{ATTRIBUTE}"'.encode() in document
+    if not is_recording:
+        raise RecordingExistsError(
+            f"{store.location} exists and is not a recording; nothing was touched. Choose another store."
+        )
+    if not overwrite:
+        raise RecordingExistsError(
+            f"{store.location} already holds a recording. Pass resume=True to go on with it, overwrite=True to "
+            "replace it, or choose another store."
+        )
+    store.clear()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
