@@ -164,8 +164,12 @@ class TapeWriter:
         """Frames of a resumed layer that do not fill a packed row, bool [fewer than 8, neurons]."""
         return self._layers[name].pending_frames
 
-    def totals(self, name: str) -> tuple[int, Counts]:
-        """Frames of a layer in whole rows, and spikes of each neuron in them, int64 [neurons]."""
+    def resumed_layers(self) -> dict[str, tuple[LayerCommit, Rows]]:
+        """What a resumed tape holds of each layer: the commit, and its last segment, shape [5]."""
+        return {name: (layer.committed, layer.last_segment) for name, layer in self._layers.items()}
+
+    def totals(self, name: str) -> Counts:
+        """Spikes of each neuron of a layer in the whole rows appended so far, int64 [neurons]."""
         return self._layers[name].totals()
 
     def commit(
@@ -235,6 +239,7 @@ class _LayerWriter:
         self._total = np.zeros(plan.neurons, np.int64)
         self._block = np.zeros(plan.neurons, np.int64)
         self.pending_frames = np.empty((0, plan.neurons), np.bool_)
+        self.last_segment = np.empty(0, np.int64)
         self._committed: LayerCommit | None = None
         self._shape_frames = -1
 
@@ -262,6 +267,7 @@ class _LayerWriter:
             layer._filled, pending = divmod(frames % plan.chunk_frames, 8)
             layer._rows[: layer._filled] = trains.T[: layer._filled]
             layer.pending_frames = unpack_trains(trains, layer._filled * 8, layer._filled * 8 + pending)
+        layer.last_segment = segments[-1]
         # The rows that only a closed recording has (a last, partial block) are no longer promised.
         layer._committed = replace(
             kept.commit,
@@ -312,9 +318,8 @@ class _LayerWriter:
             self._store.write(spikes_chunk_key(self._folder, plan, self._chunk, part), stored)
         return checksums
 
-    def totals(self) -> tuple[int, Counts]:
-        frames = self._chunk * self._plan.chunk_frames + self._filled * 8
-        return frames, self._total + count_per_neuron(self._tail_trains(None))
+    def totals(self) -> Counts:
+        return self._total + count_per_neuron(self._tail_trains(None))
 
     def _tail_trains(self, pending_row: Packed | None) -> Packed:
         """Trains of the chunk that is not full, silence behind its frames."""
