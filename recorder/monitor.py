@@ -22,7 +22,7 @@ from torch import nn
 
 from recorder.format.bits import Counts
 from recorder.format.reading import TapeReader
-from recorder.format.stores import Folder, StoreLike, open_store
+from recorder.format.stores import StoreLike, open_store
 from recorder.format.tape import TapeWriter
 from recorder.hooks import NetworkHooks
 from recorder.provenance import class_name, describe_run
@@ -136,7 +136,7 @@ class Monitor:
         )
         reference = weakref.ref(self)
         self._hooks = NetworkHooks(net, self._layers.values(), lambda: _session_of(reference))
-        if resume and self._holds_recording():
+        if resume and not self._store.is_empty():
             self._begin(TapeWriter.resume(self._store))
         else:
             self._begin(self._create(overwrite=overwrite))
@@ -263,9 +263,6 @@ class Monitor:
         return "\n".join(lines)
 
     # -- wiring ----------------------------------------------------------------------------------------------
-
-    def _holds_recording(self) -> bool:
-        return not isinstance(self._store, Folder) or self._store.exists()
 
     def _create(self, *, overwrite: bool) -> TapeWriter:
         return TapeWriter.create(self._store, self._provenance, overwrite=overwrite)

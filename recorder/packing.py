@@ -169,7 +169,8 @@ def _pack_rows(frames: Bools) -> Packed:
     if frames.shape[1] < 8:
         return pack_frames(frames)
     eights = frames.view(np.uint8).reshape(-1, 8, frames.shape[1])
-    rows = eights[:, 0] << 1
+    rows = eights[:, 0].copy()
+    rows <<= 1
     for place in range(1, 7):
         rows |= eights[:, place]
         rows <<= 1

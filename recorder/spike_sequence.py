@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recorder.format.bits import Packed, unpack_trains
+from recorder.format.bits import Packed
 from recorder.format.reading import LayerReader
 
 Convert = Callable[[NDArray[np.bool_], str], Any]
@@ -33,7 +33,7 @@ class SpikeSequence(Sequence[Any]):
         segments = layer.segments()
         self._segments = segments
         self._first_item = np.concatenate([[0], np.cumsum(segments.steps)])
-        self._chunk: Callable[[int], Packed] = functools.lru_cache(_CHUNKS_KEPT)(layer.chunk)
+        self._read_chunk: Callable[[int], Packed] = functools.lru_cache(_CHUNKS_KEPT)(layer.chunk)
 
     def __len__(self) -> int:
         return int(self._first_item[-1])
@@ -51,16 +51,8 @@ class SpikeSequence(Sequence[Any]):
         segment = int(np.searchsorted(self._first_item, item, side="right")) - 1
         batch = int(self._segments.batch[segment])
         first = int(self._segments.first_frame[segment]) + (item - int(self._first_item[segment])) * batch
-        bits = self._frames(first, first + batch).reshape(batch, *self._layer.plan.neuron_shape)
+        bits = self._layer.frame_bits(first, first + batch, self._read_chunk)
         return self._convert(bits, self._layer.commit.dtype)
-
-    def _frames(self, first: int, last: int) -> NDArray[np.bool_]:
-        size = self._layer.plan.chunk_frames
-        pieces = []
-        for chunk in range(first // size, -(-last // size)):
-            begin, end = max(first, chunk * size), min(last, (chunk + 1) * size)
-            pieces.append(unpack_trains(self._chunk(chunk), begin - chunk * size, end - chunk * size))
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
     def __repr__(self) -> str:
         shape = ", ".join(["batch", *map(str, self._layer.plan.neuron_shape)])

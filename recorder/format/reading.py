@@ -25,7 +25,7 @@ from recorder.format.layout import (
 )
 from recorder.format.metadata import MAX_DOCUMENT_BYTES, LayerCommit, RecordingMetadata, parse_document
 from recorder.format.segments import Segments, check_segments, clip_segments
-from recorder.format.stores import ByteStore, Folder, ZarrStore
+from recorder.format.stores import ByteStore
 from recorder.format.tables import check_rows, read_committed, read_rows, rows_checksum, stored_limit
 from recorder.format.trials import read_columns
 
@@ -47,7 +47,7 @@ class TapeReader:
         self.layers: dict[str, LayerReader] = {layer.name: LayerReader(store, layer) for layer in metadata.layers}
 
     @classmethod
-    def open(cls, store: Folder | ZarrStore) -> TapeReader:
+    def open(cls, store: ByteStore) -> TapeReader:
         """Read the commit record.
 
         Raises
@@ -184,14 +184,17 @@ class LayerReader:
         parts = [self._part(chunk, part) for part in range(self.plan.parts)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def frame_bits(self, first: int, last: int) -> Bools:
-        """Frames ``first`` to ``last`` (exclusive) as booleans, shape [frames, *neuron]."""
+    def frame_bits(self, first: int, last: int, read_chunk: Callable[[int], Packed] | None = None) -> Bools:
+        """Frames ``first`` to ``last`` (exclusive) as booleans, shape [frames, *neuron].
+
+        ``read_chunk`` stands in for `chunk`, for a caller that keeps chunks.
+        """
         size = self.plan.chunk_frames
         out = np.empty((last - first, self.plan.neurons), np.bool_)
         for chunk in range(first // size, -(-last // size)):
             begin, end = max(first, chunk * size), min(last, (chunk + 1) * size)
-            bits = unpack_trains(self.chunk(chunk), begin - chunk * size, end - chunk * size)
-            out[begin - first : end - first] = bits
+            trains = (read_chunk or self.chunk)(chunk)
+            out[begin - first : end - first] = unpack_trains(trains, begin - chunk * size, end - chunk * size)
         return out.reshape(last - first, *self.plan.neuron_shape)
 
     def _part(self, chunk: int, part: int) -> Packed:

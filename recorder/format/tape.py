@@ -10,7 +10,6 @@ One thread at a time may use a `TapeWriter`.
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -38,7 +37,7 @@ from recorder.format.layout import (
 from recorder.format.metadata import MAX_DOCUMENT_BYTES, LayerCommit, RecordingMetadata, to_attributes
 from recorder.format.reading import LayerReader, TapeReader
 from recorder.format.segments import Rows
-from recorder.format.stores import Folder, ZarrStore
+from recorder.format.stores import ByteStore
 from recorder.format.tables import TableWriter, encode_document, rows_checksum
 from recorder.format.trials import TrialsWriter, Value
 
@@ -76,7 +75,7 @@ class TapeWriter:
         As of the last commit.
     """
 
-    def __init__(self, store: Folder | ZarrStore, metadata: RecordingMetadata) -> None:
+    def __init__(self, store: ByteStore, metadata: RecordingMetadata) -> None:
         self.store = store
         self.metadata = metadata
         self._layers: dict[str, _LayerWriter] = {}
@@ -84,12 +83,12 @@ class TapeWriter:
         self._trials = TrialsWriter(store)
 
     @classmethod
-    def create(cls, store: Folder | ZarrStore, provenance: Mapping[str, Any], *, overwrite: bool = False) -> TapeWriter:
+    def create(cls, store: ByteStore, provenance: Mapping[str, Any], *, overwrite: bool = False) -> TapeWriter:
         """Begin a new recording.
 
         Parameters
         ----------
-        store : Folder or ZarrStore
+        store : ByteStore
         provenance : mapping
             JSON values to keep with the recording.
         overwrite : bool
@@ -118,7 +117,7 @@ class TapeWriter:
         return tape
 
     @classmethod
-    def resume(cls, store: Folder | ZarrStore) -> TapeWriter:
+    def resume(cls, store: ByteStore) -> TapeWriter:
         """Go on with a recording that was closed or interrupted, from its last commit.
 
         Raises
@@ -127,8 +126,7 @@ class TapeWriter:
             If there is no recording, or what its last commit relies on is not there or damaged.
         """
         reader = TapeReader.open(store)
-        if isinstance(store, Folder):
-            store.remove_leftovers()
+        store.remove_leftovers()
         tape = cls(store, reader.metadata)
         tape._trials = TrialsWriter(store, reader.metadata.trials)
         for position, (name, layer) in enumerate(reader.layers.items()):
@@ -222,7 +220,7 @@ class _LayerWriter:
     """Chunks, counts and checksums of one layer."""
 
     def __init__(
-        self, store: Folder | ZarrStore, name: str, plan: ChunkPlan, dtype: str, layer_class: str
+        self, store: ByteStore, name: str, plan: ChunkPlan, dtype: str, layer_class: str
     ) -> None:
         self._store = store
         self._name, self._plan, self._dtype, self._layer_class = name, plan, dtype, layer_class
@@ -251,13 +249,14 @@ class _LayerWriter:
         layer._chunk = frames // plan.chunk_frames
         blocks = frames // plan.block_frames
         checksums, names, segments = kept.checksums(), kept.counts_checksums(), kept.segments().rows
-        layer._counts.resume(blocks, kept.counts, 0)
+        unfinished = blocks // layer._counts.chunk_rows * layer._counts.chunk_rows
+        layer._counts.resume(kept.counts(unfinished, blocks), 0, unfinished)
         for table, rows in (
             (layer._checksums, checksums[: layer._chunk]),
             (layer._counts_checksums, names[:blocks]),
             (layer._segments, segments[:-1]),
         ):
-            table.resume(len(rows), lambda first, last, rows=rows: rows[first:last], rows_checksum(rows))
+            table.resume(rows, rows_checksum(rows))
         layer._total += kept.sum_counts(0, blocks)
         for chunk in range(blocks * plan.block_chunks, layer._chunk):
             layer._block += count_per_neuron(kept.chunk(chunk))
@@ -378,13 +377,9 @@ class _LayerWriter:
         }
 
 
-def _make_room(store: Folder | ZarrStore, overwrite: bool) -> None:
+def _make_room(store: ByteStore, overwrite: bool) -> None:
     """Make sure that a new recording can begin at the store, removing an old one if asked to."""
-    taken = store.exists() if isinstance(store, Folder) else next(iter(store.keys()), None) is not None
-    if not taken:
-        return
-    is_folder = isinstance(store, Folder)
-    if is_folder and next(os.scandir(store.location), None) is None:
+    if store.is_empty():
         return
     try:
         TapeReader.open(store)

@@ -122,7 +122,7 @@ class TrialsWriter:
             for column, values in read_columns(store, kept).items():
                 self._add_column(column.name, column.kind)
                 table = self._tables[column.name]
-                table.resume(kept.rows, lambda first, last, values=values: values[first:last], column.crc32c)
+                table.resume(values, column.crc32c)
                 self._categories[column.name] = {value: place for place, value in enumerate(column.categories)}
 
     def append(self, presented: Sequence[tuple[int, int, Mapping[str, list[Value]]]]) -> None:
