@@ -54,7 +54,7 @@ class LayerHook(_Hook):
             return
         session = self._session()
         if session is not None:
-            session.record(self._layer.name, self._layer.read_spikes(output))
+            session.record(self._layer.name, self._layer.read_spikes(output), self._layer.hint)
 
 
 class _ForwardHook(_Hook):

@@ -162,7 +162,8 @@ class Monitor:
 
     def reset(self) -> None:
         """Discard what was recorded and start again from step 0, enabled or not as before."""
-        self._end_session(RecordingSession.abandon)
+        self._finalizer.detach()
+        self._session.abandon()
         self._begin(self._create(overwrite=True))
 
     def close(self) -> None:
@@ -277,11 +278,7 @@ class Monitor:
         )
         self._session = session
         # Also at the interpreter's exit, while the background thread still runs.
-        self._finalizer = weakref.finalize(self, session.close)
-
-    def _end_session(self, end: Any) -> None:
-        self._finalizer.detach()
-        end(self._session)
+        self._finalizer = weakref.finalize(self, _finish, self._hooks, session)
 
     def _totals(self, all: bool, module_name: str | None) -> list[tuple[int, Counts]]:
         if not all:
@@ -311,6 +308,11 @@ class Monitor:
         if self._backend == "numpy":
             return ratio
         return torch.tensor(float(ratio), dtype=torch.get_default_dtype(), device=self._device)
+
+
+def _finish(hooks: NetworkHooks, session: RecordingSession) -> None:
+    hooks.remove()
+    session.close()
 
 
 def _session_of(reference: weakref.ref[Monitor]) -> RecordingSession | None:

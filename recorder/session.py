@@ -25,6 +25,7 @@ import torch
 
 from recorder.format.bits import Bools, Counts, Packed, pack_frames
 from recorder.format.layout import NO_TRIAL
+from recorder.format.metadata import DTYPES, MAX_RANK
 from recorder.format.segments import SegmentLog
 from recorder.format.tape import LayerProgress, TapeWriter
 from recorder.format.trials import TrialLog, Value, as_values
@@ -182,7 +183,7 @@ class RecordingSession:
             self._forward_depth = 0
             self._align_steps(succeeded=False)
 
-    def record(self, name: str, spikes: torch.Tensor) -> None:
+    def record(self, name: str, spikes: torch.Tensor, hint: str = "") -> None:
         """Record what a layer has put out.
 
         Parameters
@@ -190,6 +191,8 @@ class RecordingSession:
         name : str
         spikes : tensor, shape [T, N, *neuron]
             Copied into bits before this returns.
+        hint : str
+            What is known about layers of this kind that put out other values than 0 and 1, for the error.
 
         Raises
         ------
@@ -213,8 +216,8 @@ class RecordingSession:
                 first, last = layer.next_step, layer.next_step + steps - 1
                 where = f"step {first}" if first == last else f"steps {first} to {last}"
                 raise SpikeValueError(
-                    f"layer {name!r} ({layer.layer_class}) put out {error}, at {where}; spikes are 0 or 1. If it "
-                    "is not a spiking layer, or puts out several spikes at once, leave it out with layers=..."
+                    f"layer {name!r} ({layer.layer_class}) put out {error}, at {where}; spikes are 0 or 1. "
+                    f"{hint + '. ' if hint else ''}If this is not a spiking layer, leave it out with layers=..."
                 ) from error
             layer.called = True
             layer.segments.extend(layer.next_step, steps, batch, trial)
@@ -224,6 +227,7 @@ class RecordingSession:
 
     def _packer(self, layer: _Layer, shape: tuple[int, ...], spikes: torch.Tensor) -> FramePacker:
         if layer.packer is None:
+            _check_recordable(layer, shape, spikes.dtype)
             layer.device, layer.packer = spikes.device, make_packer(math.prod(shape), spikes.device)
             layer.neuron_shape = shape
             layer.dtype = str(spikes.dtype).removeprefix("torch.")
@@ -415,6 +419,18 @@ class RecordingSession:
                 self._writer.run_waiting()
         finally:
             self._lock.release()
+
+
+def _check_recordable(layer: _Layer, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    if math.prod(shape) < 1 or len(shape) > MAX_RANK:
+        raise NeuronShapeError(
+            f"layer {layer.name!r} put out frames of neuron shape {shape}; expected at least one neuron, along at "
+            f"most {MAX_RANK} axes. Leave the layer out with layers=..."
+        )
+    if str(dtype).removeprefix("torch.") not in DTYPES:
+        raise SpikeValueError(
+            f"layer {layer.name!r} put out dtype {dtype}; spikes can be recorded from {', '.join(DTYPES)}"
+        )
 
 
 def _call(reference: weakref.ref[RecordingSession], method: Any) -> Any:

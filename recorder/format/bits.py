@@ -105,7 +105,7 @@ def fired_per_neuron(trains: Packed, mask: Packed | None = None) -> Bools:
     words = trains.view(np.uint64)
     if mask is not None:
         words = words & mask.view(np.uint64)
-    fired: Bools = words.any(axis=1)
+    fired: Bools = np.bitwise_or.reduce(words, axis=1) != 0
     return fired
 
 

@@ -34,7 +34,7 @@ from recorder.format.layout import (
     spikes_chunk_key,
     spikes_document,
 )
-from recorder.format.metadata import MAX_DOCUMENT_BYTES, LayerCommit, RecordingMetadata, to_attributes
+from recorder.format.metadata import MAX_DOCUMENT_BYTES, LayerCommit, RecordingMetadata, parse_attributes, to_attributes
 from recorder.format.reading import LayerReader, TapeReader
 from recorder.format.segments import Rows
 from recorder.format.stores import ByteStore
@@ -209,6 +209,8 @@ class TapeWriter:
 
     def _write_record(self, metadata: RecordingMetadata, documents: Mapping[str, Any] | None) -> None:
         root = group_document(to_attributes(metadata))
+        # A record that no reader would accept must not replace one that it does.
+        parse_attributes(root["attributes"], self.store.location)
         if documents is not None:
             root["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": dict(documents)}
         self.store.write(ROOT_DOCUMENT, encode_document(root))
