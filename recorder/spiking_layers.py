@@ -278,11 +278,11 @@ _NEURON_CLASSES: dict[str, dict[str, _NeuronClass]] = {
         "ILIFNode": _NeuronClass(_steps_by_mode, hint="ILIFNode puts out spike counts"),
         **_same(
             _NeuronClass(_steps_by_mode, hint="ternary neurons put out -1, 0 and 1"),
-            *("TernaryIFNode", "TernaryLIFNode", "STBIFNode"),
+            *("TernaryIFNode", "TernaryLIFNode"),
         ),
         **_same(
-            _NeuronClass(_steps_by_mode, hint="DSR and few-spike neurons weight their spikes"),
-            *("DSRIFNode", "DSRLIFNode", "FewSpikeNode"),
+            _NeuronClass(_steps_by_mode, hint="this neuron weights its spikes"),
+            *("DSRIFNode", "DSRLIFNode", "FewSpikeNode", "STBIFNode"),
         ),
         "LIAFNode": _NeuronClass(_steps_by_mode, spikes=False),
     },
