@@ -6,6 +6,7 @@ recordings needs too, can be imported without torch.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ __all__ = ["Monitor", "NeuronShapeError", "SpikeOutput", "SpikeValueError"]
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
     try:
         return getattr(import_module(_HOMES[name]), name)
     except ModuleNotFoundError as error:

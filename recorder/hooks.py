@@ -48,8 +48,8 @@ class LayerHook(_Hook):
         if module is not self._layer.module:
             if getattr(module, "_is_replica", False):
                 raise RuntimeError(
-                    "the network runs inside torch.nn.DataParallel, whose replicas come and go with every call; "
-                    "use DistributedDataParallel with one monitor in each process instead"
+                    "the network runs inside torch.nn.DataParallel, whose replicas come and go with each "
+                    "call; use DistributedDataParallel with one monitor in each process instead"
                 )
             return
         session = self._session()
@@ -135,7 +135,8 @@ class NetworkHooks:
         `torch.nn.Module` tells its hooks about the end of a forward, except when it is left by a
         KeyboardInterrupt.
         """
-        frame = sys._current_frames().get(self.thread_id)
+        # Underscored, but documented; there is no other way to look at another thread's stack.
+        frame = sys._current_frames().get(self.thread_id)  # noqa: SLF001
         while frame is not None:
             if frame.f_code.co_name == "_call_impl" and frame.f_locals.get("self") is self._network:
                 return True

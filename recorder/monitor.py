@@ -7,7 +7,6 @@ reading are the other modules' work.
 from __future__ import annotations
 
 import itertools
-import os
 import weakref
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -117,7 +116,9 @@ class Monitor:
         if backend not in ("numpy", "torch"):
             raise ValueError(f"backend is {backend!r}; expected 'numpy' or 'torch'")
         if overwrite and resume:
-            raise ValueError("overwrite=True replaces a recording and resume=True goes on with it; choose one")
+            raise ValueError(
+                "overwrite=True replaces a recording and resume=True goes on with it; choose one"
+            )
         if not commit_interval > 0:
             raise ValueError(f"commit_interval is {commit_interval!r}; expected a positive number of seconds")
         if durability not in ("power", "process"):
@@ -210,7 +211,7 @@ class Monitor:
 
     @property
     def s(self) -> SpikeMapping:
-        """Recorded spikes: layer name → lazy sequence of T items ``[batch, *neuron]``, read back from disk."""
+        """Recorded spikes: layer name → lazy sequence of T items ``[batch, *neuron]``, read from disk."""
         self._check_recorded()
         self.flush()
         convert = to_numpy if self._backend == "numpy" else to_tensor(self._device)
@@ -236,7 +237,7 @@ class Monitor:
         return self._ratio(spikes, slots)
 
     def get_nonfire_ratio(self, all: bool = True, module_name: str | None = None) -> Any:
-        """Silent ratio: neurons that never fired ÷ neurons; parameters and return as `get_avg_firing_rate`."""
+        """Silent ratio: neurons that never fired ÷ neurons; otherwise as `get_avg_firing_rate`."""
         silent = neurons = 0
         for _, counts in self._totals(all, module_name):
             silent += int(np.count_nonzero(counts == 0))
@@ -289,11 +290,12 @@ class Monitor:
 
     def _check_recorded(self) -> None:
         if not self._session.recorded_layers():
-            raise NothingRecordedError(
-                "nothing has been recorded yet: call enable(), then run the network"
-                if not self._hooks.in_place
-                else "nothing has been recorded yet: the monitor is enabled, but no spiking layer has been called"
+            missing = (
+                "the monitor is enabled, but none of its layers has been called"
+                if self._hooks.in_place
+                else "call enable(), then run the network"
             )
+            raise NothingRecordedError(f"nothing has been recorded yet: {missing}")
 
     def _check_name(self, name: str | None) -> None:
         if name not in self._layers:
@@ -317,7 +319,7 @@ def _finish(hooks: NetworkHooks, session: RecordingSession) -> None:
 
 def _session_of(reference: weakref.ref[Monitor]) -> RecordingSession | None:
     monitor = reference()
-    return None if monitor is None else monitor._session
+    return None if monitor is None else monitor._session  # noqa: SLF001 - this module's own class
 
 
 def _parse_device(device: str | torch.device | None) -> torch.device:
@@ -330,6 +332,6 @@ def _parse_device(device: str | torch.device | None) -> torch.device:
 
 
 def _default_store() -> Path:
-    stem = os.path.join("recordings", datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
+    stem = datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S")
     names = itertools.chain([f"{stem}.zarr"], (f"{stem}_{number}.zarr" for number in itertools.count(2)))
-    return next(path for path in map(Path, names) if not path.exists())
+    return next(path for path in (Path("recordings", name) for name in names) if not path.exists())

@@ -11,7 +11,17 @@ from typing import Any
 
 from torch import nn
 
-_PACKAGES = ("spiketape", "torch", "numpy", "zarr", "numcodecs", "spikingjelly", "snntorch", "norse", "sinabs")
+_PACKAGES = (
+    "spiketape",
+    "torch",
+    "numpy",
+    "zarr",
+    "numcodecs",
+    "spikingjelly",
+    "snntorch",
+    "norse",
+    "sinabs",
+)
 
 
 def describe_run(network: nn.Module, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -65,6 +75,6 @@ def _as_json(value: Any, place: str) -> Any:
     if hasattr(value, "tolist"):
         return _as_json(value.tolist(), place)
     raise TypeError(
-        f"{place} is {value!r} ({type(value).__name__}); expected what JSON can hold: text, numbers, booleans, None, "
-        "lists and dicts of these"
+        f"{place} is {value!r} ({type(value).__name__}); expected what JSON can hold: text, numbers, "
+        "booleans, None, lists and dicts of these"
     )

@@ -28,7 +28,7 @@ from recorder.format.layout import NO_TRIAL
 from recorder.format.metadata import DTYPES, MAX_RANK
 from recorder.format.segments import SegmentLog
 from recorder.format.tape import LayerProgress, TapeWriter
-from recorder.format.trials import TrialLog, Value, as_values
+from recorder.format.trials import TrialLog, as_values
 from recorder.packing import FramePacker, NotSpikesError, flatten_frames, make_packer
 from recorder.writer import BackgroundWriter
 
@@ -217,7 +217,8 @@ class RecordingSession:
                 where = f"step {first}" if first == last else f"steps {first} to {last}"
                 raise SpikeValueError(
                     f"layer {name!r} ({layer.layer_class}) put out {error}, at {where}; spikes are 0 or 1. "
-                    f"{hint + '. ' if hint else ''}If this is not a spiking layer, leave it out with layers=..."
+                    f"{hint}{'. ' if hint else ''}"
+                    "If this is not a spiking layer, leave it out with layers=..."
                 ) from error
             layer.called = True
             layer.segments.extend(layer.next_step, steps, batch, trial)
@@ -283,20 +284,22 @@ class RecordingSession:
         with self._lock:
             if self._trial is not None:
                 raise RuntimeError(
-                    f"trial {self._trial.number} is still open; a trial cannot begin inside another. Leave its "
-                    "`with` block first."
+                    f"trial {self._trial.number} is still open; a trial cannot begin inside another. Leave "
+                    "its `with` block first."
                 )
-            self._trials.check({name: as_values(f"trial(): {name}", given, None) for name, given in columns.items()})
-            self._trial = _Trial(self._trials.trials, dict(columns))
+            self._trials.check(
+                {name: as_values(f"trial(): {name}", given, None) for name, given in columns.items()}
+            )
+            trial = self._trial = _Trial(self._trials.trials, dict(columns))
             if self._forward_depth == 0:
                 self._pass_boundary()
         try:
             yield
         finally:
             with self._lock:
-                trial, self._trial = self._trial, None
-                if trial is not None and trial.batch is not None:
-                    batch = trial.batch
+                self._trial = None
+                batch = trial.batch
+                if batch is not None:
                     self._trials.add(
                         trial.number,
                         batch,
@@ -336,8 +339,8 @@ class RecordingSession:
             self._notice_interrupted_forward()
             if self._forward_depth:
                 raise RuntimeError(
-                    "this cannot be done inside a forward of the monitored network: layers have not finished the "
-                    "same steps. Call it between two forwards."
+                    "this cannot be done inside a forward of the monitored network: layers have not finished "
+                    "the same steps. Call it between two forwards."
                 )
             if self._is_dirty:
                 self._put_commit()
@@ -349,7 +352,10 @@ class RecordingSession:
             pending = {name: self._drain(layer) for name, layer in self._layers.items() if layer.packer}
             self._writer.wait()
             return {
-                name: (self._layers[name].segments.frames, self._tape.totals(name) + frames.sum(axis=0, dtype=np.int64))
+                name: (
+                    self._layers[name].segments.frames,
+                    self._tape.totals(name) + frames.sum(axis=0, dtype=np.int64),
+                )
                 for name, frames in pending.items()
             }
 
@@ -374,7 +380,8 @@ class RecordingSession:
 
     def _drain(self, layer: _Layer) -> Bools:
         """Hand a layer's whole rows to the writer; the frames that fill none."""
-        assert layer.packer is not None, "only layers with frames are drained"
+        if layer.packer is None:
+            return np.empty((0, 0), np.bool_)
         rows, pending = layer.packer.drain()
         self._put_rows(layer.name, rows)
         return pending
@@ -402,7 +409,11 @@ class RecordingSession:
 
     def _idle_deadline(self) -> float:
         """When the background thread should commit by itself, as the network has stopped running."""
-        return self._committed_at + self._commit_interval if self._is_dirty and not self._commit_due else math.inf
+        return (
+            self._committed_at + self._commit_interval
+            if self._is_dirty and not self._commit_due
+            else math.inf
+        )
 
     def _commit_when_idle(self) -> None:
         """In the background thread: commit, unless the network is at work and will do so itself."""
@@ -424,8 +435,8 @@ class RecordingSession:
 def _check_recordable(layer: _Layer, shape: tuple[int, ...], dtype: torch.dtype) -> None:
     if math.prod(shape) < 1 or len(shape) > MAX_RANK:
         raise NeuronShapeError(
-            f"layer {layer.name!r} put out frames of neuron shape {shape}; expected at least one neuron, along at "
-            f"most {MAX_RANK} axes. Leave the layer out with layers=..."
+            f"layer {layer.name!r} put out frames of neuron shape {shape}; expected at least one neuron, "
+            f"along at most {MAX_RANK} axes. Leave the layer out with layers=..."
         )
     if str(dtype).removeprefix("torch.") not in DTYPES:
         raise SpikeValueError(

@@ -1,4 +1,4 @@
-"""``monitor.s``: the recorded spikes of each layer as a lazy sequence of steps, read back from the recording."""
+"""``monitor.s``: the recorded spikes of each layer as a lazy sequence of steps, read back from disk."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ class SpikeSequence(Sequence[Any]):
             return [self[item] for item in range(*index.indices(len(self)))]
         item = index + len(self) if index < 0 else index
         if not 0 <= item < len(self):
-            raise IndexError(f"step {index} of layer {self._layer.name!r}, which has {len(self)} recorded steps")
+            raise IndexError(
+                f"step {index} of layer {self._layer.name!r}, which has {len(self)} recorded steps"
+            )
         segment = int(np.searchsorted(self._first_item, item, side="right")) - 1
         batch = int(self._segments.batch[segment])
         first = int(self._segments.first_frame[segment]) + (item - int(self._first_item[segment])) * batch
@@ -62,7 +64,9 @@ class SpikeSequence(Sequence[Any]):
 class SpikeMapping(Mapping[str, SpikeSequence]):
     """Layer name → `SpikeSequence`, in network order."""
 
-    def __init__(self, layers: Mapping[str, LayerReader], convert: Convert, check_name: Callable[[str], None]) -> None:
+    def __init__(
+        self, layers: Mapping[str, LayerReader], convert: Convert, check_name: Callable[[str], None]
+    ) -> None:
         self._layers = layers
         self._convert = convert
         self._check_name = check_name

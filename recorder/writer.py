@@ -35,9 +35,7 @@ class BackgroundWriter:
         How long putting has been blocked altogether.
     """
 
-    def __init__(
-        self, queue_limit_bytes: int, on_idle: Task, idle_deadline: Callable[[], float]
-    ) -> None:
+    def __init__(self, queue_limit_bytes: int, on_idle: Task, idle_deadline: Callable[[], float]) -> None:
         self.seconds_waited = 0.0
         self._limit = queue_limit_bytes
         self._on_idle = on_idle
@@ -106,8 +104,8 @@ class BackgroundWriter:
     def _raise_error(self) -> None:
         if self._error is not None:
             raise RecordingWriteError(
-                f"recording stopped: {type(self._error).__name__}: {self._error}. What was committed before is "
-                "intact."
+                f"recording stopped: {type(self._error).__name__}: {self._error}. What was committed "
+                "before is intact."
             ) from self._error
 
     def _run(self) -> None:
@@ -127,7 +125,7 @@ class BackgroundWriter:
                     self._on_idle()
                 else:
                     self._do_next()
-            except BaseException as error:  # handed to the user's thread, whatever it is
+            except BaseException as error:  # noqa: BLE001 - handed to the user's thread, whatever it is
                 with self._changed:
                     self._error = error
                     self._tasks.clear()

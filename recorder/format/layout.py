@@ -218,7 +218,7 @@ def group_document(attributes: Mapping[str, Any] | None = None) -> dict[str, Any
 
 
 def spikes_document(plan: ChunkPlan, frames: int) -> dict[str, Any]:
-    """Zarr v3 document of ``spikes``: bool, ``(frame, *neuron)``, each neuron's train contiguous in a chunk."""
+    """Zarr v3 document of ``spikes``: bool, ``(frame, *neuron)``, trains contiguous in a chunk."""
     rank = 1 + len(plan.neuron_shape)
     return _array_document(
         shape=(frames, *plan.neuron_shape),
@@ -242,7 +242,7 @@ def table_document(
     dimensions: tuple[str, ...],
     attributes: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Zarr v3 document of a small array that grows by rows (``counts``, ``segments``, ``checksums``, trials)."""
+    """Zarr v3 document of a small array that grows by rows (see `recorder.format.tables`)."""
     itemsize = int(data_type.lstrip("uintfloa")) // 8
     return _array_document(
         shape=(rows, *row_shape),

@@ -46,7 +46,7 @@ class ByteStore(Protocol):
         """Store bytes under a key."""
 
     def persist(self) -> None:
-        """Return once every key written before will be found after a loss of power, where that is possible."""
+        """Return once every key written before will survive a loss of power, where that is possible."""
 
     def delete(self, key: str) -> None:
         """Remove a key; nothing happens if it is absent."""
@@ -75,7 +75,9 @@ class Folder:
         only the end of the process.
     """
 
-    def __init__(self, path: str | os.PathLike[str], durability: Literal["power", "process"] = "power") -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], durability: Literal["power", "process"] = "power"
+    ) -> None:
         self._root = Path(os.path.abspath(path))
         self._durability = durability
         self._known_folders: set[Path] = set()
@@ -96,10 +98,17 @@ class Folder:
     def read(self, key: str, limit_bytes: int) -> bytes | None:
         path = self._root / key
         # A link anywhere below the root would let a recording show files of its reader's machine.
-        if os.path.realpath(path.parent) != os.path.join(os.path.realpath(self._root), *Path(key).parent.parts):
+        if os.path.realpath(path.parent) != os.path.join(
+            os.path.realpath(self._root), *Path(key).parent.parts
+        ):
             raise RecordingFormatError(f"{path} is reached through a symbolic link; recordings hold none")
         # Non-blocking, as opening a FIFO would wait for a writer.
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        flags = (
+            os.O_RDONLY
+            | getattr(os, "O_NOFOLLOW", 0)
+            | getattr(os, "O_NONBLOCK", 0)
+            | getattr(os, "O_BINARY", 0)
+        )
         try:
             descriptor = os.open(path, flags)
         except (FileNotFoundError, NotADirectoryError):
@@ -154,7 +163,9 @@ class Folder:
 
     def size(self, folder: str) -> int:
         inside = os.walk(self._root / folder)
-        return sum(os.lstat(os.path.join(place, name)).st_size for place, _, files in inside for name in files)
+        return sum(
+            os.lstat(os.path.join(place, name)).st_size for place, _, files in inside for name in files
+        )
 
     def remove_leftovers(self) -> None:
         for key in list(self.keys()):
@@ -248,8 +259,8 @@ def open_store(
         return ZarrStore(store)
     if not isinstance(store, str | os.PathLike):
         raise TypeError(
-            f"store is {store!r} ({type(store).__name__}); expected a path, a URL such as 's3://bucket/run.zarr' "
-            "or a Zarr store"
+            f"store is {store!r} ({type(store).__name__}); expected a path, a URL such as "
+            "'s3://bucket/run.zarr' or a Zarr store"
         )
     text = os.fspath(store)
     if text.startswith("file://"):

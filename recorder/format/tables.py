@@ -160,12 +160,12 @@ def check_rows(rows: Rows, commit: TableCommit, store: ByteStore, folder: str) -
     found = rows_checksum(rows)
     if found != commit.crc32c:
         raise RecordingFormatError(
-            f"{store.location}/{folder}: its {commit.rows} rows have crc32c {found:#010x}, but the commit names "
-            f"{commit.crc32c:#010x}: altered, swapped, or replaced since this recording was opened"
+            f"{store.location}/{folder}: its {commit.rows} rows have crc32c {found:#010x}, but the commit "
+            f"names {commit.crc32c:#010x}: altered, swapped, or replaced since this recording was opened"
         )
     return rows
 
 
 def stored_limit(decoded_bytes: int) -> int:
-    """Most bytes that a chunk of ``decoded_bytes`` can take when stored (zstd's own bound, and a checksum)."""
+    """Most bytes that a chunk of ``decoded_bytes`` can take when stored: zstd's own bound, and some."""
     return decoded_bytes + decoded_bytes // 128 + 2**16

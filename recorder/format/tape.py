@@ -34,7 +34,13 @@ from recorder.format.layout import (
     spikes_chunk_key,
     spikes_document,
 )
-from recorder.format.metadata import MAX_DOCUMENT_BYTES, LayerCommit, RecordingMetadata, parse_attributes, to_attributes
+from recorder.format.metadata import (
+    MAX_DOCUMENT_BYTES,
+    LayerCommit,
+    RecordingMetadata,
+    parse_attributes,
+    to_attributes,
+)
 from recorder.format.reading import LayerReader, TapeReader
 from recorder.format.segments import Rows
 from recorder.format.stores import ByteStore
@@ -83,7 +89,9 @@ class TapeWriter:
         self._trials = TrialsWriter(store)
 
     @classmethod
-    def create(cls, store: ByteStore, provenance: Mapping[str, Any], *, overwrite: bool = False) -> TapeWriter:
+    def create(
+        cls, store: ByteStore, provenance: Mapping[str, Any], *, overwrite: bool = False
+    ) -> TapeWriter:
         """Begin a new recording.
 
         Parameters
@@ -133,10 +141,14 @@ class TapeWriter:
             tape._layers[name] = _LayerWriter.resume(layer)
             tape._positions[name] = position
         layers = tuple(layer.committed for layer in tape._layers.values())
-        tape._write_record(reader.metadata.next_commit(state="recording", committed=_now(), layers=layers), None)
+        tape._write_record(
+            reader.metadata.next_commit(state="recording", committed=_now(), layers=layers), None
+        )
         return tape
 
-    def add_layer(self, name: str, neuron_shape: tuple[int, ...], dtype: str, layer_class: str, position: int) -> None:
+    def add_layer(
+        self, name: str, neuron_shape: tuple[int, ...], dtype: str, layer_class: str, position: int
+    ) -> None:
         """Add a layer whose first frames have arrived; ``position`` is its place in network order."""
         writer = _LayerWriter(self.store, name, plan_chunks(neuron_shape), dtype, layer_class)
         group = group_document({"name": name})
@@ -212,7 +224,11 @@ class TapeWriter:
         # A record that no reader would accept must not replace one that it does.
         parse_attributes(root["attributes"], self.store.location)
         if documents is not None:
-            root["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": dict(documents)}
+            root["consolidated_metadata"] = {
+                "kind": "inline",
+                "must_understand": False,
+                "metadata": dict(documents),
+            }
         self.store.write(ROOT_DOCUMENT, encode_document(root))
         self.store.persist()
         self.metadata = metadata
@@ -221,17 +237,19 @@ class TapeWriter:
 class _LayerWriter:
     """Chunks, counts and checksums of one layer."""
 
-    def __init__(
-        self, store: ByteStore, name: str, plan: ChunkPlan, dtype: str, layer_class: str
-    ) -> None:
+    def __init__(self, store: ByteStore, name: str, plan: ChunkPlan, dtype: str, layer_class: str) -> None:
         self._store = store
         self._name, self._plan, self._dtype, self._layer_class = name, plan, dtype, layer_class
         self._folder = folder = layer_folder(name)
         neurons = neuron_dimensions(plan.neuron_shape)
         columns = len(SEGMENT_COLUMNS)
-        self._counts = TableWriter(store, f"{folder}/counts", plan.neuron_shape, "uint32", ("block", *neurons))
+        self._counts = TableWriter(
+            store, f"{folder}/counts", plan.neuron_shape, "uint32", ("block", *neurons)
+        )
         self._counts_checksums = TableWriter(store, f"{folder}/counts_checksums", (), "uint32", ("block",))
-        self._checksums = TableWriter(store, f"{folder}/checksums", (plan.parts,), "uint32", ("chunk", "part"))
+        self._checksums = TableWriter(
+            store, f"{folder}/checksums", (plan.parts,), "uint32", ("chunk", "part")
+        )
         self._segments = TableWriter(store, f"{folder}/segments", (columns,), "int64", ("segment", "column"))
         self._rows = np.empty((plan.chunk_bytes, plan.neurons), np.uint8)
         self._chunk = 0
@@ -279,7 +297,8 @@ class _LayerWriter:
 
     @property
     def committed(self) -> LayerCommit:
-        assert self._committed is not None, "a layer is committed before it is asked about"
+        if self._committed is None:
+            raise RuntimeError("a layer is committed before it is asked about")
         return self._committed
 
     def append(self, rows: Packed) -> None:
@@ -395,8 +414,8 @@ def _make_room(store: ByteStore, overwrite: bool) -> None:
         )
     if not overwrite:
         raise RecordingExistsError(
-            f"{store.location} already holds a recording. Pass resume=True to go on with it, overwrite=True to "
-            "replace it, or choose another store."
+            f"{store.location} already holds a recording. Pass resume=True to go on with it, overwrite=True "
+            "to replace it, or choose another store."
         )
     store.clear()
 
