@@ -26,7 +26,7 @@ import torch
 from recorder.format.bits import Bools, Counts, Packed, pack_frames
 from recorder.format.layout import NO_TRIAL
 from recorder.format.metadata import DTYPES, MAX_RANK
-from recorder.format.segments import SegmentLog
+from recorder.format.segments import Rows, SegmentLog
 from recorder.format.tape import LayerProgress, TapeWriter
 from recorder.format.trials import TrialLog, as_values
 from recorder.packing import FramePacker, NotSpikesError, flatten_frames, make_packer
@@ -151,11 +151,11 @@ class RecordingSession:
         return self._writer.seconds_waited
 
     def recorded_layers(self) -> dict[str, tuple[int, tuple[int, ...], str]]:
-        """Frames, neuron shape and dtype of each layer that has put anything out, in network order."""
+        """Frames, neuron shape and dtype of each layer that has frames, in network order."""
         return {
             layer.name: (layer.segments.frames, layer.neuron_shape, layer.dtype)
             for layer in self._layers.values()
-            if layer.neuron_shape is not None
+            if layer.neuron_shape is not None and layer.segments.frames
         }
 
     # -- called from hooks, in the thread that runs the network ------------------------------------------
@@ -349,7 +349,7 @@ class RecordingSession:
     def totals(self) -> dict[str, tuple[int, Counts]]:
         """Frames, and spikes of each neuron (int64 [neurons]), of each layer recorded so far."""
         with self._lock:
-            pending = {name: self._drain(layer) for name, layer in self._layers.items() if layer.packer}
+            pending = {name: self._drain(self._layers[name]) for name in self.recorded_layers()}
             self._writer.wait()
             return {
                 name: (
@@ -449,5 +449,5 @@ def _call(reference: weakref.ref[RecordingSession], method: Any) -> Any:
     return None if session is None else method(session)
 
 
-def _last_step(segment: Any) -> int:
-    return int(segment[1] + segment[2])
+def _last_step(segment: Rows) -> int:
+    return int(segment[-1, 1] + segment[-1, 2]) if len(segment) else 0
