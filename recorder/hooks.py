@@ -129,16 +129,17 @@ class NetworkHooks:
             handle.remove()
         self._handles = []
 
-    def forward_is_running(self) -> bool:
-        """Whether the forward seen last is still on its thread's stack.
+    def running_forwards(self) -> int:
+        """How many forwards of the network are on the stack of the thread that ran it last.
 
         `torch.nn.Module` tells its hooks about the end of a forward, except when it is left by a
         KeyboardInterrupt.
         """
         # Underscored, but documented; there is no other way to look at another thread's stack.
         frame = sys._current_frames().get(self.thread_id)  # noqa: SLF001
+        running = 0
         while frame is not None:
             if frame.f_code.co_name == "_call_impl" and frame.f_locals.get("self") is self._network:
-                return True
+                running += 1
             frame = frame.f_back
-        return False
+        return running

@@ -275,7 +275,7 @@ class Monitor:
             {name: class_name(layer.module) for name, layer in self._layers.items()},
             commit_interval=self._commit_interval,
             queue_limit_bytes=QUEUE_LIMIT_BYTES,
-            forward_is_running=self._hooks.forward_is_running,
+            running_forwards=self._hooks.running_forwards,
         )
         self._session = session
         # Also at the interpreter's exit, while the background thread still runs.

@@ -32,6 +32,8 @@ from recorder.format.trials import TrialLog, as_values
 from recorder.packing import FramePacker, NotSpikesError, flatten_frames, make_packer
 from recorder.writer import BackgroundWriter
 
+IDLE_RETRY_SECONDS = 0.05
+
 
 class SpikeValueError(ValueError):
     """A layer put out values other than 0 and 1."""
@@ -78,9 +80,9 @@ class RecordingSession:
         Seconds after which what was recorded is committed at the next boundary.
     queue_limit_bytes : int
         Packed bytes that may wait for the disk.
-    forward_is_running : callable
-        Whether a forward of the network is on some thread's stack; asked only where a forward that has begun
-        was not seen to end, as happens when it is interrupted from the keyboard.
+    running_forwards : callable
+        How many forwards of the network are on the stack; asked only where one that has begun was not seen
+        to end, as happens when it is interrupted from the keyboard.
     """
 
     def __init__(
@@ -90,10 +92,10 @@ class RecordingSession:
         *,
         commit_interval: float,
         queue_limit_bytes: int,
-        forward_is_running: Callable[[], bool],
+        running_forwards: Callable[[], int],
     ) -> None:
         self._tape = tape
-        self._forward_is_running = forward_is_running
+        self._running_forwards = running_forwards
         self._commit_interval = commit_interval
         self._lock = threading.RLock()
         self._layers: dict[str, _Layer] = {}
@@ -101,7 +103,7 @@ class RecordingSession:
         self._trial: _Trial | None = None
         self._forward_depth = 0
         self._is_dirty = False
-        self._commit_due = False
+        self._idle_retry_at = 0.0
         self._committed_at = time.monotonic()
         self._closed = False
         for position, (name, layer_class) in enumerate(layer_classes.items()):
@@ -163,7 +165,7 @@ class RecordingSession:
     def begin_forward(self) -> None:
         """Note that a forward of the network begins."""
         with self._lock:
-            self._notice_interrupted_forward()
+            self._notice_interrupted_forward(beginning=1)
             if self._forward_depth == 0:
                 self._pass_boundary()
             self._forward_depth += 1
@@ -178,8 +180,9 @@ class RecordingSession:
                 self._align_steps(succeeded)
                 self._pass_boundary()
 
-    def _notice_interrupted_forward(self) -> None:
-        if self._forward_depth and not self._forward_is_running():
+    def _notice_interrupted_forward(self, beginning: int = 0) -> None:
+        """Find out whether a forward has ended unseen; ``beginning`` ones are not counted yet."""
+        if self._forward_depth and self._running_forwards() - beginning < self._forward_depth:
             self._forward_depth = 0
             self._align_steps(succeeded=False)
 
@@ -223,7 +226,7 @@ class RecordingSession:
             layer.called = True
             layer.segments.extend(layer.next_step, steps, batch, trial)
             layer.next_step += steps
-            self._is_dirty = True
+            self._mark_dirty()
             self._put_rows(name, rows)
 
     def _packer(self, layer: _Layer, shape: tuple[int, ...], spikes: torch.Tensor) -> FramePacker:
@@ -271,9 +274,7 @@ class RecordingSession:
         for layer in self._layers.values():
             layer.called = False
             layer.steps_at_start = layer.next_step
-        if self._commit_due or (
-            self._is_dirty and time.monotonic() - self._committed_at >= self._commit_interval
-        ):
+        if self._is_dirty and time.monotonic() - self._committed_at >= self._commit_interval:
             self._put_commit()
 
     # -- trials --------------------------------------------------------------------------------------------
@@ -305,7 +306,7 @@ class RecordingSession:
                         batch,
                         {name: as_values(name, given, batch) for name, given in trial.columns.items()},
                     )
-                    self._is_dirty = True
+                    self._mark_dirty()
 
     def _check_trial(self, layer: _Layer, batch: int) -> int:
         """Number of the open trial, once its values are known to fit the batch."""
@@ -403,29 +404,30 @@ class RecordingSession:
         return progress
 
     def _mark_committed(self) -> None:
-        self._is_dirty = self._commit_due = False
+        self._is_dirty = False
         self._committed_at = time.monotonic()
         self._writer.wake()
 
+    def _mark_dirty(self) -> None:
+        if not self._is_dirty:
+            self._is_dirty = True
+            self._writer.wake()
+
     def _idle_deadline(self) -> float:
         """When the background thread should commit by itself, as the network has stopped running."""
-        return (
-            self._committed_at + self._commit_interval
-            if self._is_dirty and not self._commit_due
-            else math.inf
-        )
+        if not self._is_dirty:
+            return math.inf
+        return max(self._committed_at + self._commit_interval, self._idle_retry_at)
 
     def _commit_when_idle(self) -> None:
-        """In the background thread: commit, unless the network is at work and will do so itself."""
+        """In the background thread: commit, unless the network is at work; then look again soon."""
+        self._idle_retry_at = time.monotonic() + IDLE_RETRY_SECONDS
         # Never wait for the lock here: its holder may be waiting for this thread to make room.
         if not self._lock.acquire(blocking=False):
-            self._commit_due = True
             return
         try:
             self._notice_interrupted_forward()
-            if self._forward_depth:
-                self._commit_due = True
-            elif self._is_dirty:
+            if self._is_dirty and not self._forward_depth:
                 self._put_commit()
                 self._writer.run_waiting()
         finally:
