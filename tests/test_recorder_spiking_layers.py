@@ -306,6 +306,16 @@ def test_activation_based_containers_and_encoders_are_not_neurons_but_their_layo
     assert [layer.output.axes for layer in chosen.values()] == ["TN", "TN", "TN"]
 
 
+def test_activation_based_module_that_never_set_a_step_mode_is_a_single_step() -> None:
+    """SpikingJelly's own single-step modules have no step_mode; a user's neuron may have none either."""
+    base = framework("spikingjelly.activation_based.base")
+
+    class MyNeuron(Spiker, base.StepModule):  # type: ignore[misc, name-defined]
+        pass
+
+    assert find_spiking_layers(MyNeuron(), MyNeuron)[""].output.axes == "N"
+
+
 def test_activation_based_recurrent_layers_are_not_taken_but_their_layout_is_known() -> None:
     """Cells put out a step, (h, c) for the LSTM; the layer around them puts out (all steps, states)."""
     rnn = framework("spikingjelly.activation_based.rnn")
@@ -722,7 +732,7 @@ def network() -> nn.Sequential:
 @pytest.mark.parametrize(
     ("layers", "names"),
     [
-        ("1", ["1"]),
+        ("2.0", ["2.0"]),
         (["3", "1"], ["1", "3"]),
         (Spiker, ["1", "2.0", "3"]),
         ([OtherSpiker, "1"], ["1", "2.0"]),
