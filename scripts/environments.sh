@@ -37,7 +37,8 @@ install() {
     local folder=.environments/$name log=.environments/$name.log version stamp recipe
     mkdir -p .environments
 
-    version=$("$python" -c 'import sys; print(sys.executable, sys.version)')
+    # Environments hold absolute paths, and so do not survive a move of the repository.
+    version="$PWD $("$python" -c 'import sys; print(sys.executable, sys.version)')"
     if [[ $(cat "$folder/made-with" 2>/dev/null) != "$version" ]]; then
         # The pip that came with Python may be too old to know dependency groups.
         "$python" -m venv --clear "$folder" >"$log" 2>&1 &&
