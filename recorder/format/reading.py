@@ -181,20 +181,11 @@ class LayerReader:
             If a part is absent, damaged, or not the one that the commit names; the message gives the file,
             the layer and the frames.
         """
-        parts = [self._part(chunk, part) for part in range(self.plan.parts)]
+        parts = [self.part(chunk, part) for part in range(self.plan.parts)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def frame_bits(self, first: int, last: int) -> Bools:
-        """Frames ``first`` to ``last`` (exclusive) as booleans, shape [frames, *neuron]."""
-        size = self.plan.chunk_frames
-        out = np.empty((last - first, self.plan.neurons), np.bool_)
-        for chunk in range(first // size, -(-last // size)):
-            begin, end = max(first, chunk * size), min(last, (chunk + 1) * size)
-            bits = unpack_trains(self.chunk(chunk), begin - chunk * size, end - chunk * size)
-            out[begin - first : end - first] = bits
-        return out.reshape(last - first, *self.plan.neuron_shape)
-
-    def _part(self, chunk: int, part: int) -> Packed:
+    def part(self, chunk: int, part: int) -> Packed:
+        """Packed trains of one part of a chunk, uint8 [neurons of the part, chunk_frames / 8]; errors as `chunk`."""
         plan = self.plan
         key = spikes_chunk_key(self.folder, plan, chunk, part)
         stored = self.store.read(key, stored_limit(1 + plan.part_neurons * plan.chunk_bytes))
@@ -216,6 +207,16 @@ class LayerReader:
             if checksum(trains.tobytes()) != self.commit.tail[part]:
                 raise self._chunk_error(key, chunk, "does not begin with the frames that the commit names")
         return trains
+
+    def frame_bits(self, first: int, last: int) -> Bools:
+        """Frames ``first`` to ``last`` (exclusive) as booleans, shape [frames, *neuron]."""
+        size = self.plan.chunk_frames
+        out = np.empty((last - first, self.plan.neurons), np.bool_)
+        for chunk in range(first // size, -(-last // size)):
+            begin, end = max(first, chunk * size), min(last, (chunk + 1) * size)
+            bits = unpack_trains(self.chunk(chunk), begin - chunk * size, end - chunk * size)
+            out[begin - first : end - first] = bits
+        return out.reshape(last - first, *self.plan.neuron_shape)
 
     def _chunk_error(self, key: str, chunk: int, what: str) -> RecordingFormatError:
         first = chunk * self.plan.chunk_frames
