@@ -96,7 +96,8 @@ def count_per_neuron(trains: Packed, mask: Packed | None = None) -> Counts:
     words = trains.view(np.uint64)
     if mask is not None:
         words = words & mask.view(np.uint64)
-    return np.bitwise_count(words).sum(axis=1, dtype=np.int64)
+    counts: Counts = np.bitwise_count(words).sum(axis=1, dtype=np.int64)
+    return counts
 
 
 def fired_per_neuron(trains: Packed, mask: Packed | None = None) -> Bools:
@@ -104,7 +105,8 @@ def fired_per_neuron(trains: Packed, mask: Packed | None = None) -> Bools:
     words = trains.view(np.uint64)
     if mask is not None:
         words = words & mask.view(np.uint64)
-    return words.any(axis=1)
+    fired: Bools = np.bitwise_or.reduce(words, axis=1) != 0
+    return fired
 
 
 def count_per_frame(trains: Packed) -> Counts:

@@ -72,7 +72,7 @@ def encode_rows(rows: NDArray[Any], chunk_rows: int) -> bytes:
 
 
 def decode_rows(stored: bytes, chunk_rows: int, row_shape: tuple[int, ...], data_type: str) -> NDArray[Any]:
-    """Rows of one stored chunk of a small array, shape [chunk_rows, *row_shape]; errors as `decode_spikes`."""
+    """Rows of one stored chunk of a small array, [chunk_rows, *row_shape]; errors as `decode_spikes`."""
     dtype = np.dtype(data_type).newbyteorder("<")
     buffer = np.empty(chunk_rows * math.prod(row_shape) * dtype.itemsize, np.uint8)
     _unseal(stored, buffer)
@@ -88,7 +88,9 @@ def _unseal(stored: bytes, out: Packed) -> None:
     """Check and decompress stored bytes into ``out``, which they must fill exactly."""
     compressed, sealed = stored[:-_CRC_BYTES], stored[-_CRC_BYTES:]
     if len(stored) <= _CRC_BYTES or checksum(compressed) != int.from_bytes(sealed, "little"):
-        raise RecordingFormatError(f"its {len(stored)} bytes do not match their own crc32c: cut short or altered")
+        raise RecordingFormatError(
+            f"its {len(stored)} bytes do not match their own crc32c: cut short or altered"
+        )
     declared = _declared_size(compressed)
     if declared != out.nbytes:
         raise RecordingFormatError(f"it declares {declared} bytes when decompressed, expected {out.nbytes}")

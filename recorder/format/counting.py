@@ -340,7 +340,7 @@ def _sum_places(values: NDArray[np.integer] | NDArray[np.bool_], places: int) ->
     """Values of each neuron, shape [groups, neurons], summed up to places, int64 [groups, places]."""
     if values.shape[1] == places:
         return values.astype(np.int64)
-    return values.reshape(len(values), places, -1).sum(axis=2, dtype=np.int64)
+    return values.reshape(len(values), places, values.shape[1] // places).sum(axis=2, dtype=np.int64)
 
 
 def count_labels(source: Source, first_label: int, last_label: int, first: int, last: int, place: Place) -> Counts:

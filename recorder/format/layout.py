@@ -6,6 +6,7 @@ in FORMAT.md, section "Chunk plan".
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Mapping
@@ -158,6 +159,8 @@ def neuron_dimensions(neuron_shape: tuple[int, ...]) -> tuple[str, ...]:
 
 
 _UNSAFE = re.compile(rb"[^A-Za-z0-9._-]")
+# File systems allow 255 bytes.
+_LONGEST_FOLDER: Final = 200
 
 
 def folder_name(name: str) -> str:
@@ -165,7 +168,8 @@ def folder_name(name: str) -> str:
 
     Letters, digits and ``.``, ``_``, ``-`` stand for themselves, every other byte of the UTF-8 name becomes
     ``=XX``: safe in file systems, bucket keys and URLs alike, and legal as a Zarr node name. The empty name
-    (a network that is itself one neuron module) becomes ``=``.
+    (a network that is itself one neuron module) becomes ``=``. A name of more than 200 characters is cut, and
+    ends in ``=`` and the first half of its SHA-256.
 
     Examples
     --------
@@ -176,6 +180,9 @@ def folder_name(name: str) -> str:
     if escaped.startswith("__") or not escaped.strip("."):
         # Zarr reserves leading "__" and forbids names of periods only.
         escaped = "=" if not escaped else f"={ord(escaped[0]):02X}{escaped[1:]}"
+    if len(escaped) > _LONGEST_FOLDER:
+        digest = hashlib.sha256(name.encode()).hexdigest()[:32]
+        escaped = f"{escaped[: _LONGEST_FOLDER - 33]}={digest}"
     return escaped
 
 
@@ -211,7 +218,7 @@ def group_document(attributes: Mapping[str, Any] | None = None) -> dict[str, Any
 
 
 def spikes_document(plan: ChunkPlan, frames: int) -> dict[str, Any]:
-    """Zarr v3 document of ``spikes``: bool, ``(frame, *neuron)``, each neuron's train contiguous in a chunk."""
+    """Zarr v3 document of ``spikes``: bool, ``(frame, *neuron)``, trains contiguous in a chunk."""
     rank = 1 + len(plan.neuron_shape)
     return _array_document(
         shape=(frames, *plan.neuron_shape),
@@ -235,7 +242,7 @@ def table_document(
     dimensions: tuple[str, ...],
     attributes: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Zarr v3 document of a small array that grows by rows (``counts``, ``segments``, ``checksums``, trials)."""
+    """Zarr v3 document of a small array that grows by rows (see `recorder.format.tables`)."""
     itemsize = int(data_type.lstrip("uintfloa")) // 8
     return _array_document(
         shape=(rows, *row_shape),

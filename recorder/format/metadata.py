@@ -31,7 +31,18 @@ MAX_CHUNKS: Final = 2**28
 MAX_FRAMES: Final = 2**53
 MAX_ROWS: Final = 2**40
 
-DTYPES: Final = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64")
+DTYPES: Final = (
+    "bool",
+    "uint8",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "float16",
+    "bfloat16",
+    "float32",
+    "float64",
+)
 
 
 @dataclass(frozen=True)
@@ -227,7 +238,9 @@ def parse_attributes(attributes: Mapping[str, Any], place: str) -> RecordingMeta
     """Parse the attributes of a recording's root; errors as in `parse_document`."""
     record = attributes[ATTRIBUTE]
     if not isinstance(record, dict):
-        raise RecordingFormatError(f'{place}: attributes["{ATTRIBUTE}"] is {_short(record)}, expected an object')
+        raise RecordingFormatError(
+            f'{place}: attributes["{ATTRIBUTE}"] is {_short(record)}, expected an object'
+        )
     version = record.get("format_version")
     if version != FORMAT_VERSION or isinstance(version, bool):
         raise RecordingFormatError(
@@ -241,7 +254,7 @@ def parse_attributes(attributes: Mapping[str, Any], place: str) -> RecordingMeta
     fields = _Fields(record, "")
     if record.get("crc32c") != expected:
         fields.problems.append(
-            f"crc32c is {_short(record.get('crc32c'))}, but the record's own contents give {expected}: altered"
+            f"crc32c is {_short(record.get('crc32c'))}, but its contents give {expected}: altered"
         )
     state = fields.text("state")
     if state not in get_args(State):
@@ -263,7 +276,9 @@ def parse_attributes(attributes: Mapping[str, Any], place: str) -> RecordingMeta
     )
     if fields.problems:
         listed = "".join(f"\n  - {problem}" for problem in fields.problems)
-        raise RecordingFormatError(f"{place}: the commit record has {len(fields.problems)} problem(s):{listed}")
+        raise RecordingFormatError(
+            f"{place}: the commit record has {len(fields.problems)} problem(s):{listed}"
+        )
     return metadata
 
 
@@ -358,7 +373,9 @@ class _Fields:
     def take(self, key: str, kind: type, default: Any) -> Any:
         value = self.record.get(key)
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            self.problem(key, f"is {_short(value) if key in self.record else 'missing'}, expected {kind.__name__}")
+            self.problem(
+                key, f"is {_short(value) if key in self.record else 'missing'}, expected {kind.__name__}"
+            )
             return default
         return value
 

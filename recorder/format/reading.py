@@ -25,7 +25,7 @@ from recorder.format.layout import (
 )
 from recorder.format.metadata import MAX_DOCUMENT_BYTES, LayerCommit, RecordingMetadata, parse_document
 from recorder.format.segments import Segments, check_segments, clip_segments
-from recorder.format.stores import ByteStore, Folder, ZarrStore
+from recorder.format.stores import ByteStore
 from recorder.format.tables import check_rows, read_committed, read_rows, rows_checksum, stored_limit
 from recorder.format.trials import read_columns
 
@@ -44,10 +44,12 @@ class TapeReader:
     def __init__(self, store: ByteStore, metadata: RecordingMetadata) -> None:
         self.store = store
         self.metadata = metadata
-        self.layers: dict[str, LayerReader] = {layer.name: LayerReader(store, layer) for layer in metadata.layers}
+        self.layers: dict[str, LayerReader] = {
+            layer.name: LayerReader(store, layer) for layer in metadata.layers
+        }
 
     @classmethod
-    def open(cls, store: Folder | ZarrStore) -> TapeReader:
+    def open(cls, store: ByteStore) -> TapeReader:
         """Read the commit record.
 
         Raises
@@ -60,8 +62,8 @@ class TapeReader:
         document = store.read(ROOT_DOCUMENT, MAX_DOCUMENT_BYTES)
         if document is None:
             raise RecordingNotFoundError(
-                f"no recording at {store.location}: there is no {ROOT_DOCUMENT}. Give the path or URL that was "
-                "passed to Monitor(store=...)."
+                f"no recording at {store.location}: it has no {ROOT_DOCUMENT}. Give the path or URL that "
+                "was passed to Monitor(store=...)."
             )
         return cls(store, parse_document(document, f"{store.location}/{ROOT_DOCUMENT}"))
 
@@ -72,10 +74,13 @@ class TapeReader:
         float columns, the smallest integer in integer ones, None in columns of categories (dtype object).
         """
         columns = {}
-        for column, values in read_columns(self.store, self.metadata.trials).items():
+        for column, stored in read_columns(self.store, self.metadata.trials).items():
+            values = stored
             if column.kind == "category":
-                if len(values) and not (-1 <= values.min() and values.max() < len(column.categories)):
-                    raise RecordingFormatError(f"{self.store.location}: trials column {column.name!r} is malformed")
+                if len(values) and not (values.min() >= -1 and values.max() < len(column.categories)):
+                    raise RecordingFormatError(
+                        f"{self.store.location}: trials column {column.name!r} is malformed"
+                    )
                 # The last place of the look-up table is reached by -1, the missing value.
                 values = np.array([*column.categories, None], object)[values]
             columns[column.name] = values
@@ -126,13 +131,16 @@ class LayerReader:
         """Checksums of the stored chunks of ``spikes``, shape [chunks, parts]."""
         shape, commit = (self.plan.parts,), self.commit.checksums
         return self._table(
-            "checksums", lambda: read_committed(self.store, f"{self.folder}/checksums", shape, "uint32", commit)
+            "checksums",
+            lambda: read_committed(self.store, f"{self.folder}/checksums", shape, "uint32", commit),
         )
 
     def counts_checksums(self) -> NDArray[np.uint32]:
         """Checksums of the rows of ``counts``, shape [blocks]."""
         folder, commit = f"{self.folder}/counts_checksums", self.commit.counts_checksums
-        return self._table("counts_checksums", lambda: read_committed(self.store, folder, (), "uint32", commit))
+        return self._table(
+            "counts_checksums", lambda: read_committed(self.store, folder, (), "uint32", commit)
+        )
 
     def counts(self, first: int, last: int) -> NDArray[np.uint32]:
         """Spikes of each neuron in blocks ``first`` to ``last`` (exclusive), shape [blocks, *neuron].
@@ -147,10 +155,10 @@ class LayerReader:
         named = self.counts_checksums()[first:last]
         for block, row, expected in zip(range(first, last), rows, named, strict=True):
             if rows_checksum(np.asarray(row)) != expected:
+                frame = block * self.plan.block_frames
                 raise RecordingFormatError(
-                    f"{self.store.location}/{folder}: the counts of block {block} of layer {self.name!r} (frames "
-                    f"{block * self.plan.block_frames} to {(block + 1) * self.plan.block_frames}) are not those "
-                    "that the commit names: altered or swapped"
+                    f"{self.store.location}/{folder}: the counts of block {block} of layer {self.name!r}, "
+                    f"which begins at frame {frame}, are not those the commit names: altered or swapped"
                 )
         return rows
 
@@ -184,6 +192,19 @@ class LayerReader:
         parts = [self.part(chunk, part) for part in range(self.plan.parts)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
+    def frame_bits(self, first: int, last: int, read_chunk: Callable[[int], Packed] | None = None) -> Bools:
+        """Frames ``first`` to ``last`` (exclusive) as booleans, shape [frames, *neuron].
+
+        ``read_chunk`` stands in for `chunk`, for a caller that keeps chunks.
+        """
+        size = self.plan.chunk_frames
+        out = np.empty((last - first, self.plan.neurons), np.bool_)
+        for chunk in range(first // size, -(-last // size)):
+            begin, end = max(first, chunk * size), min(last, (chunk + 1) * size)
+            trains = (read_chunk or self.chunk)(chunk)
+            out[begin - first : end - first] = unpack_trains(trains, begin - chunk * size, end - chunk * size)
+        return out.reshape(last - first, *self.plan.neuron_shape)
+
     def part(self, chunk: int, part: int) -> Packed:
         """Packed trains of one part of a chunk, uint8 [neurons of the part, chunk_frames / 8]; errors as `chunk`."""
         plan = self.plan
@@ -194,7 +215,9 @@ class LayerReader:
         tail_frames = self.frames - chunk * plan.chunk_frames
         is_tail = tail_frames < plan.chunk_frames
         if not is_tail and checksum(stored) != self.checksums()[chunk, part]:
-            raise self._chunk_error(key, chunk, "is not the chunk that the commit names: altered, cut short or swapped")
+            raise self._chunk_error(
+                key, chunk, "is not the chunk that the commit names: altered, cut short or swapped"
+            )
         try:
             trains = decode_spikes(stored, plan.part_neurons, plan.chunk_bytes)
         except RecordingFormatError as error:
@@ -222,7 +245,8 @@ class LayerReader:
         first = chunk * self.plan.chunk_frames
         last = min(first + self.plan.chunk_frames, self.frames)
         return RecordingFormatError(
-            f"{self.store.location}/{key}: the chunk of layer {self.name!r} with frames {first} to {last - 1} {what}"
+            f"{self.store.location}/{key}: the chunk of layer {self.name!r} with frames {first} to "
+            f"{last - 1} {what}"
         )
 
     def _read_segments(self) -> NDArray[np.int64]:
@@ -235,4 +259,3 @@ class LayerReader:
         if name not in self._tables:
             self._tables[name] = read()
         return self._tables[name]
-

@@ -167,7 +167,9 @@ def check_segments(rows: Rows, frames: int, place: str) -> Segments:
     """
     expected_frame = 0
     segments = Segments(rows)
-    bad = (segments.steps < 1) | (segments.batch < 1) | (segments.first_step < 0) | (segments.trial < NO_TRIAL)
+    bad = (
+        (segments.steps < 1) | (segments.batch < 1) | (segments.first_step < 0) | (segments.trial < NO_TRIAL)
+    )
     if not bad.any():
         ends = segments.last_frame
         bad = segments.first_frame != np.concatenate([[0], ends[:-1]])
@@ -176,7 +178,11 @@ def check_segments(rows: Rows, frames: int, place: str) -> Segments:
     if bad.any():
         row = int(np.argmax(bad))
         named = dict(zip(SEGMENT_COLUMNS, rows[row].tolist(), strict=True))
-        raise RecordingFormatError(f"{place}: segment {row} is {named}, which does not continue the one before it")
+        raise RecordingFormatError(
+            f"{place}: segment {row} is {named}, which does not continue the one before it"
+        )
     if expected_frame != frames:
-        raise RecordingFormatError(f"{place}: segments cover {expected_frame} frames, but {frames} are committed")
+        raise RecordingFormatError(
+            f"{place}: segments cover {expected_frame} frames, but {frames} are committed"
+        )
     return segments

@@ -36,6 +36,9 @@ class ByteStore(Protocol):
     def location(self) -> str:
         """Path or URL, for people."""
 
+    def is_empty(self) -> bool:
+        """Whether there is nothing at all at the location."""
+
     def read(self, key: str, limit_bytes: int) -> bytes | None:
         """Bytes of a key, None if it is absent; RecordingFormatError if there are more than the limit."""
 
@@ -43,7 +46,7 @@ class ByteStore(Protocol):
         """Store bytes under a key."""
 
     def persist(self) -> None:
-        """Return once every key written before will be found after a loss of power, where that is possible."""
+        """Return once every key written before will survive a loss of power, where that is possible."""
 
     def delete(self, key: str) -> None:
         """Remove a key; nothing happens if it is absent."""
@@ -54,8 +57,11 @@ class ByteStore(Protocol):
     def keys(self) -> Iterator[str]:
         """All keys."""
 
-    def size(self, prefix: str) -> int:
-        """Bytes stored under keys that begin with a prefix."""
+    def size(self, folder: str) -> int:
+        """Bytes stored under keys below a folder."""
+
+    def remove_leftovers(self) -> None:
+        """Remove what writes cut short by a kill have left, and nothing else."""
 
 
 class Folder:
@@ -69,7 +75,9 @@ class Folder:
         only the end of the process.
     """
 
-    def __init__(self, path: str | os.PathLike[str], durability: Literal["power", "process"] = "power") -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], durability: Literal["power", "process"] = "power"
+    ) -> None:
         self._root = Path(os.path.abspath(path))
         self._durability = durability
         self._known_folders: set[Path] = set()
@@ -82,17 +90,25 @@ class Folder:
     def location(self) -> str:
         return str(self._root)
 
-    def exists(self) -> bool:
-        """Whether anything stands at the path."""
-        return os.path.lexists(self._root)
+    def is_empty(self) -> bool:
+        if not os.path.lexists(self._root):
+            return True
+        return self._root.is_dir() and next(os.scandir(self._root), None) is None
 
     def read(self, key: str, limit_bytes: int) -> bytes | None:
         path = self._root / key
         # A link anywhere below the root would let a recording show files of its reader's machine.
-        if os.path.realpath(path.parent) != os.path.join(os.path.realpath(self._root), *Path(key).parent.parts):
+        if os.path.realpath(path.parent) != os.path.join(
+            os.path.realpath(self._root), *Path(key).parent.parts
+        ):
             raise RecordingFormatError(f"{path} is reached through a symbolic link; recordings hold none")
         # Non-blocking, as opening a FIFO would wait for a writer.
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        flags = (
+            os.O_RDONLY
+            | getattr(os, "O_NOFOLLOW", 0)
+            | getattr(os, "O_NONBLOCK", 0)
+            | getattr(os, "O_BINARY", 0)
+        )
         try:
             descriptor = os.open(path, flags)
         except (FileNotFoundError, NotADirectoryError):
@@ -145,18 +161,16 @@ class Folder:
             for name in files:
                 yield (Path(folder) / name).relative_to(self._root).as_posix()
 
-    def size(self, prefix: str) -> int:
-        folder = self._root / prefix
+    def size(self, folder: str) -> int:
+        inside = os.walk(self._root / folder)
         return sum(
-            os.lstat(os.path.join(inside, name)).st_size for inside, _, files in os.walk(folder) for name in files
+            os.lstat(os.path.join(place, name)).st_size for place, _, files in inside for name in files
         )
 
-    def remove_leftovers(self) -> list[str]:
-        """Remove what writes cut short by a kill have left, and nothing else; return the keys."""
-        leftovers = [key for key in self.keys() if _PARTIAL.fullmatch(key)]
-        for key in leftovers:
-            self.delete(key)
-        return leftovers
+    def remove_leftovers(self) -> None:
+        for key in list(self.keys()):
+            if _PARTIAL.fullmatch(key):
+                self.delete(key)
 
     def _make_folder(self, folder: Path) -> None:
         if folder in self._known_folders:
@@ -178,6 +192,9 @@ class ZarrStore:
     @property
     def location(self) -> str:
         return self._location
+
+    def is_empty(self) -> bool:
+        return sync(self.store.is_empty(""))
 
     def read(self, key: str, limit_bytes: int) -> bytes | None:
         found = sync(self.store.get(key, default_buffer_prototype()))
@@ -201,8 +218,11 @@ class ZarrStore:
     def keys(self) -> Iterator[str]:
         yield from sync(_collect(self.store.list()))
 
-    def size(self, prefix: str) -> int:
-        return sync(self.store.getsize_prefix(prefix))
+    def size(self, folder: str) -> int:
+        return sync(self.store.getsize_prefix(f"{folder}/" if folder else ""))
+
+    def remove_leftovers(self) -> None:
+        """There are none: a store takes bytes whole."""
 
 
 async def _collect(keys: Any) -> list[str]:
@@ -215,7 +235,7 @@ def open_store(
     read_only: bool,
     storage_options: dict[str, Any] | None = None,
     durability: Literal["power", "process"] = "power",
-) -> Folder | ZarrStore:
+) -> ByteStore:
     """The store that a user names by a path, a URL or a Zarr store.
 
     Parameters
@@ -239,8 +259,8 @@ def open_store(
         return ZarrStore(store)
     if not isinstance(store, str | os.PathLike):
         raise TypeError(
-            f"store is {store!r} ({type(store).__name__}); expected a path, a URL such as 's3://bucket/run.zarr' "
-            "or a Zarr store"
+            f"store is {store!r} ({type(store).__name__}); expected a path, a URL such as "
+            "'s3://bucket/run.zarr' or a Zarr store"
         )
     text = os.fspath(store)
     if text.startswith("file://"):

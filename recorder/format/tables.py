@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -61,17 +60,17 @@ class TableWriter:
         self._data_type = data_type
         self._dimensions = dimensions
         self._dtype = np.dtype(data_type)
-        self._chunk_rows = table_chunk_rows(row_shape, self._dtype.itemsize)
+        self.chunk_rows = table_chunk_rows(row_shape, self._dtype.itemsize)
         self.rows = 0
         self._crc = 0
         self._written_rows = -1
         self._open = np.empty((0, *row_shape), self._dtype)
         self._dirty = False
 
-    def resume(self, rows: int, read: Callable[[int, int], Rows], crc32c: int) -> None:
-        """Go on behind ``rows`` stored rows with this checksum; ``read(first, last)`` reads some of them."""
-        self.rows, self._crc = rows, crc32c
-        self._open = read(rows // self._chunk_rows * self._chunk_rows, rows)
+    def resume(self, kept: Rows, crc32c: int, first: int = 0) -> None:
+        """Go on behind stored rows with this checksum, given from the row ``first`` of a chunk on."""
+        self.rows, self._crc = first + len(kept), crc32c
+        self._open = kept[self.rows // self.chunk_rows * self.chunk_rows - first :]
 
     @property
     def committed(self) -> TableCommit:
@@ -84,13 +83,13 @@ class TableWriter:
             return
         rows = np.asarray(rows, self._dtype)
         self._crc = rows_checksum(rows, self._crc)
-        full_chunks = self.rows // self._chunk_rows
+        full_chunks = self.rows // self.chunk_rows
         self.rows += len(rows)
         self._open = np.concatenate([self._open, rows])
         self._dirty = True
-        while len(self._open) >= self._chunk_rows:
-            self._write_chunk(full_chunks, self._open[: self._chunk_rows])
-            self._open = self._open[self._chunk_rows :]
+        while len(self._open) >= self.chunk_rows:
+            self._write_chunk(full_chunks, self._open[: self.chunk_rows])
+            self._open = self._open[self.chunk_rows :]
             full_chunks += 1
 
     def flush(self, provisional: Rows | None = None) -> TableCommit:
@@ -98,9 +97,9 @@ class TableWriter:
         extra = self._open[:0] if provisional is None else np.asarray(provisional, self._dtype)
         if self._dirty or len(extra):
             pending = np.concatenate([self._open, extra])
-            for start in range(0, len(pending), self._chunk_rows):
-                chunk = self.rows // self._chunk_rows + start // self._chunk_rows
-                self._write_chunk(chunk, pending[start : start + self._chunk_rows])
+            for start in range(0, len(pending), self.chunk_rows):
+                chunk = self.rows // self.chunk_rows + start // self.chunk_rows
+                self._write_chunk(chunk, pending[start : start + self.chunk_rows])
             self._dirty = len(extra) > 0
         return TableCommit(self.rows + len(extra), rows_checksum(extra, self._crc))
 
@@ -114,7 +113,7 @@ class TableWriter:
 
     def _write_chunk(self, chunk: int, rows: Rows) -> None:
         key = table_chunk_key(self._folder, chunk, len(self._row_shape))
-        self._store.write(key, encode_rows(rows, self._chunk_rows))
+        self._store.write(key, encode_rows(rows, self.chunk_rows))
 
 
 def read_rows(
@@ -161,12 +160,12 @@ def check_rows(rows: Rows, commit: TableCommit, store: ByteStore, folder: str) -
     found = rows_checksum(rows)
     if found != commit.crc32c:
         raise RecordingFormatError(
-            f"{store.location}/{folder}: its {commit.rows} rows have crc32c {found:#010x}, but the commit names "
-            f"{commit.crc32c:#010x}: altered, swapped, or replaced since this recording was opened"
+            f"{store.location}/{folder}: its {commit.rows} rows have crc32c {found:#010x}, but the commit "
+            f"names {commit.crc32c:#010x}: altered, swapped, or replaced since this recording was opened"
         )
     return rows
 
 
 def stored_limit(decoded_bytes: int) -> int:
-    """Most bytes that a chunk of ``decoded_bytes`` can take when stored (zstd's own bound, and a checksum)."""
+    """Most bytes that a chunk of ``decoded_bytes`` can take when stored: zstd's own bound, and some."""
     return decoded_bytes + decoded_bytes // 128 + 2**16

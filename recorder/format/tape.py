@@ -10,7 +10,6 @@ One thread at a time may use a `TapeWriter`.
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -35,10 +34,16 @@ from recorder.format.layout import (
     spikes_chunk_key,
     spikes_document,
 )
-from recorder.format.metadata import MAX_DOCUMENT_BYTES, LayerCommit, RecordingMetadata, to_attributes
+from recorder.format.metadata import (
+    MAX_DOCUMENT_BYTES,
+    LayerCommit,
+    RecordingMetadata,
+    parse_attributes,
+    to_attributes,
+)
 from recorder.format.reading import LayerReader, TapeReader
 from recorder.format.segments import Rows
-from recorder.format.stores import Folder, ZarrStore
+from recorder.format.stores import ByteStore
 from recorder.format.tables import TableWriter, encode_document, rows_checksum
 from recorder.format.trials import TrialsWriter, Value
 
@@ -76,7 +81,7 @@ class TapeWriter:
         As of the last commit.
     """
 
-    def __init__(self, store: Folder | ZarrStore, metadata: RecordingMetadata) -> None:
+    def __init__(self, store: ByteStore, metadata: RecordingMetadata) -> None:
         self.store = store
         self.metadata = metadata
         self._layers: dict[str, _LayerWriter] = {}
@@ -84,12 +89,14 @@ class TapeWriter:
         self._trials = TrialsWriter(store)
 
     @classmethod
-    def create(cls, store: Folder | ZarrStore, provenance: Mapping[str, Any], *, overwrite: bool = False) -> TapeWriter:
+    def create(
+        cls, store: ByteStore, provenance: Mapping[str, Any], *, overwrite: bool = False
+    ) -> TapeWriter:
         """Begin a new recording.
 
         Parameters
         ----------
-        store : Folder or ZarrStore
+        store : ByteStore
         provenance : mapping
             JSON values to keep with the recording.
         overwrite : bool
@@ -118,7 +125,7 @@ class TapeWriter:
         return tape
 
     @classmethod
-    def resume(cls, store: Folder | ZarrStore) -> TapeWriter:
+    def resume(cls, store: ByteStore) -> TapeWriter:
         """Go on with a recording that was closed or interrupted, from its last commit.
 
         Raises
@@ -127,18 +134,21 @@ class TapeWriter:
             If there is no recording, or what its last commit relies on is not there or damaged.
         """
         reader = TapeReader.open(store)
-        if isinstance(store, Folder):
-            store.remove_leftovers()
+        store.remove_leftovers()
         tape = cls(store, reader.metadata)
         tape._trials = TrialsWriter(store, reader.metadata.trials)
         for position, (name, layer) in enumerate(reader.layers.items()):
             tape._layers[name] = _LayerWriter.resume(layer)
             tape._positions[name] = position
         layers = tuple(layer.committed for layer in tape._layers.values())
-        tape._write_record(reader.metadata.next_commit(state="recording", committed=_now(), layers=layers), None)
+        tape._write_record(
+            reader.metadata.next_commit(state="recording", committed=_now(), layers=layers), None
+        )
         return tape
 
-    def add_layer(self, name: str, neuron_shape: tuple[int, ...], dtype: str, layer_class: str, position: int) -> None:
+    def add_layer(
+        self, name: str, neuron_shape: tuple[int, ...], dtype: str, layer_class: str, position: int
+    ) -> None:
         """Add a layer whose first frames have arrived; ``position`` is its place in network order."""
         writer = _LayerWriter(self.store, name, plan_chunks(neuron_shape), dtype, layer_class)
         group = group_document({"name": name})
@@ -164,8 +174,12 @@ class TapeWriter:
         """Frames of a resumed layer that do not fill a packed row, bool [fewer than 8, neurons]."""
         return self._layers[name].pending_frames
 
-    def totals(self, name: str) -> tuple[int, Counts]:
-        """Frames of a layer in whole rows, and spikes of each neuron in them, int64 [neurons]."""
+    def resumed_layers(self) -> dict[str, tuple[LayerCommit, Rows]]:
+        """What a resumed tape holds of each layer: the commit, and its last segment, shape [5]."""
+        return {name: (layer.committed, layer.last_segment) for name, layer in self._layers.items()}
+
+    def totals(self, name: str) -> Counts:
+        """Spikes of each neuron of a layer in the whole rows appended so far, int64 [neurons]."""
         return self._layers[name].totals()
 
     def commit(
@@ -207,8 +221,14 @@ class TapeWriter:
 
     def _write_record(self, metadata: RecordingMetadata, documents: Mapping[str, Any] | None) -> None:
         root = group_document(to_attributes(metadata))
+        # A record that no reader would accept must not replace one that it does.
+        parse_attributes(root["attributes"], self.store.location)
         if documents is not None:
-            root["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": dict(documents)}
+            root["consolidated_metadata"] = {
+                "kind": "inline",
+                "must_understand": False,
+                "metadata": dict(documents),
+            }
         self.store.write(ROOT_DOCUMENT, encode_document(root))
         self.store.persist()
         self.metadata = metadata
@@ -217,17 +237,19 @@ class TapeWriter:
 class _LayerWriter:
     """Chunks, counts and checksums of one layer."""
 
-    def __init__(
-        self, store: Folder | ZarrStore, name: str, plan: ChunkPlan, dtype: str, layer_class: str
-    ) -> None:
+    def __init__(self, store: ByteStore, name: str, plan: ChunkPlan, dtype: str, layer_class: str) -> None:
         self._store = store
         self._name, self._plan, self._dtype, self._layer_class = name, plan, dtype, layer_class
         self._folder = folder = layer_folder(name)
         neurons = neuron_dimensions(plan.neuron_shape)
         columns = len(SEGMENT_COLUMNS)
-        self._counts = TableWriter(store, f"{folder}/counts", plan.neuron_shape, "uint32", ("block", *neurons))
+        self._counts = TableWriter(
+            store, f"{folder}/counts", plan.neuron_shape, "uint32", ("block", *neurons)
+        )
         self._counts_checksums = TableWriter(store, f"{folder}/counts_checksums", (), "uint32", ("block",))
-        self._checksums = TableWriter(store, f"{folder}/checksums", (plan.parts,), "uint32", ("chunk", "part"))
+        self._checksums = TableWriter(
+            store, f"{folder}/checksums", (plan.parts,), "uint32", ("chunk", "part")
+        )
         self._segments = TableWriter(store, f"{folder}/segments", (columns,), "int64", ("segment", "column"))
         self._rows = np.empty((plan.chunk_bytes, plan.neurons), np.uint8)
         self._chunk = 0
@@ -235,6 +257,7 @@ class _LayerWriter:
         self._total = np.zeros(plan.neurons, np.int64)
         self._block = np.zeros(plan.neurons, np.int64)
         self.pending_frames = np.empty((0, plan.neurons), np.bool_)
+        self.last_segment = np.empty(0, np.int64)
         self._committed: LayerCommit | None = None
         self._shape_frames = -1
 
@@ -246,13 +269,14 @@ class _LayerWriter:
         layer._chunk = frames // plan.chunk_frames
         blocks = frames // plan.block_frames
         checksums, names, segments = kept.checksums(), kept.counts_checksums(), kept.segments().rows
-        layer._counts.resume(blocks, kept.counts, 0)
+        unfinished = blocks // layer._counts.chunk_rows * layer._counts.chunk_rows
+        layer._counts.resume(kept.counts(unfinished, blocks), 0, unfinished)
         for table, rows in (
             (layer._checksums, checksums[: layer._chunk]),
             (layer._counts_checksums, names[:blocks]),
             (layer._segments, segments[:-1]),
         ):
-            table.resume(len(rows), lambda first, last, rows=rows: rows[first:last], rows_checksum(rows))
+            table.resume(rows, rows_checksum(rows))
         layer._total += kept.sum_counts(0, blocks)
         for chunk in range(blocks * plan.block_chunks, layer._chunk):
             layer._block += count_per_neuron(kept.chunk(chunk))
@@ -262,6 +286,7 @@ class _LayerWriter:
             layer._filled, pending = divmod(frames % plan.chunk_frames, 8)
             layer._rows[: layer._filled] = trains.T[: layer._filled]
             layer.pending_frames = unpack_trains(trains, layer._filled * 8, layer._filled * 8 + pending)
+        layer.last_segment = segments[-1]
         # The rows that only a closed recording has (a last, partial block) are no longer promised.
         layer._committed = replace(
             kept.commit,
@@ -272,7 +297,8 @@ class _LayerWriter:
 
     @property
     def committed(self) -> LayerCommit:
-        assert self._committed is not None, "a layer is committed before it is asked about"
+        if self._committed is None:
+            raise RuntimeError("a layer is committed before it is asked about")
         return self._committed
 
     def append(self, rows: Packed) -> None:
@@ -312,9 +338,8 @@ class _LayerWriter:
             self._store.write(spikes_chunk_key(self._folder, plan, self._chunk, part), stored)
         return checksums
 
-    def totals(self) -> tuple[int, Counts]:
-        frames = self._chunk * self._plan.chunk_frames + self._filled * 8
-        return frames, self._total + count_per_neuron(self._tail_trains(None))
+    def totals(self) -> Counts:
+        return self._total + count_per_neuron(self._tail_trains(None))
 
     def _tail_trains(self, pending_row: Packed | None) -> Packed:
         """Trains of the chunk that is not full, silence behind its frames."""
@@ -373,13 +398,9 @@ class _LayerWriter:
         }
 
 
-def _make_room(store: Folder | ZarrStore, overwrite: bool) -> None:
+def _make_room(store: ByteStore, overwrite: bool) -> None:
     """Make sure that a new recording can begin at the store, removing an old one if asked to."""
-    taken = store.exists() if isinstance(store, Folder) else next(iter(store.keys()), None) is not None
-    if not taken:
-        return
-    is_folder = isinstance(store, Folder)
-    if is_folder and next(os.scandir(store.location), None) is None:
+    if store.is_empty():
         return
     try:
         TapeReader.open(store)
@@ -393,8 +414,8 @@ def _make_room(store: Folder | ZarrStore, overwrite: bool) -> None:
         )
     if not overwrite:
         raise RecordingExistsError(
-            f"{store.location} already holds a recording. Pass resume=True to go on with it, overwrite=True to "
-            "replace it, or choose another store."
+            f"{store.location} already holds a recording. Pass resume=True to go on with it, overwrite=True "
+            "to replace it, or choose another store."
         )
     store.clear()
 

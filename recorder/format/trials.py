@@ -77,7 +77,7 @@ class TrialLog:
         self._presented: list[tuple[int, int, dict[str, list[Value]]]] = []
 
     def check(self, columns: Mapping[str, list[Value]]) -> None:
-        """Raise if columns cannot join the table: ValueError for a reserved name, TypeError for another kind."""
+        """Raise if columns cannot join the table: ValueError for their name, TypeError for their kind."""
         for name, values in columns.items():
             if name in KEYS:
                 raise ValueError(f"trial(): {name!r} is a column of every recording; choose another name")
@@ -122,8 +122,10 @@ class TrialsWriter:
             for column, values in read_columns(store, kept).items():
                 self._add_column(column.name, column.kind)
                 table = self._tables[column.name]
-                table.resume(kept.rows, lambda first, last, values=values: values[first:last], column.crc32c)
-                self._categories[column.name] = {value: place for place, value in enumerate(column.categories)}
+                table.resume(values, column.crc32c)
+                self._categories[column.name] = {
+                    value: place for place, value in enumerate(column.categories)
+                }
 
     def append(self, presented: Sequence[tuple[int, int, Mapping[str, list[Value]]]]) -> None:
         """Add the samples of finished trials."""
@@ -149,7 +151,9 @@ class TrialsWriter:
     def write_documents(self) -> dict[str, dict[str, Any]]:
         """Bring the arrays' shapes up to date; the documents by key prefix."""
         return {
-            trial_column_folder(name): table.write_document(self.rows, {ATTRIBUTE: {"kind": self._kinds[name]}})
+            trial_column_folder(name): table.write_document(
+                self.rows, {ATTRIBUTE: {"kind": self._kinds[name]}}
+            )
             for name, table in self._tables.items()
         }
 

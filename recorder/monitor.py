@@ -1,0 +1,337 @@
+"""`Monitor`: SpikingJelly's monitor in use, a recording on disk behind it.
+
+It finds the spiking layers, puts hooks on them, and answers from what was recorded. Packing, writing and
+reading are the other modules' work.
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from torch import nn
+
+from recorder.format.bits import Counts
+from recorder.format.reading import TapeReader
+from recorder.format.stores import StoreLike, open_store
+from recorder.format.tape import TapeWriter
+from recorder.hooks import NetworkHooks
+from recorder.provenance import class_name, describe_run
+from recorder.session import RecordingSession
+from recorder.spike_sequence import SpikeMapping, to_numpy, to_tensor
+from recorder.spiking_layers import LayerChoice, find_spiking_layers, refuse_unrecordable
+
+Backend = Literal["numpy", "torch"]
+
+COMMIT_INTERVAL = 10.0
+QUEUE_LIMIT_BYTES = 256 * 2**20
+
+
+class UnknownLayerError(KeyError, ValueError):
+    """No layer of that name is recorded."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class NothingRecordedError(RuntimeError):
+    """A question about spikes before there are any."""
+
+
+class Monitor:
+    """Record every spike of a network to disk; ask for firing rates and silent ratios at any time.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+        Its spiking layers are found by themselves for SpikingJelly, snnTorch, norse and sinabs.
+    device : str or torch.device, optional
+        Where getters and ``s`` put tensors with the ``"torch"`` backend; the CPU by default.
+    backend : {"numpy", "torch"}
+        What getters and ``s`` return: numpy values, or tensors on ``device``.
+    store : str, path or Zarr store, optional
+        Where to record to: a folder, a URL or a Zarr store. Left out, a new folder
+        ``recordings/<date and time>.zarr``.
+    layers : optional
+        Which modules to record where they are not found by themselves: names, types, a predicate
+        ``(name, module) -> bool``, or a mapping from names or types to `SpikeOutput`; see
+        `recorder.spiking_layers.find_spiking_layers`.
+    overwrite, resume : bool
+        What to do with a recording that stands at ``store``: replace it, or go on behind its last commit.
+    commit_interval : float
+        Seconds after which recorded frames are committed, so that a crash cannot lose them.
+    durability : {"power", "process"}
+        Whether committed frames survive a loss of power, or only the end of the process (faster on slow
+        disks).
+    storage_options : dict, optional
+        Credentials, endpoint and so on, for a URL.
+    metadata : mapping, optional
+        JSON values to keep with the recording.
+
+    Raises
+    ------
+    ValueError
+        If no spiking layer is found, or ``backend`` or ``device`` is unknown.
+    RecordingExistsError
+        If the store is taken.
+    RecordingWriteError
+        If it cannot be written.
+
+    Notes
+    -----
+    Rates are pooled: all spikes ÷ all slots, summed as integers and divided once. Silent ratios are neurons
+    that never fired in any frame ÷ neurons. Both as in SpikingJelly's ``clock_driven.monitor.Monitor``.
+
+    Examples
+    --------
+    >>> monitor = Monitor(net, device="cpu", backend="torch", store="run.zarr")  # doctest: +SKIP
+    >>> monitor.enable()                                                         # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        device: str | torch.device | None = None,
+        backend: Backend = "numpy",
+        *,
+        store: StoreLike | None = None,
+        layers: LayerChoice | None = None,
+        overwrite: bool = False,
+        resume: bool = False,
+        commit_interval: float = COMMIT_INTERVAL,
+        durability: Literal["power", "process"] = "power",
+        storage_options: dict[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not isinstance(net, nn.Module):
+            raise TypeError(f"net is {net!r} ({type(net).__name__}); expected a torch.nn.Module")
+        if backend not in ("numpy", "torch"):
+            raise ValueError(f"backend is {backend!r}; expected 'numpy' or 'torch'")
+        if overwrite and resume:
+            raise ValueError(
+                "overwrite=True replaces a recording and resume=True goes on with it; choose one"
+            )
+        if not commit_interval > 0:
+            raise ValueError(f"commit_interval is {commit_interval!r}; expected a positive number of seconds")
+        if durability not in ("power", "process"):
+            raise ValueError(f"durability is {durability!r}; expected 'power' or 'process'")
+        self._backend = backend
+        self._device = _parse_device(device)
+        self._commit_interval = float(commit_interval)
+        refuse_unrecordable(net)
+        self._layers = find_spiking_layers(net, layers)
+        self._provenance = describe_run(net, metadata)
+        self._store = open_store(
+            _default_store() if store is None else store,
+            read_only=False,
+            storage_options=storage_options,
+            durability=durability,
+        )
+        reference = weakref.ref(self)
+        self._hooks = NetworkHooks(net, self._layers.values(), lambda: _session_of(reference))
+        if resume and not self._store.is_empty():
+            self._begin(TapeWriter.resume(self._store))
+        else:
+            self._begin(self._create(overwrite=overwrite))
+
+    # -- lifecycle -------------------------------------------------------------------------------------------
+
+    def enable(self) -> None:
+        """Record from here on; after `disable` or `close`, go on where recording stopped."""
+        if self._session.closed:
+            self._begin(TapeWriter.resume(self._store))
+        self._hooks.put()
+
+    def disable(self) -> None:
+        """Pause: take the hooks away and commit everything so far. Getters still work."""
+        self._hooks.remove()
+        if not self._session.closed:
+            self._session.commit()
+
+    def flush(self) -> None:
+        """Commit everything recorded so far, and return when it is safe."""
+        if not self._session.closed:
+            self._session.commit()
+
+    def reset(self) -> None:
+        """Discard what was recorded and start again from step 0, enabled or not as before."""
+        self._finalizer.detach()
+        self._session.abandon()
+        self._begin(self._create(overwrite=True))
+
+    def close(self) -> None:
+        """Finish the recording: take the hooks away, commit, mark it closed. Getters still work."""
+        self._hooks.remove()
+        if not self._session.closed:
+            try:
+                self._session.close()
+            finally:
+                self._finalizer.detach()
+
+    def __enter__(self) -> Self:
+        self.enable()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def trial(self, label: Any = None, **attached: Any) -> AbstractContextManager[None]:
+        """Mark the steps inside a ``with`` block as one trial.
+
+        Parameters
+        ----------
+        label : scalar, sequence or array, optional
+            The label of each sample of the batch, or a single one for all: text, number or boolean.
+        **attached
+            More columns for the table of trials, given likewise, e.g. ``epoch=3``.
+
+        Raises
+        ------
+        RuntimeError
+            If a trial is open already.
+        ValueError
+            At the first layer called, if there are not as many values as samples.
+        TypeError
+            If values are of a kind that cannot be stored, or differ in kind from earlier ones.
+        """
+        columns = attached if label is None else {"label": label, **attached}
+        return self._session.trial(columns)
+
+    # -- answers ---------------------------------------------------------------------------------------------
+
+    @property
+    def s(self) -> SpikeMapping:
+        """Recorded spikes: layer name → lazy sequence of T items ``[batch, *neuron]``, read from disk."""
+        self._check_recorded()
+        self.flush()
+        convert = to_numpy if self._backend == "numpy" else to_tensor(self._device)
+        return SpikeMapping(TapeReader.open(self._store).layers, convert, self._check_name)
+
+    def get_avg_firing_rate(self, all: bool = True, module_name: str | None = None) -> Any:
+        """Average firing rate: spikes ÷ slots, between 0 and 1.
+
+        Parameters
+        ----------
+        all : bool
+            Over all layers, pooled; otherwise of the layer ``module_name``.
+        module_name : str, optional
+
+        Returns
+        -------
+        numpy.float64, or a 0-d tensor of torch's default dtype on ``device``
+        """
+        spikes = slots = 0
+        for frames, counts in self._totals(all, module_name):
+            spikes += int(counts.sum())
+            slots += frames * len(counts)
+        return self._ratio(spikes, slots)
+
+    def get_nonfire_ratio(self, all: bool = True, module_name: str | None = None) -> Any:
+        """Silent ratio: neurons that never fired ÷ neurons; otherwise as `get_avg_firing_rate`."""
+        silent = neurons = 0
+        for _, counts in self._totals(all, module_name):
+            silent += int(np.count_nonzero(counts == 0))
+            neurons += len(counts)
+        return self._ratio(silent, neurons)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the monitored layers, in network order."""
+        return tuple(self._layers)
+
+    @property
+    def store(self) -> str:
+        """Path or URL of the recording."""
+        return self._store.location
+
+    def __repr__(self) -> str:
+        state = "closed" if self._session.closed else "recording" if self._hooks.in_place else "paused"
+        lines = [f"<Monitor {state}, {len(self._layers)} layers → {self.store}>"]
+        recorded = self._session.recorded_layers()
+        for name, layer in self._layers.items():
+            frames, shape, dtype = recorded.get(name, (0, None, ""))
+            what = f"{frames} frames of {shape} {dtype}" if shape is not None else "nothing recorded yet"
+            lines.append(f"  {name or '(the network itself)'}: {type(layer.module).__name__}, {what}")
+        return "\n".join(lines)
+
+    # -- wiring ----------------------------------------------------------------------------------------------
+
+    def _create(self, *, overwrite: bool) -> TapeWriter:
+        return TapeWriter.create(self._store, self._provenance, overwrite=overwrite)
+
+    def _begin(self, tape: TapeWriter) -> None:
+        session = RecordingSession(
+            tape,
+            {name: class_name(layer.module) for name, layer in self._layers.items()},
+            commit_interval=self._commit_interval,
+            queue_limit_bytes=QUEUE_LIMIT_BYTES,
+            forward_is_running=self._hooks.forward_is_running,
+        )
+        self._session = session
+        # Also at the interpreter's exit, while the background thread still runs.
+        self._finalizer = weakref.finalize(self, _finish, self._hooks, session)
+
+    def _totals(self, all: bool, module_name: str | None) -> list[tuple[int, Counts]]:
+        if not all:
+            self._check_name(module_name)
+        self._check_recorded()
+        totals = self._session.totals()
+        return list(totals.values()) if all else [totals[str(module_name)]]
+
+    def _check_recorded(self) -> None:
+        if not self._session.recorded_layers():
+            missing = (
+                "the monitor is enabled, but none of its layers has been called"
+                if self._hooks.in_place
+                else "call enable(), then run the network"
+            )
+            raise NothingRecordedError(f"nothing has been recorded yet: {missing}")
+
+    def _check_name(self, name: str | None) -> None:
+        if name not in self._layers:
+            raise UnknownLayerError(
+                f"module_name is {name!r}; the monitored layers are {', '.join(map(repr, self._layers))}"
+            )
+        if name not in self._session.recorded_layers():
+            raise NothingRecordedError(f"layer {name!r} has not been called since recording began")
+
+    def _ratio(self, numerator: int, denominator: int) -> Any:
+        ratio = np.float64(numerator / denominator)
+        if self._backend == "numpy":
+            return ratio
+        return torch.tensor(float(ratio), dtype=torch.get_default_dtype(), device=self._device)
+
+
+def _finish(hooks: NetworkHooks, session: RecordingSession) -> None:
+    hooks.remove()
+    session.close()
+
+
+def _session_of(reference: weakref.ref[Monitor]) -> RecordingSession | None:
+    monitor = reference()
+    return None if monitor is None else monitor._session  # noqa: SLF001 - this module's own class
+
+
+def _parse_device(device: str | torch.device | None) -> torch.device:
+    try:
+        return torch.device("cpu" if device is None else device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"device is {device!r}; expected None, a torch.device or a name such as 'cpu' or 'cuda:0'"
+        ) from error
+
+
+def _default_store() -> Path:
+    stem = datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S")
+    names = itertools.chain([f"{stem}.zarr"], (f"{stem}_{number}.zarr" for number in itertools.count(2)))
+    return next(path for path in (Path("recordings", name) for name in names) if not path.exists())

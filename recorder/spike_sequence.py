@@ -1,0 +1,99 @@
+"""``monitor.s``: the recorded spikes of each layer as a lazy sequence of steps, read back from disk."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recorder.format.bits import Packed
+from recorder.format.reading import LayerReader
+
+Convert = Callable[[NDArray[np.bool_], str], Any]
+
+# A step may straddle two chunks; going through the steps in order then decodes each chunk once.
+_CHUNKS_KEPT = 2
+
+
+class SpikeSequence(Sequence[Any]):
+    """The recorded steps of one layer, oldest first.
+
+    Nothing is read before a step is asked for. An item is ``[batch, *neuron]``, in the data type that the
+    layer put out; a slice is a list of items, so that ``torch.stack(monitor.s["1"][:])`` works. A layer that
+    was called several times in a step has an item for each call.
+    """
+
+    def __init__(self, layer: LayerReader, convert: Convert) -> None:
+        self._layer = layer
+        self._convert = convert
+        segments = layer.segments()
+        self._segments = segments
+        self._first_item = np.concatenate([[0], np.cumsum(segments.steps)])
+        self._read_chunk: Callable[[int], Packed] = functools.lru_cache(_CHUNKS_KEPT)(layer.chunk)
+
+    def __len__(self) -> int:
+        return int(self._first_item[-1])
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Any]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return [self[item] for item in range(*index.indices(len(self)))]
+        item = index + len(self) if index < 0 else index
+        if not 0 <= item < len(self):
+            raise IndexError(
+                f"step {index} of layer {self._layer.name!r}, which has {len(self)} recorded steps"
+            )
+        segment = int(np.searchsorted(self._first_item, item, side="right")) - 1
+        batch = int(self._segments.batch[segment])
+        first = int(self._segments.first_frame[segment]) + (item - int(self._first_item[segment])) * batch
+        bits = self._layer.frame_bits(first, first + batch, self._read_chunk)
+        return self._convert(bits, self._layer.commit.dtype)
+
+    def __repr__(self) -> str:
+        shape = ", ".join(["batch", *map(str, self._layer.plan.neuron_shape)])
+        return f"<{len(self)} steps of layer {self._layer.name!r}, each [{shape}] {self._layer.commit.dtype}>"
+
+
+class SpikeMapping(Mapping[str, SpikeSequence]):
+    """Layer name → `SpikeSequence`, in network order."""
+
+    def __init__(
+        self, layers: Mapping[str, LayerReader], convert: Convert, check_name: Callable[[str], None]
+    ) -> None:
+        self._layers = layers
+        self._convert = convert
+        self._check_name = check_name
+
+    def __getitem__(self, name: str) -> SpikeSequence:
+        self._check_name(name)
+        return SpikeSequence(self._layers[name], self._convert)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._layers)
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def __repr__(self) -> str:
+        return "{" + ", ".join(f"{name!r}: {self[name]!r}" for name in self) + "}"
+
+
+def to_tensor(device: torch.device) -> Convert:
+    """Conversion of bits to tensors on a device."""
+
+    def convert(bits: NDArray[np.bool_], dtype: str) -> torch.Tensor:
+        return torch.from_numpy(bits).to(device=device, dtype=getattr(torch, dtype))
+
+    return convert
+
+
+def to_numpy(bits: NDArray[np.bool_], dtype: str) -> NDArray[Any]:
+    """Bits as a numpy array; bfloat16, which numpy lacks, becomes float32."""
+    return bits.astype("float32" if dtype == "bfloat16" else dtype)

@@ -1,0 +1,147 @@
+"""A background thread that does work in order, with a bound on the bytes that wait for it.
+
+Nothing here knows about spikes or torch. Work is put in by the thread that runs the network; when more than
+the bound is waiting, putting blocks until there is room, so that a slow disk slows the network down and
+nothing is dropped. The first failure stops the work for good and is raised to whoever puts or waits next.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from recorder.format.errors import RecordingWriteError
+
+Task = Callable[[], object]
+
+
+class BackgroundWriter:
+    """One daemon thread that runs tasks in the order they were put in.
+
+    Parameters
+    ----------
+    queue_limit_bytes : int
+        Bytes that may wait. A single task above the bound is let in when nothing else is waiting.
+    on_idle : callable
+        Called in the background thread when it has been idle until ``idle_deadline()``.
+    idle_deadline : callable
+        ``time.monotonic()`` at which to call ``on_idle``; infinity for never.
+
+    Attributes
+    ----------
+    seconds_waited : float
+        How long putting has been blocked altogether.
+    """
+
+    def __init__(self, queue_limit_bytes: int, on_idle: Task, idle_deadline: Callable[[], float]) -> None:
+        self.seconds_waited = 0.0
+        self._limit = queue_limit_bytes
+        self._on_idle = on_idle
+        self._idle_deadline = idle_deadline
+        self._tasks: deque[tuple[Task, int]] = deque()
+        self._waiting_bytes = 0
+        self._running = False
+        self._stopping = False
+        self._error: BaseException | None = None
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="spiketape-writer", daemon=True)
+        self._thread.start()
+
+    def put(self, task: Task, size_bytes: int) -> None:
+        """Have a task done; blocks while too many bytes are waiting.
+
+        Raises
+        ------
+        RecordingWriteError
+            If an earlier task has failed, with its exception as the cause.
+        """
+        with self._changed:
+            self._raise_error()
+            # The background thread itself would wait for ever.
+            may_wait = threading.current_thread() is not self._thread
+            if may_wait and self._tasks and self._waiting_bytes + size_bytes > self._limit:
+                started = time.monotonic()
+                self._changed.wait_for(
+                    lambda: not self._tasks or self._waiting_bytes + size_bytes <= self._limit or self._error
+                )
+                self.seconds_waited += time.monotonic() - started
+                self._raise_error()
+            self._tasks.append((task, size_bytes))
+            self._waiting_bytes += size_bytes
+            self._changed.notify_all()
+
+    def wait(self) -> None:
+        """Return once everything put in so far has been done; errors as in `put`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._error or not (self._tasks or self._running))
+            self._raise_error()
+
+    def wake(self) -> None:
+        """Make the thread look at the idle deadline again."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def run_waiting(self) -> None:
+        """Do the waiting tasks now; for the background thread itself, inside ``on_idle``."""
+        while self._tasks:
+            self._do_next()
+
+    def stop(self) -> None:
+        """End the thread when the waiting tasks are done; does not raise their errors."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    @property
+    def failed(self) -> bool:
+        """Whether a task has failed."""
+        return self._error is not None
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise RecordingWriteError(
+                f"recording stopped: {type(self._error).__name__}: {self._error}. What was committed "
+                "before is intact."
+            ) from self._error
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._tasks and not self._stopping:
+                    remaining = self._idle_deadline() - time.monotonic()
+                    if remaining <= 0:
+                        break
+                    self._changed.wait(min(remaining, threading.TIMEOUT_MAX))
+                if self._stopping and not self._tasks:
+                    return
+                idle = not self._tasks
+                self._running = True
+            try:
+                if idle:
+                    self._on_idle()
+                else:
+                    self._do_next()
+            except BaseException as error:  # noqa: BLE001 - handed to the user's thread, whatever it is
+                with self._changed:
+                    self._error = error
+                    self._tasks.clear()
+                    self._running = False
+                    self._changed.notify_all()
+                return
+            with self._changed:
+                self._running = False
+                self._changed.notify_all()
+
+    def _do_next(self) -> None:
+        with self._changed:
+            task, size_bytes = self._tasks.popleft()
+        try:
+            task()
+        finally:
+            with self._changed:
+                self._waiting_bytes -= size_bytes
+                self._changed.notify_all()

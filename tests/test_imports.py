@@ -1,0 +1,53 @@
+"""Importing one part of spiketape does not bring in what only another part needs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+EVERY_MODULE_OF_ANALYSIS = """
+import importlib, pkgutil, analysis
+for module in pkgutil.walk_packages(analysis.__path__, "analysis."):
+    importlib.import_module(module.name)
+"""
+EVERY_MODULE_OF_THE_FORMAT = EVERY_MODULE_OF_ANALYSIS.replace("analysis", "recorder.format")
+MONITOR = "from recorder import Monitor"
+
+
+def packages_after(statements: str) -> set[str]:
+    """Return the top-level packages that a fresh interpreter holds after running the statements."""
+    report = "import sys; print(*{name.partition('.')[0] for name in sys.modules})"
+    # -P: the working folder of whoever runs the tests is no part of the answer.
+    answer = subprocess.run(
+        [sys.executable, "-P", "-c", f"{statements}\n{report}"], check=True, capture_output=True, text=True
+    )
+    return set(answer.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("statements", "unwanted"),
+    [
+        pytest.param("import analysis", {"torch"}, id="analysis"),
+        pytest.param(EVERY_MODULE_OF_ANALYSIS, {"torch"}, id="every module of analysis"),
+        pytest.param("import recorder.format", {"torch", "dask", "xarray"}, id="recorder.format"),
+        pytest.param(
+            EVERY_MODULE_OF_THE_FORMAT, {"torch", "dask", "xarray"}, id="every module of recorder.format"
+        ),
+        pytest.param("import recorder", {"torch", "dask", "xarray"}, id="recorder"),
+        pytest.param(MONITOR, {"dask", "xarray", "analysis"}, id="Monitor"),
+        pytest.param(MONITOR, {"spikingjelly", "snntorch", "norse", "sinabs"}, id="Monitor, frameworks"),
+    ],
+)
+def test_import_brings_nothing_unwanted(statements: str, unwanted: set[str]) -> None:
+    assert packages_after(statements) & unwanted == set()
+
+
+def test_the_probe_sees_what_an_import_brings() -> None:
+    assert {"recorder", "torch", "numpy"} <= packages_after(MONITOR)
+
+
+def test_the_probe_fails_when_an_import_does() -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        packages_after("import no_such_module")
