@@ -51,7 +51,8 @@ def __getattr__(name: str) -> Any:
         if error.name is None or error.name.partition(".")[0] not in _EXTRA:
             raise
         raise ModuleNotFoundError(
-            f"analysis needs {error.name}, which is not installed: pip install 'spiketape[analysis]'", name=error.name
+            f"analysis needs {error.name}, which is not installed: pip install 'spiketape[analysis]'",
+            name=error.name,
         ) from error
     globals()[name] = value
     return value

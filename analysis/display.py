@@ -42,7 +42,7 @@ class RecordingSummary:
 
 
 def printable(value: object) -> str:
-    """Text that does nothing to a terminal: control and formatting characters are written as escapes.
+    r"""Text that does nothing to a terminal: control and formatting characters are written as escapes.
 
     Examples
     --------
@@ -102,8 +102,8 @@ def text_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str
 def describe_layer(layer: LayerSummary) -> str:
     """A layer in one line."""
     return (
-        f"<Layer {printable(layer.name)!r}: {printable(layer.layer_class)}, neurons {shape_text(layer.neuron_shape)}, "
-        f"{layer.steps} steps, {layer.frames} frames>"
+        f"<Layer {printable(layer.name)!r}: {printable(layer.layer_class)}, "
+        f"neurons {shape_text(layer.neuron_shape)}, {layer.steps} steps, {layer.frames} frames>"
     )
 
 
@@ -125,7 +125,9 @@ def layer_html(layer: LayerSummary) -> str:
 def recording_html(recording: RecordingSummary) -> str:
     """A recording as HTML, for notebooks."""
     listed = recording.layers[:_MAX_LISTED]
-    return _html_table(f"Recording {recording.location}", _facts(recording), listed, len(recording.layers) - len(listed))
+    return _html_table(
+        f"Recording {recording.location}", _facts(recording), listed, len(recording.layers) - len(listed)
+    )
 
 
 _LAYER_HEADINGS = ("layer", "class", "neurons", "steps", "frames")
@@ -140,19 +142,26 @@ def _facts(recording: RecordingSummary) -> list[str]:
     trials = f"{recording.trials} trials, " if recording.trials else ""
     facts = [printable(f"{trials}created {recording.created}, {state}")]
     for name, values in recording.selected.items():
-        shown = f"{values[0]} to {values[1] - 1}" if name == "steps" else ", ".join(map(str, values[:_MAX_LISTED]))
+        shown = (
+            f"{values[0]} to {values[1] - 1}"
+            if name == "steps"
+            else ", ".join(map(str, values[:_MAX_LISTED]))
+        )
         facts.append(printable(f"selected {name}: {shown}{', …' if len(values) > _MAX_LISTED else ''}"))
     return facts
 
 
 def _html_table(title: str, facts: Sequence[str], layers: Sequence[LayerSummary], more: int) -> str:
     def cells(tag: str, values: Sequence[object]) -> str:
-        return "".join(f"<{tag} style='text-align:left'>{html.escape(printable(value))}</{tag}>" for value in values)
+        return "".join(
+            f"<{tag} style='text-align:left'>{html.escape(printable(value))}</{tag}>" for value in values
+        )
 
     rows = "".join(f"<tr>{cells('td', _layer_row(layer))}</tr>" for layer in layers)
     behind = f"<div>… and {more} more layers</div>" if more else ""
     return (
         f"<div><strong>{html.escape(printable(title))}</strong>"
         + "".join(f"<div>{html.escape(fact)}</div>" for fact in facts)
-        + f"<table><thead><tr>{cells('th', _LAYER_HEADINGS)}</tr></thead><tbody>{rows}</tbody></table>{behind}</div>"
+        + f"<table><thead><tr>{cells('th', _LAYER_HEADINGS)}</tr></thead><tbody>{rows}</tbody></table>"
+        + f"{behind}</div>"
     )

@@ -19,8 +19,8 @@ from recorder.format.trials import Value
 class Layer:
     """One layer of a recording as of one commit; comes from `Recording.layers`.
 
-    ``per`` in the statistics says what is kept apart: ``"neuron"``, ``"channel"``, ``"step"``, ``"window"`` (with
-    ``window=`` steps), ``"trial"`` or ``"label"``; or several of them, such as ``("label", "neuron")`` for tuning
+    ``per`` in the statistics says what is kept apart: ``"neuron"``, ``"channel"``, ``"step"``, ``"window"``
+    (with ``window=`` steps), ``"trial"`` or ``"label"``; or several, such as ``("label", "neuron")`` for tuning
     curves. Left out, the result is a single number.
     """
 

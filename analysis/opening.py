@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from analysis.recording import Recording
+from recorder.format.reading import TapeReader
 from recorder.format.stores import StoreLike, open_store
 
 
@@ -16,7 +17,8 @@ def open_recording(
     Parameters
     ----------
     store : str, path or zarr.abc.store.Store
-        What was passed to ``Monitor(store=...)``: a path, a URL such as ``s3://bucket/run.zarr``, or a Zarr store.
+        What was passed to ``Monitor(store=...)``: a path, a URL such as ``s3://bucket/run.zarr``, or a Zarr
+        store.
     storage_options : dict, optional
         For URLs, passed to fsspec: credentials, endpoint.
     use_counts : bool
@@ -37,4 +39,5 @@ def open_recording(
     TypeError
         If ``store`` is none of these.
     """
-    return Recording(open_store(store, read_only=True, storage_options=storage_options), use_counts=use_counts)
+    opened = open_store(store, read_only=True, storage_options=storage_options)
+    return Recording(TapeReader.open(opened), use_counts=use_counts)

@@ -1,9 +1,9 @@
-"""How work is cut into tasks: by the bytes that have to be read, never by the number of chunks. Pure functions.
+"""How work is cut into tasks: by the bytes to be read, never by the number of chunks. Pure functions.
 
-A task reads some 16 to 64 MiB of packed bits (decoding 64 MiB takes a core about 60 ms, against some
-100 µs that a task costs on a cluster). Small recordings give smaller tasks, so that all cores have
-work; huge ones larger tasks, so that there are never more than a few thousand. The memory of a task does not
-grow with what it reads.
+A task reads some 16 to 64 MiB of packed bits (decoding 64 MiB takes a core about 80 ms; a task costs some
+100 µs on a cluster). Small recordings give smaller tasks, so that all cores have work; huge ones larger
+tasks, so that there are never more than a few thousand. The memory of a task does not grow with what it
+reads.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def packed_bytes(plan: ChunkPlan, frames: int) -> int:
 
 
 def counted_bytes(plan: ChunkPlan, frames: SelectedFrames, counted_blocks: int) -> int:
-    """Bytes to read to count all selected frames together: rows of ``counts``, and packed bits at the edges."""
+    """Bytes to read to count all selected frames together: rows of ``counts``, packed bits at the edges."""
     begin, end, _ = frames.whole_intervals(0, _last_frame(frames), Grouping())
     size = plan.block_frames
     blocks = np.maximum(np.minimum(end // size, counted_blocks) - -(-begin // size), 0)

@@ -56,7 +56,9 @@ def parse_question(per: Per, window: int | None) -> Question:
     words = [per] if isinstance(per, str) else list(per)
     for word in words:
         if word not in PER:
-            raise QuestionError(f"per={per!r}: {word!r} is unknown; expected {_listed(PER)}, or several of them")
+            raise QuestionError(
+                f"per={per!r}: {word!r} is unknown; expected {_listed(PER)}, or several of them"
+            )
     times: list[Time] = [word for word in get_args(Time) if word in words]
     places: list[Place] = [word for word in get_args(Place) if word in words]
     for several in (times, places):
@@ -66,11 +68,15 @@ def parse_question(per: Per, window: int | None) -> Question:
         raise QuestionError(f'window={window!r} was given, but per={per!r}; pass per="window" with it')
     if "window" in words:
         if window is None:
-            raise QuestionError('per="window" needs the length of a window in steps: window=1000, for instance')
+            raise QuestionError(
+                'per="window" needs the length of a window in steps: window=1000, for instance'
+            )
         try:
             window = operator.index(window)
         except TypeError:
-            raise TypeError(f"window is {window!r} ({type(window).__name__}); expected a number of steps") from None
+            raise TypeError(
+                f"window is {window!r} ({type(window).__name__}); expected a number of steps"
+            ) from None
         if window < 1:
             raise QuestionError(f"window={window} steps; expected 1 or more")
     return Question(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -16,10 +16,10 @@ from analysis.questions import Per, parse_question
 from analysis.selecting import narrow_labels, narrow_steps, narrow_trials
 from analysis.statistics import Statistic, compute_lazily
 from recorder.format.counting import Source, labels_of
+from recorder.format.layout import layer_folder
 from recorder.format.metadata import RecordingMetadata, State
 from recorder.format.reading import TapeReader
 from recorder.format.selection import LABEL, Selection
-from recorder.format.stores import Folder, ZarrStore
 from recorder.format.trials import MISSING_INTEGER, Value
 
 
@@ -27,9 +27,9 @@ class Recording:
     """A recording as of the commit that was the newest when it was opened; made by `open_recording`.
 
     ``per`` in the statistics says what is kept apart: ``"network"`` nothing, ``"layer"`` layers, ``"step"``,
-    ``"window"`` (with ``window=`` steps), ``"trial"`` or ``"label"``; ``"neuron"`` or ``"channel"`` where one layer is
-    selected; or several of them, such as ``("layer", "step")``. What is not kept apart is pooled: all spikes ÷
-    all slots, all silent neurons ÷ all neurons.
+    ``"window"`` (with ``window=`` steps), ``"trial"`` or ``"label"``; ``"neuron"`` or ``"channel"`` where one
+    layer is selected; or several of them, such as ``("layer", "step")``. What is not kept apart is pooled:
+    all spikes ÷ all slots, all silent neurons ÷ all neurons.
 
     Examples
     --------
@@ -40,17 +40,16 @@ class Recording:
 
     def __init__(
         self,
-        store: Folder | ZarrStore,
+        reader: TapeReader,
         *,
         use_counts: bool = True,
         selection: Selection | None = None,
-        layer_names: Sequence[str] | None = None,
+        layer_names: tuple[str, ...] | None = None,
     ) -> None:
-        self._store = store
+        self._reader = reader
         self._use_counts = use_counts
         self._selection = selection or Selection()
-        self._layer_names = None if layer_names is None else tuple(layer_names)
-        self._reader = TapeReader.open(store)
+        self._layer_names = layer_names
 
     def refresh(self) -> Recording:
         """See what has been committed since: re-read the commit record, in place.
@@ -63,7 +62,7 @@ class Recording:
         Recording
             This recording.
         """
-        self._reader = TapeReader.open(self._store)
+        self._reader = TapeReader.open(self._reader.store)
         return self
 
     @property
@@ -75,8 +74,8 @@ class Recording:
     def trials(self) -> xr.Dataset:
         """What was presented: a row for each sample of each selected trial, along ``presentation``.
 
-        Variables ``trial``, ``sample``, ``label`` if given, and whatever was attached. In memory, not lazy. Where
-        whole numbers are missing in a column, it is given as float64 with NaN; missing text is None.
+        Variables ``trial``, ``sample``, ``label`` if given, and whatever was attached. In memory, not lazy.
+        Where whole numbers are missing in a column, it is given as float64 with NaN; missing text is None.
         """
         columns = self._reader.trials()
         rows = np.ones(len(columns["trial"]) if columns else 0, np.bool_)
@@ -105,7 +104,7 @@ class Recording:
     @property
     def location(self) -> str:
         """Path or URL."""
-        return self._store.location
+        return self._reader.store.location
 
     @property
     def steps(self) -> int:
@@ -113,12 +112,12 @@ class Recording:
         return recorded_steps(self._sources())
 
     def stored_bytes(self) -> int:
-        """Bytes that the recording takes in its store. Asks about every file, and so takes a while for large ones."""
-        return self._store.size("")
+        """Bytes that the recording takes in its store; asks about every file, which may take a while."""
+        return self._reader.store.size("")
 
     def stored_spike_bytes(self, name: str) -> int:
         """Bytes that the spikes of a layer take in the store."""
-        return self._store.size(f"{self._reader.layers[self[name].name].folder}/spikes/")
+        return self._reader.store.size(f"{layer_folder(self[name].name)}/spikes")
 
     def firing_rate(self, per: Per = "network", *, window: int | None = None) -> xr.DataArray:
         """Spikes per neuron and step: spikes ÷ slots, between 0 and 1, pooled over layers unless kept apart.
@@ -197,10 +196,7 @@ class Recording:
                 if name not in valid:
                     raise UnknownLayerError(name, valid)
             names = tuple(name for name in valid if name in wanted)
-        narrower = Recording.__new__(Recording)
-        narrower._store, narrower._reader, narrower._use_counts = self._store, self._reader, self._use_counts
-        narrower._selection, narrower._layer_names = selection, names
-        return narrower
+        return Recording(self._reader, use_counts=self._use_counts, selection=selection, layer_names=names)
 
     def __getitem__(self, name: str) -> Layer:
         """The layer of this name; UnknownLayerError, which lists the layers there are, if there is none."""
@@ -234,13 +230,13 @@ class Recording:
         metadata = self.metadata
         return [
             Source(
-                location=self._store.location,
+                location=self.location,
                 recording_id=metadata.recording_id,
                 commit_number=metadata.commit_number,
                 layer=commit.name,
                 selection=self._selection,
                 use_counts=self._use_counts,
-                store=self._store,
+                store=self._reader.store,
                 commit=commit,
                 trials=metadata.trials,
             )
@@ -252,7 +248,7 @@ class Recording:
         metadata, selection = self.metadata, self._selection
         parts = {"steps": selection.steps, "trials": selection.trials, "labels": selection.labels}
         return RecordingSummary(
-            location=self._store.location,
+            location=self.location,
             state=metadata.state,
             created=metadata.created,
             committed=metadata.committed,

@@ -25,7 +25,9 @@ def narrow_steps(selection: Selection, steps: slice | None, recorded_steps: Call
     if steps is None:
         return selection
     if not isinstance(steps, slice):
-        raise TypeError(f"steps is {steps!r} ({type(steps).__name__}); expected a slice such as slice(1000, 2000)")
+        raise TypeError(
+            f"steps is {steps!r} ({type(steps).__name__}); expected a slice such as slice(1000, 2000)"
+        )
     if steps.step not in (None, 1):
         raise QuestionError(f"steps={steps!r} has a stride of {steps.step}; only every step can be selected")
     first = _bound(steps.start, 0, recorded_steps)
@@ -41,7 +43,9 @@ def _bound(given: Any, default: int | None, recorded_steps: Callable[[], int]) -
     try:
         bound = operator.index(given)
     except TypeError:
-        raise TypeError(f"steps has the bound {given!r} ({type(given).__name__}); expected whole numbers") from None
+        raise TypeError(
+            f"steps has the bound {given!r} ({type(given).__name__}); expected whole numbers"
+        ) from None
     # Nothing is recorded that late; a bound beyond would not fit the integers that steps are kept in.
     return min(bound, 2**62) if bound >= 0 else max(bound + recorded_steps(), 0)
 
@@ -60,7 +64,9 @@ def narrow_trials(selection: Selection, trials: int | slice | Iterable[int] | No
             raise TypeError(f"trials is {trials!r}; expected numbers of trials, or a slice of them") from None
         unknown = sorted(trial for trial in chosen if not 0 <= trial < begun)
         if unknown:
-            there = f"0 to {begun - 1}" if begun else "none: nothing was recorded inside `with monitor.trial():`"
+            there = (
+                f"0 to {begun - 1}" if begun else "none: nothing was recorded inside `with monitor.trial():`"
+            )
             raise QuestionError(f"there is no trial {unknown[0]}; the trials are {there}")
     if selection.trials is not None:
         chosen &= set(selection.trials)
@@ -78,9 +84,8 @@ def narrow_labels(
     for value in chosen:
         if value not in valid:
             there = ", ".join(map(repr, valid[:50])) + (", …" if len(valid) > 50 else "")
-            raise QuestionError(
-                f"no sample is labelled {value!r}; the labels are {there or 'none: record them with `with monitor.trial(label=...):`'}"
-            )
+            there = there or "none: record them with `with monitor.trial(label=...):`"
+            raise QuestionError(f"no sample is labelled {value!r}; the labels are {there}")
     kept = tuple(value for value in valid if value in chosen)
     if selection.labels is not None:
         kept = tuple(value for value in kept if value in selection.labels)

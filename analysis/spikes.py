@@ -35,23 +35,23 @@ def lazy_spikes(source: Source) -> xr.DataArray:
     -------
     xarray.DataArray
         Lazy (dask) booleans, dimensions ``("frame", <neuron dimensions>)``. Coordinates ``step``, ``sample``,
-        ``trial`` and one for each column of the trials (``label``) lie on ``frame`` and are lazy too. They are no
-        indexes; select with ``spikes[(spikes.step >= 100).compute()]`` or, without reading, with
+        ``trial`` and one for each column of the trials (``label``) lie on ``frame`` and are lazy too. They are
+        no indexes; select with ``spikes[(spikes.step >= 100).compute()]`` or, without reading, with
         ``recording.select``.
     """
     plan = source.commit.plan
     block_frames = frames_in_block(plan)
     if source.commit.frames // block_frames > MAX_BLOCKS:
         raise QuestionError(
-            f"layer {source.layer!r} has {source.commit.frames} frames, too many for one lazy array; its firing rates and "
-            "silent ratios can be asked for all the same"
+            f"layer {source.layer!r} has {source.commit.frames} frames, too many for one lazy array; its "
+            "firing rates and silent ratios can be asked for all the same"
         )
     chunks = tuple(kept_blocks(source, block_frames)[1].tolist())
     identity = (source.location, source.recording_id, source.commit_number, source.layer)
     token = tokenize(identity, source.selection.steps, source.selection.trials, source.selection.labels)
     dimensions = neuron_dimensions(plan.neuron_shape)
 
-    def lazy(what: str, dtype: Any, task: Any, rest: tuple[tuple[int, ...], ...], **arguments: Any) -> da.Array:
+    def lazy(what: str, dtype: Any, task: Any, rest: tuple[tuple[int, ...], ...], **arguments: Any) -> Any:
         shape = (0,) * (1 + len(rest))
         if not chunks:
             return da.zeros((0, *map(sum, rest)), dtype=dtype)
@@ -77,7 +77,7 @@ def lazy_spikes(source: Source) -> xr.DataArray:
         name="spikes",
         attrs={"long_name": f"spikes of layer {source.layer}"},
     )
-    coordinates = {}
+    coordinates: dict[str, tuple[str, Any, dict[str, Any]]] = {}
     for name in COORDINATES:
         values = lazy(f"frame-{name}", np.int64, read_coordinate, (), coordinate=name)
         coordinates[name] = ("frame", values, {"long_name": _LONG_NAMES[name]})

@@ -75,7 +75,9 @@ def compute_lazily(statistic: Statistic, sources: Sequence[Source], question: Qu
     """
     _check_place(sources, question)
     total_bytes = _total_bytes(sources, question)
-    axis, coordinates = _axis(sources, question, task_bytes(total_bytes), keeps_neurons=statistic == "silent_ratio")
+    axis, coordinates = _axis(
+        sources, question, task_bytes(total_bytes), keeps_neurons=statistic == "silent_ratio"
+    )
     bytes_per_task = task_bytes(total_bytes)
     parts, wholes = [], []
     for source in sources:
@@ -93,7 +95,7 @@ def compute_lazily(statistic: Statistic, sources: Sequence[Source], question: Qu
         else:
             wholes.append(frames * np.int64(neurons))
         parts.append(counted)
-    part, whole = (_over_layers(arrays, question.layers, axis, sources) for arrays in (parts, wholes))
+    part, whole = (_over_layers(arrays, question.layers, axis) for arrays in (parts, wholes))
     values = part if statistic == "spike_count" else elemwise(ratio, part, whole, dtype=np.float64)
     return _labelled(statistic, values, sources, question, coordinates)
 
@@ -103,15 +105,15 @@ def _check_place(sources: Sequence[Source], question: Question) -> None:
         return
     if len(sources) != 1:
         raise QuestionError(
-            f"per={question.place!r} tells the {question.place}s of one layer apart, but {len(sources)} layers are "
-            f'selected; ask one of them: recording["1"].firing_rate(per="{question.place}"), for instance. '
+            f"per={question.place!r} tells the {question.place}s of one layer apart, but {len(sources)} layers "
+            f'are selected; ask one of them: recording["1"].firing_rate(per="{question.place}"), for instance. '
             f"The layers are: {', '.join(repr(source.layer) for source in sources)}"
         )
     dimensions = neuron_dimensions(sources[0].commit.plan.neuron_shape)
     if question.place == "channel" and "channel" not in dimensions:
         raise QuestionError(
             f"layer {sources[0].layer!r} has no channels: its neuron shape is "
-            f"{sources[0].commit.plan.neuron_shape}; use per=\"neuron\""
+            f'{sources[0].commit.plan.neuron_shape}; use per="neuron"'
         )
 
 
@@ -131,7 +133,9 @@ def _axis(
     """What is kept apart along time, and its coordinate."""
     if question.time is None:
         return None, None
-    places = max((int(np.prod(places_of(s.commit.plan.neuron_shape, question.place))) for s in sources), default=1)
+    places = max(
+        (int(np.prod(places_of(s.commit.plan.neuron_shape, question.place))) for s in sources), default=1
+    )
     if question.time == "label":
         values = labels_of(sources[0]).values if sources else ()
         if not values:
@@ -143,7 +147,9 @@ def _axis(
         return LabelAxis([*range(0, len(values), width), len(values)]), label_coordinate(values)
     grouping = _grouping(sources, question)
     ranges = unite_ranges([grouping.ranges_of(frames_of(source).segments) for source in sources])
-    costliest = max(sources, key=lambda s: packed_bytes(s.commit.plan, frames_of(s).segments.frames), default=None)
+    costliest = max(
+        sources, key=lambda s: packed_bytes(s.commit.plan, frames_of(s).segments.frames), default=None
+    )
     if costliest is None or len(ranges) == 0:
         return GroupAxis(grouping, ranges, [0, 0]), np.empty(0, np.int64)
     frames = frames_of(costliest)
@@ -151,8 +157,8 @@ def _axis(
     max_groups = max(RESULT_BLOCK_BYTES // (8 * places), 1)
     if range_size(ranges) // max_groups > MAX_RESULT_BLOCKS:
         raise QuestionError(
-            f"per={question.time!r} would give {range_size(ranges)} × {places} values; select fewer steps, or use "
-            'per="window" with a longer window'
+            f"per={question.time!r} would give {range_size(ranges)} × {places} values; select fewer steps, "
+            'or use per="window" with a longer window'
         )
     bounds = cut_groups(ranges, grouping, frames, tasks, max_groups)
     if len(ranges) == 1:
@@ -184,7 +190,7 @@ def label_coordinate(values: Sequence[Value]) -> np.ndarray[Any, np.dtype[Any]]:
     return np.array(values, None if len(kinds) == 1 else object)
 
 
-def _over_layers(arrays: list[da.Array], apart: bool, axis: Axis, sources: Sequence[Source]) -> da.Array:
+def _over_layers(arrays: list[Any], apart: bool, axis: Axis) -> Any:
     if apart and arrays:
         return da.stack(arrays)
     if arrays:
@@ -212,9 +218,9 @@ def _labelled(
             coordinates[name] = (name, pd.RangeIndex(length))
     result = xr.DataArray(values, dims=dimensions, coords=coordinates, name=statistic)
     result.attrs.update(long_name=_LONG_NAMES[statistic], units="1")
-    for name in result.coords:
-        if name in _COORDINATE_NAMES:
-            result.coords[name].attrs["long_name"] = _COORDINATE_NAMES[str(name)]
+    for name, long_name in _COORDINATE_NAMES.items():
+        if name in result.coords:
+            result.coords[name].attrs["long_name"] = long_name
     return result
 
 

@@ -1,6 +1,6 @@
 """From a question to Dask: graphs whose tasks count spikes, as lazy arrays of integers.
 
-Graphs are written out as plain dictionaries, because `dask.delayed` costs ten times as much to build. Every task
+Graphs are written out as plain dictionaries: `dask.delayed` costs ten times as much to build. Every task
 calls a function of `recorder.format.counting`, never one of this package: see there. Names are derived from
 what is counted (recording, commit, layer, selection, groups), so that a question asked twice, or two
 questions with a common part, share work when they are computed together.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import dask.array as da
@@ -66,7 +67,7 @@ class LabelAxis:
 Axis = GroupAxis | LabelAxis | None
 
 
-def tally(source: Source, axis: Axis, place: Place, quantity: Quantity, task_bytes: int) -> da.Array:
+def tally(source: Source, axis: Axis, place: Place, quantity: Quantity, task_bytes: int) -> Any:
     """Spikes, or neurons that fired, of one layer.
 
     Parameters
@@ -102,8 +103,9 @@ def tally(source: Source, axis: Axis, place: Place, quantity: Quantity, task_byt
         whole = (finish, (spikes.name, 0, 0), plan.neuron_shape, place, quantity, False)
         return graph.array({(): whole}, (), places_of(plan.neuron_shape, place))
     graph = _Graph(quantity, source, axis, place, task_bytes)
-    blocks: dict[tuple[int, ...], Any] = {}
-    for block, (begin, end) in enumerate(zip(axis.bounds[:-1], axis.bounds[1:], strict=True)):
+    blocks: dict[tuple[int, ...], tuple[Any, ...]] = {}
+    for block, (begin, end) in enumerate(pairwise(axis.bounds)):
+        task: tuple[Any, ...]
         ranges = slice_ranges(axis.ranges, begin, end)
         first, last = axis.grouping.frames_of(frames.segments, int(ranges[0, 0]), int(ranges[-1, 1]))
         cost = packed_bytes(plan, last - first)
@@ -118,15 +120,15 @@ def tally(source: Source, axis: Axis, place: Place, quantity: Quantity, task_byt
     return graph.array(blocks, (np.diff(axis.bounds).tolist(),), places_of(plan.neuron_shape, place))
 
 
-def frames_in(source: Source, axis: Axis) -> da.Array:
-    """Number of selected frames of one layer, in all or in each group: a lazy array of int64, [] or [groups]."""
+def frames_in(source: Source, axis: Axis) -> Any:
+    """Number of selected frames of one layer, in all or in each group: lazy, int64 [] or [groups]."""
     if axis is None:
         return da.from_array(np.array(frames_of(source).frames, np.int64))
     if axis.bounds[-1] == 0:
         return da.zeros(0, dtype=np.int64)
     graph = _Graph("frames", source, axis)
-    blocks: dict[tuple[int, ...], Any] = {}
-    for block, (begin, end) in enumerate(zip(axis.bounds[:-1], axis.bounds[1:], strict=True)):
+    blocks: dict[tuple[int, ...], tuple[Any, ...]] = {}
+    for block, (begin, end) in enumerate(pairwise(axis.bounds)):
         if isinstance(axis, LabelAxis):
             blocks[(block,)] = (frames_of_labels, graph.source, begin, end)
         else:
@@ -137,9 +139,7 @@ def frames_in(source: Source, axis: Axis) -> da.Array:
     return graph.array(blocks, (np.diff(axis.bounds).tolist(),), ())
 
 
-def _tally_labels(
-    source: Source, axis: LabelAxis, place: Place, quantity: Quantity, task_bytes: int
-) -> da.Array:
+def _tally_labels(source: Source, axis: LabelAxis, place: Place, quantity: Quantity, task_bytes: int) -> Any:
     plan, frames = source.commit.plan, frames_of(source)
     first, last = Grouping().frames_of(frames.segments, 0, 1)
     tasks = -(-packed_bytes(plan, frames.segments.frames) // task_bytes)
@@ -147,11 +147,11 @@ def _tally_labels(
     # Whether a neuron fired is known only when all its spikes have been added up.
     counted: Place = "neuron" if quantity == "fired" else place
     graph = _Graph(f"{quantity}-per-label", source, axis, place, bounds)
-    blocks: dict[tuple[int, ...], Any] = {}
-    for block, (begin, end) in enumerate(zip(axis.bounds[:-1], axis.bounds[1:], strict=True)):
+    blocks: dict[tuple[int, ...], tuple[Any, ...]] = {}
+    for block, (begin, end) in enumerate(pairwise(axis.bounds)):
         partial = [
             graph.add((count_labels, graph.source, begin, end, cut, next_cut, counted))
-            for cut, next_cut in zip(bounds[:-1], bounds[1:], strict=True)
+            for cut, next_cut in pairwise(bounds)
         ]
         blocks[(block,)] = (finish, graph.sum(partial), plan.neuron_shape, place, quantity, True)
     return graph.array(blocks, (np.diff(axis.bounds).tolist(),), places_of(plan.neuron_shape, place))
@@ -159,7 +159,7 @@ def _tally_labels(
 
 def _neuron_spikes(
     source: Source, grouping: Grouping, ranges: Integers, first: int, last: int, cost: int, task_bytes: int
-) -> da.Array:
+) -> Any:
     """Spikes of each neuron in one group of frames, counted in several tasks: int64 [1, neurons]."""
     plan = source.commit.plan
     unit = plan.block_frames if source.use_counts else plan.chunk_frames
@@ -167,7 +167,7 @@ def _neuron_spikes(
     graph = _Graph("spikes-per-neuron", source, grouping, ranges, bounds)
     partial = [
         graph.add((count_groups, graph.source, grouping, ranges, cut, next_cut, "neuron", "spikes"))
-        for cut, next_cut in zip(bounds[:-1], bounds[1:], strict=True)
+        for cut, next_cut in pairwise(bounds)
     ]
     return graph.array({(0,): graph.sum(partial)}, ([1],), (plan.neurons,))
 
@@ -189,7 +189,7 @@ class _Graph:
         self._name = f"{what}-{tokenize(identity, chosen, *map(_plain, defining))}"
         self.source = f"{self._name}-source"
         self._tasks: dict[Any, Any] = {self.source: source}
-        self.dependencies: list[da.Array] = []
+        self.dependencies: list[Any] = []
 
     def add(self, task: tuple[Any, ...]) -> tuple[str, int]:
         """Add a task; its key."""
@@ -205,7 +205,7 @@ class _Graph:
 
     def array(
         self, blocks: dict[tuple[int, ...], Any], group_chunks: tuple[list[int], ...], shape: tuple[int, ...]
-    ) -> da.Array:
+    ) -> Any:
         """The array of these blocks: cut along groups, if there are any, and whole along ``shape``."""
         for place, task in blocks.items():
             self._tasks[(self._name, *place, *[0] * len(shape))] = task

@@ -71,7 +71,9 @@ def write_recording(
         closed, opened = log.take()
         row = bits.pack_frames(flat[whole * 8 :])[0] if pending else None
         progress[name] = LayerProgress(pending, row, closed, opened)
-    presented: tape.Presented = [(t.number, t.batch, {k: list(v) for k, v in t.columns.items()}) for t in trials]
+    presented: tape.Presented = [
+        (t.number, t.batch, {k: list(v) for k, v in t.columns.items()}) for t in trials
+    ]
     begun = max((t.number + 1 for t in trials), default=0) if trials_begun is None else trials_begun
     writer.commit(progress, presented, begun, close=close)
     return writer

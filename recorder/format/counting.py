@@ -1,9 +1,9 @@
 """Count the spikes of a part of a layer: the functions that run inside Dask tasks.
 
-They live here and not in `analysis`, as a worker started in a folder with the user's own ``analysis.py`` would
-import that file. A task carries a `Source`, a small description of one layer at one commit; the tables it needs
-are read once in each process. Work goes chunk by chunk, so that a task needs the memory of one decoded chunk
-and of its result, however much it reads.
+They live here and not in `analysis`, as a worker started in a folder with the user's own ``analysis.py``
+would import that file. A task carries a `Source`, a small description of one layer at one commit; the
+tables it needs are read once in each process. Work goes chunk by chunk, so that a task needs
+the memory of one decoded chunk and of its result, however much it reads.
 
 Blocks of frames that belong to one group as a whole are taken from ``counts``; everything else is decoded and
 counted on 64-bit words. Both are exact.
@@ -15,6 +15,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import Literal, Protocol
 
 import numpy as np
@@ -153,7 +154,9 @@ def count_groups(
     """
     reader, frames = reader_of(source), frames_of(source)
     tally = _tally(reader.plan.neuron_shape, range_size(ranges), place, quantity)
-    blocks, block_keys = _whole_blocks(reader, frames, grouping, first, last) if source.use_counts else _NOTHING
+    blocks, block_keys = (
+        _whole_blocks(reader, frames, grouping, first, last) if source.use_counts else _NOTHING
+    )
     chunks = _chunks_outside(reader, frames, first, last, blocks)
     slabs = _slabs(reader, blocks, np.searchsorted(chunks, blocks * reader.plan.block_chunks))
     done = 0
@@ -195,19 +198,19 @@ def _chunks_outside(
     return touched[~np.isin(touched // reader.plan.block_chunks, blocks)]
 
 
-def _slabs(reader: LayerReader, blocks: Integers, chunks_before: NDArray[np.intp]) -> Iterator[tuple[int, slice]]:
-    """Blocks that are read together: neighbours in one stored chunk of counts, no decoded chunk between them."""
+def _slabs(
+    reader: LayerReader, blocks: Integers, chunks_before: NDArray[np.intp]
+) -> Iterator[tuple[int, slice]]:
+    """Blocks read together: neighbours in one stored chunk of counts, no decoded chunk between them."""
     stored = blocks // table_chunk_rows(reader.plan.neuron_shape, 4)
     parted = (np.diff(blocks) != 1) | (np.diff(stored) != 0) | (np.diff(chunks_before) != 0)
     bounds = np.concatenate([[0], np.flatnonzero(parted) + 1, [len(blocks)]]).tolist()
-    for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+    for begin, end in pairwise(bounds):
         if begin < end:
             yield int(chunks_before[begin]), slice(begin, end)
 
 
-def _slices(
-    reader: LayerReader, chunk: int, first: int, last: int
-) -> Iterator[tuple[int, int, int, Packed]]:
+def _slices(reader: LayerReader, chunk: int, first: int, last: int) -> Iterator[tuple[int, int, int, Packed]]:
     """Trains of a chunk, a bounded number of frames at a time: first frame, range asked about, trains."""
     plan = reader.plan
     trains = reader.chunk(chunk)
@@ -340,10 +343,14 @@ def _sum_places(values: NDArray[np.integer] | NDArray[np.bool_], places: int) ->
     """Values of each neuron, shape [groups, neurons], summed up to places, int64 [groups, places]."""
     if values.shape[1] == places:
         return values.astype(np.int64)
-    return values.reshape(len(values), places, values.shape[1] // places).sum(axis=2, dtype=np.int64)
+    per_place = values.reshape(len(values), places, values.shape[1] // places)
+    summed: Counts = per_place.sum(axis=2, dtype=np.int64)
+    return summed
 
 
-def count_labels(source: Source, first_label: int, last_label: int, first: int, last: int, place: Place) -> Counts:
+def count_labels(
+    source: Source, first_label: int, last_label: int, first: int, last: int, place: Place
+) -> Counts:
     """Spikes in the frames of each label.
 
     Parameters
@@ -397,7 +404,9 @@ def frames_of_groups(source: Source, grouping: Grouping, ranges: Integers, first
 
 def frames_of_labels(source: Source, first_label: int, last_label: int) -> Integers:
     """Number of selected frames that have each label, int64 [labels]; parameters as in `count_labels`."""
-    return frames_of(source, labelled=True).frames_per_label(len(labels_of(source).values))[first_label:last_label]
+    return frames_of(source, labelled=True).frames_per_label(len(labels_of(source).values))[
+        first_label:last_label
+    ]
 
 
 def add_up(counts: Sequence[Counts]) -> Counts:
@@ -408,7 +417,9 @@ def add_up(counts: Sequence[Counts]) -> Counts:
     return total
 
 
-def finish(counts: Counts, neuron_shape: tuple[int, ...], place: Place, quantity: Quantity, has_groups: bool) -> Counts:
+def finish(
+    counts: Counts, neuron_shape: tuple[int, ...], place: Place, quantity: Quantity, has_groups: bool
+) -> Counts:
     """Counts in the shape of a result.
 
     Parameters
@@ -434,4 +445,5 @@ def ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float
     """``part / whole``, NaN where there is nothing to divide by."""
     part, whole = np.broadcast_arrays(part, whole)
     out = np.full(part.shape, np.nan)
-    return np.divide(part, whole, out=out, where=whole > 0)
+    np.divide(part, whole, out=out, where=whole > 0)
+    return out

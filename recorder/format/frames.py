@@ -71,11 +71,13 @@ def read_spikes(source: Source, block_frames: int, block_id: tuple[int, ...]) ->
     return bits.reshape(len(selected), *((rows, *plan.neuron_shape[1:]) if plan.neuron_shape else ()))
 
 
-def read_coordinate(source: Source, coordinate: str, block_frames: int, block_id: tuple[int, ...]) -> NDArray[Any]:
-    """One block of ``step``, ``sample``, ``trial`` or a column of the trials, for every frame: shape [frames].
+def read_coordinate(
+    source: Source, coordinate: str, block_frames: int, block_id: tuple[int, ...]
+) -> NDArray[Any]:
+    """One block of ``step``, ``sample``, ``trial`` or a column of the trials, shape [frames].
 
-    Frames that belong to no trial get -1 for ``trial``, and for columns what stands for a missing value: NaN, the
-    smallest integer, or None.
+    Frames that belong to no trial get -1 for ``trial``, and for columns what stands for a missing value: NaN,
+    the smallest integer, or None.
     """
     selected = _selected(source, block_frames, block_id[0])
     frames = frames_of(source, labelled=True)
@@ -95,9 +97,11 @@ def column_values(source: Source, name: str) -> NDArray[Any]:
     commit = replace(source.trials, columns=tuple(c for c in source.trials.columns if c.name == name))
     ((column, stored),) = read_columns(source.store, commit).items()
     if column.kind == "category":
-        if len(stored) and not (-1 <= stored.min() and stored.max() < len(column.categories)):
+        if len(stored) and (stored.min() < -1 or stored.max() >= len(column.categories)):
             raise RecordingFormatError(f"{source.location}: trials column {name!r} is malformed")
-        return np.array([*column.categories, None], object)[np.append(stored, -1)]
+        values = np.array([*column.categories, None], object)
+        decoded: NDArray[Any] = values[np.append(stored, -1)]
+        return decoded
     return np.append(stored, np.nan if column.kind == "float64" else MISSING_INTEGER).astype(stored.dtype)
 
 

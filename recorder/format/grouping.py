@@ -154,11 +154,12 @@ def range_size(ranges: Integers) -> int:
 
 
 def positions_of(ranges: Integers, keys: Integers) -> Integers:
-    """Position of each key among all keys of the ranges; for a key that is not there, that of the next one."""
+    """Position of each key among all keys of the ranges; for a key that is not there, of the next one."""
     lengths = ranges[:, 1] - ranges[:, 0]
     offset = np.cumsum(lengths) - lengths
     index = np.maximum(np.searchsorted(ranges[:, 0], keys, side="right") - 1, 0)
-    return offset[index] + np.clip(keys - ranges[index, 0], 0, lengths[index])
+    positions: Integers = offset[index] + np.clip(keys - ranges[index, 0], 0, lengths[index])
+    return positions
 
 
 def slice_ranges(ranges: Integers, first: int, last: int) -> Integers:
@@ -167,7 +168,8 @@ def slice_ranges(ranges: Integers, first: int, last: int) -> Integers:
     offset = np.cumsum(lengths) - lengths
     begin = ranges[:, 0] + np.clip(first - offset, 0, lengths)
     end = ranges[:, 0] + np.clip(last - offset, 0, lengths)
-    return np.stack([begin, end], axis=1)[end > begin]
+    kept: Integers = np.stack([begin, end], axis=1)[end > begin]
+    return kept
 
 
 def range_keys(ranges: Integers) -> Integers:

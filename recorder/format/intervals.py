@@ -43,7 +43,8 @@ def count_between(trains: Packed, begin: Integers, end: Integers) -> Counts:
         before = np.concatenate([[0], np.cumsum(per_word)])[word]
         masked = words[:, word[partial]] & _HEADS[inside[partial]]
         before[partial] += np.bitwise_count(masked).sum(axis=0, dtype=np.int64)
-    return before[places[1]] - before[places[0]]
+    between: Counts = before[places[1]] - before[places[0]]
+    return between
 
 
 def count_per_neuron_between(trains: Packed, begin: Integers, end: Integers) -> NDArray[np.int32]:
@@ -69,6 +70,6 @@ def count_per_neuron_between(trains: Packed, begin: Integers, end: Integers) -> 
 
 
 def _cuts(begin: Integers, end: Integers) -> tuple[Integers, NDArray[np.intp]]:
-    """Where intervals begin or end, ascending, and the places of every begin and end among these, [2, intervals]."""
+    """Where intervals begin or end, ascending; the places of begins and ends among these, [2, intervals]."""
     cuts, places = np.unique(np.stack([begin, end]), return_inverse=True)
     return cuts, places.reshape(2, -1)

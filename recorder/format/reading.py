@@ -206,7 +206,7 @@ class LayerReader:
         return out.reshape(last - first, *self.plan.neuron_shape)
 
     def part(self, chunk: int, part: int) -> Packed:
-        """Packed trains of one part of a chunk, uint8 [neurons of the part, chunk_frames / 8]; errors as `chunk`."""
+        """Packed trains of one part of a chunk, [part's neurons, chunk_frames / 8]; errors as `chunk`."""
         plan = self.plan
         key = spikes_chunk_key(self.folder, plan, chunk, part)
         stored = self.store.read(key, stored_limit(1 + plan.part_neurons * plan.chunk_bytes))
@@ -230,16 +230,6 @@ class LayerReader:
             if checksum(trains.tobytes()) != self.commit.tail[part]:
                 raise self._chunk_error(key, chunk, "does not begin with the frames that the commit names")
         return trains
-
-    def frame_bits(self, first: int, last: int) -> Bools:
-        """Frames ``first`` to ``last`` (exclusive) as booleans, shape [frames, *neuron]."""
-        size = self.plan.chunk_frames
-        out = np.empty((last - first, self.plan.neurons), np.bool_)
-        for chunk in range(first // size, -(-last // size)):
-            begin, end = max(first, chunk * size), min(last, (chunk + 1) * size)
-            bits = unpack_trains(self.chunk(chunk), begin - chunk * size, end - chunk * size)
-            out[begin - first : end - first] = bits
-        return out.reshape(last - first, *self.plan.neuron_shape)
 
     def _chunk_error(self, key: str, chunk: int, what: str) -> RecordingFormatError:
         first = chunk * self.plan.chunk_frames

@@ -81,21 +81,23 @@ class SampleLabels:
             If the table is damaged or its rows are not in order of trial and sample.
         """
         needed = tuple(column for column in commit.columns if column.name in (*KEYS, LABEL))
-        columns = {c.name: (c, values) for c, values in read_columns(store, replace(commit, columns=needed)).items()}
+        stored_columns = read_columns(store, replace(commit, columns=needed))
+        columns = {column.name: (column, values) for column, values in stored_columns.items()}
         if not columns:
             return cls((), np.empty(0, np.int64), np.empty(0, np.int32))
         if not all(key in columns and columns[key][0].kind == "int64" for key in KEYS):
-            raise RecordingFormatError(f"{store.location}: the table of trials lacks whole numbers of {' and '.join(KEYS)}")
+            raise RecordingFormatError(f"{store.location}: trials lack whole numbers of {' and '.join(KEYS)}")
         trial, sample = (columns[key][1] for key in KEYS)
         # `sample` must be 0, 1, … within each trial: a sample's row is then found by arithmetic.
         begins = np.flatnonzero(np.concatenate([[True], trial[1:] != trial[:-1]])[: len(trial)])
-        if (trial[1:] < trial[:-1]).any() or (sample != count_up(np.diff(np.append(begins, len(trial))))).any():
-            raise RecordingFormatError(f"{store.location}: the rows of trials are not in order of trial and sample")
+        numbered = count_up(np.diff(np.append(begins, len(trial))))
+        if (trial[1:] < trial[:-1]).any() or (sample != numbered).any():
+            raise RecordingFormatError(f"{store.location}: the rows of trials are not in order")
         if LABEL not in columns:
             return cls((), trial, np.full(len(trial), NO_LABEL, np.int32))
         column, stored = columns[LABEL]
         if column.kind == "category":
-            if len(stored) and not (-1 <= stored.min() and stored.max() < len(column.categories)):
+            if len(stored) and (stored.min() < -1 or stored.max() >= len(column.categories)):
                 raise RecordingFormatError(f"{store.location}: trials column {LABEL!r} is malformed")
             return cls(column.categories, trial, stored.astype(np.int32))
         present = ~np.isnan(stored) if column.kind == "float64" else stored != MISSING_INTEGER
@@ -145,7 +147,8 @@ class SelectedFrames:
         self._first_row, self._labelled, self._samples = first_row[kept], labelled[kept], samples[kept]
         self._selected_code = selected_code
         self.masked: NDArray[np.bool_] = self._samples < self.segments.batch
-        self._frames_before = np.concatenate([[0], np.cumsum(self.segments.steps * self._samples)]).astype(np.int64)
+        frames = self.segments.steps * self._samples
+        self._frames_before = np.concatenate([[0], np.cumsum(frames)]).astype(np.int64)
 
     @staticmethod
     def _rows_of(segments: Segments, labels: SampleLabels | None) -> tuple[Integers, Integers]:
@@ -176,7 +179,7 @@ class SelectedFrames:
 
     def frames_per_label(self, labels: int) -> Integers:
         """Number of selected frames that have each of the labels, int64 [labels]."""
-        # Each segment adds its steps to its samples' rows of the table: a difference at both ends, then a sum.
+        # Each segment adds its steps to its samples' rows: a difference at both ends, then a running sum.
         steps = np.zeros(len(self._code) + 1, np.int64)
         np.add.at(steps, self._first_row, self.segments.steps)
         np.subtract.at(steps, self._first_row + self._labelled, self.segments.steps)
