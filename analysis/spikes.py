@@ -34,10 +34,9 @@ def lazy_spikes(source: Source) -> xr.DataArray:
     Returns
     -------
     xarray.DataArray
-        Lazy (dask) booleans, dimensions ``("frame", <neuron dimensions>)``. Coordinates ``step``, ``sample``,
-        ``trial`` and one for each column of the trials (``label``) lie on ``frame`` and are lazy too. They are
-        no indexes; select with ``spikes[(spikes.step >= 100).compute()]`` or, without reading, with
-        ``recording.select``.
+        Lazy (dask) booleans, dimensions ``("frame", <neuron dimensions>)``. Coordinates ``step``,
+        ``sample``, ``trial`` and one for each column of the trials (``label``) lie on ``frame``, lazy too. They are
+        no indexes; to narrow them without reading, use ``recording.select``.
     """
     plan = source.commit.plan
     block_frames = frames_in_block(plan)
@@ -54,7 +53,7 @@ def lazy_spikes(source: Source) -> xr.DataArray:
     def lazy(what: str, dtype: Any, task: Any, rest: tuple[tuple[int, ...], ...], **arguments: Any) -> Any:
         shape = (0,) * (1 + len(rest))
         if not chunks:
-            return da.zeros((0, *map(sum, rest)), dtype=dtype)
+            return da.from_array(np.empty((0, *map(sum, rest)), dtype), chunks=-1)
         meta: NDArray[Any] = np.empty(shape, dtype)
         return da.map_blocks(
             task,
