@@ -21,9 +21,14 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from recorder.format.bits import Counts, Packed, count_per_frame, count_per_neuron, pack_mask
+from recorder.format.bits import Counts, Packed, count_per_frame, pack_mask
 from recorder.format.grouping import Grouping, Integers, count_up, positions_of, range_size
-from recorder.format.intervals import count_between, count_per_neuron_between
+from recorder.format.intervals import (
+    count_between,
+    count_per_neuron_between,
+    count_per_neuron_in,
+    interval_mask,
+)
 from recorder.format.layout import table_chunk_rows
 from recorder.format.metadata import LayerCommit, TrialsCommit
 from recorder.format.reading import LayerReader
@@ -37,6 +42,8 @@ Quantity = Literal["spikes", "fired"]
 SLICE_FRAMES = 2**18
 # Counts of each neuron in each interval are made for so many elements at a time.
 SLAB_ELEMENTS = 2**22
+# Bytes of masks that may be laid over a train instead of one interval cut out of it.
+_WORTH_MASKING = 32
 
 
 @dataclass(frozen=True)
@@ -277,6 +284,14 @@ class _NeuronTally:
     """What needs the spikes of each neuron: brings them together group by group."""
 
     def add_trains(self, trains: Packed, begin: Integers, end: Integers, group: Integers) -> None:
+        starts = _starts(group)
+        if len(starts) * trains.shape[1] < _WORTH_MASKING * len(begin):
+            masks = [
+                interval_mask(trains.shape[1] * 8, begin[first:last], end[first:last])
+                for first, last in pairwise([*starts.tolist(), len(begin)])
+            ]
+            self._add(count_per_neuron_in(trains, np.stack(masks)), group[starts])
+            return
         width = max(SLAB_ELEMENTS // len(trains), 1)
         for slab in range(0, len(begin), width):
             inside = slice(slab, slab + width)
@@ -373,22 +388,35 @@ def count_labels(
         for frame, asked_first, asked_last, trains in _slices(reader, chunk, first, last):
             row, begin, end = frames.runs(asked_first, asked_last)
             codes = np.full(trains.shape[1] * 8, NO_LABEL, np.int32)
-            lengths = end - begin
-            codes[np.repeat(begin - frame, lengths) + count_up(lengths)] = frames.codes(row, begin, end)
-            codes = np.where((codes >= first_label) & (codes < last_label), codes - first_label, NO_LABEL)
-            _add_labelled(spikes, trains, codes)
+            found = frames.codes(row, begin, end)
+            found[(found < first_label) | (found >= last_label)] = NO_LABEL
+            if len(found):
+                codes[_places_of_frames(begin - frame, end - frame)] = found
+                _add_labelled(spikes, trains, codes, first_label)
     return spikes
 
 
-def _add_labelled(spikes: Counts, trains: Packed, codes: Codes) -> None:
-    """Add the spikes of each frame to the row that its code names, unless it is negative."""
-    labelled = codes != NO_LABEL
+def _places_of_frames(begin: Integers, end: Integers) -> slice | Integers:
+    """What addresses every frame of some runs: a slice if there is nothing between them."""
+    lengths = end - begin
+    if end[-1] - begin[0] == lengths.sum():
+        return slice(int(begin[0]), int(end[-1]))
+    return np.repeat(begin, lengths) + count_up(lengths)
+
+
+def _add_labelled(spikes: Counts, trains: Packed, codes: Codes, first_code: int) -> None:
+    """Add the spikes of each frame to the row of its code, the first being ``first_code``."""
     if spikes.shape[1] == 1:
-        np.add.at(spikes[:, 0], codes[labelled], count_per_frame(trains)[labelled])
+        found = np.bincount(codes + 1, count_per_frame(trains), first_code + len(spikes) + 1)
+        spikes[:, 0] += found[first_code + 1 :].astype(np.int64)
         return
-    for code in np.unique(codes[labelled]).tolist():
-        counted = count_per_neuron(trains, pack_mask(codes == code))
-        spikes[code] += _sum_places(counted[None], spikes.shape[1])[0]
+    frames_per_code = np.bincount(codes + 1, minlength=first_code + len(spikes) + 1)[first_code + 1 :]
+    present = np.flatnonzero(frames_per_code)
+    some = max(SLAB_ELEMENTS // len(trains), 1)
+    for first in range(0, len(present), some):
+        masked = present[first : first + some]
+        masks = np.stack([pack_mask(codes == first_code + row) for row in masked])
+        spikes[masked] += _sum_places(count_per_neuron_in(trains, masks), spikes.shape[1])
 
 
 def frames_of_groups(source: Source, grouping: Grouping, ranges: Integers, first: int, last: int) -> Integers:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from recorder.format.bits import Counts, Packed, count_per_frame, count_per_neuron
 
 _WORD_FRAMES = 64
+_CACHED_BYTES = 2**19
 # Row r selects the first r of the 64 frames of a word, in whatever byte order this machine has.
 _HEADS = np.packbits(np.tri(_WORD_FRAMES, _WORD_FRAMES, -1, np.bool_), axis=1).view(np.uint64)[:, 0]
 
@@ -67,6 +68,42 @@ def count_per_neuron_between(trains: Packed, begin: Integers, end: Integers) -> 
     before[:, partial] += np.bitwise_count(words[:, word[partial]] & _HEADS[inside[partial]])
     between: NDArray[np.int32] = before[:, places[1]] - before[:, places[0]]
     return between
+
+
+def count_per_neuron_in(trains: Packed, masks: Packed) -> Counts:
+    """Spikes of each neuron in the frames that each of several packed masks selects.
+
+    Parameters
+    ----------
+    trains : uint8 array, shape [neurons, bytes], ``bytes`` a multiple of 8, the last axis contiguous
+    masks : uint8 array, shape [masks, bytes]
+
+    Returns
+    -------
+    int64 array, shape [masks, neurons]
+    """
+    words, mask_words = trains.view(np.uint64), masks.view(np.uint64)
+    neurons, width = words.shape
+    spikes = np.empty((len(masks), neurons), np.int64)
+    # All masks are laid over a few neurons while these are in the processor's cache.
+    rows = max(_CACHED_BYTES // (8 * width), 1)
+    masked = np.empty((min(rows, neurons), width), np.uint64)
+    counted = np.empty(masked.shape, np.uint8)
+    for first in range(0, neurons, rows):
+        some = words[first : first + rows]
+        for mask, mask_row in enumerate(mask_words):
+            np.bitwise_and(some, mask_row, out=masked[: len(some)])
+            np.bitwise_count(masked[: len(some)], out=counted[: len(some)])
+            counted[: len(some)].sum(axis=1, dtype=np.int64, out=spikes[mask, first : first + rows])
+    return spikes
+
+
+def interval_mask(frames: int, begin: Integers, end: Integers) -> Packed:
+    """Packed mask over ``frames`` frames (a multiple of 8) that selects disjoint, ascending intervals."""
+    edges = np.zeros(frames + 1, np.int8)
+    edges[begin] += 1
+    edges[end] -= 1
+    return np.packbits(np.cumsum(edges[:-1], dtype=np.int8))
 
 
 def _cuts(begin: Integers, end: Integers) -> tuple[Integers, NDArray[np.intp]]:

@@ -21,6 +21,8 @@ from recorder.format.trials import KEYS, MISSING_INTEGER, Value, read_columns
 
 LABEL: Final = "label"
 NO_LABEL: Final = -1
+# Frames in a run, on average, from which runs are worked out one by one.
+_LONG_RUNS = 256
 
 Codes = NDArray[np.int32]
 Intervals = tuple[Integers, Integers, Integers]
@@ -202,11 +204,22 @@ class SelectedFrames:
     def table_rows(self, row: Integers, begin: Integers, end: Integers) -> Integers:
         """Row in the table of trials for every frame of some runs, one after the other; -1 for none."""
         lengths = end - begin
+        if len(row) and lengths.sum() >= _LONG_RUNS * len(row):
+            return np.concatenate(
+                [self._table_rows_of_run(*run) for run in zip(row, begin, end, strict=True)]
+            )
         sample = (count_up(lengths) + np.repeat(begin - self.segments.first_frame[row], lengths)) % np.repeat(
             self.segments.batch[row], lengths
         )
         known = sample < np.repeat(self._labelled[row], lengths)
         return np.where(known, np.repeat(self._first_row[row], lengths) + sample, -1)
+
+    def _table_rows_of_run(self, row: int, begin: int, end: int) -> Integers:
+        batch, labelled = int(self.segments.batch[row]), int(self._labelled[row])
+        of_step = np.full(batch, -1, np.int64)
+        of_step[:labelled] = np.arange(labelled) + self._first_row[row]
+        skipped = (begin - int(self.segments.first_frame[row])) % batch
+        return np.tile(of_step, -(-(skipped + end - begin) // batch))[skipped : skipped + end - begin]
 
     def codes(self, row: Integers, begin: Integers, end: Integers) -> Codes:
         """Label of every frame of some runs, one after the other; -1 for no label or one not selected."""
