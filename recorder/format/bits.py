@@ -24,6 +24,7 @@ Bools = NDArray[np.bool_]
 _LANES = np.uint64(0x0101010101010101)
 # A byte-wide lane holds sums up to 255 before it runs into its neighbour.
 _LANE_LIMIT = 255
+_ROW_WORDS = 512
 
 
 def pack_frames(frames: Bools) -> Packed:
@@ -124,10 +125,15 @@ def count_per_frame(trains: Packed) -> Counts:
     int64 array, shape [8 * bytes]
     """
     words = trains.view(np.uint64)
-    counts = np.zeros((trains.shape[1], 8), np.int64)
-    for first in range(0, len(words), _LANE_LIMIT):
-        lane_rows = words[first : first + _LANE_LIMIT]
-        for place in range(8):
-            lanes = ((lane_rows >> np.uint64(7 - place)) & _LANES).sum(axis=0, dtype=np.uint64)
-            counts[:, place] += lanes.view(np.uint8)
+    neurons, width = words.shape
+    # Rows of few words are added up slowly: several neurons are laid side by side, and added up last.
+    beside = min(max(_ROW_WORDS // width, 1), neurons)
+    folded = neurons // beside * beside
+    counts = np.zeros((width * 8, 8), np.int64)
+    for rows in (words[:folded].reshape(-1, beside * width), words[folded:]):
+        for first in range(0, len(rows), _LANE_LIMIT):
+            lane_rows = rows[first : first + _LANE_LIMIT]
+            for place in range(8):
+                lanes = ((lane_rows >> np.uint64(7 - place)) & _LANES).sum(axis=0, dtype=np.uint64)
+                counts[:, place] += lanes.view(np.uint8).reshape(-1, width * 8).sum(axis=0, dtype=np.int64)
     return counts.reshape(-1)

@@ -189,7 +189,7 @@ class LayerReader:
             If a part is absent, damaged, or not the one that the commit names; the message gives the file,
             the layer and the frames.
         """
-        parts = [self._part(chunk, part) for part in range(self.plan.parts)]
+        parts = [self.part(chunk, part) for part in range(self.plan.parts)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def frame_bits(self, first: int, last: int, read_chunk: Callable[[int], Packed] | None = None) -> Bools:
@@ -205,7 +205,8 @@ class LayerReader:
             out[begin - first : end - first] = unpack_trains(trains, begin - chunk * size, end - chunk * size)
         return out.reshape(last - first, *self.plan.neuron_shape)
 
-    def _part(self, chunk: int, part: int) -> Packed:
+    def part(self, chunk: int, part: int) -> Packed:
+        """Packed trains of one part of a chunk, [part's neurons, chunk_frames / 8]; errors as `chunk`."""
         plan = self.plan
         key = spikes_chunk_key(self.folder, plan, chunk, part)
         stored = self.store.read(key, stored_limit(1 + plan.part_neurons * plan.chunk_bytes))

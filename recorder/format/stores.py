@@ -123,7 +123,8 @@ class Folder:
                 raise RecordingFormatError(f"{path} is not a regular file")
             _check_limit(str(path), status.st_size, limit_bytes)
             with open(descriptor, "rb", closefd=False) as file:
-                return file.read(limit_bytes + 1)
+                # Not the limit: as many bytes as asked for are taken from memory first.
+                return file.read(status.st_size)
         finally:
             os.close(descriptor)
 

@@ -1,0 +1,62 @@
+"""Lazy statistics over recordings of spikes: firing rates, silent ratios, and the spikes themselves.
+
+    >>> import analysis
+    >>> recording = analysis.open_recording("run.zarr")  # doctest: +SKIP
+    >>> recording.firing_rate(per="layer").compute()  # doctest: +SKIP
+
+Everything is loaded on first use, so that the command line can say what is missing where dask and xarray are
+not installed. Torch is never needed.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from analysis.errors import QuestionError, UnknownLayerError
+    from analysis.layer import Layer
+    from analysis.opening import open_recording
+    from analysis.recording import Recording
+    from recorder.format.errors import RecordingFormatError, RecordingNotFoundError
+
+__all__ = [
+    "Layer",
+    "QuestionError",
+    "Recording",
+    "RecordingFormatError",
+    "RecordingNotFoundError",
+    "UnknownLayerError",
+    "open_recording",
+]
+
+_MODULES = {
+    "Layer": "analysis.layer",
+    "QuestionError": "analysis.errors",
+    "Recording": "analysis.recording",
+    "RecordingFormatError": "recorder.format.errors",
+    "RecordingNotFoundError": "recorder.format.errors",
+    "UnknownLayerError": "analysis.errors",
+    "open_recording": "analysis.opening",
+}
+_EXTRA = ("dask", "xarray", "pandas")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'analysis' has no attribute {name!r}")
+    try:
+        value = getattr(import_module(_MODULES[name]), name)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in _EXTRA:
+            raise
+        raise ModuleNotFoundError(
+            f"analysis needs {error.name}, which is not installed: pip install 'spiketape[analysis]'",
+            name=error.name,
+        ) from error
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULES])

@@ -1,0 +1,266 @@
+"""The command ``spiketape``: what is in a recording, and how much its layers fire.
+
+Figures go to standard output or a file, everything else to standard error. The exit status is 0 if all went
+well, 1 if something is wrong with the recording or the machine, and 2 if the command was called wrongly.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+try:
+    import click
+    import pandas as pd
+    import xarray as xr
+    from dask.diagnostics import ProgressBar
+
+    from analysis.display import bytes_text, printable, shape_text, spreadsheet_cell, text_table
+    from analysis.errors import QuestionError, UnknownLayerError
+    from analysis.opening import open_recording
+    from analysis.questions import PER, parse_question
+    from analysis.recording import Recording
+    from recorder.format.errors import RecordingFormatError
+except ModuleNotFoundError as missing:  # pragma: no cover - tested in a process of its own
+    raise SystemExit(
+        f"spiketape: {missing.name} is not installed; the command line needs it: pip install 'spiketape[analysis]'"
+    ) from None
+
+FORMATS: Final = ("table", "csv", "json", "parquet")
+_PROGRESS_AFTER_SECONDS = 1.0
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="spiketape", message="%(package)s %(version)s")
+def main() -> None:
+    """Look into recordings of spiking neural networks.
+
+    PATH is a folder, a URL such as s3://bucket/run.zarr, or anything else that recordings are opened by.
+
+    Exit status: 0 all went well, 1 something is wrong with the recording, 2 the command was called wrongly.
+    """
+
+
+@main.command()
+@click.argument("path")
+@click.option(
+    "--format", "file_format", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
+def info(path: str, file_format: str) -> None:
+    """Say what is in the recording at PATH: layers, sizes, state, and where it comes from."""
+    with _errors_as_messages():
+        facts = _facts(open_recording(path))
+    if file_format == "json":
+        click.echo(json.dumps(facts, indent=2, allow_nan=False))
+    else:
+        click.echo(_facts_text(facts))
+
+
+@main.command()
+@click.argument("path")
+@click.option(
+    "--per",
+    default="layer",
+    show_default=True,
+    metavar="|".join(PER),
+    help="What to keep apart; several at once are joined by commas, as in layer,step.",
+)
+@click.option("--window", type=click.IntRange(min=1), help="Steps in a window, for --per window.")
+@click.option("--layer", "layers", multiple=True, help="Only this layer; may be given several times.")
+@click.option("--steps", metavar="A:B", help="Only steps A to B, B exclusive; either may be left out.")
+@click.option("--format", "file_format", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write to this file, not to the screen.",
+)
+def rates(
+    path: str,
+    per: str,
+    window: int | None,
+    layers: tuple[str, ...],
+    steps: str | None,
+    file_format: str,
+    output: Path | None,
+) -> None:
+    """Print firing rates and silent ratios of the recording at PATH.
+
+    The firing rate is spikes per neuron and step, the silent ratio the share of neurons that never fired.
+    """
+    if file_format == "parquet" and output is None:
+        raise click.UsageError("--format parquet makes a binary file: say where with -o FILE")
+    chosen_steps = None if steps is None else _parse_steps(steps)
+    with _errors_as_messages():
+        words = per.split(",")
+        parse_question(words, window)
+        recording = open_recording(path).select(steps=chosen_steps, layers=layers or None)
+        table = _rates(recording, words, window)
+        _WRITERS[file_format](table, output)
+
+
+def _parse_steps(steps: str) -> slice:
+    first, colon, last = steps.partition(":")
+    try:
+        bounds = [int(bound) if bound.strip() else None for bound in (first, last)]
+    except ValueError:
+        colon = ""
+    if not colon:
+        raise click.BadParameter(
+            f"{steps!r} is no range of steps; expected A:B, such as 1000:2000, 1000: or :2000",
+            param_hint="--steps",
+        )
+    return slice(*bounds)
+
+
+@contextmanager
+def _errors_as_messages() -> Iterator[None]:
+    """A line on standard error and an exit status, instead of a traceback, for what is no bug of ours."""
+    try:
+        yield
+    except UnknownLayerError as error:
+        raise click.BadParameter(printable(error), param_hint="--layer") from error
+    except QuestionError as error:
+        raise click.UsageError(printable(error)) from error
+    except (RecordingFormatError, OSError) as error:
+        raise click.ClickException("\n".join(map(printable, str(error).splitlines()))) from error
+
+
+def _facts(recording: Recording) -> dict[str, Any]:
+    metadata = recording.metadata
+    layers = []
+    for name, layer in recording.layers.items():
+        stored = _size(lambda name=name: recording.stored_spike_bytes(name))  # type: ignore[misc]
+        slots = layer.frames * layer.neurons
+        layers.append(
+            {
+                "name": name,
+                "class": layer.layer_class,
+                "dtype": layer.dtype,
+                "neuron_shape": list(layer.neuron_shape),
+                "steps": layer.steps,
+                "frames": layer.frames,
+                "stored_bytes": stored,
+                "bits_per_slot": stored * 8 / slots if stored is not None and slots else None,
+            }
+        )
+    return {
+        "location": recording.location,
+        "format_version": metadata.format_version,
+        "recording_id": metadata.recording_id,
+        "state": metadata.state,
+        "created": metadata.created,
+        "committed": metadata.committed,
+        "trials": metadata.trials.trials,
+        "stored_bytes": _size(recording.stored_bytes),
+        "layers": layers,
+        "provenance": dict(recording.provenance),
+    }
+
+
+def _size(ask: Callable[[], int]) -> int | None:
+    """A size in the store; None for stores that cannot list what they hold, such as plain HTTP."""
+    try:
+        return ask()
+    except (NotImplementedError, OSError):
+        return None
+
+
+def _facts_text(facts: dict[str, Any]) -> str:
+    def size(stored: int | None) -> str:
+        return "unknown" if stored is None else bytes_text(stored)
+
+    state = "closed" if facts["state"] == "closed" else "recording, or interrupted"
+    lines = [
+        f"{printable(facts['location'])}",
+        f"  state        {state}, last commit {printable(facts['committed'])}",
+        f"  created      {printable(facts['created'])}",
+        f"  size         {size(facts['stored_bytes'])}",
+        f"  trials       {facts['trials']}",
+        f"  format       version {facts['format_version']}, recording {printable(facts['recording_id'])}",
+    ]
+    for name, value in facts["provenance"].items():
+        shown = value if isinstance(value, str) else json.dumps(value)
+        lines.append(f"  {printable(name):<12} {printable(shown)}")
+    headings = ("layer", "class", "neurons", "steps", "frames", "size", "bits per slot")
+    rows = [
+        (
+            layer["name"],
+            layer["class"],
+            shape_text(tuple(layer["neuron_shape"])),
+            layer["steps"],
+            layer["frames"],
+            size(layer["stored_bytes"]),
+            "–" if layer["bits_per_slot"] is None else f"{layer['bits_per_slot']:.3f}",
+        )
+        for layer in facts["layers"]
+    ]
+    return "\n".join([*lines, "", text_table(headings, rows)])
+
+
+def _rates(recording: Recording, per: list[str], window: int | None) -> pd.DataFrame:
+    """Firing rates and silent ratios, a row for each of what is kept apart."""
+    both = xr.Dataset(
+        {
+            "firing_rate": recording.firing_rate(per, window=window),
+            "silent_ratio": recording.silent_ratio(per, window=window),
+        }
+    )
+    if sys.stderr.isatty():
+        with ProgressBar(minimum=_PROGRESS_AFTER_SECONDS, out=sys.stderr):
+            both = both.compute()
+    else:
+        both = both.compute()
+    if not both.dims:
+        return pd.DataFrame({name: [values.item()] for name, values in both.data_vars.items()})
+    return both.to_dataframe(dim_order=list(both.firing_rate.dims)).reset_index()
+
+
+def _write_table(table: pd.DataFrame, output: Path | None) -> None:
+    _write_text(
+        text_table([str(name) for name in table.columns], table.to_numpy(object).tolist()) + "\n", output
+    )
+
+
+def _write_csv(table: pd.DataFrame, output: Path | None) -> None:
+    cells = table.map(spreadsheet_cell)  # type: ignore[arg-type]
+    _write_text(cells.to_csv(index=False), output)
+
+
+def _write_json(table: pd.DataFrame, output: Path | None) -> None:
+    rows = [
+        {name: None if value != value else value for name, value in row.items()}  # noqa: PLR0124 - only NaN differs
+        for row in table.to_dict("records")
+    ]
+    _write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n", output)
+
+
+def _write_parquet(table: pd.DataFrame, output: Path | None) -> None:
+    if find_spec("pyarrow") is None:
+        raise click.ClickException("--format parquet needs pyarrow: pip install 'spiketape[analysis]'")
+    # Labels may be of several kinds, which a column of a Parquet file cannot be.
+    mixed = [name for name in table.columns if pd.api.types.infer_dtype(table[name]).startswith("mixed")]
+    table.astype(dict.fromkeys(mixed, str)).to_parquet(output, index=False)
+
+
+def _write_text(text: str, output: Path | None) -> None:
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        output.write_text(text, encoding="utf-8", newline="")
+
+
+_WRITERS: dict[str, Callable[[pd.DataFrame, Path | None], None]] = {
+    "table": _write_table,
+    "csv": _write_csv,
+    "json": _write_json,
+    "parquet": _write_parquet,
+}
+
+if __name__ == "__main__":
+    main()

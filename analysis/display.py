@@ -1,0 +1,167 @@
+"""How recordings and tables are shown: text, HTML and cells.
+
+Names, labels and provenance come from whoever made the recording. Everything that is shown is escaped for
+where it goes: control characters for terminals, markup for HTML, formulas for spreadsheets.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+_MAX_LISTED = 60
+_FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True)
+class LayerSummary:
+    """What is shown of a layer."""
+
+    name: str
+    layer_class: str
+    neuron_shape: tuple[int, ...]
+    dtype: str
+    frames: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class RecordingSummary:
+    """What is shown of a recording."""
+
+    location: str
+    state: str
+    created: str
+    committed: str
+    trials: int
+    selected: Mapping[str, tuple[Any, ...]]
+    layers: Sequence[LayerSummary]
+
+
+def printable(value: object) -> str:
+    r"""Text that does nothing to a terminal: control and formatting characters are written as escapes.
+
+    Examples
+    --------
+    >>> printable("a\\x1b[31mb")
+    'a\\\\x1b[31mb'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))
+
+
+def spreadsheet_cell(value: object) -> object:
+    """A cell that no spreadsheet takes for a formula: text that begins like one gets an apostrophe in front.
+
+    Examples
+    --------
+    >>> spreadsheet_cell("=1+1"), spreadsheet_cell(-1.5)
+    ("'=1+1", -1.5)
+    """
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """A neuron shape, e.g. ``64 × 8 × 8``; ``1`` for a single neuron."""
+    return " × ".join(map(str, shape)) or "1"
+
+
+def bytes_text(size: float) -> str:
+    """A size in bytes for people, e.g. ``3.4 MiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if size < 1024 or unit == "TiB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    raise AssertionError("unreachable")
+
+
+def cell_text(value: object) -> str:
+    """A value as it stands in a text table."""
+    if isinstance(value, float):
+        return "–" if math.isnan(value) else f"{value:.6g}"
+    return printable(value)
+
+
+def text_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table aligned with spaces; numbers to the right."""
+    cells = [[cell_text(value) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
+    is_number = [all(isinstance(row[column], int | float) for row in rows) for column in range(len(headings))]
+    lines = []
+    for row in [list(headings), *cells]:
+        aligned = [
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(row, widths, is_number, strict=True)
+        ]
+        lines.append("  ".join(aligned).rstrip())
+    return "\n".join(lines)
+
+
+def describe_layer(layer: LayerSummary) -> str:
+    """A layer in one line."""
+    return (
+        f"<Layer {printable(layer.name)!r}: {printable(layer.layer_class)}, "
+        f"neurons {shape_text(layer.neuron_shape)}, {layer.steps} steps, {layer.frames} frames>"
+    )
+
+
+def describe_recording(recording: RecordingSummary) -> str:
+    """A recording as text, a line for each layer."""
+    lines = [f"<Recording {printable(recording.location)}>", *(f"  {line}" for line in _facts(recording))]
+    table = text_table(_LAYER_HEADINGS, [_layer_row(layer) for layer in recording.layers[:_MAX_LISTED]])
+    lines += [f"  {line}" for line in table.splitlines()]
+    if len(recording.layers) > _MAX_LISTED:
+        lines.append(f"  … and {len(recording.layers) - _MAX_LISTED} more layers")
+    return "\n".join(lines)
+
+
+def layer_html(layer: LayerSummary) -> str:
+    """A layer as HTML, for notebooks."""
+    return _html_table(f"Layer {layer.name}", [], [layer], 0)
+
+
+def recording_html(recording: RecordingSummary) -> str:
+    """A recording as HTML, for notebooks."""
+    listed = recording.layers[:_MAX_LISTED]
+    return _html_table(
+        f"Recording {recording.location}", _facts(recording), listed, len(recording.layers) - len(listed)
+    )
+
+
+_LAYER_HEADINGS = ("layer", "class", "neurons", "steps", "frames")
+
+
+def _layer_row(layer: LayerSummary) -> tuple[object, ...]:
+    return layer.name, layer.layer_class, shape_text(layer.neuron_shape), layer.steps, layer.frames
+
+
+def _facts(recording: RecordingSummary) -> list[str]:
+    state = "closed" if recording.state == "closed" else f"not closed, last commit {recording.committed}"
+    trials = f"{recording.trials} trials, " if recording.trials else ""
+    facts = [printable(f"{trials}created {recording.created}, {state}")]
+    for name, values in recording.selected.items():
+        shown = (
+            f"{values[0]} to {values[1] - 1}"
+            if name == "steps"
+            else ", ".join(map(str, values[:_MAX_LISTED]))
+        )
+        facts.append(printable(f"selected {name}: {shown}{', …' if len(values) > _MAX_LISTED else ''}"))
+    return facts
+
+
+def _html_table(title: str, facts: Sequence[str], layers: Sequence[LayerSummary], more: int) -> str:
+    def cells(tag: str, values: Sequence[object]) -> str:
+        return "".join(
+            f"<{tag} style='text-align:left'>{html.escape(printable(value))}</{tag}>" for value in values
+        )
+
+    rows = "".join(f"<tr>{cells('td', _layer_row(layer))}</tr>" for layer in layers)
+    behind = f"<div>… and {more} more layers</div>" if more else ""
+    return (
+        f"<div><strong>{html.escape(printable(title))}</strong>"
+        + "".join(f"<div>{html.escape(fact)}</div>" for fact in facts)
+        + f"<table><thead><tr>{cells('th', _LAYER_HEADINGS)}</tr></thead><tbody>{rows}</tbody></table>"
+        + f"{behind}</div>"
+    )

@@ -1,0 +1,154 @@
+"""One layer of a recording."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import xarray as xr
+
+from analysis.display import LayerSummary, describe_layer, layer_html
+from analysis.questions import Per, parse_question
+from analysis.selecting import narrow_labels, narrow_steps, narrow_trials
+from analysis.spikes import lazy_spikes
+from analysis.statistics import Statistic, compute_lazily, with_layer
+from recorder.format.counting import Source, frames_of, labels_of
+from recorder.format.layout import neuron_dimensions
+from recorder.format.trials import Value
+
+
+class Layer:
+    """One layer of a recording as of one commit; comes from `Recording.layers`.
+
+    ``per`` in the statistics says what is kept apart: ``"neuron"``, ``"channel"``, ``"step"``, ``"window"``
+    (with ``window=`` steps), ``"trial"`` or ``"label"``; or several, such as ``("label", "neuron")`` for tuning
+    curves. Left out, the result is a single number.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    @property
+    def name(self) -> str:
+        """PyTorch module name."""
+        return self._source.layer
+
+    @property
+    def layer_class(self) -> str:
+        """Qualified name of the module's class."""
+        return self._source.commit.layer_class
+
+    @property
+    def dtype(self) -> str:
+        """Data type of the layer's output in the network, e.g. ``"float32"``."""
+        return self._source.commit.dtype
+
+    @property
+    def neuron_shape(self) -> tuple[int, ...]:
+        """Shape of the layer's output, batch and time axes taken away."""
+        return self._source.commit.plan.neuron_shape
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """Names of the neuron axes, e.g. ``("channel", "height", "width")``."""
+        return neuron_dimensions(self.neuron_shape)
+
+    @property
+    def neurons(self) -> int:
+        """Number of neurons."""
+        return self._source.commit.plan.neurons
+
+    @property
+    def frames(self) -> int:
+        """Number of selected frames; one frame is one sample at one step."""
+        return frames_of(self._source).frames
+
+    @property
+    def steps(self) -> int:
+        """Number of steps with selected frames."""
+        return int(frames_of(self._source).segments.steps.sum())
+
+    @property
+    def spikes(self) -> xr.DataArray:
+        """The spikes as a lazy boolean array, see `analysis.spikes.lazy_spikes`."""
+        return lazy_spikes(self._source)
+
+    def firing_rate(self, per: Per = (), *, window: int | None = None) -> xr.DataArray:
+        """Spikes per neuron and step: spikes ÷ slots, between 0 and 1.
+
+        Parameters
+        ----------
+        per : str or sequence of str
+            What is kept apart, see `Layer`.
+        window : int, optional
+            Steps in a window, for ``per="window"``. Windows are counted from step 0, or from the first step
+            of ``select(steps=...)``; the last may be shorter.
+
+        Returns
+        -------
+        xarray.DataArray of float64
+            Lazy (dask). NaN where there are no frames.
+
+        Raises
+        ------
+        QuestionError
+            If ``per`` or ``window`` makes no sense, or not for this layer.
+        RecordingFormatError
+            When computed, if a chunk that is needed is missing or damaged.
+        """
+        return self._ask("firing_rate", per, window)
+
+    def silent_ratio(self, per: Per = (), *, window: int | None = None) -> xr.DataArray:
+        """Neurons that never fired in any frame looked at ÷ neurons; otherwise as `firing_rate`.
+
+        Per step that is any sample of the step, per label any frame with that label; per neuron 0 or 1.
+        """
+        return self._ask("silent_ratio", per, window)
+
+    def spike_count(self, per: Per = (), *, window: int | None = None) -> xr.DataArray:
+        """Number of spikes, int64 and 0 where there are no frames; otherwise as `firing_rate`."""
+        return self._ask("spike_count", per, window)
+
+    def select(
+        self,
+        *,
+        steps: slice | None = None,
+        labels: Value | Iterable[Value] | None = None,
+        trials: int | slice | Iterable[int] | None = None,
+    ) -> Layer:
+        """A narrower view of the layer, see `Recording.select`."""
+        source = self._source
+        selection = narrow_steps(source.selection, steps, lambda: recorded_steps([source]))
+        selection = narrow_trials(selection, trials, source.trials.trials)
+        selection = narrow_labels(selection, labels, lambda: labels_of(source).values)
+        return Layer(source.narrowed(selection))
+
+    def _ask(self, statistic: Statistic, per: Per, window: int | None) -> xr.DataArray:
+        return with_layer(compute_lazily(statistic, [self._source], parse_question(per, window)), self.name)
+
+    def __repr__(self) -> str:
+        return describe_layer(self._summary())
+
+    def _repr_html_(self) -> str:
+        return layer_html(self._summary())
+
+    def _summary(self) -> LayerSummary:
+        return summarise_layer(self._source)
+
+
+def recorded_steps(sources: Iterable[Source]) -> int:
+    """Steps recorded in these layers, whatever is selected: the number of the last step and one."""
+    ends = (frames_of(source.narrowed(type(source.selection)())).segments.last_step for source in sources)
+    return max((int(end[-1]) for end in ends if len(end)), default=0)
+
+
+def summarise_layer(source: Source) -> LayerSummary:
+    """What is shown of a layer."""
+    frames = frames_of(source)
+    return LayerSummary(
+        name=source.layer,
+        layer_class=source.commit.layer_class,
+        neuron_shape=source.commit.plan.neuron_shape,
+        dtype=source.commit.dtype,
+        frames=frames.frames,
+        steps=int(frames.segments.steps.sum()),
+    )

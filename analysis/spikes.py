@@ -1,0 +1,98 @@
+"""The spikes themselves, as a lazy boolean array with the step, sample, trial and label of each frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+from numpy.typing import NDArray
+
+from analysis.errors import QuestionError
+from recorder.format.counting import Source
+from recorder.format.frames import COORDINATES, kept_blocks, read_coordinate, read_spikes
+from recorder.format.layout import ChunkPlan, neuron_dimensions
+from recorder.format.metadata import ColumnKind
+from recorder.format.trials import KEYS, MISSING_INTEGER
+
+# Booleans in a block, and frames in one: coordinates have an element for each.
+BLOCK_BYTES: Final = 64 * 2**20
+BLOCK_FRAMES: Final = 2**21
+# A lazy array costs some hundred bytes for each of its blocks.
+MAX_BLOCKS: Final = 2**22
+
+_DTYPES: Mapping[ColumnKind, Any] = {"int64": np.int64, "float64": np.float64, "category": object}
+_LONG_NAMES = {"step": "time step", "sample": "sample of the batch", "trial": "trial, -1 for none"}
+
+
+def lazy_spikes(source: Source) -> xr.DataArray:
+    """Spikes of the selected frames of a layer.
+
+    Returns
+    -------
+    xarray.DataArray
+        Lazy (dask) booleans, dimensions ``("frame", <neuron dimensions>)``. Coordinates ``step``,
+        ``sample``, ``trial`` and one for each column of the trials (``label``) lie on ``frame``, lazy too. They are
+        no indexes; to narrow them without reading, use ``recording.select``.
+    """
+    plan = source.commit.plan
+    block_frames = frames_in_block(plan)
+    if source.commit.frames // block_frames > MAX_BLOCKS:
+        raise QuestionError(
+            f"layer {source.layer!r} has {source.commit.frames} frames, too many for one lazy array; its "
+            "firing rates and silent ratios can be asked for all the same"
+        )
+    chunks = tuple(kept_blocks(source, block_frames)[1].tolist())
+    identity = (source.location, source.recording_id, source.commit_number, source.layer)
+    token = tokenize(identity, source.selection.steps, source.selection.trials, source.selection.labels)
+    dimensions = neuron_dimensions(plan.neuron_shape)
+
+    def lazy(what: str, dtype: Any, task: Any, rest: tuple[tuple[int, ...], ...], **arguments: Any) -> Any:
+        shape = (0,) * (1 + len(rest))
+        if not chunks:
+            return da.from_array(np.empty((0, *map(sum, rest)), dtype), chunks=-1)
+        meta: NDArray[Any] = np.empty(shape, dtype)
+        return da.map_blocks(
+            task,
+            source=source,
+            block_frames=block_frames,
+            chunks=(chunks, *rest),
+            dtype=dtype,
+            meta=meta,
+            name=f"{what}-{token}",
+            **arguments,
+        )
+
+    rest: tuple[tuple[int, ...], ...] = tuple((length,) for length in plan.neuron_shape)
+    if plan.parts > 1:
+        slices = [plan.part_slice(part) for part in range(plan.parts)]
+        rest = (tuple((s.stop - s.start) // plan.row_neurons for s in slices), *rest[1:])
+    spikes = xr.DataArray(
+        lazy("spikes", np.bool_, read_spikes, rest),
+        dims=("frame", *dimensions),
+        name="spikes",
+        attrs={"long_name": f"spikes of layer {source.layer}"},
+    )
+    coordinates: dict[str, tuple[str, Any, dict[str, Any]]] = {}
+    for name in COORDINATES:
+        values = lazy(f"frame-{name}", np.int64, read_coordinate, (), coordinate=name)
+        coordinates[name] = ("frame", values, {"long_name": _LONG_NAMES[name]})
+    for column in source.trials.columns:
+        if column.name not in KEYS:
+            # The recording's author may have chosen a name that is taken here.
+            taken = column.name in (*COORDINATES, *spikes.dims)
+            what = f"frame-column-{tokenize(column.name)}"
+            values = lazy(what, _DTYPES[column.kind], read_coordinate, (), coordinate=column.name)
+            attributes = {"missing_value": MISSING_INTEGER} if column.kind == "int64" else {}
+            coordinates[f"trial_{column.name}" if taken else column.name] = ("frame", values, attributes)
+    return spikes.assign_coords(coordinates)
+
+
+def frames_in_block(plan: ChunkPlan) -> int:
+    """Frames in a block of the lazy array: whole chunks where they fit, a multiple of 64 in any case."""
+    fitting = min(BLOCK_BYTES // plan.part_neurons, BLOCK_FRAMES)
+    unit = plan.chunk_frames if fitting >= plan.chunk_frames else 64
+    return max(fitting // unit, 1) * unit

@@ -1,0 +1,234 @@
+"""Firing rates, silent ratios and spike counts, as labelled lazy arrays.
+
+A firing rate is spikes ÷ slots, a silent ratio is silent neurons ÷ neurons looked at. Both numbers are exact
+integers, summed over layers where these are pooled, and divided once, last.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import dask.array as da
+import numpy as np
+import pandas as pd
+import xarray as xr
+from dask.array.core import elemwise
+
+from analysis.errors import QuestionError
+from analysis.planning import (
+    MAX_RESULT_BLOCKS,
+    RESULT_BLOCK_BYTES,
+    counted_bytes,
+    cut_groups,
+    packed_bytes,
+    task_bytes,
+)
+from analysis.questions import Question
+from analysis.tallies import Axis, GroupAxis, LabelAxis, frames_in, tally
+from recorder.format.counting import Source, frames_of, labels_of, places_of, ratio
+from recorder.format.grouping import Grouping, range_keys, range_size, unite_ranges
+from recorder.format.layout import neuron_dimensions
+from recorder.format.trials import Value
+
+Statistic = Literal["firing_rate", "silent_ratio", "spike_count"]
+
+_LONG_NAMES: dict[Statistic, str] = {
+    "firing_rate": "firing rate: spikes per neuron and step",
+    "silent_ratio": "silent ratio: neurons that never fired / neurons",
+    "spike_count": "spikes",
+}
+_COORDINATE_NAMES = {
+    "step": "time step",
+    "window": "first time step of the window",
+    "trial": "trial",
+    "label": "label",
+    "layer": "layer",
+    "channel": "channel",
+}
+
+
+def compute_lazily(statistic: Statistic, sources: Sequence[Source], question: Question) -> xr.DataArray:
+    """A statistic of some layers.
+
+    Parameters
+    ----------
+    statistic : {"firing_rate", "silent_ratio", "spike_count"}
+    sources : sequence of Source
+        The layers, in network order.
+    question : Question
+        What to keep apart.
+
+    Returns
+    -------
+    xarray.DataArray
+        Lazy (dask), float64 or, for counts, int64. Dimensions in the order layer, time, neuron.
+
+    Raises
+    ------
+    QuestionError
+        If places are to be kept apart in several layers at once or in a layer that has none, or if labels are
+        asked for and none were recorded.
+    """
+    _check_place(sources, question)
+    total_bytes = _total_bytes(sources, question)
+    axis, coordinates = _axis(
+        sources, question, task_bytes(total_bytes), keeps_neurons=statistic == "silent_ratio"
+    )
+    bytes_per_task = task_bytes(total_bytes)
+    parts, wholes = [], []
+    for source in sources:
+        shape = source.commit.plan.neuron_shape
+        places = places_of(shape, question.place)
+        neurons = source.commit.plan.neurons // int(np.prod(places, dtype=np.int64))
+        quantity: Literal["spikes", "fired"] = "fired" if statistic == "silent_ratio" else "spikes"
+        counted = tally(source, axis, question.place, quantity, bytes_per_task)
+        frames = frames_in(source, axis)
+        frames = frames.reshape(frames.shape + (1,) * len(places))
+        if statistic == "silent_ratio":
+            looked_at = (frames > 0) * np.int64(neurons)
+            counted = looked_at - counted
+            wholes.append(looked_at)
+        else:
+            wholes.append(frames * np.int64(neurons))
+        parts.append(counted)
+    part, whole = (_over_layers(arrays, question.layers, axis) for arrays in (parts, wholes))
+    values = part if statistic == "spike_count" else elemwise(ratio, part, whole, dtype=np.float64)
+    return _labelled(statistic, values, sources, question, coordinates)
+
+
+def _check_place(sources: Sequence[Source], question: Question) -> None:
+    if question.place == "all":
+        return
+    if len(sources) != 1:
+        raise QuestionError(
+            f"per={question.place!r} tells the {question.place}s of one layer apart, but {len(sources)} layers "
+            f'are selected; ask one of them: recording["1"].firing_rate(per="{question.place}"), for instance. '
+            f"The layers are: {', '.join(repr(source.layer) for source in sources)}"
+        )
+    dimensions = neuron_dimensions(sources[0].commit.plan.neuron_shape)
+    if question.place == "channel" and "channel" not in dimensions:
+        raise QuestionError(
+            f"layer {sources[0].layer!r} has no channels: its neuron shape is "
+            f'{sources[0].commit.plan.neuron_shape}; use per="neuron"'
+        )
+
+
+def _total_bytes(sources: Sequence[Source], question: Question) -> int:
+    """Bytes to read to answer a question, about."""
+    if question.time is not None:
+        return sum(packed_bytes(s.commit.plan, frames_of(s).segments.frames) for s in sources)
+    return sum(
+        counted_bytes(s.commit.plan, frames_of(s), s.commit.counts_checksums.rows if s.use_counts else 0)
+        for s in sources
+    )
+
+
+def _axis(
+    sources: Sequence[Source], question: Question, bytes_per_task: int, keeps_neurons: bool
+) -> tuple[Axis, Any]:
+    """What is kept apart along time, and its coordinate."""
+    if question.time is None:
+        return None, None
+    places = max(
+        (int(np.prod(places_of(s.commit.plan.neuron_shape, question.place))) for s in sources), default=1
+    )
+    if question.time == "label":
+        values = labels_of(sources[0]).values if sources else ()
+        if not values:
+            raise QuestionError(
+                'per="label": no labels were recorded; record with `with monitor.trial(label=...):`'
+            )
+        neurons = max(s.commit.plan.neurons for s in sources)
+        width = max(4 * RESULT_BLOCK_BYTES // (8 * (neurons if keeps_neurons else places)), 1)
+        return LabelAxis([*range(0, len(values), width), len(values)]), label_coordinate(values)
+    grouping = _grouping(sources, question)
+    ranges = unite_ranges([grouping.ranges_of(frames_of(source).segments) for source in sources])
+    costliest = max(
+        sources, key=lambda s: packed_bytes(s.commit.plan, frames_of(s).segments.frames), default=None
+    )
+    if costliest is None or len(ranges) == 0:
+        return GroupAxis(grouping, ranges, [0, 0]), np.empty(0, np.int64)
+    frames = frames_of(costliest)
+    tasks = -(-packed_bytes(costliest.commit.plan, frames.segments.frames) // bytes_per_task)
+    max_groups = max(RESULT_BLOCK_BYTES // (8 * places), 1)
+    if range_size(ranges) // max_groups > MAX_RESULT_BLOCKS:
+        raise QuestionError(
+            f"per={question.time!r} would give {range_size(ranges)} × {places} values; select fewer steps, "
+            'or use per="window" with a longer window'
+        )
+    bounds = cut_groups(ranges, grouping, frames, tasks, max_groups)
+    if len(ranges) == 1:
+        # A range is an index that takes no memory, however long.
+        first, last = ranges[0].tolist()
+        scale, anchor = (grouping.steps, grouping.anchor) if grouping.kind == "steps" else (1, 0)
+        coordinate: Any = pd.RangeIndex(anchor + first * scale, anchor + last * scale, scale)
+    else:
+        keys = range_keys(ranges)
+        coordinate = grouping.anchor + keys * grouping.steps if grouping.kind == "steps" else keys
+    return GroupAxis(grouping, ranges, bounds), coordinate
+
+
+def _grouping(sources: Sequence[Source], question: Question) -> Grouping:
+    if question.time == "trial":
+        return Grouping("trial")
+    if question.time == "step":
+        return Grouping("steps")
+    selection = sources[0].selection if sources else None
+    anchor = selection.steps[0] if selection is not None and selection.steps is not None else 0
+    ends = [int(frames_of(s).segments.last_step[-1]) for s in sources if len(frames_of(s).segments)]
+    # A window longer than the recording is as good as one of its length, and cannot overflow.
+    return Grouping("steps", min(question.window, max([1, *(end - anchor for end in ends)])), anchor)
+
+
+def label_coordinate(values: Sequence[Value]) -> np.ndarray[Any, np.dtype[Any]]:
+    """Labels as an array: of text, booleans or numbers where all are of one kind, of objects otherwise."""
+    kinds = {type(value) for value in values}
+    return np.array(values, None if len(kinds) == 1 else object)
+
+
+def _over_layers(arrays: list[Any], apart: bool, axis: Axis) -> Any:
+    if apart and arrays:
+        return da.stack(arrays)
+    if arrays:
+        return functools.reduce(operator.add, arrays)
+    groups = (axis.bounds[-1],) if axis is not None else ()
+    return da.zeros((0, *groups) if apart else groups, dtype=np.int64)
+
+
+def _labelled(
+    statistic: Statistic, values: da.Array, sources: Sequence[Source], question: Question, coordinate: Any
+) -> xr.DataArray:
+    """Name dimensions and coordinates."""
+    dimensions: list[str] = []
+    coordinates: dict[str, Any] = {}
+    if question.layers:
+        dimensions.append("layer")
+        coordinates["layer"] = ("layer", np.array([source.layer for source in sources], dtype=np.str_))
+    if question.time is not None:
+        dimensions.append(question.time)
+        coordinates[question.time] = (question.time, coordinate)
+    if question.place != "all":
+        shape = sources[0].commit.plan.neuron_shape
+        for name, length in zip(neuron_dimensions(shape), places_of(shape, question.place), strict=False):
+            dimensions.append(name)
+            coordinates[name] = (name, pd.RangeIndex(length))
+    result = xr.DataArray(values, dims=dimensions, coords=coordinates, name=statistic)
+    result.attrs.update(long_name=_LONG_NAMES[statistic], units="1")
+    for name, long_name in _COORDINATE_NAMES.items():
+        if name in result.coords:
+            result.coords[name].attrs["long_name"] = long_name
+    return result
+
+
+def with_layer(result: xr.DataArray, name: str) -> xr.DataArray:
+    """A result with the layer's name as a coordinate, unless layers are a dimension of it."""
+    return result if "layer" in result.coords else result.assign_coords(layer=name)
+
+
+def selected_source(source: Source, **changes: Any) -> Source:
+    """The source with another selection."""
+    return source.narrowed(replace(source.selection, **changes))

@@ -1,0 +1,226 @@
+"""From a question to Dask: graphs whose tasks count spikes, as lazy arrays of integers.
+
+Graphs are written out as plain dictionaries: `dask.delayed` costs ten times as much to build. Every task
+calls a function of `recorder.format.counting`, never one of this package: see there. Names are derived from
+what is counted (recording, commit, layer, selection, groups), so that a question asked twice, or two
+questions with a common part, share work when they are computed together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
+from numpy.typing import NDArray
+
+from analysis.planning import counted_bytes, cut_frames, packed_bytes
+from recorder.format.counting import (
+    Place,
+    Quantity,
+    Source,
+    add_up,
+    count_groups,
+    count_labels,
+    finish,
+    frames_of,
+    frames_of_groups,
+    frames_of_labels,
+    places_of,
+)
+from recorder.format.grouping import Grouping, Integers, slice_ranges
+
+# Partial counts that one task adds up.
+_FAN_IN = 16
+
+
+@dataclass(frozen=True)
+class GroupAxis:
+    """Groups of frames along time, the same for all layers of a question.
+
+    Attributes
+    ----------
+    grouping : Grouping
+    ranges : int64 array, shape [ranges, 2]
+        Keys of the groups.
+    bounds : sequence of int
+        Positions of groups where blocks of the result begin, and the number of groups.
+    """
+
+    grouping: Grouping
+    ranges: Integers
+    bounds: Sequence[int]
+
+
+@dataclass(frozen=True)
+class LabelAxis:
+    """The recording's labels; ``bounds`` as in `GroupAxis`."""
+
+    bounds: Sequence[int]
+
+
+Axis = GroupAxis | LabelAxis | None
+
+
+def tally(source: Source, axis: Axis, place: Place, quantity: Quantity, task_bytes: int) -> Any:
+    """Spikes, or neurons that fired, of one layer.
+
+    Parameters
+    ----------
+    source : Source
+    axis : GroupAxis, LabelAxis or None
+        What is kept apart along time.
+    place : {"all", "channel", "neuron"}
+        What is kept apart within the layer.
+    quantity : {"spikes", "fired"}
+    task_bytes : int
+        What a task should read.
+
+    Returns
+    -------
+    dask array of int64, shape [*places] or [groups, *places]
+    """
+    plan, frames = source.commit.plan, frames_of(source)
+    if axis is not None and axis.bounds[-1] == 0:
+        return da.zeros((0, *places_of(plan.neuron_shape, place)), dtype=np.int64)
+    if isinstance(axis, LabelAxis):
+        return _tally_labels(source, axis, place, quantity, task_bytes)
+    if axis is None:
+        ranges = Grouping().ranges_of(frames.segments)
+        if len(ranges) == 0:
+            return da.zeros(places_of(plan.neuron_shape, place), dtype=np.int64)
+        first, last = Grouping().frames_of(frames.segments, 0, 1)
+        counted = source.commit.counts_checksums.rows if source.use_counts else 0
+        cost = counted_bytes(plan, frames, counted)
+        spikes = _neuron_spikes(source, Grouping(), ranges, first, last, cost, task_bytes)
+        graph = _Graph(quantity, source, place, spikes.name)
+        graph.dependencies.append(spikes)
+        whole = (finish, (spikes.name, 0, 0), plan.neuron_shape, place, quantity, False)
+        return graph.array({(): whole}, (), places_of(plan.neuron_shape, place))
+    graph = _Graph(quantity, source, axis, place, task_bytes)
+    blocks: dict[tuple[int, ...], tuple[Any, ...]] = {}
+    for block, (begin, end) in enumerate(pairwise(axis.bounds)):
+        task: tuple[Any, ...]
+        ranges = slice_ranges(axis.ranges, begin, end)
+        first, last = axis.grouping.frames_of(frames.segments, int(ranges[0, 0]), int(ranges[-1, 1]))
+        cost = packed_bytes(plan, last - first)
+        if end - begin == 1 and cost >= 2 * task_bytes:
+            spikes = _neuron_spikes(source, axis.grouping, ranges, first, last, cost, task_bytes)
+            graph.dependencies.append(spikes)
+            task = (finish, (spikes.name, 0, 0), plan.neuron_shape, place, quantity, True)
+        else:
+            counts = (count_groups, graph.source, axis.grouping, ranges, first, last, place, quantity)
+            task = (finish, counts, plan.neuron_shape, place, "spikes", True)
+        blocks[(block,)] = task
+    return graph.array(blocks, (np.diff(axis.bounds).tolist(),), places_of(plan.neuron_shape, place))
+
+
+def frames_in(source: Source, axis: Axis) -> Any:
+    """Number of selected frames of one layer, in all or in each group: lazy, int64 [] or [groups]."""
+    if axis is None:
+        return da.from_array(np.array(frames_of(source).frames, np.int64))
+    if axis.bounds[-1] == 0:
+        return da.zeros(0, dtype=np.int64)
+    graph = _Graph("frames", source, axis)
+    blocks: dict[tuple[int, ...], tuple[Any, ...]] = {}
+    for block, (begin, end) in enumerate(pairwise(axis.bounds)):
+        if isinstance(axis, LabelAxis):
+            blocks[(block,)] = (frames_of_labels, graph.source, begin, end)
+        else:
+            ranges = slice_ranges(axis.ranges, begin, end)
+            segments = frames_of(source).segments
+            first, last = axis.grouping.frames_of(segments, int(ranges[0, 0]), int(ranges[-1, 1]))
+            blocks[(block,)] = (frames_of_groups, graph.source, axis.grouping, ranges, first, last)
+    return graph.array(blocks, (np.diff(axis.bounds).tolist(),), ())
+
+
+def _tally_labels(source: Source, axis: LabelAxis, place: Place, quantity: Quantity, task_bytes: int) -> Any:
+    plan, frames = source.commit.plan, frames_of(source)
+    first, last = Grouping().frames_of(frames.segments, 0, 1)
+    tasks = -(-packed_bytes(plan, frames.segments.frames) // task_bytes)
+    bounds = cut_frames(frames, first, last, tasks, plan.chunk_frames)
+    # Whether a neuron fired is known only when all its spikes have been added up.
+    counted: Place = "neuron" if quantity == "fired" else place
+    graph = _Graph(f"{quantity}-per-label", source, axis, place, bounds)
+    blocks: dict[tuple[int, ...], tuple[Any, ...]] = {}
+    for block, (begin, end) in enumerate(pairwise(axis.bounds)):
+        partial = [
+            graph.add((count_labels, graph.source, begin, end, cut, next_cut, counted))
+            for cut, next_cut in pairwise(bounds)
+        ]
+        blocks[(block,)] = (finish, graph.sum(partial), plan.neuron_shape, place, quantity, True)
+    return graph.array(blocks, (np.diff(axis.bounds).tolist(),), places_of(plan.neuron_shape, place))
+
+
+def _neuron_spikes(
+    source: Source, grouping: Grouping, ranges: Integers, first: int, last: int, cost: int, task_bytes: int
+) -> Any:
+    """Spikes of each neuron in one group of frames, counted in several tasks: int64 [1, neurons]."""
+    plan = source.commit.plan
+    unit = plan.block_frames if source.use_counts else plan.chunk_frames
+    bounds = cut_frames(frames_of(source), first, last, -(-cost // task_bytes), unit)
+    graph = _Graph("spikes-per-neuron", source, grouping, ranges, bounds)
+    partial = [
+        graph.add((count_groups, graph.source, grouping, ranges, cut, next_cut, "neuron", "spikes"))
+        for cut, next_cut in pairwise(bounds)
+    ]
+    return graph.array({(0,): graph.sum(partial)}, ([1],), (plan.neurons,))
+
+
+class _Graph:
+    """Tasks under construction that share one source.
+
+    Attributes
+    ----------
+    source : str
+        Key of the source: it travels once, not with every task.
+    dependencies : list of dask array
+        Arrays whose blocks the tasks use.
+    """
+
+    def __init__(self, what: str, source: Source, *defining: Any) -> None:
+        identity = (source.location, source.recording_id, source.commit_number, source.layer)
+        chosen = (source.selection.steps, source.selection.trials, source.selection.labels, source.use_counts)
+        self._name = f"{what}-{tokenize(identity, chosen, *map(_plain, defining))}"
+        self.source = f"{self._name}-source"
+        self._tasks: dict[Any, Any] = {self.source: source}
+        self.dependencies: list[Any] = []
+
+    def add(self, task: tuple[Any, ...]) -> tuple[str, int]:
+        """Add a task; its key."""
+        key = (f"{self._name}-part", len(self._tasks))
+        self._tasks[key] = task
+        return key
+
+    def sum(self, keys: list[tuple[str, int]]) -> tuple[str, int]:
+        """Add up partial counts, a few at a time; the key of the sum."""
+        while len(keys) > 1:
+            keys = [self.add((add_up, keys[some : some + _FAN_IN])) for some in range(0, len(keys), _FAN_IN)]
+        return keys[0]
+
+    def array(
+        self, blocks: dict[tuple[int, ...], Any], group_chunks: tuple[list[int], ...], shape: tuple[int, ...]
+    ) -> Any:
+        """The array of these blocks: cut along groups, if there are any, and whole along ``shape``."""
+        for place, task in blocks.items():
+            self._tasks[(self._name, *place, *[0] * len(shape))] = task
+        chunks = (*map(tuple, group_chunks), *((length,) for length in shape))
+        layer = HighLevelGraph.from_collections(self._name, self._tasks, dependencies=self.dependencies)
+        meta: NDArray[np.int64] = np.empty((0,) * len(chunks), np.int64)
+        return da.Array(layer, self._name, chunks=chunks, meta=meta)
+
+
+def _plain(value: object) -> object:
+    """What stands for a value in the name of an array."""
+    if isinstance(value, Grouping):
+        return value.kind, value.steps, value.anchor
+    if isinstance(value, LabelAxis):
+        return list(value.bounds)
+    if isinstance(value, GroupAxis):
+        return _plain(value.grouping), value.ranges, list(value.bounds)
+    return value

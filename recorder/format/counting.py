@@ -1,0 +1,477 @@
+"""Count the spikes of a part of a layer: the functions that run inside Dask tasks.
+
+They live here and not in `analysis`, as a worker started in a folder with the user's own ``analysis.py``
+would import that file. A task carries a `Source`, a small description of one layer at one commit; the
+tables it needs are read once in each process. Work goes chunk by chunk, so that a task needs
+the memory of one decoded chunk and of its result, however much it reads.
+
+Blocks of frames that belong to one group as a whole are taken from ``counts``; everything else is decoded and
+counted on 64-bit words. Both are exact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import pairwise
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recorder.format.bits import Counts, Packed, count_per_frame, pack_mask
+from recorder.format.grouping import Grouping, Integers, count_up, positions_of, range_size
+from recorder.format.intervals import (
+    count_between,
+    count_per_neuron_between,
+    count_per_neuron_in,
+    interval_mask,
+)
+from recorder.format.layout import table_chunk_rows
+from recorder.format.metadata import LayerCommit, TrialsCommit
+from recorder.format.reading import LayerReader
+from recorder.format.selection import NO_LABEL, Codes, SampleLabels, SelectedFrames, Selection
+from recorder.format.stores import ByteStore
+
+Place = Literal["all", "channel", "neuron"]
+Quantity = Literal["spikes", "fired"]
+
+# Arrays with one element for each frame are made for so many frames at a time.
+SLICE_FRAMES = 2**18
+# Counts of each neuron in each interval are made for so many elements at a time.
+SLAB_ELEMENTS = 2**22
+# Bytes of masks that may be laid over a train instead of one interval cut out of it.
+_WORTH_MASKING = 32
+
+
+@dataclass(frozen=True)
+class Source:
+    """The frames of one layer, as of one commit, that a question is about.
+
+    Two sources are equal if they stand for the same frames of the same commit; results and tables are shared
+    by that.
+
+    Attributes
+    ----------
+    location, recording_id : str
+    commit_number : int
+    layer : str
+    selection : Selection
+    use_counts : bool
+        Whether ``counts`` may be used; otherwise every spike is counted from the bits.
+    store : ByteStore
+    commit : LayerCommit
+    trials : TrialsCommit
+    """
+
+    location: str
+    recording_id: str
+    commit_number: int
+    layer: str
+    selection: Selection
+    use_counts: bool
+    store: ByteStore = field(compare=False, repr=False)
+    commit: LayerCommit = field(compare=False, repr=False)
+    trials: TrialsCommit = field(compare=False, repr=False)
+
+    def narrowed(self, selection: Selection) -> Source:
+        """The same layer with another selection."""
+        return replace(self, selection=selection)
+
+
+def reader_of(source: Source) -> LayerReader:
+    """Reader of the source's layer, kept in this process so that its tables are read once."""
+    return _reader(source.narrowed(Selection()))
+
+
+def labels_of(source: Source) -> SampleLabels:
+    """Labels of all samples presented, kept in this process; errors as in `SampleLabels.read`."""
+    return _labels(replace(source, layer="", selection=Selection(), use_counts=True))
+
+
+@lru_cache(maxsize=32)
+def frames_of(source: Source, labelled: bool = False) -> SelectedFrames:
+    """The source's frames, kept in this process.
+
+    Parameters
+    ----------
+    source : Source
+    labelled : bool
+        Whether the label of each frame will be asked for.
+
+    Raises
+    ------
+    RecordingFormatError
+        If the table of segments or of trials is damaged.
+    """
+    needed = labelled or source.selection.labels is not None
+    labels = labels_of(source) if needed else None
+    return SelectedFrames(reader_of(source).segments(), source.selection, labels)
+
+
+@lru_cache(maxsize=64)
+def _reader(source: Source) -> LayerReader:
+    return LayerReader(source.store, source.commit)
+
+
+@lru_cache(maxsize=4)
+def _labels(source: Source) -> SampleLabels:
+    return SampleLabels.read(source.store, source.trials)
+
+
+def places_of(neuron_shape: tuple[int, ...], place: Place) -> tuple[int, ...]:
+    """Shape of what is told apart: ``()``, the channels, or the neuron shape."""
+    return {"all": (), "channel": neuron_shape[:1], "neuron": neuron_shape}[place]
+
+
+def count_groups(
+    source: Source,
+    grouping: Grouping,
+    ranges: Integers,
+    first: int,
+    last: int,
+    place: Place,
+    quantity: Quantity,
+) -> Counts:
+    """Spikes, or neurons that fired, in each group of frames.
+
+    Parameters
+    ----------
+    source : Source
+    grouping : Grouping
+    ranges : int64 array, shape [ranges, 2]
+        Keys of the groups (see `recorder.format.grouping`).
+    first, last : int
+        Frames ``first`` to ``last`` (exclusive) are looked at.
+    place : {"all", "channel", "neuron"}
+        What is told apart within the layer.
+    quantity : {"spikes", "fired"}
+        Spikes, or neurons with at least one spike in the group.
+
+    Returns
+    -------
+    int64 array, shape [groups, places]
+
+    Raises
+    ------
+    RecordingFormatError
+        If a chunk or a row of counts that is needed is missing or damaged; it names file, layer and frames.
+    """
+    reader, frames = reader_of(source), frames_of(source)
+    tally = _tally(reader.plan.neuron_shape, range_size(ranges), place, quantity)
+    blocks, block_keys = (
+        _whole_blocks(reader, frames, grouping, first, last) if source.use_counts else _NOTHING
+    )
+    chunks = _chunks_outside(reader, frames, first, last, blocks)
+    slabs = _slabs(reader, blocks, np.searchsorted(chunks, blocks * reader.plan.block_chunks))
+    done = 0
+    for behind, slab in slabs:
+        for chunk in chunks[done:behind].tolist():
+            _add_chunk(tally, reader, frames, grouping, ranges, chunk, first, last)
+        done = behind
+        rows = reader.counts(int(blocks[slab.start]), int(blocks[slab.stop - 1]) + 1)
+        tally.add_rows(rows.reshape(len(rows), -1), positions_of(ranges, block_keys[slab]))
+    for chunk in chunks[done:].tolist():
+        _add_chunk(tally, reader, frames, grouping, ranges, chunk, first, last)
+    return tally.result()
+
+
+_NOTHING = np.empty(0, np.int64), np.empty(0, np.int64)
+
+
+def _whole_blocks(
+    reader: LayerReader, frames: SelectedFrames, grouping: Grouping, first: int, last: int
+) -> tuple[Integers, Integers]:
+    """Counted blocks all of whose frames are selected and in one group, and the key of that group."""
+    size, counted = reader.plan.block_frames, reader.commit.counts_checksums.rows
+    begin, end, key = frames.whole_intervals(first, last, grouping)
+    first_block = -(-begin // size)
+    # The last row of a closed recording stands for a block that is not full.
+    last_block = np.where(end == reader.frames, -(-end // size), end // size)
+    blocks = np.maximum(np.minimum(last_block, counted) - first_block, 0)
+    return np.repeat(first_block, blocks) + count_up(blocks), np.repeat(key, blocks)
+
+
+def _chunks_outside(
+    reader: LayerReader, frames: SelectedFrames, first: int, last: int, blocks: Integers
+) -> Integers:
+    """Chunks with selected frames that do not lie in the given blocks, ascending."""
+    _, begin, end = frames.runs(first, last)
+    first_chunk = begin // reader.plan.chunk_frames
+    chunks = -(-end // reader.plan.chunk_frames) - first_chunk
+    touched = np.unique(np.repeat(first_chunk, chunks) + count_up(chunks))
+    return touched[~np.isin(touched // reader.plan.block_chunks, blocks)]
+
+
+def _slabs(
+    reader: LayerReader, blocks: Integers, chunks_before: NDArray[np.intp]
+) -> Iterator[tuple[int, slice]]:
+    """Blocks read together: neighbours in one stored chunk of counts, no decoded chunk between them."""
+    stored = blocks // table_chunk_rows(reader.plan.neuron_shape, 4)
+    parted = (np.diff(blocks) != 1) | (np.diff(stored) != 0) | (np.diff(chunks_before) != 0)
+    bounds = np.concatenate([[0], np.flatnonzero(parted) + 1, [len(blocks)]]).tolist()
+    for begin, end in pairwise(bounds):
+        if begin < end:
+            yield int(chunks_before[begin]), slice(begin, end)
+
+
+def _slices(reader: LayerReader, chunk: int, first: int, last: int) -> Iterator[tuple[int, int, int, Packed]]:
+    """Trains of a chunk, a bounded number of frames at a time: first frame, range asked about, trains."""
+    plan = reader.plan
+    trains = reader.chunk(chunk)
+    for begin in range(0, plan.chunk_frames, SLICE_FRAMES):
+        end = min(begin + SLICE_FRAMES, plan.chunk_frames)
+        frame = chunk * plan.chunk_frames
+        asked_first, asked_last = max(first, frame + begin), min(last, frame + end, reader.frames)
+        if asked_first < asked_last:
+            yield frame + begin, asked_first, asked_last, trains[:, begin // 8 : end // 8]
+
+
+def _add_chunk(
+    tally: _Tally,
+    reader: LayerReader,
+    frames: SelectedFrames,
+    grouping: Grouping,
+    ranges: Integers,
+    chunk: int,
+    first: int,
+    last: int,
+) -> None:
+    for frame, asked_first, asked_last, trains in _slices(reader, chunk, first, last):
+        begin, end, key = frames.intervals(asked_first, asked_last, grouping)
+        if len(begin):
+            tally.add_trains(trains, begin - frame, end - frame, positions_of(ranges, key))
+
+
+class _Tally(Protocol):
+    """Adds up what is found, group after group: the groups given never go down."""
+
+    def add_trains(self, trains: Packed, begin: Integers, end: Integers, group: Integers) -> None:
+        """Add intervals of frames of packed trains."""
+
+    def add_rows(self, rows: NDArray[np.uint32], group: Integers) -> None:
+        """Add spikes of each neuron, shape [rows, neurons]."""
+
+    def result(self) -> Counts:
+        """What was found, int64 [groups, places]."""
+
+
+def _tally(neuron_shape: tuple[int, ...], groups: int, place: Place, quantity: Quantity) -> _Tally:
+    if quantity == "fired":
+        return _FiredTally(neuron_shape, groups, place)
+    return _SpikeTally(groups) if place == "all" else _PlaceTally(neuron_shape, groups, place)
+
+
+class _SpikeTally:
+    """Spikes of all neurons together."""
+
+    def __init__(self, groups: int) -> None:
+        self._spikes = np.zeros(groups, np.int64)
+
+    def add_trains(self, trains: Packed, begin: Integers, end: Integers, group: Integers) -> None:
+        np.add.at(self._spikes, group, count_between(trains, begin, end))
+
+    def add_rows(self, rows: NDArray[np.uint32], group: Integers) -> None:
+        np.add.at(self._spikes, group, rows.sum(axis=1, dtype=np.int64))
+
+    def result(self) -> Counts:
+        return self._spikes[:, None]
+
+
+class _NeuronTally:
+    """What needs the spikes of each neuron: brings them together group by group."""
+
+    def add_trains(self, trains: Packed, begin: Integers, end: Integers, group: Integers) -> None:
+        starts = _starts(group)
+        if len(starts) * trains.shape[1] < _WORTH_MASKING * len(begin):
+            masks = [
+                interval_mask(trains.shape[1] * 8, begin[first:last], end[first:last])
+                for first, last in pairwise([*starts.tolist(), len(begin)])
+            ]
+            self._add(count_per_neuron_in(trains, np.stack(masks)), group[starts])
+            return
+        width = max(SLAB_ELEMENTS // len(trains), 1)
+        for slab in range(0, len(begin), width):
+            inside = slice(slab, slab + width)
+            spikes = count_per_neuron_between(trains, begin[inside], end[inside])
+            starts = _starts(group[inside])
+            if len(starts) < spikes.shape[1]:
+                spikes = np.add.reduceat(spikes, starts, axis=1)
+            self._add(spikes.T, group[inside][starts])
+
+    def add_rows(self, rows: NDArray[np.uint32], group: Integers) -> None:
+        starts = _starts(group)
+        self._add(np.add.reduceat(rows, starts, axis=0, dtype=np.int64), group[starts])
+
+    def _add(self, spikes: NDArray[np.integer], group: Integers) -> None:
+        """Add spikes, shape [groups, neurons], of groups that ascend."""
+        raise NotImplementedError
+
+
+class _PlaceTally(_NeuronTally):
+    """Spikes of each neuron or each channel."""
+
+    def __init__(self, neuron_shape: tuple[int, ...], groups: int, place: Place) -> None:
+        self._spikes = np.zeros((groups, math.prod(places_of(neuron_shape, place))), np.int64)
+
+    def _add(self, spikes: NDArray[np.integer], group: Integers) -> None:
+        self._spikes[group] += _sum_places(spikes, self._spikes.shape[1])
+
+    def result(self) -> Counts:
+        return self._spikes
+
+
+class _FiredTally(_NeuronTally):
+    """Neurons that fired. Which ones is remembered for the group at hand only."""
+
+    def __init__(self, neuron_shape: tuple[int, ...], groups: int, place: Place) -> None:
+        self._fired = np.zeros((groups, math.prod(places_of(neuron_shape, place))), np.int64)
+        self._group = 0
+        self._fired_in_group = np.zeros(math.prod(neuron_shape), np.bool_)
+
+    def _add(self, spikes: NDArray[np.integer], group: Integers) -> None:
+        fired = spikes > 0
+        if group[0] == self._group:
+            fired[0] |= self._fired_in_group
+        else:
+            self._finish_group()
+        self._fired[group[:-1]] = _sum_places(fired[:-1], self._fired.shape[1])
+        self._group, self._fired_in_group = int(group[-1]), fired[-1].copy()
+
+    def _finish_group(self) -> None:
+        if len(self._fired):
+            self._fired[self._group] = _sum_places(self._fired_in_group[None], self._fired.shape[1])
+
+    def result(self) -> Counts:
+        self._finish_group()
+        return self._fired
+
+
+def _starts(group: Integers) -> NDArray[np.intp]:
+    """Where another group begins."""
+    return np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1]]))
+
+
+def _sum_places(values: NDArray[np.integer] | NDArray[np.bool_], places: int) -> Counts:
+    """Values of each neuron, shape [groups, neurons], summed up to places, int64 [groups, places]."""
+    if values.shape[1] == places:
+        return values.astype(np.int64)
+    per_place = values.reshape(len(values), places, values.shape[1] // places)
+    summed: Counts = per_place.sum(axis=2, dtype=np.int64)
+    return summed
+
+
+def count_labels(
+    source: Source, first_label: int, last_label: int, first: int, last: int, place: Place
+) -> Counts:
+    """Spikes in the frames of each label.
+
+    Parameters
+    ----------
+    source : Source
+    first_label, last_label : int
+        Places among the recording's labels, ``last_label`` exclusive.
+    first, last : int
+        Frames ``first`` to ``last`` (exclusive) are looked at.
+    place : {"all", "channel", "neuron"}
+
+    Returns
+    -------
+    int64 array, shape [labels, places]; errors as in `count_groups`
+    """
+    reader, frames = reader_of(source), frames_of(source, labelled=True)
+    places = math.prod(places_of(reader.plan.neuron_shape, place))
+    spikes = np.zeros((last_label - first_label, places), np.int64)
+    for chunk in _chunks_outside(reader, frames, first, last, _NOTHING[0]).tolist():
+        for frame, asked_first, asked_last, trains in _slices(reader, chunk, first, last):
+            row, begin, end = frames.runs(asked_first, asked_last)
+            codes = np.full(trains.shape[1] * 8, NO_LABEL, np.int32)
+            found = frames.codes(row, begin, end)
+            found[(found < first_label) | (found >= last_label)] = NO_LABEL
+            if len(found):
+                codes[_places_of_frames(begin - frame, end - frame)] = found
+                _add_labelled(spikes, trains, codes, first_label)
+    return spikes
+
+
+def _places_of_frames(begin: Integers, end: Integers) -> slice | Integers:
+    """What addresses every frame of some runs: a slice if there is nothing between them."""
+    lengths = end - begin
+    if end[-1] - begin[0] == lengths.sum():
+        return slice(int(begin[0]), int(end[-1]))
+    return np.repeat(begin, lengths) + count_up(lengths)
+
+
+def _add_labelled(spikes: Counts, trains: Packed, codes: Codes, first_code: int) -> None:
+    """Add the spikes of each frame to the row of its code, the first being ``first_code``."""
+    if spikes.shape[1] == 1:
+        found = np.bincount(codes + 1, count_per_frame(trains), first_code + len(spikes) + 1)
+        spikes[:, 0] += found[first_code + 1 :].astype(np.int64)
+        return
+    frames_per_code = np.bincount(codes + 1, minlength=first_code + len(spikes) + 1)[first_code + 1 :]
+    present = np.flatnonzero(frames_per_code)
+    some = max(SLAB_ELEMENTS // len(trains), 1)
+    for first in range(0, len(present), some):
+        masked = present[first : first + some]
+        masks = np.stack([pack_mask(codes == first_code + row) for row in masked])
+        spikes[masked] += _sum_places(count_per_neuron_in(trains, masks), spikes.shape[1])
+
+
+def frames_of_groups(source: Source, grouping: Grouping, ranges: Integers, first: int, last: int) -> Integers:
+    """Number of selected frames in each group, int64 [groups]; parameters as in `count_groups`."""
+    frames = frames_of(source)
+    found = np.zeros(range_size(ranges), np.int64)
+    row, begin, end = frames.runs(first, last)
+    _, begin, end, key = grouping.split(frames.segments, row, begin, end)
+    selected = frames.frames_before(end) - frames.frames_before(begin)
+    np.add.at(found, positions_of(ranges, key), selected)
+    return found
+
+
+def frames_of_labels(source: Source, first_label: int, last_label: int) -> Integers:
+    """Number of selected frames that have each label, int64 [labels]; parameters as in `count_labels`."""
+    return frames_of(source, labelled=True).frames_per_label(len(labels_of(source).values))[
+        first_label:last_label
+    ]
+
+
+def add_up(counts: Sequence[Counts]) -> Counts:
+    """Sum of counts of equal shape."""
+    total = counts[0].copy()
+    for other in counts[1:]:
+        total += other
+    return total
+
+
+def finish(
+    counts: Counts, neuron_shape: tuple[int, ...], place: Place, quantity: Quantity, has_groups: bool
+) -> Counts:
+    """Counts in the shape of a result.
+
+    Parameters
+    ----------
+    counts : int64 array, shape [groups, neurons] or [groups, places]
+        Spikes of each neuron are summed up, or asked whether there are any, as the result needs.
+    neuron_shape, place, quantity
+        As in `count_groups`.
+    has_groups : bool
+        Whether the result has an axis of groups.
+
+    Returns
+    -------
+    int64 array, shape [groups, *places] or [*places]
+    """
+    shape = places_of(neuron_shape, place)
+    values = counts > 0 if quantity == "fired" else counts
+    summed = _sum_places(values, math.prod(shape))
+    return summed.reshape(len(counts), *shape) if has_groups else summed.reshape(shape)
+
+
+def ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+    """``part / whole``, NaN where there is nothing to divide by."""
+    part, whole = np.broadcast_arrays(part, whole)
+    out = np.full(part.shape, np.nan)
+    np.divide(part, whole, out=out, where=whole > 0)
+    return out

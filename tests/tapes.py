@@ -1,0 +1,79 @@
+"""Recordings for tests, made with the writer itself and without torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recorder.format import bits, layout, tape
+from recorder.format.segments import SegmentLog
+from recorder.format.stores import Folder, ZarrStore
+from recorder.format.tape import LayerProgress, TapeWriter
+
+
+@dataclass
+class Run:
+    """Consecutive steps with one batch size and one trial."""
+
+    first_step: int
+    steps: int
+    batch: int
+    trial: int = -1
+
+
+@dataclass
+class Trial:
+    """A trial and the columns of its samples."""
+
+    number: int
+    batch: int
+    columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+
+def write_recording(
+    store: str | Path | Folder | ZarrStore,
+    layers: Mapping[str, NDArray[np.bool_]],
+    runs: Sequence[Run] | Mapping[str, Sequence[Run]],
+    trials: Sequence[Trial] = (),
+    *,
+    close: bool = True,
+    provenance: Mapping[str, Any] | None = None,
+    chunk_bytes: int | None = None,
+    trials_begun: int | None = None,
+    limit_bytes: int | None = None,
+) -> TapeWriter:
+    """Write layers of bool [frames, *neuron]; ``chunk_bytes`` makes the chunks so small."""
+    target = Folder(store, durability="process") if isinstance(store, str | Path) else store
+    writer = TapeWriter.create(target, provenance or {"made by": "tests"})
+    kept = layout.CHUNK_TARGET_BYTES, layout.CHUNK_LIMIT_BYTES
+    layout.CHUNK_TARGET_BYTES = chunk_bytes or kept[0]  # type: ignore[misc]
+    layout.CHUNK_LIMIT_BYTES = limit_bytes or kept[1]  # type: ignore[misc]
+    try:
+        for position, (name, frames) in enumerate(layers.items()):
+            writer.add_layer(name, frames.shape[1:], "float32", "torch.nn.modules.module.Module", position)
+    finally:
+        layout.CHUNK_TARGET_BYTES, layout.CHUNK_LIMIT_BYTES = kept  # type: ignore[misc]
+    progress = {}
+    for name, frames in layers.items():
+        log = SegmentLog()
+        for run in runs[name] if isinstance(runs, Mapping) else runs:
+            log.extend(run.first_step, run.steps, run.batch, run.trial)
+        assert log.frames == len(frames), f"the runs have {log.frames} frames, layer {name} has {len(frames)}"
+        flat = frames.reshape(len(frames), math.prod(frames.shape[1:]))
+        whole, pending = divmod(len(frames), 8)
+        writer.append(name, bits.pack_frames(flat[: whole * 8]))
+        closed, opened = log.take()
+        row = bits.pack_frames(flat[whole * 8 :])[0] if pending else None
+        progress[name] = LayerProgress(pending, row, closed, opened)
+    presented: tape.Presented = [
+        (t.number, t.batch, {k: list(v) for k, v in t.columns.items()}) for t in trials
+    ]
+    begun = max((t.number + 1 for t in trials), default=0) if trials_begun is None else trials_begun
+    writer.commit(progress, presented, begun, close=close)
+    return writer

@@ -1,0 +1,310 @@
+"""Every statistic, however it is asked for, equals plain numpy over the unpacked bits."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tapes import Run, Trial, write_recording
+
+import analysis
+from analysis import planning
+from recorder.format import counting
+
+NEURON_SHAPES = [(), (1,), (7,), (8,), (9,), (31,), (33,), (257,), (3, 5), (2, 3, 4)]
+LABELS = ["cat", "dog", "=cmd", "eel"]
+STATISTICS = ("firing_rate", "silent_ratio", "spike_count")
+
+
+@dataclass
+class Example:
+    """A recording and everything that was written to it, one row for each frame."""
+
+    path: Path
+    layers: dict[str, np.ndarray]
+    steps: dict[str, np.ndarray]
+    trials: dict[str, np.ndarray]
+    labels: dict[str, np.ndarray]
+    label_values: list[Any]
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> dict[str, Any]:
+    """Runs of steps with awkward batches, gaps between them and trials in some of them."""
+    shapes = draw(st.lists(st.sampled_from(NEURON_SHAPES), min_size=1, max_size=2))
+    runs: list[Run] = []
+    trials: list[Trial] = []
+    step = draw(st.integers(0, 3))
+    kind = draw(st.sampled_from(["text", "whole", "none"]))
+    for _ in range(draw(st.integers(1, 7))):
+        batch = draw(st.sampled_from([1, 3, 8, 70]))
+        steps = draw(st.sampled_from([1, 2, 5, 16, 40, 150]))
+        if draw(st.booleans()):
+            number = len(trials) if not trials else trials[-1].number + draw(st.integers(1, 2))
+            runs.append(Run(step, steps, batch, number))
+            columns: dict[str, list[Any]] = {}
+            if kind != "none":
+                uniform = draw(st.booleans())
+                chosen = [draw(st.sampled_from(LABELS))] * batch if uniform else None
+                given_labels = chosen or draw(
+                    st.lists(st.sampled_from(LABELS), min_size=batch, max_size=batch)
+                )
+                columns["label"] = (
+                    given_labels
+                    if kind == "text"
+                    else [LABELS.index(label) * 3 - 1 for label in given_labels]
+                )
+            trials.append(Trial(number, batch, columns))
+        else:
+            runs.append(Run(step, steps, batch))
+        step += steps + draw(st.sampled_from([0, 0, 0, 3]))
+    return {
+        "shapes": shapes,
+        "runs": runs,
+        "trials": trials,
+        "second_starts_at": draw(st.integers(0, len(runs) - 1)),
+        "close": draw(st.booleans()),
+        "chunk_bytes": draw(st.sampled_from([8, 64, 600, 4096])),
+        "missing_trials": draw(st.integers(0, 1)),
+        "seed": draw(st.integers(0, 2**32)),
+        "density": draw(st.sampled_from([0.0, 0.002, 0.1, 0.9, 1.0])),
+    }
+
+
+def make_example(path: Path, plan: dict[str, Any]) -> Example:
+    """Write the recording that a plan describes."""
+    random = np.random.default_rng(plan["seed"])
+    presented = plan["trials"][: len(plan["trials"]) - plan["missing_trials"]]
+    by_number = {trial.number: trial for trial in presented}
+    layers, runs_of, steps, trials, labels = {}, {}, {}, {}, {}
+    for position, shape in enumerate(plan["shapes"]):
+        name = ["1", "features.3"][position]
+        runs = plan["runs"][plan["second_starts_at"] if position else 0 :]
+        frames = sum(run.steps * run.batch for run in runs)
+        rates = random.random(shape) * 2 * plan["density"] if plan["density"] < 0.5 else plan["density"]
+        layers[name] = random.random((frames, *shape)) < rates
+        runs_of[name] = runs
+        steps[name] = np.concatenate(
+            [np.repeat(np.arange(run.first_step, run.first_step + run.steps), run.batch) for run in runs]
+        )
+        trials[name] = np.concatenate([np.full(run.steps * run.batch, run.trial) for run in runs])
+        labels[name] = np.concatenate([_labels(run, by_number) for run in runs])
+    write_recording(
+        path,
+        layers,
+        runs_of,
+        presented,
+        close=plan["close"],
+        chunk_bytes=plan["chunk_bytes"],
+        trials_begun=max((run.trial for run in plan["runs"]), default=-1) + 1,
+    )
+    listed = list(itertools.chain.from_iterable(trial.columns.get("label", ()) for trial in presented))
+    values = list(dict.fromkeys(listed))
+    if values and not isinstance(values[0], str):
+        values.sort()
+    return Example(path, layers, steps, trials, labels, values)
+
+
+def _labels(run: Run, trials: Mapping[int, Trial]) -> np.ndarray:
+    known = trials.get(run.trial)
+    of_samples = list(known.columns.get("label", [None] * run.batch)) if known else [None] * run.batch
+    out = np.empty(run.steps * run.batch, object)
+    out[:] = of_samples * run.steps
+    return out
+
+
+Group = tuple[Any, dict[str, np.ndarray]]
+
+
+def expected(
+    example: Example,
+    statistic: str,
+    per: Sequence[str],
+    window: int,
+    selected: Mapping[str, np.ndarray],
+    anchor: int,
+) -> np.ndarray:
+    """The same statistic, counted one by one."""
+    names = list(selected)
+    keys = {
+        "step": example.steps,
+        "window": {name: (example.steps[name] - anchor) // window for name in names},
+        "trial": example.trials,
+        "label": example.labels,
+    }
+    time = next((word for word in per if word in keys), None)
+    if time is None:
+        groups: list[Any] = [None]
+    elif time == "label":
+        groups = example.label_values
+    else:
+        every = np.concatenate([keys[time][name][selected[name]] for name in names])
+        groups = [key for key in np.unique(every) if not (time == "trial" and key < 0)]
+    layer_groups = [[name] for name in names] if "layer" in per else [names]
+    out = []
+    for layer_group in layer_groups:
+        per_group = []
+        for group in groups:
+            part, whole = 0, 0
+            for name in layer_group:
+                rows = selected[name] if time is None else selected[name] & (keys[time][name] == group)
+                bits = example.layers[name][rows]
+                flat = bits.reshape(len(bits), example.layers[name][0].size)
+                values = (
+                    flat.sum(axis=0) if statistic != "silent_ratio" else ~flat.any(axis=0) & bool(len(flat))
+                )
+                looked_at = bool(len(flat)) if statistic == "silent_ratio" else len(flat)
+                weights = np.full(flat.shape[1], looked_at, np.int64)
+                if "neuron" in per:
+                    places: tuple[int, ...] = bits.shape[1:]
+                elif "channel" in per:
+                    places = bits.shape[1:2]
+                else:
+                    places = ()
+                part = part + values.reshape(*places, -1).sum(axis=-1)
+                whole = whole + weights.reshape(*places, -1).sum(axis=-1)
+            if statistic == "spike_count":
+                per_group.append(np.asarray(part))
+            else:
+                with np.errstate(invalid="ignore"):
+                    per_group.append(np.true_divide(part, whole))
+        if time is not None:
+            shape = () if not per_group else None
+            out.append(np.stack(per_group) if shape is None else np.empty((0,)))
+        else:
+            out.append(per_group[0])
+    return np.stack(out) if "layer" in per else out[0]
+
+
+def check(found: xr.DataArray, wanted: np.ndarray, about: object) -> None:
+    assert isinstance(found.data, da.Array), f"{about} is not lazy"
+    assert found.dtype == found.compute().dtype
+    if wanted.size == 0:
+        assert found.size == 0, about
+        return
+    assert found.shape == wanted.shape, about
+    np.testing.assert_array_equal(found.values, wanted, err_msg=str(about))
+
+
+QUESTIONS: list[tuple[str, ...]] = [
+    (),
+    ("layer",),
+    ("step",),
+    ("window",),
+    ("trial",),
+    ("label",),
+    ("layer", "step"),
+    ("layer", "label"),
+    ("layer", "window"),
+]
+LAYER_QUESTIONS: list[tuple[str, ...]] = [
+    *itertools.product(["step", "window", "trial", "label"], ["neuron", "channel"]),
+    ("neuron",),
+    ("channel",),
+]
+
+
+@given(plan=plans(), window=st.sampled_from([1, 3, 20, 10**6]), data=st.data())
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_every_statistic_equals_numpy_on_the_unpacked_bits(
+    tmp_path_factory: pytest.TempPathFactory, plan: dict[str, Any], window: int, data: st.DataObject
+) -> None:
+    example = make_example(tmp_path_factory.mktemp("run") / "run.zarr", plan)
+    recording = analysis.open_recording(example.path, use_counts=data.draw(st.booleans(), "use counts"))
+    selection: dict[str, Any] = {}
+    selected = {name: np.ones(len(frames), np.bool_) for name, frames in example.layers.items()}
+    last_step = recording.steps
+    anchor = 0
+    if data.draw(st.booleans(), "select steps"):
+        anchor, end = sorted(data.draw(st.tuples(st.integers(0, last_step), st.integers(0, last_step + 5))))
+        selection["steps"] = slice(anchor, end)
+        for name, steps in example.steps.items():
+            selected[name] &= (steps >= anchor) & (steps < end)
+    if data.draw(st.booleans(), "select trials") and recording.metadata.trials.trials:
+        numbers = data.draw(st.lists(st.integers(0, recording.metadata.trials.trials - 1), max_size=3))
+        selection["trials"] = numbers
+        for name, trials in example.trials.items():
+            selected[name] &= np.isin(trials, numbers)
+    values = example.label_values
+    if data.draw(st.booleans(), "select labels") and values:
+        chosen = data.draw(st.lists(st.sampled_from(values), max_size=3))
+        selection["labels"] = chosen
+        for name, labels in example.labels.items():
+            selected[name] &= np.array([label in chosen for label in labels], np.bool_)
+    narrowed = recording.select(**selection)
+    with pytest.MonkeyPatch.context() as patch, dask.config.set(scheduler="synchronous"):
+        # Small enough that questions about these small recordings are cut into several tasks and slices.
+        patch.setattr(
+            planning, "SMALL_TASK_BYTES", data.draw(st.sampled_from([40, 700, 2**24]), "task bytes")
+        )
+        patch.setattr(planning, "MANY_TASKS", 10**9)
+        patch.setattr("analysis.statistics.RESULT_BLOCK_BYTES", data.draw(st.sampled_from([64, 2**20])))
+        patch.setattr(counting, "SLICE_FRAMES", data.draw(st.sampled_from([64, 192, 2**18])))
+        patch.setattr(counting, "SLAB_ELEMENTS", data.draw(st.sampled_from([1, 300, 2**22])))
+        for statistic in STATISTICS:
+            questions = [(narrowed, per, selected) for per in QUESTIONS]
+            for name in example.layers:
+                layer = narrowed[name]
+                questions += [(layer, per, {name: selected[name]}) for per in LAYER_QUESTIONS]
+            for question in data.draw(
+                st.lists(st.sampled_from(range(len(questions))), min_size=1, max_size=4)
+            ):
+                asked, per, frames = questions[question]
+                if "label" in per and not values:
+                    continue
+                if "channel" in per and len(asked.neuron_shape) < 2:
+                    continue
+                ask = getattr(asked, statistic)
+                found = ask(per=per, window=window) if "window" in per else ask(per=per)
+                wanted = expected(example, statistic, per, window, frames, anchor)
+                check(found, wanted, (statistic, per, selection))
+
+
+@given(plan=plans(), data=st.data())
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_spikes_and_their_coordinates_are_the_recorded_ones(
+    tmp_path_factory: pytest.TempPathFactory, plan: dict[str, Any], data: st.DataObject
+) -> None:
+    example = make_example(tmp_path_factory.mktemp("run") / "run.zarr", plan)
+    recording = analysis.open_recording(example.path)
+    selected = {name: np.ones(len(frames), np.bool_) for name, frames in example.layers.items()}
+    selection: dict[str, Any] = {}
+    if data.draw(st.booleans(), "select steps"):
+        first, last = sorted(data.draw(st.tuples(st.integers(0, 50), st.integers(0, 200))))
+        selection["steps"] = slice(first, last)
+        for name, steps in example.steps.items():
+            selected[name] &= (steps >= first) & (steps < last)
+    if example.label_values and data.draw(st.booleans(), "select labels"):
+        selection["labels"] = example.label_values[0]
+        for name, labels in example.labels.items():
+            selected[name] &= np.array([label == example.label_values[0] for label in labels], np.bool_)
+    narrowed = recording.select(**selection)
+    with pytest.MonkeyPatch.context() as patch, dask.config.set(scheduler="synchronous"):
+        patch.setattr("analysis.spikes.BLOCK_BYTES", data.draw(st.sampled_from([64, 5000, 2**26])))
+        patch.setattr("analysis.spikes.BLOCK_FRAMES", data.draw(st.sampled_from([64, 2**21])))
+        for name, frames in example.layers.items():
+            spikes = narrowed[name].spikes
+            assert isinstance(spikes.data, da.Array)
+            assert spikes.dtype == np.bool_
+            assert spikes.dims == ("frame", *narrowed[name].dimensions)
+            assert all(isinstance(coordinate.data, da.Array) for coordinate in spikes.coords.values())
+            np.testing.assert_array_equal(spikes.values, frames[selected[name]])
+            np.testing.assert_array_equal(spikes.step.values, example.steps[name][selected[name]])
+            np.testing.assert_array_equal(spikes.trial.values, example.trials[name][selected[name]])
+            assert len(narrowed[name].spikes) == narrowed[name].frames
+            if example.label_values:
+                wanted = example.labels[name][selected[name]]
+                if not isinstance(example.label_values[0], str):
+                    missing = np.iinfo(np.int64).min
+                    wanted = np.array([missing if label is None else label for label in wanted], np.int64)
+                np.testing.assert_array_equal(spikes.label.values, wanted)
