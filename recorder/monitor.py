@@ -7,6 +7,7 @@ reading are the other modules' work.
 from __future__ import annotations
 
 import itertools
+import os
 import weakref
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -314,12 +315,15 @@ class Monitor:
 
 def _finish(hooks: NetworkHooks, session: RecordingSession) -> None:
     hooks.remove()
-    session.close()
+    if session.process_id == os.getpid():
+        session.close()
 
 
 def _session_of(reference: weakref.ref[Monitor]) -> RecordingSession | None:
+    """The session to record into; none in a forked child, such as a worker of a DataLoader."""
     monitor = reference()
-    return None if monitor is None else monitor._session  # noqa: SLF001 - this module's own class
+    session = None if monitor is None else monitor._session  # noqa: SLF001 - this module's own class
+    return session if session is not None and session.process_id == os.getpid() else None
 
 
 def _parse_device(device: str | torch.device | None) -> torch.device:

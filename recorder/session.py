@@ -12,6 +12,7 @@ has no frames at that step, and goes on together with the others at the next one
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 import weakref
@@ -83,6 +84,11 @@ class RecordingSession:
     running_forwards : callable
         How many forwards of the network are on the stack; asked only where one that has begun was not seen
         to end, as happens when it is interrupted from the keyboard.
+
+    Attributes
+    ----------
+    process_id : int
+        The process that records. A forked child has the session in its memory, but not its thread.
     """
 
     def __init__(
@@ -94,6 +100,7 @@ class RecordingSession:
         queue_limit_bytes: int,
         running_forwards: Callable[[], int],
     ) -> None:
+        self.process_id = os.getpid()
         self._tape = tape
         self._running_forwards = running_forwards
         self._commit_interval = commit_interval
@@ -212,7 +219,7 @@ class RecordingSession:
             if steps * batch == 0:
                 return
             packer = self._packer(layer, tuple(shape), spikes)
-            trial = self._check_trial(layer, batch)
+            self._check_trial(layer, batch)
             try:
                 rows = packer.push(flatten_frames(spikes))
             except NotSpikesError as error:
@@ -224,7 +231,7 @@ class RecordingSession:
                     "If this is not a spiking layer, leave it out with layers=..."
                 ) from error
             layer.called = True
-            layer.segments.extend(layer.next_step, steps, batch, trial)
+            layer.segments.extend(layer.next_step, steps, batch, self._note_trial(batch))
             layer.next_step += steps
             self._mark_dirty()
             self._put_rows(name, rows)
@@ -308,20 +315,22 @@ class RecordingSession:
                     )
                     self._mark_dirty()
 
-    def _check_trial(self, layer: _Layer, batch: int) -> int:
-        """Number of the open trial, once its values are known to fit the batch."""
+    def _check_trial(self, layer: _Layer, batch: int) -> None:
+        """Raise ValueError if the values of the open trial do not fit the batch."""
         trial = self._trial
-        if trial is None:
-            return NO_TRIAL
-        if trial.batch != batch:
+        if trial is not None and trial.batch != batch:
             place = f"trial {trial.number}, layer {layer.name!r}, step {layer.next_step}"
             for name, given in trial.columns.items():
                 as_values(f"{place}: {name}", given, batch)
-            if trial.batch is None:
-                trial.batch = batch
-                self._trials.trials = trial.number + 1
-            elif batch > trial.batch:
-                trial.batch = batch
+
+    def _note_trial(self, batch: int) -> int:
+        """Number of the open trial, to which frames have just come."""
+        trial = self._trial
+        if trial is None:
+            return NO_TRIAL
+        if trial.batch is None:
+            self._trials.trials = trial.number + 1
+        trial.batch = max(trial.batch or 0, batch)
         return trial.number
 
     # -- commits -------------------------------------------------------------------------------------------

@@ -72,6 +72,10 @@ class BackgroundWriter:
 
     def wait(self) -> None:
         """Return once everything put in so far has been done; errors as in `put`."""
+        if threading.current_thread() is self._thread:
+            # Garbage collection may end a session in any thread, this one too.
+            self.run_waiting()
+            return
         with self._changed:
             self._changed.wait_for(lambda: self._error or not (self._tasks or self._running))
             self._raise_error()
@@ -82,7 +86,7 @@ class BackgroundWriter:
             self._changed.notify_all()
 
     def run_waiting(self) -> None:
-        """Do the waiting tasks now; for the background thread itself, inside ``on_idle``."""
+        """Do the waiting tasks now, in the background thread itself."""
         while self._tasks:
             self._do_next()
 

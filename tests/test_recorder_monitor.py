@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import os
 import pickle
 import re
 import time
@@ -825,6 +826,26 @@ def test_data_parallel_replicas_are_refused(tmp_path: Path) -> None:
             replica(torch.rand(1, 9))
         with pytest.raises(NothingRecordedError):
             monitor.get_avg_firing_rate()
+
+
+@pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded:DeprecationWarning"
+)  # from Python 3.12 on
+def test_a_forked_child_records_nothing_and_does_not_hang(tmp_path: Path) -> None:
+    net = network()
+    with on_store(tmp_path, net) as monitor:
+        run(net, (2,))
+        child = os.fork()
+        if child == 0:
+            try:
+                run(net, (3, 3))
+                del monitor
+                gc.collect()
+            finally:
+                os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        run(net, (4,))
+        assert [len(step) for step in monitor.s["0"]] == [2, 4]
 
 
 def test_the_package_names_what_it_offers() -> None:

@@ -119,6 +119,22 @@ def test_the_thread_works_by_itself_once_idle_for_long_enough() -> None:
     writer.stop()
 
 
+def test_waiting_inside_a_task_does_the_rest_first(writer: BackgroundWriter) -> None:
+    done: list[int] = []
+    gate = threading.Event()
+
+    def waits_itself() -> None:
+        gate.wait()
+        writer.wait()
+        done.append(1)
+
+    writer.put(waits_itself, 1)
+    writer.put(lambda: done.append(0), 1)
+    gate.set()
+    writer.wait()
+    assert done == [0, 1]
+
+
 def test_an_earlier_deadline_is_noticed_when_woken() -> None:
     idle, deadline = threading.Event(), [math.inf]
 
