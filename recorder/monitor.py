@@ -24,7 +24,7 @@ from recorder.format.bits import Counts
 from recorder.format.reading import TapeReader
 from recorder.format.stores import StoreLike, open_store
 from recorder.format.tape import TapeWriter
-from recorder.hooks import NetworkHooks
+from recorder.hooks import NetworkHooks, SessionLink
 from recorder.provenance import class_name, describe_run
 from recorder.session import RecordingSession
 from recorder.spike_sequence import SpikeMapping, to_numpy, to_tensor
@@ -136,8 +136,8 @@ class Monitor:
             storage_options=storage_options,
             durability=durability,
         )
-        reference = weakref.ref(self)
-        self._hooks = NetworkHooks(net, self._layers.values(), lambda: _session_of(reference))
+        self._link = SessionLink()
+        self._hooks = NetworkHooks(net, self._layers.values(), self._link)
         if resume and not self._store.is_empty():
             self._begin(TapeWriter.resume(self._store))
         else:
@@ -278,9 +278,9 @@ class Monitor:
             queue_limit_bytes=QUEUE_LIMIT_BYTES,
             running_forwards=self._hooks.running_forwards,
         )
-        self._session = session
+        self._session = self._link.session = session
         # Also at the interpreter's exit, while the background thread still runs.
-        self._finalizer = weakref.finalize(self, _finish, self._hooks, session)
+        self._finalizer = weakref.finalize(self, _finish, self._hooks, self._link, session)
 
     def _totals(self, all: bool, module_name: str | None) -> list[tuple[int, Counts]]:
         if not all:
@@ -313,17 +313,11 @@ class Monitor:
         return torch.tensor(float(ratio), dtype=torch.get_default_dtype(), device=self._device)
 
 
-def _finish(hooks: NetworkHooks, session: RecordingSession) -> None:
+def _finish(hooks: NetworkHooks, link: SessionLink, session: RecordingSession) -> None:
     hooks.remove()
+    link.session = None
     if session.process_id == os.getpid():
         session.close()
-
-
-def _session_of(reference: weakref.ref[Monitor]) -> RecordingSession | None:
-    """The session to record into; none in a forked child, such as a worker of a DataLoader."""
-    monitor = reference()
-    session = None if monitor is None else monitor._session  # noqa: SLF001 - this module's own class
-    return session if session is not None and session.process_id == os.getpid() else None
 
 
 def _parse_device(device: str | torch.device | None) -> torch.device:
