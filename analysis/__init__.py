@@ -48,11 +48,12 @@ def __getattr__(name: str) -> Any:
     try:
         value = getattr(import_module(_MODULES[name]), name)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in _EXTRA:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRA:
             raise
         raise ModuleNotFoundError(
-            f"analysis needs {error.name}, which is not installed: pip install 'spiketape[analysis]'",
-            name=error.name,
+            f"analysis needs {package}, which is not installed: pip install 'spiketape[analysis]'",
+            name=package,
         ) from error
     globals()[name] = value
     return value

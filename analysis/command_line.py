@@ -18,7 +18,7 @@ try:
     import click
     import pandas as pd
     import xarray as xr
-    from dask.diagnostics import ProgressBar
+    from dask.diagnostics.progress import ProgressBar
 
     from analysis.display import bytes_text, printable, shape_text, spreadsheet_cell, text_table
     from analysis.errors import QuestionError, UnknownLayerError
@@ -28,7 +28,8 @@ try:
     from recorder.format.errors import RecordingFormatError
 except ModuleNotFoundError as missing:  # pragma: no cover - tested in a process of its own
     raise SystemExit(
-        f"spiketape: {missing.name} is not installed; the command line needs it: pip install 'spiketape[analysis]'"
+        f"spiketape: {missing.name} is not installed, the command line needs it: "
+        "pip install 'spiketape[analysis]'"
     ) from None
 
 FORMATS: Final = ("table", "csv", "json", "parquet")
@@ -100,6 +101,11 @@ def rates(
         words = per.split(",")
         parse_question(words, window)
         recording = open_recording(path).select(steps=chosen_steps, layers=layers or None)
+        if {"neuron", "channel"} & set(words) and len(recording) != 1:
+            names = ", ".join(printable(repr(name)) for name in recording)
+            raise click.UsageError(
+                f"--per {per} needs one layer: choose it with --layer NAME. The layers are: {names}"
+            )
         table = _rates(recording, words, window)
         _WRITERS[file_format](table, output)
 
@@ -211,7 +217,7 @@ def _rates(recording: Recording, per: list[str], window: int | None) -> pd.DataF
             "silent_ratio": recording.silent_ratio(per, window=window),
         }
     )
-    if sys.stderr.isatty():
+    if _is_watched():
         with ProgressBar(minimum=_PROGRESS_AFTER_SECONDS, out=sys.stderr):
             both = both.compute()
     else:
@@ -221,6 +227,11 @@ def _rates(recording: Recording, per: list[str], window: int | None) -> pd.DataF
     return both.to_dataframe(dim_order=list(both.firing_rate.dims)).reset_index()
 
 
+def _is_watched() -> bool:
+    """Whether somebody sees what goes to standard error."""
+    return sys.stderr.isatty()
+
+
 def _write_table(table: pd.DataFrame, output: Path | None) -> None:
     _write_text(
         text_table([str(name) for name in table.columns], table.to_numpy(object).tolist()) + "\n", output
@@ -228,7 +239,7 @@ def _write_table(table: pd.DataFrame, output: Path | None) -> None:
 
 
 def _write_csv(table: pd.DataFrame, output: Path | None) -> None:
-    cells = table.map(spreadsheet_cell)  # type: ignore[arg-type]
+    cells = table.map(spreadsheet_cell)
     _write_text(cells.to_csv(index=False), output)
 
 

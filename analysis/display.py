@@ -53,14 +53,18 @@ def printable(value: object) -> str:
 
 
 def spreadsheet_cell(value: object) -> object:
-    """A cell that no spreadsheet takes for a formula: text that begins like one gets an apostrophe in front.
+    """A cell that no spreadsheet takes for a formula and no terminal for a command.
+
+    Text that begins like a formula gets an apostrophe in front; control characters are written as escapes.
 
     Examples
     --------
     >>> spreadsheet_cell("=1+1"), spreadsheet_cell(-1.5)
     ("'=1+1", -1.5)
     """
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value
+    if not isinstance(value, str):
+        return value
+    return f"'{printable(value)}" if value.startswith(_FORMULA_STARTS) else printable(value)
 
 
 def shape_text(shape: tuple[int, ...]) -> str:

@@ -20,8 +20,8 @@ class Layer:
     """One layer of a recording as of one commit; comes from `Recording.layers`.
 
     ``per`` in the statistics says what is kept apart: ``"neuron"``, ``"channel"``, ``"step"``, ``"window"``
-    (with ``window=`` steps), ``"trial"`` or ``"label"``; or several, such as ``("label", "neuron")`` for tuning
-    curves. Left out, the result is a single number.
+    (with ``window=`` steps), ``"trial"`` or ``"label"``; or several, such as ``("label", "neuron")`` for
+    tuning curves. Left out, the result is a single number.
     """
 
     def __init__(self, source: Source) -> None:

@@ -75,7 +75,7 @@ class Recording:
         """What was presented: a row for each sample of each selected trial, along ``presentation``.
 
         Variables ``trial``, ``sample``, ``label`` if given, and whatever was attached. In memory, not lazy.
-        Where whole numbers are missing in a column, it is given as float64 with NaN; missing text is None.
+        Where whole numbers are missing in a column, it is given as float64 with NaN; missing text is NaN too.
         """
         columns = self._reader.trials()
         rows = np.ones(len(columns["trial"]) if columns else 0, np.bool_)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from analysis.errors import QuestionError
 from recorder.format.counting import Source
-from recorder.format.frames import COORDINATES, kept_blocks, read_coordinate, read_spikes
+from recorder.format.frames import COORDINATES, kept_blocks, read_column, read_coordinate, read_spikes
 from recorder.format.layout import ChunkPlan, neuron_dimensions
 from recorder.format.metadata import ColumnKind
 from recorder.format.trials import KEYS, MISSING_INTEGER
@@ -35,8 +35,8 @@ def lazy_spikes(source: Source) -> xr.DataArray:
     -------
     xarray.DataArray
         Lazy (dask) booleans, dimensions ``("frame", <neuron dimensions>)``. Coordinates ``step``,
-        ``sample``, ``trial`` and one for each column of the trials (``label``) lie on ``frame``, lazy too. They are
-        no indexes; to narrow them without reading, use ``recording.select``.
+        ``sample``, ``trial`` and one for each column of the trials (``label``) lie on ``frame``, lazy too.
+        They are no indexes; to narrow them without reading, use ``recording.select``.
     """
     plan = source.commit.plan
     block_frames = frames_in_block(plan)
@@ -85,7 +85,7 @@ def lazy_spikes(source: Source) -> xr.DataArray:
             # The recording's author may have chosen a name that is taken here.
             taken = column.name in (*COORDINATES, *spikes.dims)
             what = f"frame-column-{tokenize(column.name)}"
-            values = lazy(what, _DTYPES[column.kind], read_coordinate, (), coordinate=column.name)
+            values = lazy(what, _DTYPES[column.kind], read_column, (), column=column.name)
             attributes = {"missing_value": MISSING_INTEGER} if column.kind == "int64" else {}
             coordinates[f"trial_{column.name}" if taken else column.name] = ("frame", values, attributes)
     return spikes.assign_coords(coordinates)

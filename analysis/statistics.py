@@ -105,8 +105,8 @@ def _check_place(sources: Sequence[Source], question: Question) -> None:
         return
     if len(sources) != 1:
         raise QuestionError(
-            f"per={question.place!r} tells the {question.place}s of one layer apart, but {len(sources)} layers "
-            f'are selected; ask one of them: recording["1"].firing_rate(per="{question.place}"), for instance. '
+            f"per={question.place!r} tells the {question.place}s of one layer apart, but {len(sources)} "
+            f'layers are selected; ask one of them, as in recording["1"].firing_rate(per="{question.place}"). '
             f"The layers are: {', '.join(repr(source.layer) for source in sources)}"
         )
     dimensions = neuron_dimensions(sources[0].commit.plan.neuron_shape)

@@ -8,7 +8,7 @@ questions with a common part, share work when they are computed together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -33,7 +33,8 @@ from recorder.format.counting import (
     frames_of_labels,
     places_of,
 )
-from recorder.format.grouping import Grouping, Integers, slice_ranges
+from recorder.format.grouping import Grouping, Integers, range_size, slice_ranges
+from recorder.format.selection import SelectedFrames
 
 # Partial counts that one task adds up.
 _FAN_IN = 16
@@ -94,7 +95,7 @@ def tally(source: Source, axis: Axis, place: Place, quantity: Quantity, task_byt
         ranges = Grouping().ranges_of(frames.segments)
         if len(ranges) == 0:
             return da.zeros(places_of(plan.neuron_shape, place), dtype=np.int64)
-        first, last = Grouping().frames_of(frames.segments, 0, 1)
+        first, last = _whole(frames)
         counted = source.commit.counts_checksums.rows if source.use_counts else 0
         cost = counted_bytes(plan, frames, counted)
         spikes = _neuron_spikes(source, Grouping(), ranges, first, last, cost, task_bytes)
@@ -104,12 +105,10 @@ def tally(source: Source, axis: Axis, place: Place, quantity: Quantity, task_byt
         return graph.array({(): whole}, (), places_of(plan.neuron_shape, place))
     graph = _Graph(quantity, source, axis, place, task_bytes)
     blocks: dict[tuple[int, ...], tuple[Any, ...]] = {}
-    for block, (begin, end) in enumerate(pairwise(axis.bounds)):
+    for block, (ranges, first, last) in enumerate(_blocks(source, axis)):
         task: tuple[Any, ...]
-        ranges = slice_ranges(axis.ranges, begin, end)
-        first, last = axis.grouping.frames_of(frames.segments, int(ranges[0, 0]), int(ranges[-1, 1]))
         cost = packed_bytes(plan, last - first)
-        if end - begin == 1 and cost >= 2 * task_bytes:
+        if range_size(ranges) == 1 and cost >= 2 * task_bytes:
             spikes = _neuron_spikes(source, axis.grouping, ranges, first, last, cost, task_bytes)
             graph.dependencies.append(spikes)
             task = (finish, (spikes.name, 0, 0), plan.neuron_shape, place, quantity, True)
@@ -128,20 +127,27 @@ def frames_in(source: Source, axis: Axis) -> Any:
         return da.zeros(0, dtype=np.int64)
     graph = _Graph("frames", source, axis)
     blocks: dict[tuple[int, ...], tuple[Any, ...]] = {}
-    for block, (begin, end) in enumerate(pairwise(axis.bounds)):
-        if isinstance(axis, LabelAxis):
+    if isinstance(axis, LabelAxis):
+        for block, (begin, end) in enumerate(pairwise(axis.bounds)):
             blocks[(block,)] = (frames_of_labels, graph.source, begin, end)
-        else:
-            ranges = slice_ranges(axis.ranges, begin, end)
-            segments = frames_of(source).segments
-            first, last = axis.grouping.frames_of(segments, int(ranges[0, 0]), int(ranges[-1, 1]))
+    else:
+        for block, (ranges, first, last) in enumerate(_blocks(source, axis)):
             blocks[(block,)] = (frames_of_groups, graph.source, axis.grouping, ranges, first, last)
     return graph.array(blocks, (np.diff(axis.bounds).tolist(),), ())
 
 
+def _blocks(source: Source, axis: GroupAxis) -> Iterator[tuple[Integers, int, int]]:
+    """For each block of the result the keys of its groups, and the range of frames that holds them."""
+    ranges = [slice_ranges(axis.ranges, begin, end) for begin, end in pairwise(axis.bounds)]
+    first_keys = np.array([keys[0, 0] for keys in ranges], np.int64)
+    last_keys = np.array([keys[-1, 1] for keys in ranges], np.int64)
+    first, last = axis.grouping.frames_of(frames_of(source).segments, first_keys, last_keys)
+    return zip(ranges, first.tolist(), last.tolist(), strict=True)
+
+
 def _tally_labels(source: Source, axis: LabelAxis, place: Place, quantity: Quantity, task_bytes: int) -> Any:
     plan, frames = source.commit.plan, frames_of(source)
-    first, last = Grouping().frames_of(frames.segments, 0, 1)
+    first, last = _whole(frames)
     tasks = -(-packed_bytes(plan, frames.segments.frames) // task_bytes)
     bounds = cut_frames(frames, first, last, tasks, plan.chunk_frames)
     # Whether a neuron fired is known only when all its spikes have been added up.
@@ -155,6 +161,12 @@ def _tally_labels(source: Source, axis: LabelAxis, place: Place, quantity: Quant
         ]
         blocks[(block,)] = (finish, graph.sum(partial), plan.neuron_shape, place, quantity, True)
     return graph.array(blocks, (np.diff(axis.bounds).tolist(),), places_of(plan.neuron_shape, place))
+
+
+def _whole(frames: SelectedFrames) -> tuple[int, int]:
+    """Range of frames that holds all selected ones."""
+    segments = frames.segments
+    return (int(segments.first_frame[0]), int(segments.last_frame[-1])) if len(segments) else (0, 0)
 
 
 def _neuron_spikes(

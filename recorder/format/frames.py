@@ -74,21 +74,26 @@ def read_spikes(source: Source, block_frames: int, block_id: tuple[int, ...]) ->
 def read_coordinate(
     source: Source, coordinate: str, block_frames: int, block_id: tuple[int, ...]
 ) -> NDArray[Any]:
-    """One block of ``step``, ``sample``, ``trial`` or a column of the trials, shape [frames].
-
-    Frames that belong to no trial get -1 for ``trial``, and for columns what stands for a missing value: NaN,
-    the smallest integer, or None.
-    """
+    """One block of ``"step"``, ``"sample"`` or ``"trial"``, -1 for none: int64, shape [frames]."""
     selected = _selected(source, block_frames, block_id[0])
-    frames = frames_of(source, labelled=True)
+    frames = frames_of(source)
     row = frames.segments.segment_of(selected)
     if coordinate == "step":
         return frames.segments.steps_of(selected, row)
     if coordinate == "sample":
         return frames.segments.samples_of(selected, row)
-    if coordinate == "trial":
-        return frames.segments.trial[row]
-    return column_values(source, coordinate)[frames.table_rows(row, selected, selected + 1)]
+    return frames.segments.trial[row]
+
+
+def read_column(source: Source, column: str, block_frames: int, block_id: tuple[int, ...]) -> NDArray[Any]:
+    """One block of a column of the trials, shape [frames].
+
+    Frames in no trial get what stands for a missing value: NaN, the smallest integer, or None.
+    """
+    selected = _selected(source, block_frames, block_id[0])
+    frames = frames_of(source, labelled=True)
+    row = frames.segments.segment_of(selected)
+    return column_values(source, column)[frames.table_rows(row, selected, selected + 1)]
 
 
 @lru_cache(maxsize=8)

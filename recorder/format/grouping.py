@@ -59,22 +59,33 @@ class Grouping:
             first, last = self._key_of(segments.first_step), self._key_of(segments.last_step - 1) + 1
         return merge_ranges(np.stack([first, last], axis=1))
 
-    def frames_of(self, segments: Segments, first_key: int, last_key: int) -> tuple[int, int]:
-        """Range of frames that holds the groups ``first_key`` to ``last_key`` (exclusive)."""
+    def frames_of(
+        self, segments: Segments, first_keys: Integers, last_keys: Integers
+    ) -> tuple[Integers, Integers]:
+        """Ranges of frames that hold the groups from each first key to each last key (exclusive).
+
+        Returns
+        -------
+        first, last : int64 array, shape [ranges]
+            Equal where there are no such groups.
+        """
+        nothing = np.zeros(len(first_keys), np.int64)
         if len(segments) == 0:
-            return 0, 0
+            return nothing, nothing
         if self.kind == "all":
-            return int(segments.first_frame[0]), int(segments.last_frame[-1])
+            return nothing + segments.first_frame[0], nothing + segments.last_frame[-1]
         if self.kind == "trial":
             in_trial = segments.select(segments.trial >= 0)
-            first_row, last_row = np.searchsorted(in_trial.trial, [first_key, last_key])
-            if first_row == last_row:
-                return 0, 0
-            return int(in_trial.first_frame[first_row]), int(in_trial.last_frame[last_row - 1])
-        first_frame, last_frame = (
-            _frame_of_step(segments, self.anchor + key * self.steps) for key in (first_key, last_key)
+            first_row, last_row = np.searchsorted(in_trial.trial, np.stack([first_keys, last_keys]))
+            ends = np.append(in_trial.first_frame, in_trial.last_frame[-1:])
+            # Frames between trials may lie behind the last one asked for; they are in no group.
+            last = np.append(0, in_trial.last_frame)[last_row] if len(in_trial) else nothing
+            first = ends[first_row] if len(in_trial) else nothing
+            return first, np.maximum(first, last)
+        first, last = (
+            _frames_of_steps(segments, self.anchor + keys * self.steps) for keys in (first_keys, last_keys)
         )
-        return first_frame, last_frame
+        return first, last
 
     def keys_at(self, segments: Segments, frames: Integers) -> Integers:
         """Key of the group that each frame of the segments lies in, or would lie in, int64 [frames]."""
@@ -178,10 +189,10 @@ def range_keys(ranges: Integers) -> Integers:
     return np.repeat(ranges[:, 0], lengths) + count_up(lengths)
 
 
-def _frame_of_step(segments: Segments, step: int) -> int:
-    """First frame at or behind a step."""
-    row = int(np.searchsorted(segments.last_step, step, side="right"))
-    if row == len(segments):
-        return int(segments.last_frame[-1])
-    steps_inside = max(step - int(segments.first_step[row]), 0)
-    return int(segments.first_frame[row]) + steps_inside * int(segments.batch[row])
+def _frames_of_steps(segments: Segments, steps: Integers) -> Integers:
+    """First frame at or behind each step."""
+    row = np.searchsorted(segments.last_step, steps, side="right")
+    inside = np.minimum(row, len(segments) - 1)
+    skipped = np.maximum(steps - segments.first_step[inside], 0) * segments.batch[inside]
+    behind = segments.last_frame[-1]
+    return np.where(row < len(segments), segments.first_frame[inside] + skipped, behind)

@@ -146,6 +146,9 @@ class SelectedFrames:
             samples = self._selected_before[first_row + labelled] - self._selected_before[first_row]
         kept = samples > 0
         self.segments = segments.select(kept)
+        # Segments keep columns side by side; looking one up again and again wants it in one piece.
+        self._first_frame = np.ascontiguousarray(self.segments.first_frame)
+        self._last_frame = self.segments.last_frame
         self._first_row, self._labelled, self._samples = first_row[kept], labelled[kept], samples[kept]
         self._selected_code = selected_code
         self.masked: NDArray[np.bool_] = self._samples < self.segments.batch
@@ -171,8 +174,8 @@ class SelectedFrames:
         if len(self.segments) == 0:
             return np.zeros(len(frames), np.int64)
         segments = self.segments
-        row = np.maximum(np.searchsorted(segments.first_frame, frames, side="right") - 1, 0)
-        inside = np.clip(frames - segments.first_frame[row], 0, segments.steps[row] * segments.batch[row])
+        row = np.maximum(np.searchsorted(self._first_frame, frames, side="right") - 1, 0)
+        inside = np.clip(frames - self._first_frame[row], 0, segments.steps[row] * segments.batch[row])
         steps, sample = np.divmod(inside, segments.batch[row])
         labelled = self._first_row[row] + np.minimum(sample, self._labelled[row])
         of_step = self._selected_before[labelled] - self._selected_before[self._first_row[row]]
@@ -193,12 +196,11 @@ class SelectedFrames:
 
     def runs(self, first: int, last: int) -> Intervals:
         """Frames ``first`` to ``last`` (exclusive) by segment: the segments' index, begins and ends."""
-        segments = self.segments
-        first_row = int(np.searchsorted(segments.last_frame, first, side="right"))
-        last_row = max(int(np.searchsorted(segments.first_frame, last, side="left")), first_row)
+        first_row = int(np.searchsorted(self._last_frame, first, side="right"))
+        last_row = max(int(np.searchsorted(self._first_frame, last, side="left")), first_row)
         row = np.arange(first_row, last_row, dtype=np.int64)
-        begin = np.maximum(segments.first_frame[first_row:last_row], first)
-        end = np.minimum(segments.last_frame[first_row:last_row], last)
+        begin = np.maximum(self._first_frame[first_row:last_row], first)
+        end = np.minimum(self._last_frame[first_row:last_row], last)
         return row, begin, end
 
     def table_rows(self, row: Integers, begin: Integers, end: Integers) -> Integers:
