@@ -129,12 +129,14 @@ class WriterLock:
             lock = cls(store, holder)
             try:
                 store.delete(LOCK_KEY)
-                if not store.write_new(LOCK_KEY, document):
-                    raise RecordingInUseError(f"{store.location} has just been taken by another writer")
+                is_taken = not store.write_new(LOCK_KEY, document)
                 store.persist()
             except BaseException:
                 lock.release()
                 raise
+        if is_taken:
+            lock.release()
+            raise RecordingInUseError(f"{store.location} has just been taken by another writer")
         return lock
 
     def check(self) -> None:
