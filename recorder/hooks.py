@@ -6,20 +6,28 @@ alive, and turn inert when a network that carries them is copied or pickled.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from recorder.format.errors import RecordingStoppedWarning, RecordingWriteError
 from recorder.session import RecordingSession
-from recorder.spiking_layers import SpikingLayer
+from recorder.spiking_layers import SpikingLayer, SpikingLayerError
+
+set_eval_frame: Callable[[Any], Any] | None
+try:
+    from torch._C._dynamo.eval_frame import set_eval_frame
+except ImportError:  # a torch without a compiler
+    set_eval_frame = None
 
 
 class SessionLink:
@@ -27,6 +35,7 @@ class SessionLink:
 
     def __init__(self, *, warn_of_failures: bool = False) -> None:
         self.session: RecordingSession | None = None
+        self.is_enabled = False
         self._warn_of_failures = warn_of_failures
         _links.add(self)
 
@@ -63,7 +72,58 @@ class InertHook:
         """Do nothing."""
 
 
+def _outside_graphs(call: Callable[..., None]) -> Callable[..., None]:
+    """Keep torch.compile from tracing a hook: graphs break there, and the hook runs as it does without.
+
+    `torch.compiler.disable` would do the same, but imports the compiler, which takes seconds.
+    """
+
+    @functools.wraps(call)
+    def untraced(*arguments: Any) -> None:
+        if set_eval_frame is None:
+            call(*arguments)
+            return
+        # What the hook calls would be compiled, frame by frame.
+        compiler = set_eval_frame(None)
+        try:
+            call(*arguments)
+        finally:
+            set_eval_frame(compiler)
+
+    # What torch.compiler.disable sets, too.
+    untraced._torchdynamo_disable = True  # type: ignore[attr-defined]  # noqa: SLF001
+    return untraced
+
+
+def _is_recomputation() -> bool:
+    """Whether this happens during a backward pass, where activation checkpointing runs forwards once more."""
+    return bool(torch._C._current_graph_task_id() != -1)  # noqa: SLF001 - nothing else tells
+
+
+def _refuse_what_runs_otherwise(layer: SpikingLayer) -> None:
+    """Refuse transformations under which a hook runs once for many forwards, or sees no values."""
+    if torch._C._is_tracing():  # noqa: SLF001 - what torch.jit.is_tracing asks
+        what = "torch.jit.trace runs the network once, for a graph that has no hooks: trace it while disabled"
+    elif torch._C._functorch.peek_interpreter_stack() is not None:  # noqa: SLF001 - nothing else tells
+        what = (
+            "torch.func (vmap, grad and the like) runs it on wrapped tensors, whose values and batch cannot be "
+            "seen: call the network without it, or disable() the monitor"
+        )
+    elif torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():  # type: ignore[no-untyped-call]
+        what = "a CUDA graph is captured, and replays without hooks: disable() the monitor first"
+    else:
+        return
+    raise SpikingLayerError(f"layer {layer.name!r} cannot be recorded here: {what}")
+
+
 class _Hook:
+    @property
+    def __name__(self) -> str:
+        # The first thing that torch.jit.script asks a hook for.
+        raise SpikingLayerError(
+            "torch.jit.script cannot script a monitored network: disable() the monitor first"
+        )
+
     def __deepcopy__(self, _: dict[int, Any]) -> InertHook:
         return InertHook()
 
@@ -79,6 +139,7 @@ class LayerHook(_Hook):
         self._module = layer.module
         self._link = link
 
+    @_outside_graphs
     def __call__(self, module: nn.Module, _: Any, output: Any) -> None:
         """Record ``output``; a shallow copy of the layer, which shares its hooks, is not recorded."""
         if module is not self._module:
@@ -89,7 +150,9 @@ class LayerHook(_Hook):
                 )
             return
         session = self._link.session
-        if session is not None:
+        # Compiled graphs go on calling hooks that were taken away.
+        if session is not None and self._link.is_enabled and not _is_recomputation():
+            _refuse_what_runs_otherwise(self._layer)
             try:
                 session.record(self._layer, output)
             except RecordingWriteError as failure:
@@ -101,10 +164,17 @@ class _ForwardHook(_Hook):
         self._link = link
         self._forwards = weakref.ref(forwards)
 
+    def running(self) -> tuple[RecordingSession | None, NetworkHooks | None]:
+        """What to tell of a forward; nothing where it is not to be recorded."""
+        if not self._link.is_enabled or _is_recomputation():
+            return None, None
+        return self._link.session, self._forwards()
+
 
 class _BeginHook(_ForwardHook):
+    @_outside_graphs
     def __call__(self, *_: Any) -> None:
-        session, forwards = self._link.session, self._forwards()
+        session, forwards = self.running()
         if session is not None and forwards is not None:
             forwards.thread_id = threading.get_ident()
             forwards.handled_error = sys.exc_info()[1]
@@ -115,8 +185,9 @@ class _BeginHook(_ForwardHook):
 
 
 class _EndHook(_ForwardHook):
+    @_outside_graphs
     def __call__(self, *_: Any) -> None:
-        session, forwards = self._link.session, self._forwards()
+        session, forwards = self.running()
         if session is not None and forwards is not None:
             # Torch calls hooks while it handles the exception that a forward has raised; the network may also
             # be called by somebody who handles another one.
@@ -153,9 +224,17 @@ class NetworkHooks:
         return bool(self._handles)
 
     def put(self) -> None:
-        """Put the hooks on the modules, once."""
+        """Put the hooks on the modules, once.
+
+        What torch.compile has made before is forgotten and made again at the next call: it does not look
+        whether hooks have come since.
+        """
         if self._handles:
             return
+        compiler = sys.modules.get("torch._dynamo")
+        if compiler is not None:
+            compiler.reset()
+        self._link.is_enabled = True
         begin, end = _BeginHook(self._link, self), _EndHook(self._link, self)
         self._handles = [
             self._network.register_forward_pre_hook(begin),
@@ -168,6 +247,7 @@ class NetworkHooks:
         for handle in self._handles:
             handle.remove()
         self._handles = []
+        self._link.is_enabled = False
 
     def running_forwards(self) -> int:
         """How many forwards of the network are on the stack of the thread that ran it last.

@@ -1,0 +1,201 @@
+"""Recordings of strangers execute nothing, read nothing outside, and take no memory beyond the limits."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numcodecs
+import pytest
+from damage import write
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from processes import finished, python
+
+from recorder.format.chunks import checksum, decode_rows, decode_spikes
+from recorder.format.errors import RecordingFormatError
+from recorder.format.metadata import parse_document
+
+READER = """
+import json, resource, sys
+# What the interpreter and numpy reserve, and a little more.
+import numpy, dask, analysis
+from recorder.format.errors import RecordingFormatError
+analysis.open_recording
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 400 * 2**20, resource.RLIM_INFINITY))
+print("ready", flush=True)
+for path in sys.stdin:
+    try:
+        recording = analysis.open_recording(path.strip())
+        with dask.config.set(scheduler="synchronous"):
+            float(recording.firing_rate())
+            int(recording.spike_count(per="label").sum())
+            recording["wide"].spikes.compute()
+            recording.trials
+        print("read", flush=True)
+    except RecordingFormatError as error:
+        print("refused", str(error).splitlines()[0][:300], flush=True)
+"""
+
+
+def sealed(data: bytes) -> bytes:
+    return data + checksum(data).to_bytes(4, "little")
+
+
+def edit_record(path: Path, edit: Callable[[dict[str, Any]], None]) -> None:
+    """Change the commit record, and give it a checksum that fits."""
+    root = json.loads((path / "zarr.json").read_text())
+    record = root["attributes"]["spiketape"]
+    edit(record)
+    rest = {key: value for key, value in record.items() if key != "crc32c"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    record["crc32c"] = checksum(text.encode())
+    (path / "zarr.json").write_text(json.dumps(root))
+
+
+def bomb(path: Path) -> None:
+    (path / "layers/wide/spikes/c/0/0/0").write_bytes(sealed(numcodecs.Zstd().encode(bytes(2**30))))
+
+
+def table_bomb(path: Path) -> None:
+    (path / "trials/trial/c/0").write_bytes(sealed(numcodecs.Zstd().encode(bytes(2**30))))
+
+
+def huge_layer(path: Path) -> None:
+    edit_record(path, lambda record: record["layers"][1].update(neuron_shape=[2**20, 2**13], part_rows=1))
+
+
+def many_chunks(path: Path) -> None:
+    edit_record(path, lambda record: record["layers"][1].update(frames=2**52))
+
+
+def many_rows(path: Path) -> None:
+    edit_record(path, lambda record: record["trials"].update(rows=2**39))
+
+
+def deep(path: Path) -> None:
+    (path / "zarr.json").write_text('{"attributes":{"spiketape":' + "[" * 10**6)
+
+
+def long_number(path: Path) -> None:
+    (path / "zarr.json").write_text('{"attributes":{"spiketape":{"format_version":' + "9" * 10**5 + "}}}")
+
+
+def climbing_name(path: Path) -> None:
+    edit_record(path, lambda record: record["layers"][1].update(name="../../../../etc"))
+
+
+def pickled_codec(path: Path) -> None:
+    """Nothing that Zarr's documents say of arrays is ever followed."""
+    document = json.loads((path / "layers/wide/spikes/zarr.json").read_text())
+    document["codecs"] = [{"name": "numcodecs.pickle", "configuration": {}}]
+    (path / "layers/wide/spikes/zarr.json").write_text(json.dumps(document))
+    canary = path.parent / "canary"
+    payload = f"cbuiltins\nopen\n(V{canary}\nVw\ntR.".encode()
+    (path / "layers/wide/spikes/c/0/0/0").write_bytes(payload)
+
+
+def linked_chunk(path: Path) -> None:
+    chunk = path / "layers/wide/spikes/c/0/0/0"
+    chunk.unlink()
+    chunk.symlink_to("/etc/hostname")
+
+
+def linked_folder(path: Path) -> None:
+    outside = path.parent / "outside"
+    shutil.move(path / "layers/wide/spikes", outside)
+    (path / "layers/wide/spikes").symlink_to(outside)
+
+
+def fifo(path: Path) -> None:
+    chunk = path / "layers/wide/spikes/c/0/0/0"
+    chunk.unlink()
+    os.mkfifo(chunk)
+
+
+HOSTILE = (
+    bomb, table_bomb, huge_layer, many_chunks, many_rows, deep, long_number, climbing_name, pickled_codec,
+    linked_chunk, linked_folder, fifo,
+)  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the memory as Linux does")
+def test_hostile_recordings_are_refused_within_the_limits(tmp_path: Path) -> None:
+    with python(READER) as reader:
+        assert reader.stdin is not None
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "ready\n"
+        for make in (None, *HOSTILE):
+            path = tmp_path / (make.__name__ if make else "sound") / "run.zarr"
+            path.parent.mkdir()
+            write(path, "closed")
+            if make:
+                make(path)
+            print(path, file=reader.stdin, flush=True)
+            answer = reader.stdout.readline()
+            assert answer.startswith("refused" if make else "read"), (make, answer)
+        finished(reader)
+    assert not list(tmp_path.rglob("canary"))
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    path = tmp_path_factory.mktemp("sound") / "run.zarr"
+    write(path, "closed")
+    keys = ["zarr.json", "layers/wide/spikes/c/0/0/0", "layers/1/segments/c/0/0"]
+    return {key: (path / key).read_bytes() for key in keys}
+
+
+mutations = st.lists(
+    st.tuples(st.floats(0, 1), st.sampled_from(["set", "cut", "insert", "double"]), st.binary(max_size=9)),
+    min_size=1,
+    max_size=4,
+)
+
+
+def mutate(data: bytes, changes: list[tuple[float, str, bytes]]) -> bytes:
+    for share, how, new in changes:
+        place = int(share * len(data))
+        if how == "set":
+            data = data[:place] + new + data[place + len(new) :]
+        elif how == "cut":
+            data = data[:place] + data[place + len(new) :]
+        elif how == "insert":
+            data = data[:place] + new + data[place:]
+        else:
+            data = data[:place] + data[place // 2 :]
+    return data
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(mutations)
+def test_a_mutated_root_document_is_the_same_or_one_error(sound: dict[str, bytes], changes: Any) -> None:
+    data = mutate(sound["zarr.json"], changes)
+    try:
+        parsed = parse_document(data, "zarr.json")
+    except RecordingFormatError:
+        return
+    assert parsed == parse_document(sound["zarr.json"], "zarr.json")
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(mutations, st.booleans())
+def test_a_mutated_chunk_is_of_the_right_size_or_one_error(
+    sound: dict[str, bytes], changes: Any, seal_again: bool
+) -> None:
+    for key, decode in (
+        ("layers/wide/spikes/c/0/0/0", lambda data: decode_spikes(data, 45, 8)),
+        ("layers/1/segments/c/0/0", lambda data: decode_rows(data, 4096, (5,), "int64")),
+    ):
+        data = mutate(sound[key], changes)
+        try:
+            decoded = decode(sealed(data[:-4]) if seal_again else data)
+        except RecordingFormatError:
+            continue
+        assert decoded.shape in {(45, 8), (4096, 5)}
