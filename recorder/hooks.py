@@ -100,16 +100,22 @@ def _is_recomputation() -> bool:
     return bool(torch._C._current_graph_task_id() != -1)  # noqa: SLF001 - nothing else tells
 
 
+def _is_capturing() -> bool:
+    """Whether a CUDA graph is captured; asking before CUDA is in use would begin to use it."""
+    is_in_use: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return is_in_use and torch.cuda.is_current_stream_capturing()
+
+
 def _refuse_what_runs_otherwise(layer: SpikingLayer) -> None:
     """Refuse transformations under which a hook runs once for many forwards, or sees no values."""
     if torch._C._is_tracing():  # noqa: SLF001 - what torch.jit.is_tracing asks
         what = "torch.jit.trace runs the network once, for a graph that has no hooks: trace it while disabled"
     elif torch._C._functorch.peek_interpreter_stack() is not None:  # noqa: SLF001 - nothing else tells
         what = (
-            "torch.func (vmap, grad and the like) runs it on wrapped tensors, whose values and batch cannot be "
-            "seen: call the network without it, or disable() the monitor"
+            "torch.func (vmap, grad and the like) runs it on wrapped tensors, whose values and batch cannot "
+            "be seen: call the network without it, or disable() the monitor"
         )
-    elif torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():  # type: ignore[no-untyped-call]
+    elif _is_capturing():
         what = "a CUDA graph is captured, and replays without hooks: disable() the monitor first"
     else:
         return

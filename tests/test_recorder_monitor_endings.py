@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
 import torch
+from processes import line, python
 from torch import nn
 
 from recorder import Monitor
 from recorder.format.errors import RecordingInUseError
 from recorder.format.lock import LOCK_KEY
+from recorder.format.reading import TapeReader
+from recorder.format.stores import Folder
 
 
 class Threshold(nn.Module):
@@ -41,3 +46,84 @@ def test_a_second_monitor_is_refused_until_the_first_is_closed(tmp_path: Path) -
     second.close()
     monitor.enable()
     monitor.close()
+
+
+# Imports once, and forks a process for each ending.
+NURSERY = """
+import os, signal, sys
+import torch
+from pathlib import Path
+from torch import nn
+from recorder.format.stores import Folder
+from test_recorder_monitor_endings import Threshold, monitor_of
+
+torch.set_num_threads(1)
+
+def interrupt_close(monitor):
+    write = Folder.write
+    def interrupting(*arguments):
+        Folder.write = write
+        os.kill(os.getpid(), signal.SIGINT)
+        write(*arguments)
+    Folder.write = interrupting
+    try:
+        monitor.close()
+    except KeyboardInterrupt:
+        os._exit(3)
+
+def end(ending, folder):
+    net = nn.Sequential(Threshold())
+    monitor = monitor_of(Path(folder), net)
+    monitor.enable()
+    for _ in range(10):
+        net(torch.ones(2, 3))
+    monitor.flush()
+    net(torch.ones(2, 3))
+    if ending == "SIGTERM":
+        os.kill(os.getpid(), signal.SIGTERM)
+    elif ending == "sys.exit":
+        sys.exit(3)
+    elif ending == "exception":
+        raise RuntimeError("unhandled")
+    elif ending == "SIGINT during close":
+        interrupt_close(monitor)
+    elif ending == "SIGINT":
+        os.kill(os.getpid(), signal.SIGINT)
+
+for request in sys.stdin:
+    ending, folder = request.strip().split("|")
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        end(ending, folder)
+        sys.exit()
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+# Exit status; whether the recording is closed then, with every step, or as of its last commit.
+ENDINGS = {
+    "the script ends": (0, True),
+    "sys.exit": (3, True),
+    "exception": (1, True),
+    "SIGINT": (-signal.SIGINT, True),
+    "SIGINT during close": (3, True),
+    "SIGTERM": (-signal.SIGTERM, False),
+}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks recording processes")
+def test_however_a_process_ends_its_recording_is_good_and_goes_on(tmp_path: Path) -> None:
+    with python(NURSERY) as nursery:
+        for number, (ending, (status, is_closed)) in enumerate(ENDINGS.items()):
+            folder = tmp_path / str(number)
+            assert nursery.stdin is not None
+            print(f"{ending}|{folder}", file=nursery.stdin, flush=True)
+            assert line(nursery) == str(status), ending
+            reader = TapeReader.open(Folder(folder / "run.zarr"))
+            assert (reader.metadata.state == "closed") == is_closed, ending
+            assert reader.layers["0"].frames == (22 if is_closed else 20), ending
+            assert reader.layers["0"].frame_bits(0, 20).all()
+            assert (folder / "run.zarr" / LOCK_KEY).exists() != is_closed, ending
+            net = nn.Sequential(Threshold())
+            with monitor_of(folder, net, resume=True):
+                net(torch.ones(2, 3))

@@ -1,0 +1,152 @@
+"""Break the code on purpose, one promise at a time, in a copy of the repository: a named test must notice.
+
+With arguments, only the mutants whose names contain one of them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A way to break a promise: in each file, a text is replaced; and the test that notices."""
+
+    name: str
+    test: str
+    changes: tuple[tuple[str, str, str], ...]
+
+
+TAPE, READING, STORES = "recorder/format/tape.py", "recorder/format/reading.py", "recorder/format/stores.py"
+LOCK, HOOKS = "recorder/format/lock.py", "recorder/hooks.py"
+
+MUTANTS = (
+    Mutant(
+        "files are not synced",
+        "test_recorder_format_stores.py::test_every_file_and_folder_is_synced_before_it_is_relied_on",
+        ((STORES, "os.fsync(file.fileno())", "pass"),),
+    ),
+    Mutant(
+        "folders are not synced",
+        "test_recorder_format_stores.py::test_every_file_and_folder_is_synced_before_it_is_relied_on",
+        ((STORES, "        os.fsync(descriptor)\n", "        pass\n"),),
+    ),
+    Mutant(
+        "the commit does not wait for the data",
+        "test_recorder_format_faults.py::test_a_loss_of_power_takes_nothing_that_was_committed",
+        (
+            (
+                TAPE,
+                "self.store.persist()\n        documents = self._write_shapes()\n"
+                "        self.store.persist()\n",
+                "documents = self._write_shapes()\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "the commit comes before the data",
+        "test_recorder_format_faults.py::test_a_writer_may_die_at_each_stage_of_a_commit",
+        (
+            (TAPE, "self._store.write(spikes_chunk_key(", "_LATE.append((spikes_chunk_key("),
+            (TAPE, "self._chunk, part), stored)", "self._chunk, part), stored))"),
+            (
+                TAPE,
+                "self.store.write(ROOT_DOCUMENT, encode_document(root))\n",
+                "self.store.write(ROOT_DOCUMENT, encode_document(root))\n"
+                "        while _LATE:\n            self.store.write(*_LATE.pop())\n",
+            ),
+            (TAPE, "Presented = list", "_LATE = []\nPresented = list"),
+        ),
+    ),
+    Mutant(
+        "checksums of chunks are not looked at",
+        "test_analysis_damage.py::test_no_damage_changes_an_answer_and_verification_finds_all_of_it",
+        (("recorder/format/chunks.py", " or checksum(compressed) != stored_checksum(stored)", ""),),
+    ),
+    Mutant(
+        "names of chunks are not looked at",
+        "test_analysis_damage.py::test_no_damage_changes_an_answer_and_verification_finds_all_of_it",
+        ((READING, "if is_full and stored_checksum", "if False and stored_checksum"),),
+    ),
+    Mutant(
+        "readers see frames behind the commit",
+        "test_recorder_format_tape.py::test_frames_written_after_the_last_commit_are_not_seen",
+        ((READING, "rows = check_rows(clip_segments(rows, self.frames)", "rows = check_rows(rows"),),
+    ),
+    Mutant(
+        "the last chunk is not cut to the commit",
+        "test_recorder_format_tape.py::test_frames_written_after_the_last_commit_are_not_seen",
+        ((READING, "mask_trains(trains, range_mask(plan.chunk_frames, 0, tail_frames))", "trains"),),
+    ),
+    Mutant(
+        "a second writer is let in",
+        "test_recorder_format_lock.py::test_a_second_writer_in_the_same_process_is_refused",
+        ((LOCK, 'if holder is None or state == "dead"', 'if holder is None or state in {"dead", "alive"}'),),
+    ),
+    Mutant(
+        "a writer that was taken over goes on",
+        "test_recorder_format_lock.py::test_a_writer_that_was_taken_over_stops_at_its_next_commit",
+        ((TAPE, "        self._lock.check()\n", ""),),
+    ),
+    Mutant(
+        "what is computed again is recorded again",
+        "test_recorder_hooks.py::test_what_activation_checkpointing_computes_again_is_not_recorded_again",
+        ((HOOKS, "return bool(torch._C._current_graph_task_id() != -1)", "return False"),),
+    ),
+    Mutant(
+        "compiled graphs are kept",
+        "test_recorder_hooks.py::test_a_network_compiled_before_it_is_monitored",
+        ((HOOKS, "compiler.reset()", "pass"),),
+    ),
+)  # fmt: skip
+
+
+def notices(mutant: Mutant) -> bool:
+    """Whether the mutant's test fails."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy"
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".environments", ".git", "*_cache"))
+        for file, old, new in mutant.changes:
+            text = (copy / file).read_text()
+            if text.count(old) != 1:
+                raise SystemExit(f"{mutant.name}: {file} has {old!r} {text.count(old)} times, expected once")
+            (copy / file).write_text(text.replace(old, new))
+        result = subprocess.run(  # noqa: S603 - our own tests
+            [sys.executable, "-m", "pytest", "-q", "-x", f"tests/{mutant.test}"],
+            cwd=copy,
+            env={**os.environ, "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    if result.returncode not in {0, 1}:
+        raise SystemExit(f"{mutant.name}: the test could not be run\n{result.stdout}{result.stderr}")
+    return result.returncode == 1
+
+
+def main(wanted: list[str]) -> None:
+    """Try the mutants."""
+    survivors = []
+    for mutant in MUTANTS:
+        if wanted and not any(word in mutant.name for word in wanted):
+            continue
+        noticed = notices(mutant)
+        print(f"{'noticed ' if noticed else 'SURVIVED'}  {mutant.name}: {mutant.test}", flush=True)
+        if not noticed:
+            survivors.append(mutant.name)
+    if survivors:
+        raise SystemExit(f"{len(survivors)} mutant(s) survived: {', '.join(survivors)}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
