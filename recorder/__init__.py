@@ -10,15 +10,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from recorder.layer_recorder import NeuronShapeError, SpikeValueError
     from recorder.monitor import Monitor
-    from recorder.session import NeuronShapeError, SpikeValueError
     from recorder.spiking_layers import SpikeOutput
 
 _HOMES = {
     "Monitor": "recorder.monitor",
-    "NeuronShapeError": "recorder.session",
+    "NeuronShapeError": "recorder.layer_recorder",
     "SpikeOutput": "recorder.spiking_layers",
-    "SpikeValueError": "recorder.session",
+    "SpikeValueError": "recorder.layer_recorder",
 }
 
 __all__ = ["Monitor", "NeuronShapeError", "SpikeOutput", "SpikeValueError"]

@@ -1,15 +1,16 @@
 """What the monitor puts on the user's modules while it is enabled, and takes away again.
 
-Hooks refer to the monitor weakly, so that they keep nothing alive, and turn inert when a network that carries
-them is copied or pickled.
+Hooks reach the session through a link that the monitor empties when it is gone, so that they keep no monitor
+alive, and turn inert when a network that carries them is copied or pickled.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
@@ -18,7 +19,26 @@ from torch.utils.hooks import RemovableHandle
 from recorder.session import RecordingSession
 from recorder.spiking_layers import SpikingLayer
 
-SessionReference = Callable[[], RecordingSession | None]
+
+class SessionLink:
+    """What hooks record into, if anything: the monitor fills it, and empties it when it is gone."""
+
+    def __init__(self) -> None:
+        self.session: RecordingSession | None = None
+        _links.add(self)
+
+
+_links: weakref.WeakSet[SessionLink] = weakref.WeakSet()
+
+
+def _empty_links_in_child() -> None:
+    # A forked child, such as a worker of a DataLoader, has no writer thread and must not write.
+    for link in _links:
+        link.session = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_empty_links_in_child)
 
 
 class InertHook:
@@ -39,51 +59,49 @@ class _Hook:
 class LayerHook(_Hook):
     """Records what one spiking layer puts out."""
 
-    def __init__(self, layer: SpikingLayer, session: SessionReference) -> None:
+    def __init__(self, layer: SpikingLayer, link: SessionLink) -> None:
         self._layer = layer
-        self._session = session
+        self._module = layer.module
+        self._link = link
 
     def __call__(self, module: nn.Module, _: Any, output: Any) -> None:
         """Record ``output``; a shallow copy of the layer, which shares its hooks, is not recorded."""
-        if module is not self._layer.module:
+        if module is not self._module:
             if getattr(module, "_is_replica", False):
                 raise RuntimeError(
                     "the network runs inside torch.nn.DataParallel, whose replicas come and go with each "
                     "call; use DistributedDataParallel with one monitor in each process instead"
                 )
             return
-        session = self._session()
+        session = self._link.session
         if session is not None:
-            session.record(self._layer.name, self._layer.read_spikes(output), self._layer.hint)
+            session.record(self._layer, output)
 
 
 class _ForwardHook(_Hook):
-    def __init__(self, session: SessionReference, forwards: NetworkHooks) -> None:
-        self._session = session
+    def __init__(self, link: SessionLink, forwards: NetworkHooks) -> None:
+        self._link = link
         self._forwards = weakref.ref(forwards)
 
 
 class _BeginHook(_ForwardHook):
     def __call__(self, *_: Any) -> None:
-        session, forwards = self._session(), self._forwards()
+        session, forwards = self._link.session, self._forwards()
         if session is not None and forwards is not None:
             forwards.thread_id = threading.get_ident()
-            forwards.has_returned = False
+            forwards.handled_error = sys.exc_info()[1]
             session.begin_forward()
-
-
-class _ReturnHook(_ForwardHook):
-    def __call__(self, *_: Any) -> None:
-        forwards = self._forwards()
-        if forwards is not None:
-            forwards.has_returned = True
 
 
 class _EndHook(_ForwardHook):
     def __call__(self, *_: Any) -> None:
-        session, forwards = self._session(), self._forwards()
+        session, forwards = self._link.session, self._forwards()
         if session is not None and forwards is not None:
-            session.end_forward(succeeded=forwards.has_returned)
+            # Torch calls hooks while it handles the exception that a forward has raised; the network may also
+            # be called by somebody who handles another one.
+            error = sys.exc_info()[1]
+            session.end_forward(succeeded=error is None or error is forwards.handled_error)
+            forwards.handled_error = None
 
 
 class NetworkHooks:
@@ -94,17 +112,16 @@ class NetworkHooks:
     network : torch.nn.Module
         Its forwards are the boundaries between steps.
     layers : iterable of SpikingLayer
-    session : callable
-        Gives the session to record into, or None.
+    link : SessionLink
     """
 
-    def __init__(self, network: nn.Module, layers: Iterable[SpikingLayer], session: SessionReference) -> None:
+    def __init__(self, network: nn.Module, layers: Iterable[SpikingLayer], link: SessionLink) -> None:
         self._network = network
         self._layers = tuple(layers)
-        self._session = session
+        self._link = link
         self._handles: list[RemovableHandle] = []
         self.thread_id = 0
-        self.has_returned = False
+        self.handled_error: BaseException | None = None
 
     @property
     def in_place(self) -> bool:
@@ -115,11 +132,10 @@ class NetworkHooks:
         """Put the hooks on the modules, once."""
         if self._handles:
             return
-        begin, returned, end = (kind(self._session, self) for kind in (_BeginHook, _ReturnHook, _EndHook))
+        begin, end = _BeginHook(self._link, self), _EndHook(self._link, self)
         self._handles = [
             self._network.register_forward_pre_hook(begin),
-            *(layer.module.register_forward_hook(LayerHook(layer, self._session)) for layer in self._layers),
-            self._network.register_forward_hook(returned),
+            *(layer.module.register_forward_hook(LayerHook(layer, self._link)) for layer in self._layers),
             self._network.register_forward_hook(end, always_call=True),
         ]
 
@@ -129,16 +145,17 @@ class NetworkHooks:
             handle.remove()
         self._handles = []
 
-    def forward_is_running(self) -> bool:
-        """Whether the forward seen last is still on its thread's stack.
+    def running_forwards(self) -> int:
+        """How many forwards of the network are on the stack of the thread that ran it last.
 
         `torch.nn.Module` tells its hooks about the end of a forward, except when it is left by a
         KeyboardInterrupt.
         """
         # Underscored, but documented; there is no other way to look at another thread's stack.
         frame = sys._current_frames().get(self.thread_id)  # noqa: SLF001
+        running = 0
         while frame is not None:
             if frame.f_code.co_name == "_call_impl" and frame.f_locals.get("self") is self._network:
-                return True
+                running += 1
             frame = frame.f_back
-        return False
+        return running

@@ -7,6 +7,7 @@ reading are the other modules' work.
 from __future__ import annotations
 
 import itertools
+import os
 import weakref
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -23,7 +24,7 @@ from recorder.format.bits import Counts
 from recorder.format.reading import TapeReader
 from recorder.format.stores import StoreLike, open_store
 from recorder.format.tape import TapeWriter
-from recorder.hooks import NetworkHooks
+from recorder.hooks import NetworkHooks, SessionLink
 from recorder.provenance import class_name, describe_run
 from recorder.session import RecordingSession
 from recorder.spike_sequence import SpikeMapping, to_numpy, to_tensor
@@ -135,8 +136,8 @@ class Monitor:
             storage_options=storage_options,
             durability=durability,
         )
-        reference = weakref.ref(self)
-        self._hooks = NetworkHooks(net, self._layers.values(), lambda: _session_of(reference))
+        self._link = SessionLink()
+        self._hooks = NetworkHooks(net, self._layers.values(), self._link)
         if resume and not self._store.is_empty():
             self._begin(TapeWriter.resume(self._store))
         else:
@@ -275,11 +276,11 @@ class Monitor:
             {name: class_name(layer.module) for name, layer in self._layers.items()},
             commit_interval=self._commit_interval,
             queue_limit_bytes=QUEUE_LIMIT_BYTES,
-            forward_is_running=self._hooks.forward_is_running,
+            running_forwards=self._hooks.running_forwards,
         )
-        self._session = session
+        self._session = self._link.session = session
         # Also at the interpreter's exit, while the background thread still runs.
-        self._finalizer = weakref.finalize(self, _finish, self._hooks, session)
+        self._finalizer = weakref.finalize(self, _finish, self._hooks, self._link, session)
 
     def _totals(self, all: bool, module_name: str | None) -> list[tuple[int, Counts]]:
         if not all:
@@ -312,14 +313,11 @@ class Monitor:
         return torch.tensor(float(ratio), dtype=torch.get_default_dtype(), device=self._device)
 
 
-def _finish(hooks: NetworkHooks, session: RecordingSession) -> None:
+def _finish(hooks: NetworkHooks, link: SessionLink, session: RecordingSession) -> None:
     hooks.remove()
-    session.close()
-
-
-def _session_of(reference: weakref.ref[Monitor]) -> RecordingSession | None:
-    monitor = reference()
-    return None if monitor is None else monitor._session  # noqa: SLF001 - this module's own class
+    link.session = None
+    if session.process_id == os.getpid():
+        session.close()
 
 
 def _parse_device(device: str | torch.device | None) -> torch.device:

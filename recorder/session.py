@@ -12,12 +12,14 @@ has no frames at that step, and goes on together with the others at the next one
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,37 +27,14 @@ import torch
 
 from recorder.format.bits import Bools, Counts, Packed, pack_frames
 from recorder.format.layout import NO_TRIAL
-from recorder.format.metadata import DTYPES, MAX_RANK
-from recorder.format.segments import SegmentLog
+from recorder.format.segments import Rows, SegmentLog
 from recorder.format.tape import LayerProgress, TapeWriter
 from recorder.format.trials import TrialLog, as_values
-from recorder.packing import FramePacker, NotSpikesError, flatten_frames, make_packer
+from recorder.layer_recorder import LayerRecorder, SpikeValueError
+from recorder.spiking_layers import SpikingLayer
 from recorder.writer import BackgroundWriter
 
-
-class SpikeValueError(ValueError):
-    """A layer put out values other than 0 and 1."""
-
-
-class NeuronShapeError(ValueError):
-    """A layer put out frames of another shape than before."""
-
-
-@dataclass
-class _Layer:
-    """What the session knows of one layer; ``packer`` is made when the first frames come."""
-
-    name: str
-    position: int
-    layer_class: str
-    next_step: int = 0
-    steps_at_start: int = 0
-    neuron_shape: tuple[int, ...] | None = None
-    dtype: str = ""
-    packer: FramePacker | None = None
-    device: torch.device | None = None
-    segments: SegmentLog = field(default_factory=SegmentLog)
-    called: bool = False
+IDLE_RETRY_SECONDS = 0.05
 
 
 @dataclass
@@ -78,9 +57,14 @@ class RecordingSession:
         Seconds after which what was recorded is committed at the next boundary.
     queue_limit_bytes : int
         Packed bytes that may wait for the disk.
-    forward_is_running : callable
-        Whether a forward of the network is on some thread's stack; asked only where a forward that has begun
-        was not seen to end, as happens when it is interrupted from the keyboard.
+    running_forwards : callable
+        How many forwards of the network are on the stack; asked only where one that has begun was not seen
+        to end, as happens when it is interrupted from the keyboard.
+
+    Attributes
+    ----------
+    process_id : int
+        The process that records. A forked child has the session in its memory, but not its thread.
     """
 
     def __init__(
@@ -90,22 +74,27 @@ class RecordingSession:
         *,
         commit_interval: float,
         queue_limit_bytes: int,
-        forward_is_running: Callable[[], bool],
+        running_forwards: Callable[[], int],
     ) -> None:
+        self.process_id = os.getpid()
         self._tape = tape
-        self._forward_is_running = forward_is_running
+        self._running_forwards = running_forwards
         self._commit_interval = commit_interval
         self._lock = threading.RLock()
-        self._layers: dict[str, _Layer] = {}
+        self._layers: dict[str, LayerRecorder] = {}
         self._trials = TrialLog(tape.metadata.trials)
         self._trial: _Trial | None = None
+        # Forwards, or what stands for them, so far; layers called in this one; how many are running.
+        self._forward = 0
+        self._called = 0
         self._forward_depth = 0
+        self._value_error: SpikeValueError | None = None
         self._is_dirty = False
-        self._commit_due = False
+        self._idle_retry_at = 0.0
         self._committed_at = time.monotonic()
         self._closed = False
         for position, (name, layer_class) in enumerate(layer_classes.items()):
-            self._layers[name] = _Layer(name, position, layer_class)
+            self._layers[name] = LayerRecorder(name, position, layer_class)
         self._resume_layers()
         reference = weakref.ref(self)
         self._writer = BackgroundWriter(
@@ -118,14 +107,11 @@ class RecordingSession:
         """Take up every layer of a resumed tape, also those that the network has no longer."""
         resumed = self._tape.resumed_layers()
         for name, (commit, last_segment) in resumed.items():
-            layer = self._layers.get(name)
-            if layer is None:
-                layer = self._layers[name] = _Layer(name, len(self._layers), commit.layer_class)
-            layer.neuron_shape, layer.dtype = commit.plan.neuron_shape, commit.dtype
-            layer.segments = SegmentLog(last_segment)
-            layer.device = torch.device("cpu")
-            layer.packer = make_packer(commit.plan.neurons, layer.device, self._tape.pending_frames(name))
-            self._tape.place_layer(name, layer.position)
+            if name not in self._layers:
+                self._layers[name] = LayerRecorder(name, len(self._layers), commit.layer_class)
+            segments, pending = SegmentLog(last_segment), self._tape.pending_frames(name)
+            self._layers[name].resume(commit.plan.neuron_shape, commit.dtype, segments, pending)
+            self._tape.place_layer(name, self._layers[name].position)
         next_step = max((_last_step(segment) for _, segment in resumed.values()), default=0)
         for layer in self._layers.values():
             layer.next_step = next_step
@@ -151,20 +137,24 @@ class RecordingSession:
         return self._writer.seconds_waited
 
     def recorded_layers(self) -> dict[str, tuple[int, tuple[int, ...], str]]:
-        """Frames, neuron shape and dtype of each layer that has put anything out, in network order."""
-        return {
-            layer.name: (layer.segments.frames, layer.neuron_shape, layer.dtype)
-            for layer in self._layers.values()
-            if layer.neuron_shape is not None
-        }
+        """Frames, neuron shape and dtype of each layer that has frames, in network order."""
+        with self._lock:
+            for layer in self._layers.values():
+                self._settle(layer)
+            return {
+                layer.name: (layer.segments.frames, layer.neuron_shape, layer.dtype)
+                for layer in self._layers.values()
+                if layer.neuron_shape is not None and layer.segments.frames
+            }
 
     # -- called from hooks, in the thread that runs the network ------------------------------------------
 
     def begin_forward(self) -> None:
         """Note that a forward of the network begins."""
         with self._lock:
-            self._notice_interrupted_forward()
-            if self._forward_depth == 0:
+            if self._forward_depth:
+                self._notice_interrupted_forward(beginning=1)
+            if self._forward_depth == 0 and self._called:
                 self._pass_boundary()
             self._forward_depth += 1
 
@@ -175,80 +165,85 @@ class RecordingSession:
                 return  # enabled while this forward was running
             self._forward_depth -= 1
             if self._forward_depth == 0:
-                self._align_steps(succeeded)
+                if not succeeded or self._called < len(self._layers):
+                    self._align_steps(succeeded)
                 self._pass_boundary()
 
-    def _notice_interrupted_forward(self) -> None:
-        if self._forward_depth and not self._forward_is_running():
+    def _notice_interrupted_forward(self, beginning: int = 0) -> None:
+        """Find out whether a forward has ended unseen; ``beginning`` ones are not counted yet."""
+        if self._forward_depth and self._running_forwards() - beginning < self._forward_depth:
             self._forward_depth = 0
             self._align_steps(succeeded=False)
+            self._pass_boundary()
 
-    def record(self, name: str, spikes: torch.Tensor, hint: str = "") -> None:
-        """Record what a layer has put out.
+    def record(self, layer: SpikingLayer, output: object) -> None:
+        """Record what a layer has put out; it is copied before this returns.
 
         Parameters
         ----------
-        name : str
-        spikes : tensor, shape [T, N, *neuron]
-            Copied into bits before this returns.
-        hint : str
-            What is known about layers of this kind that put out other values than 0 and 1, for the error.
+        layer : SpikingLayer
+        output : object
+            As the module returned it.
 
         Raises
         ------
-        SpikeValueError, NeuronShapeError, ValueError
-            Nothing of ``spikes`` is then recorded.
+        SpikeValueError, NeuronShapeError, SpikingLayerError, ValueError
+            Nothing of ``output`` is then recorded. Values of small outputs may be told of later, see
+            `recorder.layer_recorder`.
         RecordingWriteError
             If writing has failed before.
         """
         with self._lock:
-            layer = self._layers[name]
-            if layer.called and self._forward_depth == 0:
+            if self._value_error is not None:
+                self._raise_value_error()
+            known = self._layers[layer.name]
+            if known.forward == self._forward and not self._forward_depth:
                 self._pass_boundary()
-            steps, batch, *shape = spikes.shape
-            if steps * batch == 0:
-                return
-            packer = self._packer(layer, tuple(shape), spikes)
-            trial = self._check_trial(layer, batch)
-            try:
-                rows = packer.push(flatten_frames(spikes))
-            except NotSpikesError as error:
-                first, last = layer.next_step, layer.next_step + steps - 1
-                where = f"step {first}" if first == last else f"steps {first} to {last}"
-                raise SpikeValueError(
-                    f"layer {name!r} ({layer.layer_class}) put out {error}, at {where}; spikes are 0 or 1. "
-                    f"{hint}{'. ' if hint else ''}"
-                    "If this is not a spiking layer, leave it out with layers=..."
-                ) from error
-            layer.called = True
-            layer.segments.extend(layer.next_step, steps, batch, trial)
-            layer.next_step += steps
-            self._is_dirty = True
-            self._put_rows(name, rows)
+            if known.forward != self._forward:
+                known.forward, known.steps_at_start = self._forward, known.next_step
+                self._called += 1
+            if known.is_gathering:
+                trial = NO_TRIAL if self._trial is None else self._trial.number
+                if known.gather(layer.pick(output), trial):
+                    self._mark_dirty()
+                    if known.has_gathered_enough:
+                        self._settle(known)
+                        self._raise_value_error()
+                    return
+                self._settle(known)
+            self._record_now(known, layer, layer.read_spikes(output))
 
-    def _packer(self, layer: _Layer, shape: tuple[int, ...], spikes: torch.Tensor) -> FramePacker:
-        if layer.packer is None:
-            _check_recordable(layer, shape, spikes.dtype)
-            layer.device, layer.packer = spikes.device, make_packer(math.prod(shape), spikes.device)
-            layer.neuron_shape = shape
-            layer.dtype = str(spikes.dtype).removeprefix("torch.")
-            name, dtype, layer_class, position = layer.name, layer.dtype, layer.layer_class, layer.position
-            self._writer.put(lambda: self._tape.add_layer(name, shape, dtype, layer_class, position), 0)
-        elif shape != layer.neuron_shape:
-            raise NeuronShapeError(
-                f"layer {layer.name!r} put out frames of neuron shape {shape} at step {layer.next_step}, but "
-                f"{layer.neuron_shape} before; a recording holds one shape for each layer. Record inputs of "
-                "another size into another store."
-            )
-        elif spikes.device != layer.device:
-            pending = self._drain(layer)
-            layer.device, layer.packer = spikes.device, make_packer(math.prod(shape), spikes.device, pending)
-        return layer.packer
+    def _record_now(self, known: LayerRecorder, layer: SpikingLayer, spikes: torch.Tensor) -> None:
+        steps, batch = spikes.shape[:2]
+        if steps * batch == 0:
+            return
+        self._check_trial(known, batch)
+        is_new = known.neuron_shape is None
+        try:
+            rows = known.record(layer, spikes, NO_TRIAL if self._trial is None else self._trial.number)
+        finally:
+            if is_new and known.neuron_shape is not None:
+                arguments = known.name, known.neuron_shape, known.dtype, known.layer_class, known.position
+                self._writer.put(partial(self._tape.add_layer, *arguments), 0)
+        self._note_trial(batch)
+        self._mark_dirty()
+        self._put_rows(known.name, rows)
 
-    def _put_rows(self, name: str, rows: Packed) -> None:
-        if len(rows):
-            tape = self._tape
-            self._writer.put(lambda: tape.append(name, rows), rows.nbytes)
+    def _put_rows(self, name: str, pieces: list[Packed]) -> None:
+        for rows in pieces:
+            if len(rows):
+                self._writer.put(partial(self._tape.append, name, rows), rows.nbytes)
+
+    def _settle(self, layer: LayerRecorder) -> None:
+        """Pack what a layer has gathered; an error among its values is raised by whoever asks next."""
+        rows, error = layer.settle()
+        self._value_error = self._value_error or error
+        self._put_rows(layer.name, rows)
+
+    def _raise_value_error(self) -> None:
+        error, self._value_error = self._value_error, None
+        if error is not None:
+            raise error
 
     def _align_steps(self, succeeded: bool) -> None:
         """Let layers that were at the same step before a forward be at the same one after it.
@@ -258,22 +253,19 @@ class RecordingSession:
         """
         made: dict[int, list[int]] = {}
         for layer in self._layers.values():
-            steps = layer.next_step - layer.steps_at_start
-            if steps:
-                made.setdefault(layer.steps_at_start, []).append(steps)
+            if layer.forward == self._forward and layer.next_step > layer.steps_at_start:
+                made.setdefault(layer.steps_at_start, []).append(layer.next_step - layer.steps_at_start)
         for layer in self._layers.values():
-            steps = layer.next_step - layer.steps_at_start
-            others = made.get(layer.steps_at_start)
-            if others and (steps == 0 or not succeeded):
-                layer.next_step = layer.steps_at_start + (min(others) if succeeded else max(others))
+            was_called = layer.forward == self._forward and layer.next_step > layer.steps_at_start
+            start = layer.steps_at_start if layer.forward == self._forward else layer.next_step
+            if start in made and not (was_called and succeeded):
+                self._settle(layer)
+                layer.next_step = start + (min(made[start]) if succeeded else max(made[start]))
 
     def _pass_boundary(self) -> None:
-        for layer in self._layers.values():
-            layer.called = False
-            layer.steps_at_start = layer.next_step
-        if self._commit_due or (
-            self._is_dirty and time.monotonic() - self._committed_at >= self._commit_interval
-        ):
+        self._forward += 1
+        self._called = 0
+        if self._is_dirty and time.monotonic() - self._committed_at >= self._commit_interval:
             self._put_commit()
 
     # -- trials --------------------------------------------------------------------------------------------
@@ -305,23 +297,23 @@ class RecordingSession:
                         batch,
                         {name: as_values(name, given, batch) for name, given in trial.columns.items()},
                     )
-                    self._is_dirty = True
+                    self._mark_dirty()
 
-    def _check_trial(self, layer: _Layer, batch: int) -> int:
-        """Number of the open trial, once its values are known to fit the batch."""
+    def _check_trial(self, layer: LayerRecorder, batch: int) -> None:
+        """Raise ValueError if the values of the open trial do not fit the batch."""
         trial = self._trial
-        if trial is None:
-            return NO_TRIAL
-        if trial.batch != batch:
+        if trial is not None and trial.batch != batch:
             place = f"trial {trial.number}, layer {layer.name!r}, step {layer.next_step}"
             for name, given in trial.columns.items():
                 as_values(f"{place}: {name}", given, batch)
+
+    def _note_trial(self, batch: int) -> None:
+        """Note that frames of the open trial have come."""
+        trial = self._trial
+        if trial is not None:
             if trial.batch is None:
-                trial.batch = batch
                 self._trials.trials = trial.number + 1
-            elif batch > trial.batch:
-                trial.batch = batch
-        return trial.number
+            trial.batch = max(trial.batch or 0, batch)
 
     # -- commits -------------------------------------------------------------------------------------------
 
@@ -345,12 +337,14 @@ class RecordingSession:
             if self._is_dirty:
                 self._put_commit()
             self._writer.wait()
+            self._raise_value_error()
 
     def totals(self) -> dict[str, tuple[int, Counts]]:
         """Frames, and spikes of each neuron (int64 [neurons]), of each layer recorded so far."""
         with self._lock:
-            pending = {name: self._drain(layer) for name, layer in self._layers.items() if layer.packer}
+            pending = {name: self._drain(self._layers[name]) for name in self.recorded_layers()}
             self._writer.wait()
+            self._raise_value_error()
             return {
                 name: (
                     self._layers[name].segments.frames,
@@ -371,6 +365,7 @@ class RecordingSession:
                 self._writer.wait()
             finally:
                 self._writer.stop()
+            self._raise_value_error()
 
     def abandon(self) -> None:
         """End the background thread without another commit."""
@@ -378,12 +373,11 @@ class RecordingSession:
             self._closed = True
             self._writer.stop()
 
-    def _drain(self, layer: _Layer) -> Bools:
+    def _drain(self, layer: LayerRecorder) -> Bools:
         """Hand a layer's whole rows to the writer; the frames that fill none."""
-        if layer.packer is None:
-            return np.empty((0, 0), np.bool_)
-        rows, pending = layer.packer.drain()
-        self._put_rows(layer.name, rows)
+        self._settle(layer)
+        rows, pending = layer.drain()
+        self._put_rows(layer.name, [rows])
         return pending
 
     def _put_commit(self, *, close: bool = False) -> None:
@@ -395,7 +389,7 @@ class RecordingSession:
     def _take_progress(self) -> dict[str, LayerProgress]:
         progress = {}
         for name, layer in self._layers.items():
-            if layer.packer is not None:
+            if layer.neuron_shape is not None:
                 pending = self._drain(layer)
                 closed, growing = layer.segments.take()
                 row = pack_frames(pending)[0] if len(pending) else None
@@ -403,45 +397,34 @@ class RecordingSession:
         return progress
 
     def _mark_committed(self) -> None:
-        self._is_dirty = self._commit_due = False
+        self._is_dirty = False
         self._committed_at = time.monotonic()
         self._writer.wake()
 
+    def _mark_dirty(self) -> None:
+        if not self._is_dirty:
+            self._is_dirty = True
+            self._writer.wake()
+
     def _idle_deadline(self) -> float:
         """When the background thread should commit by itself, as the network has stopped running."""
-        return (
-            self._committed_at + self._commit_interval
-            if self._is_dirty and not self._commit_due
-            else math.inf
-        )
+        if not self._is_dirty:
+            return math.inf
+        return max(self._committed_at + self._commit_interval, self._idle_retry_at)
 
     def _commit_when_idle(self) -> None:
-        """In the background thread: commit, unless the network is at work and will do so itself."""
+        """In the background thread: commit, unless the network is at work; then look again soon."""
+        self._idle_retry_at = time.monotonic() + IDLE_RETRY_SECONDS
         # Never wait for the lock here: its holder may be waiting for this thread to make room.
         if not self._lock.acquire(blocking=False):
-            self._commit_due = True
             return
         try:
             self._notice_interrupted_forward()
-            if self._forward_depth:
-                self._commit_due = True
-            elif self._is_dirty:
+            if self._is_dirty and not self._forward_depth:
                 self._put_commit()
                 self._writer.run_waiting()
         finally:
             self._lock.release()
-
-
-def _check_recordable(layer: _Layer, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    if math.prod(shape) < 1 or len(shape) > MAX_RANK:
-        raise NeuronShapeError(
-            f"layer {layer.name!r} put out frames of neuron shape {shape}; expected at least one neuron, "
-            f"along at most {MAX_RANK} axes. Leave the layer out with layers=..."
-        )
-    if str(dtype).removeprefix("torch.") not in DTYPES:
-        raise SpikeValueError(
-            f"layer {layer.name!r} put out dtype {dtype}; spikes can be recorded from {', '.join(DTYPES)}"
-        )
 
 
 def _call(reference: weakref.ref[RecordingSession], method: Any) -> Any:
@@ -449,5 +432,5 @@ def _call(reference: weakref.ref[RecordingSession], method: Any) -> Any:
     return None if session is None else method(session)
 
 
-def _last_step(segment: Any) -> int:
-    return int(segment[1] + segment[2])
+def _last_step(segment: Rows) -> int:
+    return int(segment[-1, 1] + segment[-1, 2]) if len(segment) else 0

@@ -157,6 +157,22 @@ class SpikingLayer:
             If the module put out something else than expected. Names the layer, what came and what to do.
         """
         expected = self.output
+        spikes = self._picked(output, expected).detach()
+        if expected.axes == "N":
+            return spikes.unsqueeze(0)
+        if expected.axes == "N*T":
+            batch_size = expected.batch_size or len(spikes) // (expected.num_steps or 1)
+            num_steps = expected.num_steps or len(spikes) // batch_size
+            if batch_size * num_steps != len(spikes):
+                raise self._unexpected(output, expected)
+            spikes = spikes.view(batch_size, num_steps, *spikes.shape[1:])
+        return spikes.transpose(0, 1) if expected.axes in ("NT", "N*T") else spikes
+
+    def pick(self, output: object) -> torch.Tensor:
+        """The tensor of spikes in what the module put out, as it is; errors as in `read_spikes`."""
+        return self._picked(output, self.output)
+
+    def _picked(self, output: object, expected: SpikeOutput) -> torch.Tensor:
         spikes = output
         if isinstance(output, (tuple, list)) and expected.item is not None:
             index = 0 if expected.item == "first" else expected.item
@@ -170,16 +186,7 @@ class SpikingLayer:
                 f"{self._described()} put out a tensor of layout {spikes.layout}, expected torch.strided: "
                 "give the layer dense input, or make its output dense with .to_dense()"
             )
-        spikes = spikes.detach()
-        if expected.axes == "N":
-            return spikes.unsqueeze(0)
-        if expected.axes == "N*T":
-            batch_size = expected.batch_size or len(spikes) // (expected.num_steps or 1)
-            num_steps = expected.num_steps or len(spikes) // batch_size
-            if batch_size * num_steps != len(spikes):
-                raise self._unexpected(output, expected)
-            spikes = spikes.view(batch_size, num_steps, *spikes.shape[1:])
-        return spikes.transpose(0, 1) if expected.axes in ("NT", "N*T") else spikes
+        return spikes
 
     def _described(self) -> str:
         return f"layer {self.name!r} ({type(self.module).__name__})"
@@ -215,12 +222,12 @@ class _NeuronClass:
 def _steps_by_name(module: nn.Module) -> SpikeOutput:
     # clock_driven and cext mark multi-step modules by nothing but their name; so does their own monitor.
     multi_step = any(cls.__name__.startswith("MultiStep") for cls in type(module).__mro__)
-    return SpikeOutput("TN" if multi_step else "N", item=None)
+    return _STEPS_TENSOR if multi_step else _STEP_TENSOR
 
 
 def _steps_by_mode(module: nn.Module) -> SpikeOutput:
     # "first": a neuron of SpikingJelly 2 may have more outputs after its spikes (OTTTLIFNode in training).
-    return SpikeOutput("TN" if getattr(module, "step_mode", "s") == "m" else "N", item="first")
+    return _STEPS if getattr(module, "step_mode", "s") == "m" else _STEP
 
 
 def _squeezed_or_not(module: Any) -> SpikeOutput:

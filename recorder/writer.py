@@ -23,7 +23,7 @@ class BackgroundWriter:
     Parameters
     ----------
     queue_limit_bytes : int
-        Bytes that may wait. A single task above the bound is let in when nothing else is waiting.
+        Bytes that may wait or be at work. A single task above the bound is let in alone.
     on_idle : callable
         Called in the background thread when it has been idle until ``idle_deadline()``.
     idle_deadline : callable
@@ -61,11 +61,9 @@ class BackgroundWriter:
             self._raise_error()
             # The background thread itself would wait for ever.
             may_wait = threading.current_thread() is not self._thread
-            if may_wait and self._tasks and self._waiting_bytes + size_bytes > self._limit:
+            if may_wait and not self._has_room(size_bytes):
                 started = time.monotonic()
-                self._changed.wait_for(
-                    lambda: not self._tasks or self._waiting_bytes + size_bytes <= self._limit or self._error
-                )
+                self._changed.wait_for(lambda: self._has_room(size_bytes) or self._error)
                 self.seconds_waited += time.monotonic() - started
                 self._raise_error()
             self._tasks.append((task, size_bytes))
@@ -74,6 +72,10 @@ class BackgroundWriter:
 
     def wait(self) -> None:
         """Return once everything put in so far has been done; errors as in `put`."""
+        if threading.current_thread() is self._thread:
+            # Garbage collection may end a session in any thread, this one too.
+            self.run_waiting()
+            return
         with self._changed:
             self._changed.wait_for(lambda: self._error or not (self._tasks or self._running))
             self._raise_error()
@@ -84,7 +86,7 @@ class BackgroundWriter:
             self._changed.notify_all()
 
     def run_waiting(self) -> None:
-        """Do the waiting tasks now; for the background thread itself, inside ``on_idle``."""
+        """Do the waiting tasks now, in the background thread itself."""
         while self._tasks:
             self._do_next()
 
@@ -101,6 +103,9 @@ class BackgroundWriter:
         """Whether a task has failed."""
         return self._error is not None
 
+    def _has_room(self, size_bytes: int) -> bool:
+        return self._waiting_bytes == 0 or self._waiting_bytes + size_bytes <= self._limit
+
     def _raise_error(self) -> None:
         if self._error is not None:
             raise RecordingWriteError(
@@ -109,32 +114,34 @@ class BackgroundWriter:
             ) from self._error
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                while not self._tasks and not self._stopping:
-                    remaining = self._idle_deadline() - time.monotonic()
-                    if remaining <= 0:
-                        break
-                    self._changed.wait(min(remaining, threading.TIMEOUT_MAX))
-                if self._stopping and not self._tasks:
-                    return
-                idle = not self._tasks
-                self._running = True
-            try:
-                if idle:
-                    self._on_idle()
-                else:
+        try:
+            while self._wait_for_work():
+                if self._tasks:
                     self._do_next()
-            except BaseException as error:  # noqa: BLE001 - handed to the user's thread, whatever it is
+                else:
+                    self._on_idle()
                 with self._changed:
-                    self._error = error
-                    self._tasks.clear()
                     self._running = False
                     self._changed.notify_all()
-                return
+        except BaseException as error:  # noqa: BLE001 - handed to the user's thread, whatever it is
             with self._changed:
+                self._error = error
+                self._tasks.clear()
                 self._running = False
                 self._changed.notify_all()
+
+    def _wait_for_work(self) -> bool:
+        """Wait for a task or for the idle deadline; False once stopped with nothing left to do."""
+        with self._changed:
+            while not self._tasks:
+                if self._stopping:
+                    return False
+                remaining = self._idle_deadline() - time.monotonic()
+                if remaining <= 0:
+                    break
+                self._changed.wait(min(remaining, threading.TIMEOUT_MAX))
+            self._running = True
+            return True
 
     def _do_next(self) -> None:
         with self._changed:

@@ -2,11 +2,10 @@
 # .environments/, each on first use, and keeps them in step with pyproject.toml and the constraints.
 
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
-# Python compiles on first import the few modules that are used; compiling all of torch takes pip a minute.
-export PIP_NO_COMPILE=1
-unset PYTHONDONTWRITEBYTECODE
 # An environment holds what we put into it, and nothing else.
 unset PYTHONPATH PYTHONHOME
+# See --no-compile below.
+unset PYTHONDONTWRITEBYTECODE
 
 fail() {
     printf '%s\n' "$@" >&2
@@ -38,11 +37,12 @@ install() {
     local folder=.environments/$name log=.environments/$name.log version stamp recipe
     mkdir -p .environments
 
-    version=$("$python" -c 'import sys; print(sys.executable, sys.version)')
+    # Environments hold absolute paths, and so do not survive a move of the repository.
+    version="$PWD $("$python" -c 'import sys; print(sys.executable, sys.version)')"
     if [[ $(cat "$folder/made-with" 2>/dev/null) != "$version" ]]; then
         # The pip that came with Python may be too old to know dependency groups.
         "$python" -m venv --clear "$folder" >"$log" 2>&1 &&
-            "$folder/bin/pip" install -c scripts/constraints.txt pip >>"$log" 2>&1 ||
+            "$folder/bin/pip" install --no-compile -c scripts/constraints.txt pip >>"$log" 2>&1 ||
             fail "$(tail -n 30 "$log")" "Could not make $folder"
         echo "$version" >"$folder/made-with"
     fi
@@ -51,7 +51,8 @@ install() {
     # shellcheck disable=SC2086 # several files in one argument
     recipe=$(cat scripts/constraints.txt $files | sha256sum)
     if [[ $(cat "$stamp" 2>/dev/null) != "$recipe" ]]; then
-        "$folder/bin/pip" install -c scripts/constraints.txt "$@" 2>&1 | tee -a "$log" |
+        # Python compiles what is used when it is first imported; to compile all of torch takes a minute.
+        "$folder/bin/pip" install --no-compile -c scripts/constraints.txt "$@" 2>&1 | tee -a "$log" |
             while read -r word _; do [[ $word != Collecting ]] || printf .; done ||
             fail "" "$(tail -n 30 "$log")" "Could not install into $folder: pip install $*"
         echo "$recipe" >"$stamp"

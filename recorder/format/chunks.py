@@ -29,6 +29,15 @@ def checksum(data: bytes | bytearray | memoryview, previous: int = 0) -> int:
     return int(google_crc32c.extend(previous, bytes(data)))
 
 
+def stored_checksum(stored: bytes) -> int:
+    """The checksum that a stored chunk ends in, by which the commit names it.
+
+    It is that of the bytes before it. A crc over all of them would name nothing: over any data followed by
+    its own crc32c it is 0x48674bc7.
+    """
+    return int.from_bytes(stored[-_CRC_BYTES:], "little")
+
+
 def encode_spikes(trains: Packed) -> bytes:
     """Stored bytes of one chunk of ``spikes``.
 
@@ -86,8 +95,8 @@ def _seal(compressed: bytes) -> bytes:
 
 def _unseal(stored: bytes, out: Packed) -> None:
     """Check and decompress stored bytes into ``out``, which they must fill exactly."""
-    compressed, sealed = stored[:-_CRC_BYTES], stored[-_CRC_BYTES:]
-    if len(stored) <= _CRC_BYTES or checksum(compressed) != int.from_bytes(sealed, "little"):
+    compressed = stored[:-_CRC_BYTES]
+    if len(stored) <= _CRC_BYTES or checksum(compressed) != stored_checksum(stored):
         raise RecordingFormatError(
             f"its {len(stored)} bytes do not match their own crc32c: cut short or altered"
         )

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorder.format.bits import Bools, Counts, Packed, mask_trains, range_mask, unpack_trains
-from recorder.format.chunks import checksum, decode_spikes
+from recorder.format.chunks import checksum, decode_spikes, stored_checksum
 from recorder.format.errors import RecordingFormatError, RecordingNotFoundError
 from recorder.format.layout import (
     ROOT_DOCUMENT,
@@ -214,7 +214,7 @@ class LayerReader:
             raise self._chunk_error(key, chunk, "is missing; absent spikes are not silence")
         tail_frames = self.frames - chunk * plan.chunk_frames
         is_tail = tail_frames < plan.chunk_frames
-        if not is_tail and checksum(stored) != self.checksums()[chunk, part]:
+        if not is_tail and stored_checksum(stored) != self.checksums()[chunk, part]:
             raise self._chunk_error(
                 key, chunk, "is not the chunk that the commit names: altered, cut short or swapped"
             )

@@ -26,18 +26,23 @@ def _no_rows() -> Rows:
 class SegmentLog:
     """Segments of one layer as they grow. Steps that follow each other alike cost no new row.
 
+    Parameters
+    ----------
+    last : int64 array, shape [0 or 1, 5], optional
+        The segment to go on with.
+
     Attributes
     ----------
     frames : int
         Frames so far.
     """
 
-    def __init__(self, last_row: Rows | None = None) -> None:
+    def __init__(self, last: Rows | None = None) -> None:
         self.frames = 0
         self._closed: list[tuple[int, ...]] = []
         self._open: list[int] | None = None
-        if last_row is not None:
-            self._open = [int(value) for value in last_row]
+        if last is not None and len(last):
+            self._open = last[-1].tolist()
             self.frames = self._open[0] + self._open[2] * self._open[3]
 
     def extend(self, first_step: int, steps: int, batch: int, trial: int = NO_TRIAL) -> None:

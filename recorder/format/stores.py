@@ -93,7 +93,7 @@ class Folder:
     def is_empty(self) -> bool:
         if not os.path.lexists(self._root):
             return True
-        return self._root.is_dir() and next(os.scandir(self._root), None) is None
+        return self._root.is_dir() and not os.listdir(self._root)
 
     def read(self, key: str, limit_bytes: int) -> bytes | None:
         path = self._root / key
@@ -117,13 +117,16 @@ class Folder:
             if path.is_symlink():
                 raise RecordingFormatError(f"{path} is a symbolic link; recordings hold none") from error
             raise
-        with open(descriptor, "rb") as file:
+        try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise RecordingFormatError(f"{path} is not a regular file")
             _check_limit(str(path), status.st_size, limit_bytes)
-            # Not the limit: as many bytes as asked for are taken from memory first.
-            return file.read(status.st_size)
+            with open(descriptor, "rb", closefd=False) as file:
+                # Not the limit: as many bytes as asked for are taken from memory first.
+                return file.read(status.st_size)
+        finally:
+            os.close(descriptor)
 
     def write(self, key: str, data: bytes) -> None:
         path = self._root / key

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorder.format.bits import Counts, Packed, count_per_neuron, rows_to_trains, unpack_trains
-from recorder.format.chunks import checksum, encode_spikes
+from recorder.format.chunks import checksum, encode_spikes, stored_checksum
 from recorder.format.errors import RecordingExistsError, RecordingFormatError
 from recorder.format.layout import (
     ATTRIBUTE,
@@ -175,7 +175,7 @@ class TapeWriter:
         return self._layers[name].pending_frames
 
     def resumed_layers(self) -> dict[str, tuple[LayerCommit, Rows]]:
-        """What a resumed tape holds of each layer: the commit, and its last segment, shape [5]."""
+        """What a resumed tape holds of each layer: the commit, and its last segment, shape [0 or 1, 5]."""
         return {name: (layer.committed, layer.last_segment) for name, layer in self._layers.items()}
 
     def totals(self, name: str) -> Counts:
@@ -257,7 +257,7 @@ class _LayerWriter:
         self._total = np.zeros(plan.neurons, np.int64)
         self._block = np.zeros(plan.neurons, np.int64)
         self.pending_frames = np.empty((0, plan.neurons), np.bool_)
-        self.last_segment = np.empty(0, np.int64)
+        self.last_segment = np.empty((0, columns), np.int64)
         self._committed: LayerCommit | None = None
         self._shape_frames = -1
 
@@ -286,7 +286,7 @@ class _LayerWriter:
             layer._filled, pending = divmod(frames % plan.chunk_frames, 8)
             layer._rows[: layer._filled] = trains.T[: layer._filled]
             layer.pending_frames = unpack_trains(trains, layer._filled * 8, layer._filled * 8 + pending)
-        layer.last_segment = segments[-1]
+        layer.last_segment = segments[-1:]
         # The rows that only a closed recording has (a last, partial block) are no longer promised.
         layer._committed = replace(
             kept.commit,
@@ -334,7 +334,7 @@ class _LayerWriter:
         checksums = np.empty((1, plan.parts), np.uint32)
         for part in range(plan.parts):
             stored = encode_spikes(plan.part_of(trains, part))
-            checksums[0, part] = checksum(stored)
+            checksums[0, part] = stored_checksum(stored)
             self._store.write(spikes_chunk_key(self._folder, plan, self._chunk, part), stored)
         return checksums
 

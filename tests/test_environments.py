@@ -1,0 +1,59 @@
+"""What needs no torch passes its tests where there is none, on this Python and with the newest Zarr."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+WITHOUT_TORCH = sorted(
+    str(path)
+    for pattern in ("test_analysis_*.py", "test_recorder_format_*.py")
+    for path in TESTS.glob(pattern)
+)
+
+
+@pytest.mark.parametrize("variable", ["SPIKETAPE_ANALYSIS_PYTHON", "SPIKETAPE_NEWEST_ZARR_PYTHON"])
+def test_what_needs_no_torch_passes_where_there_is_none(variable: str, tmp_path: Path) -> None:
+    python = os.environ.get(variable)
+    if not python:
+        pytest.skip(f"{variable} names no interpreter of an environment without torch; scripts/test sets it")
+    has_torch = subprocess.run([python, "-P", "-c", "import torch"], capture_output=True, check=False)
+    assert has_torch.returncode != 0
+    # -P: the installed packages are tested, not the folder that the tests are in.
+    run = subprocess.run(
+        [
+            python,
+            "-P",
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            f"--basetemp={tmp_path}",
+            *WITHOUT_TORCH,
+        ],
+        cwd=TESTS.parent,
+        env={**os.environ, "PYTHONPATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert int(re.search(r"(\d+) passed", run.stdout)[1]) > 200  # type: ignore[index]
+    print(run.stdout[-2000:])  # noqa: T201 - what was skipped in there shows with -rP
+
+
+def test_zarr_is_the_newest_where_it_should_be() -> None:
+    python = os.environ.get("SPIKETAPE_NEWEST_ZARR_PYTHON")
+    if not python:
+        pytest.skip("SPIKETAPE_NEWEST_ZARR_PYTHON is not set: no Python 3.12 or newer was found")
+    script = "import sys, zarr; print(sys.version_info >= (3, 12), zarr.__version__)"
+    answer = subprocess.run([python, "-P", "-c", script], capture_output=True, text=True, check=True).stdout
+    newer, version = answer.split()
+    assert newer == "True"
+    assert tuple(map(int, version.split(".")[:2])) >= (3, 4)

@@ -1,0 +1,69 @@
+"""A recording of version 1 that was made once opens for ever, by us and by stock Zarr, without torch."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+
+from recorder.format.reading import TapeReader
+from recorder.format.stores import Folder
+
+WITNESS = Path(__file__).parent / "recordings" / "version-1.zarr"
+# Two segments, 3 steps of 50 samples in trial 0 and 7 of 3 samples in none; chunks of 64 frames.
+FRAMES = 171
+SHAPES = {"0": (), "features.1": (9,), "a/b": (3, 3), "": (2, 3, 5)}
+
+
+def expected_spikes(name: str) -> np.ndarray:
+    """Spikes that were recorded: neuron n fires at frame f where 7f + 3n² + f·n is a multiple of 5."""
+    shape = SHAPES[name]
+    frame, neuron = np.ogrid[:FRAMES, : math.prod(shape)]
+    return ((7 * frame + 3 * neuron**2 + frame * neuron) % 5 == 0).reshape(FRAMES, *shape)
+
+
+def test_the_recording_opens() -> None:
+    reader = TapeReader.open(Folder(WITNESS))
+    assert reader.metadata.state == "closed"
+    assert reader.metadata.provenance == {"made by": "spiketape 0.1.0", "metadata": {"note": "naïve"}}
+    assert list(reader.layers) == list(SHAPES)
+    assert {name: values.tolist() for name, values in reader.trials().items()} == {
+        "trial": [0] * 50,
+        "sample": list(range(50)),
+        "label": [sample % 10 for sample in range(50)],
+        "kind": ["digit"] * 25 + ["noise"] * 25,
+        "contrast": [sample / 50 for sample in range(50)],
+    }
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_its_layers_hold_what_was_recorded(name: str) -> None:
+    layer = TapeReader.open(Folder(WITNESS)).layers[name]
+    expected = expected_spikes(name)
+    assert layer.plan.chunk_frames == 64
+    assert np.array_equal(layer.frame_bits(0, FRAMES), expected)
+    assert np.array_equal(layer.counts(0, 1)[0], expected.sum(axis=0))
+    assert layer.segments().rows.tolist() == [[0, 0, 3, 50, 0], [150, 3, 7, 3, -1]]
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"), [("0", "0"), ("features.1", "features.1"), ("a/b", "a=2Fb"), ("", "=")]
+)
+def test_stock_zarr_reads_it_as_booleans(name: str, folder: str) -> None:
+    expected = expected_spikes(name)
+    with warnings.catch_warnings():
+        # Zarr says that numcodecs.packbits is in no specification yet.
+        warnings.simplefilter("ignore")
+        layer: Any = zarr.open_group(WITNESS, mode="r")["layers"][folder]
+        assert layer.attrs["name"] == name
+        spikes = layer["spikes"]
+        assert spikes.dtype == np.bool_
+        assert spikes.chunks[0] == 64
+        assert np.array_equal(spikes[...], expected)
+        assert np.array_equal(spikes[60:130], expected[60:130])
+        assert np.array_equal(layer["counts"][0], expected.sum(axis=0))

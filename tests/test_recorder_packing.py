@@ -1,0 +1,135 @@
+"""Packed rows hold exactly the frames that were pushed, whatever the dtype, batch sizes and memory layout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recorder.packing import (
+    STAGE_BYTES,
+    DevicePacker,
+    FramePacker,
+    HostPacker,
+    NotSpikesError,
+    flatten_frames,
+    make_packer,
+)
+
+DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int64]
+DEVICES = [
+    "cpu",
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")),
+]
+
+
+def packers(neurons: int) -> list[FramePacker]:
+    """Both packers; the one for accelerators runs on any device, so also where there is none."""
+    none = np.empty((0, neurons), np.bool_)
+    return [HostPacker(neurons, none), DevicePacker(none, torch.device("cpu"))]
+
+
+def unpacked(pieces: list[np.ndarray], pending: np.ndarray) -> np.ndarray:
+    rows = np.concatenate(pieces)
+    return np.concatenate([np.unpackbits(rows, axis=0).astype(np.bool_), pending])
+
+
+@given(
+    st.sampled_from([1, 7, 8, 9, 31, 33, 257]),
+    st.lists(st.sampled_from([0, 1, 3, 7, 8, 9, 16, 40]), max_size=8),
+    st.sampled_from(DTYPES),
+    st.integers(0, 99),
+)
+def test_frames_come_out_as_they_went_in(
+    neurons: int, batches: list[int], dtype: torch.dtype, seed: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        # So small that pushes fill it, and more than once.
+        patch.setattr("recorder.packing.STAGE_BYTES", 512)
+        push_and_compare(neurons, batches, dtype, seed)
+
+
+def push_and_compare(neurons: int, batches: list[int], dtype: torch.dtype, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    batches_of_frames = [generator.random((frames, neurons)) < 0.3 for frames in batches]
+    for packer in packers(neurons):
+        pieces = [np.empty((0, neurons), np.uint8)]
+        for number, frames in enumerate(batches_of_frames):
+            pieces.append(packer.push(torch.from_numpy(frames).to(dtype)))
+            if number == 2:
+                rows, _ = packer.drain()
+                pieces.append(rows)
+        rows, pending = packer.drain()
+        assert len(pending) == sum(batches) % 8
+        assert np.array_equal(
+            unpacked([*pieces, rows], pending), np.concatenate([np.empty((0, neurons)), *batches_of_frames])
+        )
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_packer_goes_on_from_pending_frames(device: str) -> None:
+    frames = np.random.default_rng(0).random((29, 5)) < 0.5
+    packer = make_packer(5, torch.device(device), frames[:6])
+    rows = packer.push(torch.from_numpy(frames[6:]).to(device))
+    more, pending = packer.drain()
+    assert np.array_equal(unpacked([rows, more], pending), frames)
+
+
+@pytest.mark.parametrize("value", [0.5, -1.0, 2.0, float("nan"), float("inf"), 1e-40, 1.0000001])
+@pytest.mark.parametrize("place", [0, 8, 37])
+def test_other_values_are_refused_and_nothing_of_them_is_kept(value: float, place: int) -> None:
+    # Wide enough for the bad value to come after rows have been packed already.
+    neurons = STAGE_BYTES // 8
+    good = np.random.default_rng(0).random((5, neurons)) < 0.5
+    bad = torch.zeros(40, neurons)
+    bad[place, 3] = value
+    for packer in packers(neurons):
+        packer.push(torch.from_numpy(good))
+        with pytest.raises(NotSpikesError, match=r"dtype float32"):
+            packer.push(bad)
+        rows, pending = packer.drain()
+        assert len(rows) == 0
+        assert np.array_equal(pending, good)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (torch.tensor([[0.0, 0.25], [3.0, 1.0]]), r"values from 0 to 3, dtype float32"),
+        (torch.tensor([[1, -2]]), "values from -2 to 1, dtype int64"),
+        (torch.tensor([[1, float("nan")]], dtype=torch.float64), "NaN among values of dtype float64"),
+    ],
+)
+def test_the_range_of_other_values_is_told(values: torch.Tensor, message: str) -> None:
+    for packer in packers(2):
+        with pytest.raises(NotSpikesError, match=message):
+            packer.push(values)
+
+
+def test_minus_zero_is_silence() -> None:
+    for packer in packers(2):
+        packer.push(torch.tensor([[-0.0, 1.0]]))
+        assert packer.drain()[1].tolist() == [[False, True]]
+
+
+def layouts() -> dict[str, torch.Tensor]:
+    spikes = (torch.rand(2, 3, 4, 5, 6) < 0.5).float()
+    return {
+        "contiguous": spikes,
+        "channels last": spikes.flatten(0, 1).to(memory_format=torch.channels_last).unflatten(0, (2, 3)),
+        "transposed": spikes.transpose(0, 1),
+        "expanded": spikes[:, :1].expand(2, 3, 4, 5, 6),
+        "every other": spikes[..., ::2],
+        "one neuron": spikes[..., 0, 0, 0],
+    }
+
+
+@pytest.mark.parametrize("layout", layouts())
+def test_frames_are_in_logical_order_whatever_the_memory_layout(layout: str) -> None:
+    spikes: Any = layouts()[layout]
+    frames = flatten_frames(spikes)
+    assert np.array_equal(frames.numpy(), spikes.numpy().reshape(len(frames), -1))
