@@ -367,9 +367,16 @@ def test_the_same_question_twice_shares_its_work(path: Path) -> None:
     other = analysis.open_recording(path, use_counts=False)
     names = {
         recording["1"].spike_count(per="neuron").data.name
-        for recording in (first, other, first.select(steps=slice(3)), first.select(labels=[3]))
+        for recording in (
+            first,
+            other,
+            first.select(steps=slice(3)),
+            first.select(labels=[3]),
+            first.select(trials=[0]),
+            first.select(trials=[1]),
+        )
     }
-    assert len(names) == 4
+    assert len(names) == 6
 
 
 def test_rate_and_silent_ratio_together_count_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

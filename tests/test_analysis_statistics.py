@@ -75,6 +75,7 @@ def plans(draw: st.DrawFn) -> dict[str, Any]:
         "second_starts_at": draw(st.integers(0, len(runs) - 1)),
         "close": draw(st.booleans()),
         "chunk_bytes": draw(st.sampled_from([8, 64, 600, 4096])),
+        "counts_share": draw(st.sampled_from([None, 0.25, 100])),
         "missing_trials": draw(st.integers(0, 1)),
         "seed": draw(st.integers(0, 2**32)),
         "density": draw(st.sampled_from([0.0, 0.002, 0.1, 0.9, 1.0])),
@@ -106,6 +107,7 @@ def make_example(path: Path, plan: dict[str, Any]) -> Example:
         presented,
         close=plan["close"],
         chunk_bytes=plan["chunk_bytes"],
+        counts_share=plan["counts_share"],
         trials_begun=max((run.trial for run in plan["runs"]), default=-1) + 1,
     )
     listed = list(itertools.chain.from_iterable(trial.columns.get("label", ()) for trial in presented))

@@ -210,7 +210,7 @@ def _slabs(
 ) -> Iterator[tuple[int, slice]]:
     """Blocks read together: neighbours in one stored chunk of counts, no decoded chunk between them."""
     stored = blocks // table_chunk_rows(reader.plan.neuron_shape, 4)
-    parted = (np.diff(blocks) != 1) | (np.diff(stored) != 0) | (np.diff(chunks_before) != 0)
+    parted = (np.diff(blocks) != 1) | (np.diff(stored) != 0)
     bounds = np.concatenate([[0], np.flatnonzero(parted) + 1, [len(blocks)]]).tolist()
     for begin, end in pairwise(bounds):
         if begin < end:
