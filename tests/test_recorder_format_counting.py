@@ -273,6 +273,17 @@ def test_blocks_with_unselected_blocks_between_them(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found, wanted[[0, 2, 3]])
 
 
+def test_blocks_of_which_some_samples_are_selected_are_decoded(tmp_path: Path, spikes: np.ndarray) -> None:
+    trials = [Trial(0, 8, {"label": [0, 1] * 4}), Trial(1, 8, {"label": [1] * 8})]
+    runs = [Run(0, 250, 8, 0), Run(250, 250, 8, 1)]
+    write_recording(tmp_path / "a", {"1": spikes}, runs, trials, chunk_bytes=600, counts_share=100)
+    of_frame = np.concatenate([np.tile([0, 1] * 4, 250), np.ones(2000)])
+    for label in (0, 1):
+        source = source_of(tmp_path / "a", selection=Selection(labels=(label,)))
+        assert source.commit.plan.block_chunks == 1
+        np.testing.assert_array_equal(count(source, 0, 4000), spikes[of_frame == label].sum(axis=0))
+
+
 def test_sources_are_equal_if_they_stand_for_the_same_frames(path: Path) -> None:
     source = source_of(path)
     assert source == source_of(path)
