@@ -35,6 +35,7 @@ from recorder.spiking_layers import SpikingLayer
 from recorder.writer import BackgroundWriter
 
 IDLE_RETRY_SECONDS = 0.05
+PUT_BYTES = 2**20
 
 
 @dataclass
@@ -89,6 +90,8 @@ class RecordingSession:
         self._called = 0
         self._forward_depth = 0
         self._value_error: SpikeValueError | None = None
+        self._rows: list[tuple[str, Packed]] = []
+        self._rows_bytes = 0
         self._is_dirty = False
         self._idle_retry_at = 0.0
         self._committed_at = time.monotonic()
@@ -194,6 +197,8 @@ class RecordingSession:
             If writing has failed before.
         """
         with self._lock:
+            if self._writer.failure is not None:
+                self._writer.raise_failure()
             if self._value_error is not None:
                 self._raise_value_error()
             known = self._layers[layer.name]
@@ -230,9 +235,19 @@ class RecordingSession:
         self._put_rows(known.name, rows)
 
     def _put_rows(self, name: str, pieces: list[Packed]) -> None:
+        """Hand rows to the writer, many at a time: each time costs the network a switch of threads."""
         for rows in pieces:
             if len(rows):
-                self._writer.put(partial(self._tape.append, name, rows), rows.nbytes)
+                self._rows.append((name, rows))
+                self._rows_bytes += rows.nbytes
+        if self._rows_bytes >= PUT_BYTES:
+            self._put_waiting_rows()
+
+    def _put_waiting_rows(self) -> None:
+        rows, size_bytes = self._rows, self._rows_bytes
+        self._rows, self._rows_bytes = [], 0
+        if rows:
+            self._writer.put(partial(_append_all, self._tape, rows), size_bytes)
 
     def _settle(self, layer: LayerRecorder) -> None:
         """Pack what a layer has gathered; an error among its values is raised by whoever asks next."""
@@ -343,6 +358,7 @@ class RecordingSession:
         """Frames, and spikes of each neuron (int64 [neurons]), of each layer recorded so far."""
         with self._lock:
             pending = {name: self._drain(self._layers[name]) for name in self.recorded_layers()}
+            self._put_waiting_rows()
             self._writer.wait()
             self._raise_value_error()
             return {
@@ -382,6 +398,7 @@ class RecordingSession:
 
     def _put_commit(self, *, close: bool = False) -> None:
         progress = self._take_progress()
+        self._put_waiting_rows()
         presented, trials = self._trials.take(), self._trials.trials
         self._mark_committed()
         self._writer.put(lambda: self._tape.commit(progress, presented, trials, close=close), 0)
@@ -425,6 +442,11 @@ class RecordingSession:
                 self._writer.run_waiting()
         finally:
             self._lock.release()
+
+
+def _append_all(tape: TapeWriter, rows: list[tuple[str, Packed]]) -> None:
+    for name, piece in rows:
+        tape.append(name, piece)
 
 
 def _call(reference: weakref.ref[RecordingSession], method: Any) -> Any:

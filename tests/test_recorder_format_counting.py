@@ -129,7 +129,7 @@ def test_groups_of_frames(grouping: Grouping, keys: np.ndarray) -> None:
             found = np.full(40, -1)
             for b, e, k in zip(begin, end, key, strict=True):
                 found[b:e] = k
-            wanted = np.where((ALL_FRAMES >= first) & (ALL_FRAMES < last), keys, -1)
+            wanted = np.where((first <= ALL_FRAMES) & (last > ALL_FRAMES), keys, -1)
             np.testing.assert_array_equal(found, wanted)
     first, last = grouping.frames_of(SEGMENTS, present, present + 1)
     for key, begins, ends in zip(present, first, last, strict=True):
