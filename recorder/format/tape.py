@@ -343,10 +343,13 @@ class _LayerWriter:
 
     def _tail_trains(self, pending_row: Packed | None) -> Packed:
         """Trains of the chunk that is not full, silence behind its frames."""
-        trains = np.zeros((self._plan.neurons, self._plan.chunk_bytes), np.uint8)
-        trains[:, : self._filled] = self._rows[: self._filled].T
+        # Rows behind the filled ones are scratch: the next ones appended go over them.
+        used = -(-(self._filled + (pending_row is not None)) // 8) * 8
+        self._rows[self._filled : used] = 0
         if pending_row is not None:
-            trains[:, self._filled] = pending_row
+            self._rows[self._filled] = pending_row
+        trains = np.zeros((self._plan.neurons, self._plan.chunk_bytes), np.uint8)
+        trains[:, :used] = rows_to_trains(self._rows[:used])
         return trains
 
     def commit(self, progress: LayerProgress, *, close: bool) -> LayerCommit:
