@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 import dask.array as da
@@ -106,7 +105,7 @@ def _check_place(sources: Sequence[Source], question: Question) -> None:
     if len(sources) != 1:
         raise QuestionError(
             f"per={question.place!r} tells the {question.place}s of one layer apart, but {len(sources)} "
-            f'layers are selected; ask one of them, as in recording["1"].firing_rate(per="{question.place}"). '
+            f'layers are selected; ask one of them: recording["1"].firing_rate(per="{question.place}"). '
             f"The layers are: {', '.join(repr(source.layer) for source in sources)}"
         )
     dimensions = neuron_dimensions(sources[0].commit.plan.neuron_shape)
@@ -227,8 +226,3 @@ def _labelled(
 def with_layer(result: xr.DataArray, name: str) -> xr.DataArray:
     """A result with the layer's name as a coordinate, unless layers are a dimension of it."""
     return result if "layer" in result.coords else result.assign_coords(layer=name)
-
-
-def selected_source(source: Source, **changes: Any) -> Source:
-    """The source with another selection."""
-    return source.narrowed(replace(source.selection, **changes))

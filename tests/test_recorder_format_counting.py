@@ -27,7 +27,7 @@ from recorder.format.grouping import (
     unite_ranges,
 )
 from recorder.format.metadata import ColumnCommit, TrialsCommit
-from recorder.format.segments import Segments
+from recorder.format.segments import Segments, check_segments
 from recorder.format.selection import SampleLabels, SelectedFrames, Selection
 from recorder.format.stores import Folder
 from recorder.format.tape import TapeWriter
@@ -140,6 +140,14 @@ def test_groups_of_frames(grouping: Grouping, keys: np.ndarray) -> None:
         assert (first == last).all()
     first, last = grouping.frames_of(segments_of(), present, present + 1)
     assert (first == last).all()
+
+
+@pytest.mark.parametrize(
+    "row", [(0, 0, 2**32, 2**32, -1), (0, 0, 2**62, 4, -1), (0, 2**62, 1, 1, -1), (0, 0, 1, 1, 2**63 - 1)]
+)
+def test_segments_whose_numbers_would_overflow_are_refused(row: tuple[int, int, int, int, int]) -> None:
+    with pytest.raises(RecordingFormatError, match="segment 0 is"):
+        check_segments(np.array([row], np.int64), 1, "here")
 
 
 def test_trials_must_ascend() -> None:
