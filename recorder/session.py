@@ -381,6 +381,7 @@ class RecordingSession:
                 self._writer.wait()
             finally:
                 self._writer.stop()
+                self._tape.release()
             self._raise_value_error()
 
     def abandon(self) -> None:
@@ -388,6 +389,7 @@ class RecordingSession:
         with self._lock:
             self._closed = True
             self._writer.stop()
+            self._tape.release()
 
     def _drain(self, layer: LayerRecorder) -> Bools:
         """Hand a layer's whole rows to the writer; the frames that fill none."""
