@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -107,10 +108,8 @@ def test_of_many_writers_that_begin_together_one_succeeds(tmp_path: Path) -> Non
 
         def begin(store: Folder, together: threading.Barrier = together, taken: Any = taken) -> None:
             together.wait()
-            try:
+            with contextlib.suppress(RecordingInUseError):
                 taken.append(WriterLock.acquire(store))
-            except RecordingInUseError:
-                pass
 
         threads = [threading.Thread(target=begin, args=(store,)) for store in stores]
         for thread in threads:
@@ -120,7 +119,7 @@ def test_of_many_writers_that_begin_together_one_succeeds(tmp_path: Path) -> Non
         assert len(taken) == 1, state
         taken[0].check()
         taken[0].release()
-    assert not [key for key in stores[0].keys() if "partial" in key]
+    assert not [key for key in stores[0] if "partial" in key]
 
 
 def test_a_file_system_without_links_has_locks_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +181,7 @@ def test_a_writer_that_was_taken_over_stops_at_its_next_commit(store: ByteStore)
     before = TapeReader.open(store).metadata
     thief = replace(Holder.this_process(), host="elsewhere")
     store.write(LOCK_KEY, json.dumps(vars(thief)).encode())
-    with pytest.raises(RecordingInUseError, match="belongs to process .* on host elsewhere"):
+    with pytest.raises(RecordingInUseError, match=r"belongs to process .* on host elsewhere"):
         writer.commit({}, [], 0)
     writer.release()
     assert read_holder(store) == thief
