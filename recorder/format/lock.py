@@ -101,6 +101,7 @@ class WriterLock:
     def __init__(self, store: ByteStore, holder: Holder) -> None:
         self._store = store
         self._holder = holder
+        _held.add(holder.owner)
         # Also when a writer is forgotten, and at the interpreter's exit.
         self._release = weakref.finalize(self, _release, store, holder)
 
@@ -124,14 +125,19 @@ class WriterLock:
         document = json.dumps(asdict(holder)).encode()
         with store.exclusively():
             refuse_if_held(store, take_over=take_over)
-            store.delete(LOCK_KEY)
-            # Before the lock can be seen: another thread would take it for one that was left behind.
-            _held.add(holder.owner)
-            if not store.write_new(LOCK_KEY, document):
-                _held.discard(holder.owner)
-                raise RecordingInUseError(f"{store.location} has just been taken by another writer")
-            store.persist()
-        return cls(store, holder)
+            # Known as held before it can be seen: another thread would take it for one left behind.
+            lock = cls(store, holder)
+            try:
+                store.delete(LOCK_KEY)
+                is_taken = not store.write_new(LOCK_KEY, document)
+                store.persist()
+            except BaseException:
+                lock.release()
+                raise
+        if is_taken:
+            lock.release()
+            raise RecordingInUseError(f"{store.location} has just been taken by another writer")
+        return lock
 
     def check(self) -> None:
         """Make sure that the recording still belongs to this writer.
