@@ -299,3 +299,26 @@ def test_spikes_and_their_coordinates_are_the_recorded_ones(
                     missing = np.iinfo(np.int64).min
                     wanted = np.array([missing if label is None else label for label in wanted], np.int64)
                 np.testing.assert_array_equal(spikes.label.values, wanted)
+
+
+@pytest.mark.parametrize("result_bytes", [8, 100, 2**25])
+def test_many_labels_are_cut_into_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, result_bytes: int
+) -> None:
+    spikes = np.random.default_rng(2).random((600, 3, 4)) < 0.05
+    labels = [(7 * sample) % 13 for sample in range(20)]
+    trials = [Trial(0, 20, {"label": labels})]
+    write_recording(tmp_path / "a", {"1": spikes}, [Run(0, 30, 20, 0)], trials, chunk_bytes=100)
+    monkeypatch.setattr("analysis.statistics.RESULT_BLOCK_BYTES", result_bytes)
+    monkeypatch.setattr(planning, "SMALL_TASK_BYTES", 200)
+    layer = analysis.open_recording(tmp_path / "a")["1"]
+    of_frame = np.tile(labels, 30)
+    counts = np.stack([spikes[of_frame == label].sum(axis=0) for label in range(13)])
+    neuron = layer.spike_count(per=("label", "neuron"))
+    assert (neuron.data.numblocks[0] > 1) == (result_bytes < 2**25)
+    np.testing.assert_array_equal(neuron, counts)
+    np.testing.assert_array_equal(layer.spike_count(per=("label", "channel")), counts.sum(axis=2))
+    np.testing.assert_array_equal(layer.spike_count(per="label"), counts.sum(axis=(1, 2)))
+    np.testing.assert_array_equal(layer.silent_ratio(per="label"), (counts == 0).mean(axis=(1, 2)))
+    selected = layer.select(labels=[3, 12]).spike_count(per=("label", "neuron"))
+    np.testing.assert_array_equal(selected, counts * np.isin(range(13), [3, 12])[:, None, None])

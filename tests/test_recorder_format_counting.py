@@ -257,6 +257,22 @@ def test_whole_blocks_are_not_decoded(tmp_path: Path, spikes: np.ndarray, close:
     assert decoded == list(range(plan.block_chunks))
 
 
+def test_blocks_with_unselected_blocks_between_them(tmp_path: Path) -> None:
+    block_frames = 1664
+    spikes = np.random.default_rng(1).random((5 * block_frames, 33)) < 0.2
+    runs = [Run(208 * trial, 208, 8, trial) for trial in range(5)]
+    write_recording(tmp_path / "a", {"1": spikes}, runs, chunk_bytes=600, trials_begun=5)
+    source = source_of(tmp_path / "a", selection=Selection(trials=(0, 2, 3)))
+    assert source.commit.plan.block_frames == block_frames
+    found = count(source, 0, 5 * block_frames)
+    by_trial = spikes.reshape(5, block_frames, 33).sum(axis=1)
+    np.testing.assert_array_equal(found, by_trial[[0, 2, 3]].sum(axis=0))
+    ranges = np.array([[0, 1], [2, 4]])
+    for place, wanted in [("neuron", by_trial), ("all", by_trial.sum(axis=1, keepdims=True))]:
+        found = counting.count_groups(source, Grouping("trial"), ranges, 0, 5 * block_frames, place, "spikes")
+        np.testing.assert_array_equal(found, wanted[[0, 2, 3]])
+
+
 def test_sources_are_equal_if_they_stand_for_the_same_frames(path: Path) -> None:
     source = source_of(path)
     assert source == source_of(path)
