@@ -25,8 +25,9 @@ from recorder.format.reading import TapeReader
 from recorder.format.stores import StoreLike, open_store
 from recorder.format.tape import TapeWriter, is_unbegun
 from recorder.hooks import NetworkHooks, SessionLink
+from recorder.plan import RecordingPlan
 from recorder.provenance import class_name, describe_run
-from recorder.session import RecordingSession
+from recorder.session import RecordingSession, RecordingStats
 from recorder.spike_sequence import SpikeMapping, to_numpy, to_tensor
 from recorder.spiking_layers import LayerChoice, find_spiking_layers, refuse_unrecordable
 
@@ -251,6 +252,21 @@ class Monitor:
             silent += int(np.count_nonzero(counts == 0))
             neurons += len(counts)
         return self._ratio(silent, neurons)
+
+    @property
+    def plan(self) -> RecordingPlan:
+        """What the recording costs: bytes a step, host memory at most, files; see `RecordingPlan`.
+
+        Known from the first step on, as the shapes of layers are. Logged then too, by the logger
+        ``recorder``, at level INFO.
+        """
+        self._check_recorded()
+        return self._session.plan()
+
+    @property
+    def stats(self) -> RecordingStats:
+        """What the recording has cost so far; see `RecordingStats`."""
+        return self._session.stats()
 
     @property
     def layers(self) -> tuple[str, ...]:
