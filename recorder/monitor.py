@@ -23,10 +23,11 @@ from torch import nn
 from recorder.format.bits import Counts
 from recorder.format.reading import TapeReader
 from recorder.format.stores import StoreLike, open_store
-from recorder.format.tape import TapeWriter
+from recorder.format.tape import TapeWriter, is_unbegun
 from recorder.hooks import NetworkHooks, SessionLink
+from recorder.plan import RecordingPlan
 from recorder.provenance import class_name, describe_run
-from recorder.session import RecordingSession
+from recorder.session import RecordingSession, RecordingStats
 from recorder.spike_sequence import SpikeMapping, to_numpy, to_tensor
 from recorder.spiking_layers import LayerChoice, find_spiking_layers, refuse_unrecordable
 
@@ -67,6 +68,10 @@ class Monitor:
         `recorder.spiking_layers.find_spiking_layers`.
     overwrite, resume : bool
         What to do with a recording that stands at ``store``: replace it, or go on behind its last commit.
+    take_over : bool
+        A recording has one writer; a second one is refused. One that died on this host is noticed, and its
+        recording is resumed or overwritten. A writer on another host cannot be seen: this says that it is
+        gone.
     commit_interval : float
         Seconds after which recorded frames are committed, so that a crash cannot lose them.
     durability : {"power", "process"}
@@ -83,6 +88,8 @@ class Monitor:
         If no spiking layer is found, or ``backend`` or ``device`` is unknown.
     RecordingExistsError
         If the store is taken.
+    RecordingInUseError
+        If another monitor records there; it names host, process and age.
     RecordingWriteError
         If it cannot be written.
 
@@ -107,6 +114,7 @@ class Monitor:
         layers: LayerChoice | None = None,
         overwrite: bool = False,
         resume: bool = False,
+        take_over: bool = False,
         commit_interval: float = COMMIT_INTERVAL,
         durability: Literal["power", "process"] = "power",
         storage_options: dict[str, Any] | None = None,
@@ -138,10 +146,10 @@ class Monitor:
         )
         self._link = SessionLink()
         self._hooks = NetworkHooks(net, self._layers.values(), self._link)
-        if resume and not self._store.is_empty():
-            self._begin(TapeWriter.resume(self._store))
+        if resume and not is_unbegun(self._store):
+            self._begin(TapeWriter.resume(self._store, take_over=take_over))
         else:
-            self._begin(self._create(overwrite=overwrite))
+            self._begin(self._create(overwrite=overwrite, take_over=take_over))
 
     # -- lifecycle -------------------------------------------------------------------------------------------
 
@@ -246,6 +254,21 @@ class Monitor:
         return self._ratio(silent, neurons)
 
     @property
+    def plan(self) -> RecordingPlan:
+        """What the recording costs: bytes a step, host memory at most, files; see `RecordingPlan`.
+
+        Known from the first step on, as the shapes of layers are. Logged then too, by the logger
+        ``recorder``, at level INFO.
+        """
+        self._check_recorded()
+        return self._session.plan()
+
+    @property
+    def stats(self) -> RecordingStats:
+        """What the recording has cost so far; see `RecordingStats`."""
+        return self._session.stats()
+
+    @property
     def layers(self) -> tuple[str, ...]:
         """Names of the monitored layers, in network order."""
         return tuple(self._layers)
@@ -267,8 +290,8 @@ class Monitor:
 
     # -- wiring ----------------------------------------------------------------------------------------------
 
-    def _create(self, *, overwrite: bool) -> TapeWriter:
-        return TapeWriter.create(self._store, self._provenance, overwrite=overwrite)
+    def _create(self, *, overwrite: bool, take_over: bool = False) -> TapeWriter:
+        return TapeWriter.create(self._store, self._provenance, overwrite=overwrite, take_over=take_over)
 
     def _begin(self, tape: TapeWriter) -> None:
         session = RecordingSession(

@@ -302,6 +302,7 @@ def test_trials_read_back_with_their_columns(tmp_path: Path) -> None:
     store = Folder(tmp_path)
     tape = TapeWriter.create(store, {})
     tape.commit({}, [(0, 2, {"label": [3, 4], "weather": ["sun", "rain"]})], 1)
+    tape.release()
     tape = TapeWriter.resume(store)
     tape.commit(
         {}, [(2, 1, {"label": [3], "weather": ["snow"], "contrast": [0.5]}), (3, 2, {"label": [1, 2]})], 4

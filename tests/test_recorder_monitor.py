@@ -621,6 +621,36 @@ def test_many_chunks_are_written_and_read_back(tmp_path: Path, small_chunks: Non
     outputs.check(monitor)
 
 
+def test_the_plan_is_known_and_logged_from_the_first_step_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    net = network()
+    caplog.set_level("INFO", "recorder")
+    with on_store(tmp_path, net) as monitor:
+        with pytest.raises(NothingRecordedError):
+            _ = monitor.plan
+        run(net, (16, 16))
+        plan = monitor.plan
+    assert plan.bytes_per_step == 16 * (9 + 5) / 8
+    assert plan.files(10**6) == -(-16 * 10**6 // plan.layers[0].chunks.chunk_frames) + -(
+        -16 * 10**6 // plan.layers[1].chunks.chunk_frames
+    )
+    assert plan.host_bytes_limit > plan.queue_limit_bytes + 2 * 4_000_000
+    assert [record.getMessage() for record in caplog.records] == [f"recording to {monitor.store}: {plan}"]
+    assert str(plan).startswith("2 layers, 224 slots a step: at most 0.0 kB a step, 0.0 GB and ")
+
+
+def test_stats_say_what_was_recorded(tmp_path: Path) -> None:
+    net = network()
+    with on_store(tmp_path, net) as monitor:
+        run(net, (16, 16))
+        monitor.flush()
+        stats = monitor.stats
+    assert (stats.steps, stats.frames, stats.packed_bytes) == (2, {"0": 32, "2": 32}, 4 * (9 + 5))
+    assert stats.commits >= 1
+    assert stats.seconds_waited == 0
+
+
 # -- wrong use -------------------------------------------------------------------------------------
 
 

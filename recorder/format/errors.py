@@ -15,5 +15,9 @@ class RecordingExistsError(FileExistsError):
     """The place to record to is taken; nothing there was touched."""
 
 
+class RecordingInUseError(OSError):
+    """Another writer records there, or may; nothing there was touched."""
+
+
 class RecordingWriteError(OSError):
     """Spikes could not be written; what was committed before is intact."""

@@ -12,6 +12,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Literal, Protocol
 from urllib.parse import unquote, urlsplit
@@ -22,6 +23,12 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
 from recorder.format.errors import RecordingFormatError
+from recorder.format.layout import ROOT_DOCUMENT
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 StoreLike = str | os.PathLike[str] | Store
 
@@ -45,14 +52,23 @@ class ByteStore(Protocol):
     def write(self, key: str, data: bytes) -> None:
         """Store bytes under a key."""
 
+    def write_new(self, key: str, data: bytes) -> bool:
+        """Store bytes under a key that is absent; False, and nothing is done, if it is there.
+
+        In folders one of several writers who try at once succeeds. Zarr stores are asked first, then written.
+        """
+
+    def exclusively(self) -> AbstractContextManager[None]:
+        """Keep other processes out that ask for the same, where the place allows; given up by a kill too."""
+
     def persist(self) -> None:
         """Return once every key written before will survive a loss of power, where that is possible."""
 
     def delete(self, key: str) -> None:
         """Remove a key; nothing happens if it is absent."""
 
-    def clear(self) -> None:
-        """Remove everything."""
+    def clear(self, keep: str = "") -> None:
+        """Remove everything but one key at the top, the root document before all else."""
 
     def keys(self) -> Iterator[str]:
         """All keys."""
@@ -145,6 +161,35 @@ class Folder:
             raise
         self._unsynced_folders.add(path.parent)
 
+    def write_new(self, key: str, data: bytes) -> bool:
+        path = self._root / key
+        new = f"{key}.{secrets.token_hex(8)}.partial"
+        self.write(new, data)
+        try:
+            # Unlike a rename, a link refuses to replace.
+            os.link(self._root / new, path)
+        except FileExistsError:
+            return False
+        except OSError:
+            # The file system has no links.
+            try:
+                with open(path, "xb") as file:
+                    file.write(data)
+            except FileExistsError:
+                return False
+        finally:
+            self.delete(new)
+        return True
+
+    @contextmanager
+    def exclusively(self) -> Iterator[None]:
+        self._make_folder(self._root)
+        with _opened(self._root) as descriptor:
+            # Some network file systems have no such locks.
+            with suppress(OSError):
+                _lock_file(descriptor)
+            yield
+
     def persist(self) -> None:
         if self._durability == "power":
             for folder in sorted(self._unsynced_folders, reverse=True):
@@ -155,8 +200,17 @@ class Folder:
         (self._root / key).unlink(missing_ok=True)
         self._unsynced_folders.add((self._root / key).parent)
 
-    def clear(self) -> None:
-        shutil.rmtree(self._root)
+    def clear(self, keep: str = "") -> None:
+        # Cut short, what is left must not look like a recording with damaged chunks.
+        self.delete(ROOT_DOCUMENT)
+        self.persist()
+        for entry in list(os.scandir(self._root)):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            elif entry.name != keep:
+                os.unlink(entry.path)
+        if not keep:
+            os.rmdir(self._root)
         self._known_folders.clear()
         self._unsynced_folders.clear()
 
@@ -210,14 +264,26 @@ class ZarrStore:
     def write(self, key: str, data: bytes) -> None:
         sync(self.store.set(key, default_buffer_prototype().buffer.from_bytes(data)))
 
+    def write_new(self, key: str, data: bytes) -> bool:
+        if sync(self.store.exists(key)):
+            return False
+        self.write(key, data)
+        return self.read(key, len(data)) == data
+
+    def exclusively(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
     def persist(self) -> None:
         """Nothing to wait for: a store that has accepted bytes keeps them as well as it keeps anything."""
 
     def delete(self, key: str) -> None:
         sync(self.store.delete(key))
 
-    def clear(self) -> None:
-        sync(self.store.clear())
+    def clear(self, keep: str = "") -> None:
+        self.delete(ROOT_DOCUMENT)
+        for key in list(self.keys()):
+            if key != keep:
+                self.delete(key)
 
     def keys(self) -> Iterator[str]:
         yield from sync(_collect(self.store.list()))
@@ -281,8 +347,19 @@ def _check_limit(place: str, size: int, limit_bytes: int) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
+    with _opened(folder) as descriptor:
+        os.fsync(descriptor)
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _lock_file(descriptor: int) -> None:
+    if fcntl is not None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)

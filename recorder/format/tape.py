@@ -34,6 +34,7 @@ from recorder.format.layout import (
     spikes_chunk_key,
     spikes_document,
 )
+from recorder.format.lock import LOCK_KEY, WriterLock, refuse_if_held
 from recorder.format.metadata import (
     MAX_DOCUMENT_BYTES,
     LayerCommit,
@@ -81,16 +82,22 @@ class TapeWriter:
         As of the last commit.
     """
 
-    def __init__(self, store: ByteStore, metadata: RecordingMetadata) -> None:
+    def __init__(self, store: ByteStore, metadata: RecordingMetadata, lock: WriterLock) -> None:
         self.store = store
         self.metadata = metadata
+        self._lock = lock
         self._layers: dict[str, _LayerWriter] = {}
         self._positions: dict[str, int] = {}
         self._trials = TrialsWriter(store)
 
     @classmethod
     def create(
-        cls, store: ByteStore, provenance: Mapping[str, Any], *, overwrite: bool = False
+        cls,
+        store: ByteStore,
+        provenance: Mapping[str, Any],
+        *,
+        overwrite: bool = False,
+        take_over: bool = False,
     ) -> TapeWriter:
         """Begin a new recording.
 
@@ -101,13 +108,29 @@ class TapeWriter:
             JSON values to keep with the recording.
         overwrite : bool
             Replace a recording that stands there. Nothing but a recording is ever removed.
+        take_over : bool
+            See `recorder.format.lock.WriterLock.acquire`.
 
         Raises
         ------
         RecordingExistsError
             If there is a recording and ``overwrite`` is false, or if there is anything else.
+        RecordingInUseError
+            If another writer records there.
         """
-        _make_room(store, overwrite)
+        _check_room(store, overwrite, take_over)
+        lock = WriterLock.acquire(store, take_over=take_over)
+        try:
+            # Another writer may have come and gone meanwhile.
+            _check_room(store, overwrite, take_over, lock)
+            store.clear(keep=LOCK_KEY)
+            return cls._begin(store, provenance, lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def _begin(cls, store: ByteStore, provenance: Mapping[str, Any], lock: WriterLock) -> TapeWriter:
         now = _now()
         metadata = RecordingMetadata(
             state="recording",
@@ -117,7 +140,7 @@ class TapeWriter:
             commit_number=0,
             provenance=provenance,
         )
-        tape = cls(store, metadata)
+        tape = cls(store, metadata, lock)
         store.write(f"layers/{ROOT_DOCUMENT}", encode_document(group_document()))
         store.write(f"trials/{ROOT_DOCUMENT}", encode_document(group_document()))
         store.persist()
@@ -125,17 +148,35 @@ class TapeWriter:
         return tape
 
     @classmethod
-    def resume(cls, store: ByteStore) -> TapeWriter:
+    def resume(cls, store: ByteStore, *, take_over: bool = False) -> TapeWriter:
         """Go on with a recording that was closed or interrupted, from its last commit.
+
+        Parameters
+        ----------
+        store : ByteStore
+        take_over : bool
+            See `recorder.format.lock.WriterLock.acquire`.
 
         Raises
         ------
         RecordingNotFoundError, RecordingFormatError
             If there is no recording, or what its last commit relies on is not there or damaged.
+        RecordingInUseError
+            If another writer records there.
         """
+        TapeReader.open(store)  # where there is no recording, no lock is left behind
+        lock = WriterLock.acquire(store, take_over=take_over)
+        try:
+            return cls._go_on(store, lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def _go_on(cls, store: ByteStore, lock: WriterLock) -> TapeWriter:
         reader = TapeReader.open(store)
         store.remove_leftovers()
-        tape = cls(store, reader.metadata)
+        tape = cls(store, reader.metadata, lock)
         tape._trials = TrialsWriter(store, reader.metadata.trials)
         for position, (name, layer) in enumerate(reader.layers.items()):
             tape._layers[name] = _LayerWriter.resume(layer)
@@ -198,6 +239,7 @@ class TapeWriter:
         close : bool
             Whether the recording is finished: the last, partial block is counted and metadata consolidated.
         """
+        self._lock.check()
         names = sorted(progress, key=self._positions.__getitem__)
         layers = tuple(self._layers[name].commit(progress[name], close=close) for name in names)
         self._trials.append(presented)
@@ -209,7 +251,13 @@ class TapeWriter:
             state="closed" if close else "recording", committed=_now(), layers=layers, trials=trials_commit
         )
         self._write_record(record, documents if close else None)
+        if close:
+            self.release()
         return record
+
+    def release(self) -> None:
+        """Let others write to the recording; nothing may be written through this tape any more."""
+        self._lock.release()
 
     def _write_shapes(self) -> dict[str, Any]:
         """Bring the shapes of all arrays up to the commit; every document below the root, by key prefix."""
@@ -343,10 +391,13 @@ class _LayerWriter:
 
     def _tail_trains(self, pending_row: Packed | None) -> Packed:
         """Trains of the chunk that is not full, silence behind its frames."""
-        trains = np.zeros((self._plan.neurons, self._plan.chunk_bytes), np.uint8)
-        trains[:, : self._filled] = self._rows[: self._filled].T
+        # Rows behind the filled ones are scratch: the next ones appended go over them.
+        used = -(-(self._filled + (pending_row is not None)) // 8) * 8
+        self._rows[self._filled : used] = 0
         if pending_row is not None:
-            trains[:, self._filled] = pending_row
+            self._rows[self._filled] = pending_row
+        trains = np.zeros((self._plan.neurons, self._plan.chunk_bytes), np.uint8)
+        trains[:, :used] = rows_to_trains(self._rows[:used])
         return trains
 
     def commit(self, progress: LayerProgress, *, close: bool) -> LayerCommit:
@@ -398,9 +449,21 @@ class _LayerWriter:
         }
 
 
-def _make_room(store: ByteStore, overwrite: bool) -> None:
-    """Make sure that a new recording can begin at the store, removing an old one if asked to."""
+def is_unbegun(store: ByteStore) -> bool:
+    """Whether there is nothing at the store, or only what a writer left that was killed as it began."""
     if store.is_empty():
+        return True
+    document = store.read(ROOT_DOCUMENT, MAX_DOCUMENT_BYTES)
+    return document is None and store.read(LOCK_KEY, MAX_DOCUMENT_BYTES) is not None
+
+
+def _check_room(store: ByteStore, overwrite: bool, take_over: bool, own: WriterLock | None = None) -> None:
+    """Make sure that a new recording may begin at the store."""
+    if store.is_empty():
+        return
+    if own is None:
+        refuse_if_held(store, take_over=take_over)
+    if is_unbegun(store):
         return
     try:
         TapeReader.open(store)
@@ -417,7 +480,6 @@ def _make_room(store: ByteStore, overwrite: bool) -> None:
             f"{store.location} already holds a recording. Pass resume=True to go on with it, overwrite=True "
             "to replace it, or choose another store."
         )
-    store.clear()
 
 
 def _now() -> str:

@@ -1,0 +1,48 @@
+"""Other processes for tests: Python that is started, told to go on line by line, and killed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+
+
+@contextmanager
+def python(
+    code: str, *arguments: object, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """A Python process that can import our packages and the test modules; killed at the end."""
+    path = os.pathsep.join([str(TESTS.parent), str(TESTS)])
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", code, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **(environment or {})},
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def finished(process: subprocess.Popen[str], seconds: float = 120) -> str:
+    """What a process has printed, once it has ended well."""
+    out, err = process.communicate(timeout=seconds)
+    assert process.returncode == 0, err
+    return out
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    """The next line that a process prints."""
+    assert process.stdout is not None
+    found = process.stdout.readline()
+    assert found, process.communicate()[1]
+    return found.strip()
