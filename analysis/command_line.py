@@ -26,7 +26,7 @@ try:
     from analysis.questions import PER, parse_question
     from analysis.recording import Recording
     from analysis.verification import find_problems
-    from recorder.format.errors import RecordingFormatError
+    from recorder.format.errors import RecordingFormatError, StoreError
     from recorder.format.reading import TapeReader
     from recorder.format.recovery import Recovery, plan_recovery
     from recorder.format.recovery import recover as recover_recording
@@ -229,7 +229,7 @@ def _errors_as_messages() -> Iterator[None]:
         raise click.BadParameter(printable(error), param_hint="--layer") from error
     except QuestionError as error:
         raise click.UsageError(printable(error)) from error
-    except (RecordingFormatError, OSError) as error:
+    except (RecordingFormatError, StoreError, OSError) as error:
         raise click.ClickException("\n".join(map(printable, str(error).splitlines()))) from error
 
 

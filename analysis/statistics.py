@@ -96,7 +96,12 @@ def compute_lazily(statistic: Statistic, sources: Sequence[Source], question: Qu
         parts.append(counted)
     part, whole = (_over_layers(arrays, question.layers, axis) for arrays in (parts, wholes))
     values = part if statistic == "spike_count" else elemwise(ratio, part, whole, dtype=np.float64)
-    return _labelled(statistic, values, sources, question, coordinates)
+    result = _labelled(statistic, values, sources, question, coordinates)
+    selected = sources[0].selection.labels if sources else None
+    if question.time != "label" or selected is None:
+        return result
+    every = labels_of(sources[0]).values
+    return result.isel(label=[place for place, value in enumerate(every) if value in selected])
 
 
 def _check_place(sources: Sequence[Source], question: Question) -> None:

@@ -46,7 +46,7 @@ PUT_BYTES = 2**20
 class _Trial:
     number: int
     columns: dict[str, Any]
-    batch: int | None = None
+    batch: int = 0
 
 
 @dataclass(frozen=True)
@@ -351,7 +351,7 @@ class RecordingSession:
             self._trials.check(
                 {name: as_values(f"trial(): {name}", given, None) for name, given in columns.items()}
             )
-            trial = self._trial = _Trial(self._trials.trials, dict(columns))
+            self._trial = _Trial(self._trials.trials, dict(columns))
             if self._forward_depth == 0:
                 self._pass_boundary()
         try:
@@ -359,14 +359,6 @@ class RecordingSession:
         finally:
             with self._lock:
                 self._trial = None
-                batch = trial.batch
-                if batch is not None:
-                    self._trials.add(
-                        trial.number,
-                        batch,
-                        {name: as_values(name, given, batch) for name, given in trial.columns.items()},
-                    )
-                    self._mark_dirty()
 
     def _check_trial(self, layer: LayerRecorder, batch: int) -> None:
         """Raise ValueError if the values of the open trial do not fit the batch."""
@@ -377,12 +369,13 @@ class RecordingSession:
                 as_values(f"{place}: {name}", given, batch)
 
     def _note_trial(self, batch: int) -> None:
-        """Note that frames of the open trial have come."""
+        """Note that frames of the open trial have come; its labels are then as safe as its frames."""
         trial = self._trial
-        if trial is not None:
-            if trial.batch is None:
-                self._trials.trials = trial.number + 1
-            trial.batch = max(trial.batch or 0, batch)
+        if trial is not None and batch > trial.batch:
+            trial.batch = batch
+            self._trials.trials = trial.number + 1
+            columns = {name: as_values(name, given, batch) for name, given in trial.columns.items()}
+            self._trials.add(trial.number, batch, columns)
 
     # -- commits -------------------------------------------------------------------------------------------
 
@@ -439,8 +432,19 @@ class RecordingSession:
             self._raise_value_error()
 
     def abandon(self) -> None:
-        """End the background thread without another commit."""
+        """End the background thread without another commit.
+
+        Raises
+        ------
+        RuntimeError
+            Inside a trial, whose frames and labels would go separate ways.
+        """
         with self._lock:
+            if self._trial is not None:
+                raise RuntimeError(
+                    f"trial {self._trial.number} is still open; reset the recording outside of its "
+                    "`with` block"
+                )
             self._closed = True
             self._writer.stop()
             self._tape.release()

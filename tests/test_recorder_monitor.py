@@ -472,6 +472,37 @@ def test_a_trial_without_frames_leaves_no_trace(tmp_path: Path) -> None:
         assert trials_of(monitor)["trial"] == [0]
 
 
+def test_the_label_of_an_open_trial_is_committed_with_its_frames(tmp_path: Path) -> None:
+    net = network()
+    monitor = on_store(tmp_path, net)
+    monitor.enable()
+    with monitor.trial(label=7, epoch=1):
+        run(net, (2, 3))
+        assert trials_of(monitor) == {
+            "trial": [0] * 3,
+            "sample": [0, 1, 2],
+            "label": [7] * 3,
+            "epoch": [1] * 3,
+        }
+        run(net, (4,))
+        monitor.close()
+        monitor.enable()
+        run(net, (5,))
+    monitor.close()
+    assert trials_of(monitor)["label"] == [7] * 4
+
+
+def test_a_recording_is_not_reset_inside_a_trial(tmp_path: Path) -> None:
+    net = network()
+    with on_store(tmp_path, net) as monitor:
+        with monitor.trial(label=7):
+            run(net, (2,))
+            with pytest.raises(RuntimeError, match="trial 0 is still open; reset the recording outside"):
+                monitor.reset()
+            run(net, (2,))
+        assert len(monitor.s["0"]) == 2
+
+
 def test_wrong_trials_are_refused(tmp_path: Path) -> None:
     net = network()
     with on_store(tmp_path, net) as monitor:
@@ -666,7 +697,9 @@ def test_a_network_without_spiking_layers_is_refused(tmp_path: Path) -> None:
         ({"backend": "jax"}, ValueError, "backend is 'jax'; expected 'numpy' or 'torch'"),
         ({"device": "abacus"}, ValueError, "device is 'abacus'; expected None, a torch.device or a name"),
         ({"device": 1.5}, ValueError, "device is 1.5"),
+        ({"device": "meta:7x"}, ValueError, "device is 'meta:7x'"),
         ({"commit_interval": 0}, ValueError, "commit_interval is 0; expected a positive number of seconds"),
+        ({"commit_interval": "a"}, ValueError, "commit_interval is 'a'; expected a positive number"),
         ({"durability": "hope"}, ValueError, "durability is 'hope'; expected 'power' or 'process'"),
         ({"store": 3}, TypeError, "store is 3"),
         ({"metadata": {"a": object()}}, TypeError, r"metadata\['a'\] is <object"),
@@ -785,7 +818,7 @@ def test_a_neuron_shape_that_changes_is_refused(tmp_path: Path) -> None:
 
 def test_a_store_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="file"):
+    with pytest.raises(RecordingWriteError, match=r"cannot record to .*file/run\.zarr.*choose another store"):
         on_store(tmp_path, network(), store=tmp_path / "file" / "run.zarr")
 
 
