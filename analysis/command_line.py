@@ -25,7 +25,13 @@ try:
     from analysis.opening import open_recording
     from analysis.questions import PER, parse_question
     from analysis.recording import Recording
+    from analysis.verification import find_problems
     from recorder.format.errors import RecordingFormatError
+    from recorder.format.reading import TapeReader
+    from recorder.format.recovery import Recovery, plan_recovery
+    from recorder.format.recovery import recover as recover_recording
+    from recorder.format.stores import ByteStore, open_store
+    from recorder.format.verification import Problem
 except ModuleNotFoundError as missing:  # pragma: no cover - tested in a process of its own
     raise SystemExit(
         f"spiketape: {missing.name} is not installed, the command line needs it: "
@@ -108,6 +114,96 @@ def rates(
             )
         table = _rates(recording, words, window)
         _WRITERS[file_format](table, output)
+
+
+@main.command()
+@click.argument("path")
+def verify(path: str) -> None:
+    """Check everything in the recording at PATH against what was promised when it was recorded.
+
+    Reads every byte and lists everything that is wrong: chunks, counts, segments, trials, documents. A
+    recording that is still growing is checked as of its last commit.
+    """
+    with _errors_as_messages():
+        reader = _reader(path)
+        problems = _find_problems(reader)
+    for problem in problems:
+        click.echo(printable(problem))
+    metadata = reader.metadata
+    frames = sum(layer.frames for layer in metadata.layers)
+    extent = (
+        f"{len(metadata.layers)} layers, {frames} frames, {metadata.state}, commit {metadata.commit_number}"
+    )
+    sound = f"{len(problems)} problem(s)" if problems else "sound"
+    click.echo(f"{printable(reader.store.location)}: {sound} ({extent})", err=True)
+    if problems:
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("path")
+@click.option("--apply", is_flag=True, help="Do it. Without this, only say what would be done.")
+@click.option(
+    "--cut", is_flag=True, help="Where committed frames are damaged, cut all layers before that step."
+)
+@click.option("--take-over", is_flag=True, help="The writer that cannot be seen from here is gone.")
+def recover(path: str, apply: bool, cut: bool, take_over: bool) -> None:
+    """Close the interrupted recording at PATH, and drop what lies behind its last commit.
+
+    Says what would be done; --apply does it. Committed frames are never touched, unless they are damaged and
+    --cut is given. The recording is checked before and after.
+    """
+    with _errors_as_messages():
+        reader = _reader(path)
+        recovery = plan_recovery(reader, _find_problems(reader))
+        for line in _recovery_lines(reader, recovery):
+            click.echo(printable(line))
+        if not apply:
+            click.echo("nothing was changed; pass --apply to do this", err=True)
+            if recovery.problems or recovery.cut_step is not None:
+                sys.exit(1)
+            return
+        recover_recording(_store(path), recovery, reader.metadata.commit_number, cut=cut, take_over=take_over)
+        problems = _find_problems(_reader(path))
+    for problem in problems:
+        click.echo(printable(problem))
+    click.echo(f"{printable(reader.store.location)}: closed{'' if problems else ' and sound'}", err=True)
+    if problems:
+        sys.exit(1)
+
+
+def _store(path: str) -> ByteStore:
+    return open_store(path, read_only=False)
+
+
+def _reader(path: str) -> TapeReader:
+    return TapeReader.open(open_store(path, read_only=True))
+
+
+def _find_problems(reader: TapeReader) -> list[Problem]:
+    if not _is_watched():
+        return find_problems(reader)
+    with ProgressBar(minimum=_PROGRESS_AFTER_SECONDS, out=sys.stderr):
+        return find_problems(reader)
+
+
+def _recovery_lines(reader: TapeReader, recovery: Recovery) -> Iterator[str]:
+    """What recovering means, one thing a line."""
+    metadata = reader.metadata
+    yield f"{metadata.state}, commit {metadata.commit_number} of {metadata.committed}"
+    for problem in recovery.problems:
+        yield f"damaged, and not to be mended: {problem}"
+    for problem in recovery.rewritten:
+        yield f"write again from the rest: {problem}"
+    if recovery.cut_step is not None:
+        yield f"cut before step {recovery.cut_step}, as frames from there on are damaged"
+    for layer in recovery.layers:
+        lost = layer.committed - layer.frames
+        yield f"keep {layer.frames} frames of layer {layer.name!r}" + (f", drop {lost}" if lost else "")
+    for key in recovery.dropped:
+        yield f"drop {key}"
+    for key in recovery.foreign:
+        yield f"leave {key}, which is no part of a recording"
 
 
 def _parse_steps(steps: str) -> slice:

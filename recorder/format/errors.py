@@ -15,6 +15,10 @@ class RecordingExistsError(FileExistsError):
     """The place to record to is taken; nothing there was touched."""
 
 
+class RecordingDamagedError(RecordingFormatError):
+    """A recording is damaged in a way that is not mended without being asked for."""
+
+
 class RecordingInUseError(OSError):
     """Another writer records there, or may; nothing there was touched."""
 

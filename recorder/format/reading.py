@@ -208,30 +208,40 @@ class LayerReader:
     def part(self, chunk: int, part: int) -> Packed:
         """Packed trains of one part of a chunk, [part's neurons, chunk_frames / 8]; errors as `chunk`."""
         plan = self.plan
-        key = spikes_chunk_key(self.folder, plan, chunk, part)
-        stored = self.store.read(key, stored_limit(1 + plan.part_neurons * plan.chunk_bytes))
-        if stored is None:
-            raise self._chunk_error(key, chunk, "is missing; absent spikes are not silence")
-        tail_frames = self.frames - chunk * plan.chunk_frames
-        is_tail = tail_frames < plan.chunk_frames
-        if not is_tail and stored_checksum(stored) != self.checksums()[chunk, part]:
-            raise self._chunk_error(
-                key, chunk, "is not the chunk that the commit names: altered, cut short or swapped"
-            )
-        try:
-            trains = decode_spikes(stored, plan.part_neurons, plan.chunk_bytes)
-        except RecordingFormatError as error:
-            raise self._chunk_error(key, chunk, f"is damaged: {error}") from error
+        trains = self.stored_part(chunk, part)
         neurons = plan.part_slice(part)
         trains = trains[: neurons.stop - neurons.start]
-        if is_tail:
+        tail_frames = self.frames - chunk * plan.chunk_frames
+        if tail_frames < plan.chunk_frames:
             # The chunk may have grown since the commit: its first frames are the promise, not its bytes.
             trains = mask_trains(trains, range_mask(plan.chunk_frames, 0, tail_frames))
             if checksum(trains.tobytes()) != self.commit.tail[part]:
-                raise self._chunk_error(key, chunk, "does not begin with the frames that the commit names")
+                raise self.chunk_error(chunk, part, "does not begin with the frames that the commit names")
         return trains
 
-    def _chunk_error(self, key: str, chunk: int, what: str) -> RecordingFormatError:
+    def stored_part(self, chunk: int, part: int) -> Packed:
+        """One part of a chunk as it is stored, [part_neurons, chunk_frames / 8], padding and all.
+
+        Of a last chunk that is not full only `part` tells that it is the one named; errors as `chunk`.
+        """
+        plan = self.plan
+        key = spikes_chunk_key(self.folder, plan, chunk, part)
+        stored = self.store.read(key, stored_limit(1 + plan.part_neurons * plan.chunk_bytes))
+        if stored is None:
+            raise self.chunk_error(chunk, part, "is missing; absent spikes are not silence")
+        is_full = (chunk + 1) * plan.chunk_frames <= self.frames
+        if is_full and stored_checksum(stored) != self.checksums()[chunk, part]:
+            raise self.chunk_error(
+                chunk, part, "is not the chunk that the commit names: altered, cut short or swapped"
+            )
+        try:
+            return decode_spikes(stored, plan.part_neurons, plan.chunk_bytes)
+        except RecordingFormatError as error:
+            raise self.chunk_error(chunk, part, f"is damaged: {error}") from error
+
+    def chunk_error(self, chunk: int, part: int, what: str) -> RecordingFormatError:
+        """What is wrong with one stored chunk, with its file, layer and frames."""
+        key = spikes_chunk_key(self.folder, self.plan, chunk, part)
         first = chunk * self.plan.chunk_frames
         last = min(first + self.plan.chunk_frames, self.frames)
         return RecordingFormatError(

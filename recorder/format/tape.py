@@ -167,14 +167,15 @@ class TapeWriter:
         TapeReader.open(store)  # where there is no recording, no lock is left behind
         lock = WriterLock.acquire(store, take_over=take_over)
         try:
-            return cls._go_on(store, lock)
+            return cls.go_on(TapeReader.open(store), lock)
         except BaseException:
             lock.release()
             raise
 
     @classmethod
-    def _go_on(cls, store: ByteStore, lock: WriterLock) -> TapeWriter:
-        reader = TapeReader.open(store)
+    def go_on(cls, reader: TapeReader, lock: WriterLock) -> TapeWriter:
+        """Go on behind the frames that a reader sees; the lock must be held."""
+        store = reader.store
         store.remove_leftovers()
         tape = cls(store, reader.metadata, lock)
         tape._trials = TrialsWriter(store, reader.metadata.trials)

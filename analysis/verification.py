@@ -1,0 +1,50 @@
+"""Check a whole recording on whatever scheduler is active: threads, or a `dask.distributed` cluster."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dask.base import compute
+from dask.delayed import delayed
+
+from recorder.format.reading import TapeReader
+from recorder.format.verification import (
+    Problem,
+    check_blocks,
+    check_documents,
+    check_tables,
+    count_blocks,
+)
+
+TASK_BYTES: Final = 64 * 2**20
+
+
+def find_problems(reader: TapeReader) -> list[Problem]:
+    """Everything in a recording that is not as its commit promises.
+
+    Each chunk's checksum, length and padding, its spikes counted again and compared with ``counts``,
+    segments, trials, and the documents for stock Zarr readers. Reads every committed byte.
+
+    Parameters
+    ----------
+    reader : TapeReader
+        The recording as of a commit; it may go on growing.
+
+    Returns
+    -------
+    list of Problem
+        Empty if the recording is sound.
+    """
+    trials = reader.metadata.trials.trials
+    tasks = [delayed(check_documents)(reader)]
+    for layer in reader.layers.values():
+        tasks.append(delayed(check_tables)(layer, trials))
+        blocks = count_blocks(layer.commit)
+        block_bytes = layer.plan.block_frames // 8 * layer.plan.neurons
+        step = max(TASK_BYTES // block_bytes, 1)
+        tasks += [
+            delayed(check_blocks)(layer, first, min(first + step, blocks)) for first in range(0, blocks, step)
+        ]
+    # One damaged table is found by every task that needs it.
+    found = {problem: None for problems in compute(*tasks) for problem in problems}
+    return list(found)

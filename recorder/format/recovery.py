@@ -1,0 +1,265 @@
+"""Bring an interrupted recording to a closed one, and say exactly what is dropped on the way.
+
+Behind the last commit lie chunks that were never promised; they are dropped. Damage before it is another
+matter: nothing is done about it unless asked for, and then the recording is cut before the first step whose
+frames, in any layer, cannot be trusted. What was lost is never counted as silence: the steps behind the cut
+are gone, for all layers together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from recorder.format.bits import count_per_neuron, mask_trains, pack_frames, range_mask
+from recorder.format.chunks import checksum
+from recorder.format.errors import RecordingDamagedError
+from recorder.format.layout import (
+    ROOT_DOCUMENT,
+    SEGMENT_COLUMNS,
+    layer_folder,
+    spikes_chunk_key,
+    table_chunk_key,
+    table_chunk_rows,
+    trial_column_folder,
+)
+from recorder.format.lock import LOCK_KEY, WriterLock
+from recorder.format.metadata import LayerCommit, RecordingMetadata, TableCommit, TrialsCommit
+from recorder.format.reading import LayerReader, TapeReader
+from recorder.format.segments import Rows, SegmentLog, clip_segments
+from recorder.format.stores import ByteStore
+from recorder.format.tables import TableWriter, encode_document, rows_checksum
+from recorder.format.tape import LayerProgress, TapeWriter
+from recorder.format.trials import read_columns
+from recorder.format.verification import Problem, expected_documents
+
+_ARRAYS = "spikes|counts|counts_checksums|checksums|segments"
+_OURS = re.compile(
+    rf"layers/[^/]+/({ROOT_DOCUMENT}|({_ARRAYS})/({ROOT_DOCUMENT}|c(/[0-9]+)*))"
+    rf"|trials/[^/]+/({ROOT_DOCUMENT}|c/[0-9]+)|.+\.[0-9a-f]{{16}}\.partial"
+)
+
+
+@dataclass(frozen=True)
+class LayerCut:
+    """What recovery keeps of a layer: ``frames`` of the ``committed`` ones."""
+
+    name: str
+    frames: int
+    committed: int
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What recovering a recording means.
+
+    Attributes
+    ----------
+    cut_step : int or None
+        Step before which the recording is cut; None if nothing that was committed is lost.
+    layers : tuple of LayerCut
+    dropped : tuple of str
+        Keys of what lies behind the last commit, or behind the cut, and is removed.
+    foreign : tuple of str
+        Keys that no recording has; they are left alone.
+    rewritten : tuple of Problem
+        Damage to what follows from the rest, and is written again.
+    problems : tuple of Problem
+        Damage that cannot be mended.
+    """
+
+    cut_step: int | None
+    layers: tuple[LayerCut, ...]
+    dropped: tuple[str, ...]
+    foreign: tuple[str, ...]
+    rewritten: tuple[Problem, ...]
+    problems: tuple[Problem, ...]
+
+
+def plan_recovery(reader: TapeReader, problems: Sequence[Problem]) -> Recovery:
+    """Say what `recover` would do, given everything that `verification` found wrong; nothing is changed."""
+    hopeless = tuple(p for p in problems if p.frame is None and not p.is_redundant)
+    rewritten = tuple(p for p in problems if p.is_redundant)
+    if hopeless:
+        layers = tuple(LayerCut(name, layer.frames, layer.frames) for name, layer in reader.layers.items())
+        return Recovery(None, layers, (), (), rewritten, hopeless)
+    cut_step = min(
+        (_step_of(reader, problem) for problem in problems if problem.frame is not None), default=None
+    )
+    layers = tuple(
+        LayerCut(name, layer.frames if cut_step is None else _frames_before(layer, cut_step), layer.frames)
+        for name, layer in reader.layers.items()
+    )
+    kept = _keys_of(reader, {layer.name: layer.frames for layer in layers})
+    others = sorted(key for key in reader.store.keys() if key not in kept)  # noqa: SIM118 - no mapping
+    return Recovery(
+        cut_step=cut_step,
+        layers=layers,
+        dropped=tuple(key for key in others if _OURS.fullmatch(key)),
+        foreign=tuple(key for key in others if not _OURS.fullmatch(key)),
+        rewritten=rewritten,
+        problems=(),
+    )
+
+
+def recover(
+    store: ByteStore, recovery: Recovery, commit_number: int, *, cut: bool = False, take_over: bool = False
+) -> RecordingMetadata:
+    """Do what `plan_recovery` said of a recording as of its commit ``commit_number``.
+
+    Returns
+    -------
+    RecordingMetadata
+        Of the closed recording.
+
+    Raises
+    ------
+    RecordingDamagedError
+        If committed frames would be lost and ``cut`` is false, if there is damage that cutting cannot
+        mend, or if the recording has gone on meanwhile. Nothing is changed then.
+    RecordingInUseError
+        If a writer is at work.
+    """
+    if recovery.problems:
+        listed = "".join(f"\n  - {problem}" for problem in recovery.problems)
+        raise RecordingDamagedError(
+            f"{store.location} has damage that cannot be mended; nothing was changed:{listed}"
+        )
+    if recovery.cut_step is not None and not cut:
+        raise RecordingDamagedError(
+            f"{store.location} has damaged frames; nothing was changed. It can be cut before step "
+            f"{recovery.cut_step}, which loses that step and all behind it, in all layers"
+        )
+    lock = WriterLock.acquire(store, take_over=take_over)
+    try:
+        reader = TapeReader.open(store)
+        if reader.metadata.commit_number != commit_number:
+            raise RecordingDamagedError(f"{store.location} has gone on meanwhile; nothing was changed")
+        if recovery.cut_step is not None:
+            reader = TapeReader(store, _cut(reader, recovery))
+        for name, layer in reader.layers.items():
+            if any(problem.layer == name for problem in recovery.rewritten):
+                _count_again(layer)
+        for folder, document in expected_documents(reader.metadata).items():
+            if document["node_type"] == "group":
+                store.write(f"{folder}/{ROOT_DOCUMENT}", encode_document(document))
+        tape = TapeWriter.go_on(reader, lock)
+        progress = {
+            name: _last_progress(tape, name, segment) for name, (_, segment) in tape.resumed_layers().items()
+        }
+        metadata = tape.commit(progress, [], reader.metadata.trials.trials, close=True)
+        # Only now, as what lies behind the cut is promised by the record that has just been replaced.
+        for key in recovery.dropped:
+            store.delete(key)
+        store.persist()
+        return metadata
+    finally:
+        lock.release()
+
+
+def _last_progress(tape: TapeWriter, name: str, segment: Rows) -> LayerProgress:
+    pending = tape.pending_frames(name)
+    row = pack_frames(pending)[0] if len(pending) else None
+    return LayerProgress(len(pending), row, *SegmentLog(segment).take())
+
+
+def _count_again(layer: LayerReader) -> None:
+    """Write the counts of whole blocks anew; each was found to have the checksum that the commit names."""
+    plan = layer.plan
+    table = TableWriter(layer.store, f"{layer.folder}/counts", plan.neuron_shape, "uint32", ())
+    for block in range(layer.frames // plan.block_frames):
+        chunks = range(block * plan.block_chunks, (block + 1) * plan.block_chunks)
+        spikes = sum(
+            (count_per_neuron(layer.chunk(chunk)) for chunk in chunks), np.zeros(plan.neurons, np.int64)
+        )
+        table.append(spikes.astype(np.uint32).reshape(1, *plan.neuron_shape))
+    table.flush()
+
+
+def _step_of(reader: TapeReader, problem: Problem) -> int:
+    """Step of the first frame that a problem is about."""
+    segments = reader.layers[problem.layer or ""].segments()
+    frames = np.array([problem.frame], np.int64)
+    return int(segments.steps_of(frames, segments.segment_of(frames))[0])
+
+
+def _frames_before(layer: LayerReader, step: int) -> int:
+    return layer.segments().select_steps(0, step).frames
+
+
+def _cut(reader: TapeReader, recovery: Recovery) -> RecordingMetadata:
+    """The commit record of the recording without the frames behind the cut."""
+    layers = tuple(_cut_layer(reader.layers[cut.name], cut.frames) for cut in recovery.layers)
+    last_trial = max(
+        (
+            int(segments.trial.max())
+            for name, layer in reader.layers.items()
+            if len(segments := layer.segments().select_steps(0, recovery.cut_step or 0))
+        ),
+        default=-1,
+    )
+    columns = read_columns(reader.store, reader.metadata.trials)
+    numbers = next((values for column, values in columns.items() if column.name == "trial"), np.empty(0))
+    rows = int(np.count_nonzero(numbers <= last_trial))
+    trials = TrialsCommit(
+        trials=last_trial + 1,
+        rows=rows,
+        columns=tuple(
+            replace(column, crc32c=rows_checksum(values[:rows])) for column, values in columns.items()
+        ),
+    )
+    return replace(reader.metadata, layers=tuple(layer for layer in layers if layer.frames), trials=trials)
+
+
+def _cut_layer(layer: LayerReader, frames: int) -> LayerCommit:
+    plan = layer.plan
+    chunks, blocks = frames // plan.chunk_frames, frames // plan.block_frames
+    segments = clip_segments(layer.segments().rows, frames)
+    tail: tuple[int, ...] = ()
+    if frames % plan.chunk_frames:
+        trains = mask_trains(
+            layer.chunk(chunks), range_mask(plan.chunk_frames, 0, frames % plan.chunk_frames)
+        )
+        tail = tuple(checksum(trains[plan.part_slice(part)].tobytes()) for part in range(plan.parts))
+    return replace(
+        layer.commit,
+        frames=frames,
+        segments=TableCommit(len(segments), rows_checksum(segments)),
+        checksums=TableCommit(chunks, rows_checksum(layer.checksums()[:chunks])),
+        counts_checksums=TableCommit(blocks, rows_checksum(layer.counts_checksums()[:blocks])),
+        tail=tail,
+    )
+
+
+def _keys_of(reader: TapeReader, frames: dict[str, int]) -> set[str]:
+    """Every key of the recording, closed, with so many frames of each layer."""
+    keys = {ROOT_DOCUMENT, LOCK_KEY, f"layers/{ROOT_DOCUMENT}", f"trials/{ROOT_DOCUMENT}"}
+    for name, layer in reader.layers.items():
+        if not frames[name]:
+            continue
+        folder, plan = layer_folder(name), layer.plan
+        keys |= {f"{folder}/{ROOT_DOCUMENT}", f"{folder}/spikes/{ROOT_DOCUMENT}"}
+        chunks, blocks = plan.chunk_count(frames[name]), -(-frames[name] // plan.block_frames)
+        keys |= {
+            spikes_chunk_key(folder, plan, chunk, part)
+            for chunk in range(chunks)
+            for part in range(plan.parts)
+        }
+        segments = len(clip_segments(layer.segments().rows, frames[name]))
+        keys |= _table_keys(f"{folder}/counts", blocks, plan.neuron_shape, 4)
+        keys |= _table_keys(f"{folder}/counts_checksums", blocks, (), 4)
+        keys |= _table_keys(f"{folder}/checksums", chunks, (plan.parts,), 4)
+        keys |= _table_keys(f"{folder}/segments", segments, (len(SEGMENT_COLUMNS),), 8)
+    for column in reader.metadata.trials.columns:
+        keys |= _table_keys(trial_column_folder(column.name), reader.metadata.trials.rows, (), 8)
+    return keys
+
+
+def _table_keys(folder: str, rows: int, row_shape: tuple[int, ...], itemsize: int) -> set[str]:
+    chunks = -(-rows // table_chunk_rows(row_shape, itemsize))
+    return {f"{folder}/{ROOT_DOCUMENT}"} | {
+        table_chunk_key(folder, chunk, len(row_shape)) for chunk in range(chunks)
+    }

@@ -1,0 +1,239 @@
+"""Check every byte that a commit promises, and list everything that is wrong.
+
+Reading stops at the first thing it cannot trust. Checking goes on: whoever wants to know what is left of a
+damaged recording needs all of it. The functions run inside Dask tasks, a range of blocks each.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recorder.format.bits import count_per_neuron
+from recorder.format.errors import RecordingFormatError
+from recorder.format.layout import (
+    ATTRIBUTE,
+    ROOT_DOCUMENT,
+    SEGMENT_COLUMNS,
+    group_document,
+    layer_folder,
+    neuron_dimensions,
+    spikes_document,
+    table_document,
+    trial_column_folder,
+)
+from recorder.format.metadata import MAX_DOCUMENT_BYTES, LayerCommit, RecordingMetadata
+from recorder.format.reading import LayerReader, TapeReader
+from recorder.format.tables import rows_checksum
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something in a recording is not as its commit promises.
+
+    Attributes
+    ----------
+    what : str
+        For people; names the file.
+    layer : str or None
+        Layer whose frames cannot be trusted.
+    frame : int or None
+        First of these frames.
+    is_redundant : bool
+        Whether it is about what can be written again from the rest, without loss.
+    """
+
+    what: str
+    layer: str | None = None
+    frame: int | None = None
+    is_redundant: bool = False
+
+    def __str__(self) -> str:
+        return self.what
+
+
+def check_documents(reader: TapeReader) -> list[Problem]:
+    """Check the trials, and the documents that tell stock Zarr readers of groups and arrays."""
+    problems: list[Problem] = []
+    location, metadata = reader.store.location, reader.metadata
+    found = _read_document(reader, ROOT_DOCUMENT, problems)
+    if found is not None:
+        root = {**found, "attributes": {ATTRIBUTE: None}}
+        consolidated = root.pop("consolidated_metadata", None)
+        if root != group_document({ATTRIBUTE: None}):
+            problems.append(Problem(f"{location}/{ROOT_DOCUMENT} does not describe a group as it should"))
+        problems += _check_consolidated(consolidated, metadata, location)
+    for folder, expected in expected_documents(metadata).items():
+        key = f"{folder}/{ROOT_DOCUMENT}"
+        document = _read_document(reader, key, problems)
+        if document is not None and not _agrees(document, expected, metadata.state == "recording"):
+            problems.append(Problem(f"{location}/{key} does not describe what the commit names: {document}"))
+    redundant = [replace(problem, is_redundant=True) for problem in problems]
+    return [*redundant, *_failures(reader.trials)]
+
+
+def check_tables(layer: LayerReader, trials: int) -> list[Problem]:
+    """Check the segments and checksums of a layer; ``trials`` is the number of trials begun."""
+    problems = [
+        *_failures(layer.segments),
+        *_failures(layer.checksums),
+        *_failures(layer.counts_checksums),
+    ]
+    if not problems and len(layer.segments()) and layer.segments().trial.max() >= trials:
+        problems.append(
+            Problem(
+                f"{layer.store.location}/{layer.folder}/segments names trial {layer.segments().trial.max()}, "
+                f"but {trials} trials were begun"
+            )
+        )
+    return problems
+
+
+def check_blocks(layer: LayerReader, first: int, last: int) -> list[Problem]:
+    """Check the chunks of blocks ``first`` to ``last`` (exclusive) of a layer, and recount them.
+
+    Each chunk's name, checksum, length and padding, and each neuron's spikes against ``counts``. The last
+    block may be a partial one.
+    """
+    problems = []
+    plan = layer.plan
+    for block in range(first, last):
+        spikes: NDArray[np.int64] | None = np.zeros(plan.neurons, np.int64)
+        chunks = range(block * plan.block_chunks, (block + 1) * plan.block_chunks)
+        for chunk in chunks[: max(plan.chunk_count(layer.frames) - chunks.start, 0)]:
+            found = [
+                problem
+                for part in range(plan.parts)
+                for problem in _failures(partial(_check_part, layer, chunk, part))
+            ]
+            problems += [Problem(p.what, layer.name, chunk * plan.chunk_frames) for p in found]
+            if found:
+                spikes = None
+            elif spikes is not None:
+                spikes += count_per_neuron(layer.chunk(chunk))
+        if block < layer.commit.counts_checksums.rows:
+            found = _failures(partial(_check_counts, layer, block, spikes))
+            can_be_counted = spikes is not None and not _failures(partial(_check_name, layer, block, spikes))
+            frame = None if can_be_counted else block * plan.block_frames
+            problems += [Problem(p.what, layer.name, frame, is_redundant=can_be_counted) for p in found]
+    return problems
+
+
+def count_blocks(commit: LayerCommit) -> int:
+    """Blocks that the frames of a layer lie in, a last partial one included."""
+    return -(-commit.frames // commit.plan.block_frames)
+
+
+def expected_documents(metadata: RecordingMetadata) -> dict[str, Any]:
+    """Every Zarr document below the root as the commit says that it should be, by key prefix."""
+    documents: dict[str, Any] = {"layers": group_document(), "trials": group_document()}
+    for layer in metadata.layers:
+        folder, plan = layer_folder(layer.name), layer.plan
+        blocks, chunks = layer.counts_checksums.rows, layer.checksums.rows
+        neurons = neuron_dimensions(plan.neuron_shape)
+        columns = len(SEGMENT_COLUMNS)
+        documents |= {
+            folder: group_document({"name": layer.name}),
+            f"{folder}/spikes": spikes_document(plan, layer.frames),
+            f"{folder}/counts": table_document(blocks, plan.neuron_shape, "uint32", ("block", *neurons)),
+            f"{folder}/counts_checksums": table_document(blocks, (), "uint32", ("block",)),
+            f"{folder}/checksums": table_document(chunks, (plan.parts,), "uint32", ("chunk", "part")),
+            f"{folder}/segments": table_document(
+                layer.segments.rows,
+                (columns,),
+                "int64",
+                ("segment", "column"),
+                {"columns": list(SEGMENT_COLUMNS)},
+            ),
+        }
+    for column in metadata.trials.columns:
+        data_type = "float64" if column.kind == "float64" else "int64"
+        documents[trial_column_folder(column.name)] = table_document(
+            metadata.trials.rows, (), data_type, ("presentation",), {ATTRIBUTE: {"kind": column.kind}}
+        )
+    return documents
+
+
+def _check_part(layer: LayerReader, chunk: int, part: int) -> None:
+    """Raise RecordingFormatError unless a stored chunk is the one named, with silence where nothing is."""
+    layer.part(chunk, part)
+    plan = layer.plan
+    trains = layer.stored_part(chunk, part)
+    neurons = plan.part_slice(part)
+    if trains[neurons.stop - neurons.start :].any():
+        raise layer.chunk_error(chunk, part, "holds spikes of neurons that the layer does not have")
+    # While recording goes on, the last chunk is already longer than what is committed of it.
+    is_finished_tail = layer.commit.checksums.rows == plan.chunk_count(layer.frames)
+    behind = layer.frames - chunk * plan.chunk_frames
+    if is_finished_tail and behind < plan.chunk_frames:
+        bits = np.unpackbits(trains[:, behind // 8 :], axis=1)[:, behind % 8 :]
+        if bits.any():
+            raise layer.chunk_error(chunk, part, "holds spikes behind its last frame")
+
+
+def _check_counts(layer: LayerReader, block: int, spikes: NDArray[np.int64] | None) -> None:
+    """Raise RecordingFormatError unless a row of counts is the one named, and that of these spikes."""
+    stored = layer.counts(block, block + 1).reshape(-1)
+    if spikes is not None and not np.array_equal(stored, spikes):
+        neuron = int(np.argmax(stored != spikes))
+        raise RecordingFormatError(
+            f"{layer.store.location}/{layer.folder}/counts: block {block} of layer {layer.name!r} has "
+            f"{stored[neuron]} spikes of neuron {neuron} (in C order), but its chunks have {spikes[neuron]}; "
+            f"{np.count_nonzero(stored != spikes)} neurons differ"
+        )
+
+
+def _check_name(layer: LayerReader, block: int, spikes: NDArray[np.int64]) -> None:
+    """Raise RecordingFormatError unless the commit names a row of counts that has these spikes."""
+    if rows_checksum(spikes.astype(np.uint32)) != layer.counts_checksums()[block]:
+        raise RecordingFormatError(f"block {block} has other spikes than were counted")
+
+
+def _check_consolidated(consolidated: Any, metadata: RecordingMetadata, location: str) -> Iterator[Problem]:
+    where = f"{location}/{ROOT_DOCUMENT}: its consolidated metadata"
+    if metadata.state == "recording":
+        if consolidated is not None:
+            yield Problem(f"{where} should not be there while recording")
+    elif not isinstance(consolidated, dict) or consolidated.get("metadata") != expected_documents(metadata):
+        yield Problem(f"{where} does not describe what the commit names")
+
+
+def _agrees(document: dict[str, Any], expected: dict[str, Any], may_be_longer: bool) -> bool:
+    if document == expected:
+        return True
+    shape = document.get("shape")
+    if not (may_be_longer and "shape" in expected and isinstance(shape, list) and shape):
+        return False
+    if not isinstance(shape[0], int):
+        return False
+    # Written before the next commit, which has not come yet.
+    rows = max(shape[0], expected["shape"][0])
+    return document == {**expected, "shape": [rows, *expected["shape"][1:]]}
+
+
+def _read_document(reader: TapeReader, key: str, problems: list[Problem]) -> dict[str, Any] | None:
+    place = f"{reader.store.location}/{key}"
+    try:
+        stored = reader.store.read(key, MAX_DOCUMENT_BYTES)
+        document = None if stored is None else json.loads(stored)
+    except (ValueError, RecursionError) as error:
+        problems.append(Problem(f"{place} cannot be read: {error}"))
+        return None
+    if not isinstance(document, dict):
+        problems.append(Problem(f"{place} is {'missing' if stored is None else 'no JSON object'}"))
+        return None
+    return document
+
+
+def _failures(check: Callable[[], object]) -> list[Problem]:
+    try:
+        check()
+    except (RecordingFormatError, OSError) as error:
+        return [Problem(str(error))]
+    return []
