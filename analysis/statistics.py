@@ -28,9 +28,10 @@ from analysis.planning import (
 )
 from analysis.questions import Question
 from analysis.tallies import Axis, GroupAxis, LabelAxis, frames_in, tally
-from recorder.format.counting import Source, frames_of, labels_of, places_of, ratio
+from recorder.format.counting import Source, frames_of, labels_of, ratio
 from recorder.format.grouping import Grouping, range_keys, range_size, unite_ranges
 from recorder.format.layout import neuron_dimensions
+from recorder.format.tallying import places_of
 from recorder.format.trials import Value
 
 Statistic = Literal["firing_rate", "silent_ratio", "spike_count"]

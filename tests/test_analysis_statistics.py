@@ -19,7 +19,7 @@ from tapes import Run, Trial, write_recording
 
 import analysis
 from analysis import planning
-from recorder.format import counting
+from recorder.format import counting, tallying
 
 NEURON_SHAPES = [(), (1,), (7,), (8,), (9,), (31,), (33,), (257,), (3, 5), (2, 3, 4)]
 LABELS = ["cat", "dog", "=cmd", "eel"]
@@ -252,7 +252,7 @@ def test_every_statistic_equals_numpy_on_the_unpacked_bits(
         patch.setattr(planning, "MANY_TASKS", 10**9)
         patch.setattr("analysis.statistics.RESULT_BLOCK_BYTES", data.draw(st.sampled_from([64, 2**20])))
         patch.setattr(counting, "SLICE_FRAMES", data.draw(st.sampled_from([64, 192, 2**18])))
-        patch.setattr(counting, "SLAB_ELEMENTS", data.draw(st.sampled_from([1, 300, 2**22])))
+        patch.setattr(tallying, "SLAB_ELEMENTS", data.draw(st.sampled_from([1, 300, 2**22])))
         for statistic, question in itertools.product(STATISTICS, chosen_questions):
             asked, per, frames = questions[question]
             impossible = ("label" in per and not values) or ("channel" in per and len(asked.neuron_shape) < 2)
