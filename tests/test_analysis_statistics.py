@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +213,7 @@ LAYER_QUESTIONS: list[tuple[str, ...]] = [
 
 
 @given(plan=plans(), window=st.sampled_from([1, 3, 20, 10**6]), data=st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_statistic_equals_numpy_on_the_unpacked_bits(
     tmp_path_factory: pytest.TempPathFactory, plan: dict[str, Any], window: int, data: st.DataObject
 ) -> None:
@@ -235,8 +235,9 @@ def test_every_statistic_equals_numpy_on_the_unpacked_bits(
             selected[name] &= np.isin(trials, numbers)
     values = example.label_values
     if data.draw(st.booleans(), "select labels") and values:
-        chosen = data.draw(st.lists(st.sampled_from(values), max_size=3))
+        chosen = data.draw(st.lists(st.sampled_from(values), min_size=1, max_size=3))
         selection["labels"] = chosen
+        example = replace(example, label_values=[value for value in values if value in chosen])
         for name, labels in example.labels.items():
             selected[name] &= np.array([label in chosen for label in labels], np.bool_)
     narrowed = recording.select(**selection)
@@ -323,4 +324,5 @@ def test_many_labels_are_cut_into_blocks(
     np.testing.assert_array_equal(layer.spike_count(per="label"), counts.sum(axis=(1, 2)))
     np.testing.assert_array_equal(layer.silent_ratio(per="label"), (counts == 0).mean(axis=(1, 2)))
     selected = layer.select(labels=[3, 12]).spike_count(per=("label", "neuron"))
-    np.testing.assert_array_equal(selected, counts * np.isin(range(13), [3, 12])[:, None, None])
+    assert selected["label"].values.tolist() == [3, 12]
+    np.testing.assert_array_equal(selected, counts[[3, 12]])
