@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import warnings
 import weakref
 from collections.abc import Iterable
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from recorder.format.errors import RecordingStoppedWarning, RecordingWriteError
 from recorder.session import RecordingSession
 from recorder.spiking_layers import SpikingLayer
 
@@ -23,9 +25,22 @@ from recorder.spiking_layers import SpikingLayer
 class SessionLink:
     """What hooks record into, if anything: the monitor fills it, and empties it when it is gone."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, warn_of_failures: bool = False) -> None:
         self.session: RecordingSession | None = None
+        self._warn_of_failures = warn_of_failures
         _links.add(self)
+
+    def stop(self, failure: RecordingWriteError) -> None:
+        """Record nothing more as writing has failed; raises ``failure``, or warns where that was chosen."""
+        if not self._warn_of_failures:
+            raise failure
+        if self.session is not None:
+            self.session = None
+            warnings.warn(
+                f"{failure} The network runs on and is not recorded any more.",
+                RecordingStoppedWarning,
+                stacklevel=2,
+            )
 
 
 _links: weakref.WeakSet[SessionLink] = weakref.WeakSet()
@@ -75,7 +90,10 @@ class LayerHook(_Hook):
             return
         session = self._link.session
         if session is not None:
-            session.record(self._layer, output)
+            try:
+                session.record(self._layer, output)
+            except RecordingWriteError as failure:
+                self._link.stop(failure)
 
 
 class _ForwardHook(_Hook):
@@ -90,7 +108,10 @@ class _BeginHook(_ForwardHook):
         if session is not None and forwards is not None:
             forwards.thread_id = threading.get_ident()
             forwards.handled_error = sys.exc_info()[1]
-            session.begin_forward()
+            try:
+                session.begin_forward()
+            except RecordingWriteError as failure:
+                self._link.stop(failure)
 
 
 class _EndHook(_ForwardHook):
@@ -100,7 +121,10 @@ class _EndHook(_ForwardHook):
             # Torch calls hooks while it handles the exception that a forward has raised; the network may also
             # be called by somebody who handles another one.
             error = sys.exc_info()[1]
-            session.end_forward(succeeded=error is None or error is forwards.handled_error)
+            try:
+                session.end_forward(succeeded=error is None or error is forwards.handled_error)
+            except RecordingWriteError as failure:
+                self._link.stop(failure)
             forwards.handled_error = None
 
 

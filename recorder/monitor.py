@@ -83,6 +83,9 @@ class Monitor:
     durability : {"power", "process"}
         Whether committed frames survive a loss of power, or only the end of the process (faster on slow
         disks).
+    on_error : {"raise", "warn"}
+        What to do when spikes cannot be written: raise at the next step and at `close`, or warn once and let
+        the network run on, without being recorded. What was committed stays good either way.
     storage_options : dict, optional
         Credentials, endpoint and so on, for a URL.
     metadata : mapping, optional
@@ -123,6 +126,7 @@ class Monitor:
         take_over: bool = False,
         commit_interval: float = COMMIT_INTERVAL,
         durability: Literal["power", "process"] = "power",
+        on_error: Literal["raise", "warn"] = "raise",
         storage_options: dict[str, Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
@@ -138,6 +142,8 @@ class Monitor:
             raise ValueError(f"commit_interval is {commit_interval!r}; expected a positive number of seconds")
         if durability not in ("power", "process"):
             raise ValueError(f"durability is {durability!r}; expected 'power' or 'process'")
+        if on_error not in ("raise", "warn"):
+            raise ValueError(f"on_error is {on_error!r}; expected 'raise' or 'warn'")
         self._backend = backend
         self._device = _parse_device(device)
         self._commit_interval = float(commit_interval)
@@ -150,7 +156,7 @@ class Monitor:
             storage_options=storage_options,
             durability=durability,
         )
-        self._link = SessionLink()
+        self._link = SessionLink(warn_of_failures=on_error == "warn")
         self._hooks = NetworkHooks(net, self._layers.values(), self._link)
         with _write_errors(self._store):
             if resume and not is_unbegun(self._store):
@@ -161,22 +167,35 @@ class Monitor:
     # -- lifecycle -------------------------------------------------------------------------------------------
 
     def enable(self) -> None:
-        """Record from here on; after `disable` or `close`, go on where recording stopped."""
+        """Record from here on; after `disable` or `close`, go on where recording stopped.
+
+        Raises
+        ------
+        RecordingWriteError
+            If writing has failed and was only warned of.
+        """
         if self._session.closed:
             with _write_errors(self._store):
                 self._begin(TapeWriter.resume(self._store))
+        elif self._link.session is None:
+            raise RecordingWriteError(
+                "recording has stopped, as it could not be written. To go on behind the last commit, "
+                "close() it, then enable() it again"
+            )
         self._hooks.put()
 
     def disable(self) -> None:
         """Pause: take the hooks away and commit everything so far. Getters still work."""
         self._hooks.remove()
-        if not self._session.closed:
-            self._session.commit()
+        self.flush()
 
     def flush(self) -> None:
         """Commit everything recorded so far, and return when it is safe."""
         if not self._session.closed:
-            self._session.commit()
+            try:
+                self._session.commit()
+            except RecordingWriteError as failure:
+                self._link.stop(failure)
 
     def reset(self) -> None:
         """Discard what was recorded and start again from step 0, enabled or not as before.
@@ -197,6 +216,8 @@ class Monitor:
         if not self._session.closed:
             try:
                 self._session.close()
+            except RecordingWriteError as failure:
+                self._link.stop(failure)
             finally:
                 self._finalizer.detach()
 

@@ -29,3 +29,7 @@ class RecordingInUseError(OSError):
 
 class RecordingWriteError(OSError):
     """Spikes could not be written; what was committed before is intact."""
+
+
+class RecordingStoppedWarning(UserWarning):
+    """Spikes could not be written, and the network runs on without being recorded."""

@@ -158,6 +158,11 @@ class WriterLock:
                 "removed or taken over meanwhile, and nothing more is written to it"
             )
 
+    def leave(self) -> None:
+        """Let others write who take the lock over; the file stays."""
+        self._release.detach()
+        _held.discard(self._holder.owner)
+
     def release(self) -> None:
         """Let others write; nothing happens if that was done before."""
         self._release()

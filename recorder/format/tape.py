@@ -127,10 +127,15 @@ class TapeWriter:
         try:
             # Another writer may have come and gone meanwhile.
             _check_room(store, overwrite, take_over, lock)
+        except BaseException:
+            lock.release()
+            raise
+        try:
             store.clear(GROUPS)
             return cls._begin(store, provenance, lock)
         except BaseException:
-            lock.release()
+            # The next writer knows by the lock that what lies there is a recording, and not somebody's files.
+            lock.leave()
             raise
 
     @classmethod
