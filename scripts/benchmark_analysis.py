@@ -222,8 +222,8 @@ def _measure_popcounts(data: Data, run: LongRun, rounds: int, report: Report) ->
                 ]
                 for name, taken in times.items()
             ],
-            "Firing rate of each neuron of the unaligned part. The loop reads and decompresses the chunks that "
-            "it lies in, and does not check them.",
+            "Firing rate of each neuron of the unaligned part. The loop reads and decompresses the chunks "
+            "that it lies in, and does not check them.",
         )
         report.figure(f"popcounts, {threads} threads: throughput ÷ {BARE_LOOP}", share, 0.7, at_least=True)
 

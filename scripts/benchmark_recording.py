@@ -37,8 +37,8 @@ def measure_run_time(options: Options, report: Report) -> None:
                 f"Run time with recording ÷ bare run: {where}",
                 ["kept by", "run", "÷ nothing kept", "÷ spiketape"],
                 _rows(times),
-                f"{trials[name]} trials of T = {STEPS} steps, batch {BATCH}, {_slots(network, device):,} slots "
-                f"a step, {rounds} rounds. All is inside: making files, the run, the last byte stored.",
+                f"{trials[name]} trials of T = {STEPS} steps, batch {BATCH}, {_slots(network, device):,} "
+                f"slots a step, {rounds} rounds. All is inside: making files, the run, the last byte stored.",
             )
             report.figure(f"run time, {where}: spiketape ÷ bare", ratio(times, SPIKETAPE, BARE), limit)
             for raw in RAW:
