@@ -22,7 +22,7 @@ from typing import Any
 Competitor = Callable[[], Any]
 Times = dict[str, list[float]]
 
-CHILD_TIMEOUT_SECONDS = 1800
+CHILD_TIMEOUT_SECONDS = 600
 
 
 @dataclass(frozen=True)

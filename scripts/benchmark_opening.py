@@ -74,7 +74,7 @@ def measure_opening(options: Options, report: Report) -> None:
         rows,
         "Firing rate of each neuron of the whole and of an unaligned part, as graphs ready to run. Memory: "
         "peak of a fresh process, above what it had after its imports. The recording has a labelled trial of "
-        "1024 frames for each 16 chunks. Answer: the first of both questions, which spiketape takes from counts.",
+        "1024 frames for each 16 chunks. Answer: the first of both questions, from counts.",
     )
 
 

@@ -23,7 +23,7 @@ def measure_run_time(options: Options, report: Report) -> None:
     networks = {"wide": wide_network(device, quick=options.quick)}
     if device == "cpu":
         networks = {"digits": trained_network(options.cache, quick=options.quick), **networks}
-    trials = {"digits": 1 if options.quick else 60, "wide": 1 if options.quick else 5}
+    trials = {"digits": 1 if options.quick else 40, "wide": 1 if options.quick else 4}
     rounds = 1 if options.quick else 5
     cores = os.cpu_count() or 1
     limit = 1.10 if device == "cpu" else 1.05
