@@ -17,19 +17,21 @@ from benchmark_analysis import measure_analysis
 from benchmark_harness import Options, Report, load
 from benchmark_memory import measure_memory
 from benchmark_opening import measure_opening
+from benchmark_profile import measure_profile
 from benchmark_recording import measure_calls, measure_run_time
 from benchmark_storage import measure_storage
 
 SECTIONS: Mapping[str, Callable[[Options, Report], None]] = {
     "recording": measure_run_time,
     "calls": measure_calls,
+    "profile": measure_profile,
     "memory": measure_memory,
     "storage": measure_storage,
     "analysis": measure_analysis,
     "opening": measure_opening,
 }
 CACHE = Path(".environments/benchmark-cache")
-ON_DEVICE = ("recording", "calls")
+ON_DEVICE = ("recording", "calls", "profile")
 PACKAGES = (
     *("numpy", "torch", "spikingjelly", "h5py"),
     *("zarr", "numcodecs", "dask", "distributed", "xarray", "flox"),
@@ -73,6 +75,7 @@ def main() -> None:
         help="only this one; may be repeated",
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where networks run")
+    parser.add_argument("--threads", type=int, action="append", help="of torch; may be repeated")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: see that everything runs")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write everything as JSON")
     parser.add_argument("--cache", type=Path, default=CACHE, help="where the trained network is kept")
@@ -83,8 +86,14 @@ def main() -> None:
     report.table("Machine and versions", ["", ""], about.items())
     load_before = load()
     sections = arguments.section or list(SECTIONS)
+    cores = os.cpu_count() or 1
+    # With all cores, the recorder's thread competes with the network; with one less, it has one to itself.
+    both = sorted({max(cores - 1, 1), cores})
+    threads = arguments.threads or (both if arguments.device == "cpu" and not arguments.quick else both[:1])
     with tempfile.TemporaryDirectory(prefix="spiketape-benchmark-") as scratch:
-        options = Options(arguments.device, arguments.quick, Path(scratch), arguments.cache.absolute())
+        options = Options(
+            arguments.device, threads, arguments.quick, Path(scratch), arguments.cache.absolute()
+        )
         for name, measure in SECTIONS.items():
             if name not in sections:
                 continue

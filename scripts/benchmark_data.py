@@ -146,7 +146,7 @@ class LongRun:
                     network(torch.from_numpy(frames).view(STEPS, BATCH, *self.neuron_shape))
 
     def write_booleans(self, store: Path, chunk_frames: int) -> None:
-        """Write it as a boolean Zarr array, compressed as Zarr does by default, labels and steps beside it."""
+        """Write it as a boolean Zarr array, compressed as Zarr does by default, its labels beside it."""
         group = zarr.create_group(store)
         dimensions = ("frame", "channel", "height", "width")[: 1 + len(self.neuron_shape)]
         spikes = group.create_array(

@@ -22,7 +22,7 @@ from typing import Any
 Competitor = Callable[[], Any]
 Times = dict[str, list[float]]
 
-CHILD_TIMEOUT_SECONDS = 1800
+CHILD_TIMEOUT_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Options:
     ----------
     device : {"cpu", "cuda"}
         Where networks run.
+    threads : sequence of int
+        Numbers of torch's threads to measure run times with.
     quick : bool
         Sizes so small that all sections take seconds: to see that they run, not to learn how fast.
     scratch : Path
@@ -42,6 +44,7 @@ class Options:
     """
 
     device: str
+    threads: Sequence[int]
     quick: bool
     scratch: Path
     cache: Path

@@ -23,7 +23,7 @@ _SLOTS_PER_TRIAL = STEPS * 64 * (2048 + 4096 + 10)
 def measure_memory(options: Options, report: Report) -> None:
     """Peak resident memory after 50× the steps ÷ after 1×."""
     trained_network(options.cache, quick=options.quick)
-    trials, factor = (1, 2) if options.quick else (16, FACTOR)
+    trials, factor = (1, 2) if options.quick else (10, FACTOR)
     peers = (SPIKETAPE,) if options.quick else tuple(PEERS)
     rows = []
     for peer in peers:

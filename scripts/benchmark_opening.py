@@ -72,9 +72,9 @@ def measure_opening(options: Options, report: Report) -> None:
         "Open a recording and build questions",
         ["chunks", "with", "time", "memory", "memory, with libraries", "then answer"],
         rows,
-        "Firing rate of each neuron of the whole and of an unaligned part, as graphs ready to run. Memory: peak "
-        "of a fresh process, above what it had after its imports. The recording has a labelled trial of 1024 "
-        "frames for each 16 chunks. Answer: the first of the two questions, which spiketape takes from counts.",
+        "Firing rate of each neuron of the whole and of an unaligned part, as graphs ready to run. Memory: "
+        "peak of a fresh process, above what it had after its imports. The recording has a labelled trial of "
+        "1024 frames for each 16 chunks. Answer: the first of both questions, from counts.",
     )
 
 

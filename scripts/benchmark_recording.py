@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from statistics import median
 
 import torch
@@ -23,12 +22,11 @@ def measure_run_time(options: Options, report: Report) -> None:
     networks = {"wide": wide_network(device, quick=options.quick)}
     if device == "cpu":
         networks = {"digits": trained_network(options.cache, quick=options.quick), **networks}
-    trials = {"digits": 1 if options.quick else 60, "wide": 1 if options.quick else 5}
+    trials = {"digits": 1 if options.quick else 40, "wide": 1 if options.quick else 4}
     rounds = 1 if options.quick else 5
-    cores = os.cpu_count() or 1
     limit = 1.10 if device == "cpu" else 1.05
-    # With all cores, the recorder's thread competes with the network; with one less, it has one to itself.
-    for threads in (cores,) if device == "cuda" or options.quick or cores == 1 else (cores, cores - 1):
+    before = torch.get_num_threads()
+    for threads in options.threads:
         torch.set_num_threads(threads)
         for name, network in networks.items():
             times = _race(options, network, trials[name], rounds)
@@ -37,13 +35,13 @@ def measure_run_time(options: Options, report: Report) -> None:
                 f"Run time with recording ÷ bare run: {where}",
                 ["kept by", "run", "÷ nothing kept", "÷ spiketape"],
                 _rows(times),
-                f"{trials[name]} trials of T = {STEPS} steps, batch {BATCH}, {_slots(network, device):,} slots "
-                f"a step, {rounds} rounds. All is inside: making files, the run, the last byte stored.",
+                f"{trials[name]} trials of T = {STEPS} steps, batch {BATCH}, {_slots(network, device):,} "
+                f"slots a step, {rounds} rounds. All is inside: making files, the run, the last byte stored.",
             )
             report.figure(f"run time, {where}: spiketape ÷ bare", ratio(times, SPIKETAPE, BARE), limit)
             for raw in RAW:
                 report.figure(f"run time, {where}: spiketape ÷ {raw}", ratio(times, SPIKETAPE, raw), 1)
-    torch.set_num_threads(cores)
+    torch.set_num_threads(before)
 
 
 def measure_calls(options: Options, report: Report) -> None:

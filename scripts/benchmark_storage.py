@@ -57,8 +57,8 @@ def measure_storage(options: Options, report: Report) -> None:
         "Bits per slot on disk",
         ["spikes", "density", "spiketape", *_FORMATS, ENTROPY],
         rows,
-        "The entropy is what neurons cost at least that fire independently of time and of each other, each at "
-        "its own rate. Random spikes: all neurons alike, only the density is there to exploit.",
+        "The entropy is what neurons cost at least that fire independently of time and of each other, each "
+        "at its own rate. Random spikes: all neurons alike, only the density is there to exploit.",
     )
 
 

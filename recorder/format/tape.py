@@ -480,7 +480,7 @@ def _check_room(store: ByteStore, overwrite: bool, take_over: bool, own: WriterL
         refuse_if_held(store, take_over=take_over)
     if is_unbegun(store):
         return
-    if not _has_record(store):
+    if not (_has_record(store) or (overwrite and _is_what_is_left(store))):
         raise RecordingExistsError(
             f"{store.location} exists and is not a recording; nothing was touched. Choose another store."
         )
@@ -489,6 +489,13 @@ def _check_room(store: ByteStore, overwrite: bool, take_over: bool, own: WriterL
             f"{store.location} already holds a recording. Pass resume=True to go on with it, overwrite=True "
             "to replace it, or choose another store."
         )
+
+
+def _is_what_is_left(store: ByteStore) -> bool:
+    """Whether all that is there is of a recording, of which replacing it has removed the root document."""
+    ours = (LOCK_KEY, *(f"{group}/" for group in GROUPS))
+    keys = iter(store.keys())
+    return store.read(LOCK_KEY, MAX_DOCUMENT_BYTES) is not None and all(key.startswith(ours) for key in keys)
 
 
 def _has_record(store: ByteStore) -> bool:
