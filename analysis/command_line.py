@@ -104,7 +104,7 @@ def rates(
         raise click.UsageError("--format parquet makes a binary file: say where with -o FILE")
     chosen_steps = None if steps is None else _parse_steps(steps)
     with _errors_as_messages():
-        words = per.split(",")
+        words = [word.strip() for word in per.split(",")]
         parse_question(words, window)
         recording = open_recording(path).select(steps=chosen_steps, layers=layers or None)
         if {"neuron", "channel"} & set(words) and len(recording) != 1:
@@ -217,7 +217,10 @@ def _parse_steps(steps: str) -> slice:
             f"{steps!r} is no range of steps; expected A:B, such as 1000:2000, 1000: or :2000",
             param_hint="--steps",
         )
-    return slice(*bounds)
+    begin, end = bounds
+    if begin is not None and end is not None and 0 <= end <= begin:
+        raise click.BadParameter(f"{steps!r} holds no step; expected A below B", param_hint="--steps")
+    return slice(begin, end)
 
 
 @contextmanager

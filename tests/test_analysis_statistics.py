@@ -299,8 +299,9 @@ def test_spikes_and_their_coordinates_are_the_recorded_ones(
             if example.label_values:
                 wanted = example.labels[name][selected[name]]
                 if not isinstance(example.label_values[0], str):
-                    missing = np.iinfo(np.int64).min
-                    wanted = np.array([missing if label is None else label for label in wanted], np.int64)
+                    complete = not any(label is None for label in wanted)
+                    wanted = np.array([np.nan if label is None else label for label in wanted])
+                    assert spikes.label.dtype in (np.int64, np.float64) if complete else np.float64
                 np.testing.assert_array_equal(spikes.label.values, wanted)
 
 
