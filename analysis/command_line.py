@@ -26,7 +26,7 @@ try:
     from analysis.questions import PER, parse_question
     from analysis.recording import Recording
     from analysis.verification import find_problems
-    from recorder.format.errors import RecordingFormatError
+    from recorder.format.errors import RecordingFormatError, StoreError
     from recorder.format.reading import TapeReader
     from recorder.format.recovery import Recovery, plan_recovery
     from recorder.format.recovery import recover as recover_recording
@@ -104,7 +104,7 @@ def rates(
         raise click.UsageError("--format parquet makes a binary file: say where with -o FILE")
     chosen_steps = None if steps is None else _parse_steps(steps)
     with _errors_as_messages():
-        words = per.split(",")
+        words = [word.strip() for word in per.split(",")]
         parse_question(words, window)
         recording = open_recording(path).select(steps=chosen_steps, layers=layers or None)
         if {"neuron", "channel"} & set(words) and len(recording) != 1:
@@ -217,7 +217,10 @@ def _parse_steps(steps: str) -> slice:
             f"{steps!r} is no range of steps; expected A:B, such as 1000:2000, 1000: or :2000",
             param_hint="--steps",
         )
-    return slice(*bounds)
+    begin, end = bounds
+    if begin is not None and end is not None and 0 <= end <= begin:
+        raise click.BadParameter(f"{steps!r} holds no step; expected A below B", param_hint="--steps")
+    return slice(begin, end)
 
 
 @contextmanager
@@ -229,7 +232,7 @@ def _errors_as_messages() -> Iterator[None]:
         raise click.BadParameter(printable(error), param_hint="--layer") from error
     except QuestionError as error:
         raise click.UsageError(printable(error)) from error
-    except (RecordingFormatError, OSError) as error:
+    except (RecordingFormatError, StoreError, OSError) as error:
         raise click.ClickException("\n".join(map(printable, str(error).splitlines()))) from error
 
 

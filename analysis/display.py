@@ -46,8 +46,8 @@ def printable(value: object) -> str:
 
     Examples
     --------
-    >>> printable("a\\x1b[31mb")
-    'a\\\\x1b[31mb'
+    >>> printable("a\x1b[31mb")
+    'a\\x1b[31mb'
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from analysis.errors import QuestionError
-from recorder.format.counting import Place
+from recorder.format.tallying import Place
 
 Time = Literal["step", "window", "trial", "label"]
 Per = str | Sequence[str]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 import dask.array as da
@@ -13,10 +12,16 @@ from numpy.typing import NDArray
 
 from analysis.errors import QuestionError
 from recorder.format.counting import Source
-from recorder.format.frames import COORDINATES, kept_blocks, read_column, read_coordinate, read_spikes
+from recorder.format.frames import (
+    COORDINATES,
+    column_dtype,
+    kept_blocks,
+    read_column,
+    read_coordinate,
+    read_spikes,
+)
 from recorder.format.layout import ChunkPlan, neuron_dimensions
-from recorder.format.metadata import ColumnKind
-from recorder.format.trials import KEYS, MISSING_INTEGER
+from recorder.format.trials import KEYS
 
 # Booleans in a block, and frames in one: coordinates have an element for each.
 BLOCK_BYTES: Final = 64 * 2**20
@@ -24,7 +29,6 @@ BLOCK_FRAMES: Final = 2**21
 # A lazy array costs some hundred bytes for each of its blocks.
 MAX_BLOCKS: Final = 2**22
 
-_DTYPES: Mapping[ColumnKind, Any] = {"int64": np.int64, "float64": np.float64, "category": object}
 _LONG_NAMES = {"step": "time step", "sample": "sample of the batch", "trial": "trial, -1 for none"}
 
 
@@ -36,6 +40,7 @@ def lazy_spikes(source: Source) -> xr.DataArray:
     xarray.DataArray
         Lazy (dask) booleans, dimensions ``("frame", <neuron dimensions>)``. Coordinates ``step``,
         ``sample``, ``trial`` and one for each column of the trials (``label``) lie on ``frame``, lazy too.
+        Whole numbers that some frame lacks become float64 with NaN.
         They are no indexes; to narrow them without reading, use ``recording.select``.
     """
     plan = source.commit.plan
@@ -85,9 +90,8 @@ def lazy_spikes(source: Source) -> xr.DataArray:
             # The recording's author may have chosen a name that is taken here.
             taken = column.name in (*COORDINATES, *spikes.dims)
             what = f"frame-column-{tokenize(column.name)}"
-            values = lazy(what, _DTYPES[column.kind], read_column, (), column=column.name)
-            attributes = {"missing_value": MISSING_INTEGER} if column.kind == "int64" else {}
-            coordinates[f"trial_{column.name}" if taken else column.name] = ("frame", values, attributes)
+            values = lazy(what, column_dtype(source, column.name), read_column, (), column=column.name)
+            coordinates[f"trial_{column.name}" if taken else column.name] = ("frame", values, {})
     return spikes.assign_coords(coordinates)
 
 

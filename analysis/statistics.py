@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 import dask.array as da
@@ -29,9 +28,10 @@ from analysis.planning import (
 )
 from analysis.questions import Question
 from analysis.tallies import Axis, GroupAxis, LabelAxis, frames_in, tally
-from recorder.format.counting import Source, frames_of, labels_of, places_of, ratio
+from recorder.format.counting import Source, frames_of, labels_of, ratio
 from recorder.format.grouping import Grouping, range_keys, range_size, unite_ranges
 from recorder.format.layout import neuron_dimensions
+from recorder.format.tallying import places_of
 from recorder.format.trials import Value
 
 Statistic = Literal["firing_rate", "silent_ratio", "spike_count"]
@@ -97,7 +97,12 @@ def compute_lazily(statistic: Statistic, sources: Sequence[Source], question: Qu
         parts.append(counted)
     part, whole = (_over_layers(arrays, question.layers, axis) for arrays in (parts, wholes))
     values = part if statistic == "spike_count" else elemwise(ratio, part, whole, dtype=np.float64)
-    return _labelled(statistic, values, sources, question, coordinates)
+    result = _labelled(statistic, values, sources, question, coordinates)
+    selected = sources[0].selection.labels if sources else None
+    if question.time != "label" or selected is None:
+        return result
+    every = labels_of(sources[0]).values
+    return result.isel(label=[place for place, value in enumerate(every) if value in selected])
 
 
 def _check_place(sources: Sequence[Source], question: Question) -> None:
@@ -106,7 +111,7 @@ def _check_place(sources: Sequence[Source], question: Question) -> None:
     if len(sources) != 1:
         raise QuestionError(
             f"per={question.place!r} tells the {question.place}s of one layer apart, but {len(sources)} "
-            f'layers are selected; ask one of them, as in recording["1"].firing_rate(per="{question.place}"). '
+            f'layers are selected; ask one of them: recording["1"].firing_rate(per="{question.place}"). '
             f"The layers are: {', '.join(repr(source.layer) for source in sources)}"
         )
     dimensions = neuron_dimensions(sources[0].commit.plan.neuron_shape)
@@ -227,8 +232,3 @@ def _labelled(
 def with_layer(result: xr.DataArray, name: str) -> xr.DataArray:
     """A result with the layer's name as a coordinate, unless layers are a dimension of it."""
     return result if "layer" in result.coords else result.assign_coords(layer=name)
-
-
-def selected_source(source: Source, **changes: Any) -> Source:
-    """The source with another selection."""
-    return source.narrowed(replace(source.selection, **changes))

@@ -21,8 +21,6 @@ from numpy.typing import NDArray
 
 from analysis.planning import counted_bytes, cut_frames, packed_bytes
 from recorder.format.counting import (
-    Place,
-    Quantity,
     Source,
     add_up,
     count_groups,
@@ -31,10 +29,10 @@ from recorder.format.counting import (
     frames_of,
     frames_of_groups,
     frames_of_labels,
-    places_of,
 )
 from recorder.format.grouping import Grouping, Integers, range_size, slice_ranges
 from recorder.format.selection import SelectedFrames
+from recorder.format.tallying import Place, Quantity, places_of
 
 # Partial counts that one task adds up.
 _FAN_IN = 16

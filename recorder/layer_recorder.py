@@ -51,6 +51,8 @@ class LayerRecorder:
     next_step : int
     neuron_shape : tuple of int, or None
         None until the first frames come.
+    first_batch : int
+        Batch size of the first output of this session.
     dtype : str
         Data type of the first output.
     segments : SegmentLog
@@ -63,6 +65,7 @@ class LayerRecorder:
         self.layer_class = layer_class
         self.next_step = 0
         self.neuron_shape: tuple[int, ...] | None = None
+        self.first_batch = 0
         self.dtype = ""
         self.segments = SegmentLog()
         # Of which forward of the network the last call was part, and the step before that forward.
@@ -91,6 +94,11 @@ class LayerRecorder:
         self._gathered.append(output.detach().clone())
         self.next_step += 1
         return True
+
+    @property
+    def frames(self) -> int:
+        """Frames recorded so far, those gathered included."""
+        return self.segments.frames + sum(map(len, self._gathered))
 
     @property
     def is_gathering(self) -> bool:
@@ -153,6 +161,7 @@ class LayerRecorder:
         rows = self._prepare(tuple(spikes.shape[2:]), spikes)
         rows.append(self._push(spikes, self.next_step, trial))
         self.next_step += len(spikes)
+        self.first_batch = self.first_batch or spikes.shape[1]
         self._calls += 1
         self._decide_on_gathering(layer, spikes, trial)
         return rows

@@ -9,8 +9,8 @@ from __future__ import annotations
 import itertools
 import os
 import weakref
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -21,13 +21,19 @@ import torch
 from torch import nn
 
 from recorder.format.bits import Counts
-from recorder.format.errors import RecordingWriteError
+from recorder.format.errors import (
+    RecordingExistsError,
+    RecordingFormatError,
+    RecordingInUseError,
+    RecordingWriteError,
+)
 from recorder.format.reading import TapeReader
-from recorder.format.stores import StoreLike, open_store
+from recorder.format.stores import ByteStore, StoreLike, open_store
 from recorder.format.tape import TapeWriter, is_unbegun
 from recorder.hooks import NetworkHooks, SessionLink
+from recorder.plan import RecordingPlan
 from recorder.provenance import class_name, describe_run
-from recorder.session import RecordingSession
+from recorder.session import RecordingSession, RecordingStats
 from recorder.spike_sequence import SpikeMapping, to_numpy, to_tensor
 from recorder.spiking_layers import LayerChoice, find_spiking_layers, refuse_unrecordable
 
@@ -132,7 +138,7 @@ class Monitor:
             raise ValueError(
                 "overwrite=True replaces a recording and resume=True goes on with it; choose one"
             )
-        if not commit_interval > 0:
+        if not _is_positive(commit_interval):
             raise ValueError(f"commit_interval is {commit_interval!r}; expected a positive number of seconds")
         if durability not in ("power", "process"):
             raise ValueError(f"durability is {durability!r}; expected 'power' or 'process'")
@@ -152,10 +158,11 @@ class Monitor:
         )
         self._link = SessionLink(warn_of_failures=on_error == "warn")
         self._hooks = NetworkHooks(net, self._layers.values(), self._link)
-        if resume and not is_unbegun(self._store):
-            self._begin(TapeWriter.resume(self._store, take_over=take_over))
-        else:
-            self._begin(self._create(overwrite=overwrite, take_over=take_over))
+        with _write_errors(self._store):
+            if resume and not is_unbegun(self._store):
+                self._begin(TapeWriter.resume(self._store, take_over=take_over))
+            else:
+                self._begin(self._create(overwrite=overwrite, take_over=take_over))
 
     # -- lifecycle -------------------------------------------------------------------------------------------
 
@@ -168,7 +175,8 @@ class Monitor:
             If writing has failed and was only warned of.
         """
         if self._session.closed:
-            self._begin(TapeWriter.resume(self._store))
+            with _write_errors(self._store):
+                self._begin(TapeWriter.resume(self._store))
         elif self._link.session is None:
             raise RecordingWriteError(
                 "recording has stopped, as it could not be written. To go on behind the last commit, "
@@ -190,10 +198,17 @@ class Monitor:
                 self._link.stop(failure)
 
     def reset(self) -> None:
-        """Discard what was recorded and start again from step 0, enabled or not as before."""
-        self._finalizer.detach()
+        """Discard what was recorded and start again from step 0, enabled or not as before.
+
+        Raises
+        ------
+        RuntimeError
+            Inside a trial.
+        """
         self._session.abandon()
-        self._begin(self._create(overwrite=True))
+        self._finalizer.detach()
+        with _write_errors(self._store):
+            self._begin(self._create(overwrite=True))
 
     def close(self) -> None:
         """Finish the recording: take the hooks away, commit, mark it closed. Getters still work."""
@@ -275,6 +290,21 @@ class Monitor:
         return self._ratio(silent, neurons)
 
     @property
+    def plan(self) -> RecordingPlan:
+        """What the recording costs: bytes a step, host memory at most, files; see `RecordingPlan`.
+
+        Known from the first step on, as the shapes of layers are. Logged then too, by the logger
+        ``recorder``, at level INFO.
+        """
+        self._check_recorded()
+        return self._session.plan()
+
+    @property
+    def stats(self) -> RecordingStats:
+        """What the recording has cost so far; see `RecordingStats`."""
+        return self._session.stats()
+
+    @property
     def layers(self) -> tuple[str, ...]:
         """Names of the monitored layers, in network order."""
         return tuple(self._layers)
@@ -349,13 +379,36 @@ def _finish(hooks: NetworkHooks, link: SessionLink, session: RecordingSession) -
         session.close()
 
 
+def _is_positive(number: Any) -> bool:
+    try:
+        return float(number) > 0
+    except (TypeError, ValueError):
+        return False
+
+
+@contextmanager
+def _write_errors(store: ByteStore) -> Iterator[None]:
+    """Say of which store an error of the operating system is, and what to do."""
+    try:
+        yield
+    except (RecordingExistsError, RecordingInUseError, RecordingFormatError):
+        raise
+    except OSError as error:
+        raise RecordingWriteError(
+            f"cannot record to {store.location}: {error}. Make it writable, or choose another store"
+        ) from error
+
+
 def _parse_device(device: str | torch.device | None) -> torch.device:
     try:
-        return torch.device("cpu" if device is None else device)
-    except (RuntimeError, TypeError) as error:
+        parsed = torch.device("cpu" if device is None else device)
+        torch.empty(0, device=parsed)  # a device may have a name and not be there
+    except (AssertionError, RuntimeError, TypeError) as error:
         raise ValueError(
-            f"device is {device!r}; expected None, a torch.device or a name such as 'cpu' or 'cuda:0'"
+            f"device is {device!r}; expected None, a torch.device or a name such as 'cpu' or 'cuda:0', of a "
+            f"device that this machine has: {error}"
         ) from error
+    return parsed
 
 
 def _default_store() -> Path:

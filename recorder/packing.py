@@ -165,15 +165,15 @@ def flatten_frames(spikes: torch.Tensor) -> torch.Tensor:
 
 
 def _pack_rows(frames: Bools) -> Packed:
-    """Pack a multiple of eight frames by shifting and or-ing whole rows, which runs at memory speed."""
+    """Pack a multiple of eight frames by doubling and or-ing whole rows, which runs at memory speed."""
     if frames.shape[1] < 8:
         return pack_frames(frames)
     eights = frames.view(np.uint8).reshape(-1, 8, frames.shape[1])
-    rows = eights[:, 0].copy()
-    rows <<= 1
+    # Added to itself rather than shifted: numpy has vector instructions for sums of bytes, not for shifts.
+    rows = eights[:, 0] + eights[:, 0]
     for place in range(1, 7):
         rows |= eights[:, place]
-        rows <<= 1
+        rows += rows
     rows |= eights[:, 7]
     return rows
 

@@ -11,6 +11,7 @@ has no frames at that step, and goes on together with the others at the next one
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import threading
@@ -26,22 +27,49 @@ import numpy as np
 import torch
 
 from recorder.format.bits import Bools, Counts, Packed, pack_frames
-from recorder.format.layout import NO_TRIAL
+from recorder.format.layout import NO_TRIAL, plan_chunks
 from recorder.format.segments import Rows, SegmentLog
 from recorder.format.tape import LayerProgress, TapeWriter
 from recorder.format.trials import TrialLog, as_values
 from recorder.layer_recorder import LayerRecorder, SpikeValueError
+from recorder.plan import LayerPlan, RecordingPlan
 from recorder.spiking_layers import SpikingLayer
 from recorder.writer import BackgroundWriter
 
 IDLE_RETRY_SECONDS = 0.05
+
+_logger = logging.getLogger("recorder")
+PUT_BYTES = 2**20
 
 
 @dataclass
 class _Trial:
     number: int
     columns: dict[str, Any]
-    batch: int | None = None
+    batch: int = 0
+
+
+@dataclass(frozen=True)
+class RecordingStats:
+    """What a recording has cost so far.
+
+    Attributes
+    ----------
+    steps : int
+    frames : dict of str to int
+        Of each layer that has been called.
+    packed_bytes : int
+        Before compression.
+    commits : int
+    seconds_waited : float
+        How long the network was held up because the disk could not keep up.
+    """
+
+    steps: int
+    frames: dict[str, int]
+    packed_bytes: int
+    commits: int
+    seconds_waited: float
 
 
 class RecordingSession:
@@ -80,6 +108,8 @@ class RecordingSession:
         self._tape = tape
         self._running_forwards = running_forwards
         self._commit_interval = commit_interval
+        self._queue_limit_bytes = queue_limit_bytes
+        self._has_logged_plan = False
         self._lock = threading.RLock()
         self._layers: dict[str, LayerRecorder] = {}
         self._trials = TrialLog(tape.metadata.trials)
@@ -89,6 +119,8 @@ class RecordingSession:
         self._called = 0
         self._forward_depth = 0
         self._value_error: SpikeValueError | None = None
+        self._rows: list[tuple[str, Packed]] = []
+        self._rows_bytes = 0
         self._is_dirty = False
         self._idle_retry_at = 0.0
         self._committed_at = time.monotonic()
@@ -131,10 +163,32 @@ class RecordingSession:
         """Whether the session has ended."""
         return self._closed
 
-    @property
-    def seconds_waited(self) -> float:
-        """How long the network has been held up by the disk altogether."""
-        return self._writer.seconds_waited
+    def plan(self) -> RecordingPlan:
+        """What the recording costs, as far as its layers have been called."""
+        with self._lock:
+            layers = [
+                LayerPlan(layer.name, layer.first_batch, plan_chunks(layer.neuron_shape))
+                for layer in self._layers.values()
+                if layer.neuron_shape is not None
+            ]
+            return RecordingPlan(layers, self._queue_limit_bytes)
+
+    def stats(self) -> RecordingStats:
+        """What the recording has cost so far."""
+        with self._lock:
+            layers = self._layers.values()
+            frames = {layer.name: layer.frames for layer in layers if layer.neuron_shape is not None}
+            return RecordingStats(
+                steps=max((layer.next_step for layer in layers), default=0),
+                frames=frames,
+                packed_bytes=sum(
+                    math.prod(layer.neuron_shape) * frames[layer.name] // 8
+                    for layer in layers
+                    if layer.neuron_shape is not None
+                ),
+                commits=self._tape.metadata.commit_number,
+                seconds_waited=self._writer.seconds_waited,
+            )
 
     def recorded_layers(self) -> dict[str, tuple[int, tuple[int, ...], str]]:
         """Frames, neuron shape and dtype of each layer that has frames, in network order."""
@@ -167,6 +221,9 @@ class RecordingSession:
             if self._forward_depth == 0:
                 if not succeeded or self._called < len(self._layers):
                     self._align_steps(succeeded)
+                if not self._has_logged_plan and self._is_dirty:
+                    self._has_logged_plan = True
+                    _logger.info("recording to %s: %s", self.location, self.plan())
                 self._pass_boundary()
 
     def _notice_interrupted_forward(self, beginning: int = 0) -> None:
@@ -194,6 +251,8 @@ class RecordingSession:
             If writing has failed before.
         """
         with self._lock:
+            if self._writer.failure is not None:
+                self._writer.raise_failure()
             if self._value_error is not None:
                 self._raise_value_error()
             known = self._layers[layer.name]
@@ -230,9 +289,19 @@ class RecordingSession:
         self._put_rows(known.name, rows)
 
     def _put_rows(self, name: str, pieces: list[Packed]) -> None:
+        """Hand rows to the writer, many at a time: each time costs the network a switch of threads."""
         for rows in pieces:
             if len(rows):
-                self._writer.put(partial(self._tape.append, name, rows), rows.nbytes)
+                self._rows.append((name, rows))
+                self._rows_bytes += rows.nbytes
+        if self._rows_bytes >= PUT_BYTES:
+            self._put_waiting_rows()
+
+    def _put_waiting_rows(self) -> None:
+        rows, size_bytes = self._rows, self._rows_bytes
+        self._rows, self._rows_bytes = [], 0
+        if rows:
+            self._writer.put(partial(_append_all, self._tape, rows), size_bytes)
 
     def _settle(self, layer: LayerRecorder) -> None:
         """Pack what a layer has gathered; an error among its values is raised by whoever asks next."""
@@ -282,7 +351,7 @@ class RecordingSession:
             self._trials.check(
                 {name: as_values(f"trial(): {name}", given, None) for name, given in columns.items()}
             )
-            trial = self._trial = _Trial(self._trials.trials, dict(columns))
+            self._trial = _Trial(self._trials.trials, dict(columns))
             if self._forward_depth == 0:
                 self._pass_boundary()
         try:
@@ -290,14 +359,6 @@ class RecordingSession:
         finally:
             with self._lock:
                 self._trial = None
-                batch = trial.batch
-                if batch is not None:
-                    self._trials.add(
-                        trial.number,
-                        batch,
-                        {name: as_values(name, given, batch) for name, given in trial.columns.items()},
-                    )
-                    self._mark_dirty()
 
     def _check_trial(self, layer: LayerRecorder, batch: int) -> None:
         """Raise ValueError if the values of the open trial do not fit the batch."""
@@ -308,12 +369,13 @@ class RecordingSession:
                 as_values(f"{place}: {name}", given, batch)
 
     def _note_trial(self, batch: int) -> None:
-        """Note that frames of the open trial have come."""
+        """Note that frames of the open trial have come; its labels are then as safe as its frames."""
         trial = self._trial
-        if trial is not None:
-            if trial.batch is None:
-                self._trials.trials = trial.number + 1
-            trial.batch = max(trial.batch or 0, batch)
+        if trial is not None and batch > trial.batch:
+            trial.batch = batch
+            self._trials.trials = trial.number + 1
+            columns = {name: as_values(name, given, batch) for name, given in trial.columns.items()}
+            self._trials.add(trial.number, batch, columns)
 
     # -- commits -------------------------------------------------------------------------------------------
 
@@ -343,6 +405,7 @@ class RecordingSession:
         """Frames, and spikes of each neuron (int64 [neurons]), of each layer recorded so far."""
         with self._lock:
             pending = {name: self._drain(self._layers[name]) for name in self.recorded_layers()}
+            self._put_waiting_rows()
             self._writer.wait()
             self._raise_value_error()
             return {
@@ -369,8 +432,19 @@ class RecordingSession:
             self._raise_value_error()
 
     def abandon(self) -> None:
-        """End the background thread without another commit."""
+        """End the background thread without another commit.
+
+        Raises
+        ------
+        RuntimeError
+            Inside a trial, whose frames and labels would go separate ways.
+        """
         with self._lock:
+            if self._trial is not None:
+                raise RuntimeError(
+                    f"trial {self._trial.number} is still open; reset the recording outside of its "
+                    "`with` block"
+                )
             self._closed = True
             self._writer.stop()
             self._tape.release()
@@ -384,6 +458,7 @@ class RecordingSession:
 
     def _put_commit(self, *, close: bool = False) -> None:
         progress = self._take_progress()
+        self._put_waiting_rows()
         presented, trials = self._trials.take(), self._trials.trials
         self._mark_committed()
         self._writer.put(lambda: self._tape.commit(progress, presented, trials, close=close), 0)
@@ -427,6 +502,11 @@ class RecordingSession:
                 self._writer.run_waiting()
         finally:
             self._lock.release()
+
+
+def _append_all(tape: TapeWriter, rows: list[tuple[str, Packed]]) -> None:
+    for name, piece in rows:
+        tape.append(name, piece)
 
 
 def _call(reference: weakref.ref[RecordingSession], method: Any) -> Any:

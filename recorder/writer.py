@@ -33,6 +33,8 @@ class BackgroundWriter:
     ----------
     seconds_waited : float
         How long putting has been blocked altogether.
+    failure : BaseException or None
+        What has ended the work.
     """
 
     def __init__(self, queue_limit_bytes: int, on_idle: Task, idle_deadline: Callable[[], float]) -> None:
@@ -44,7 +46,7 @@ class BackgroundWriter:
         self._waiting_bytes = 0
         self._running = False
         self._stopping = False
-        self._error: BaseException | None = None
+        self.failure: BaseException | None = None
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="spiketape-writer", daemon=True)
         self._thread.start()
@@ -58,14 +60,14 @@ class BackgroundWriter:
             If an earlier task has failed, with its exception as the cause.
         """
         with self._changed:
-            self._raise_error()
+            self.raise_failure()
             # The background thread itself would wait for ever.
             may_wait = threading.current_thread() is not self._thread
             if may_wait and not self._has_room(size_bytes):
                 started = time.monotonic()
-                self._changed.wait_for(lambda: self._has_room(size_bytes) or self._error)
+                self._changed.wait_for(lambda: self._has_room(size_bytes) or self.failure)
                 self.seconds_waited += time.monotonic() - started
-                self._raise_error()
+                self.raise_failure()
             self._tasks.append((task, size_bytes))
             self._waiting_bytes += size_bytes
             self._changed.notify_all()
@@ -77,8 +79,8 @@ class BackgroundWriter:
             self.run_waiting()
             return
         with self._changed:
-            self._changed.wait_for(lambda: self._error or not (self._tasks or self._running))
-            self._raise_error()
+            self._changed.wait_for(lambda: self.failure or not (self._tasks or self._running))
+            self.raise_failure()
 
     def wake(self) -> None:
         """Make the thread look at the idle deadline again."""
@@ -98,20 +100,16 @@ class BackgroundWriter:
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
-    @property
-    def failed(self) -> bool:
-        """Whether a task has failed."""
-        return self._error is not None
-
     def _has_room(self, size_bytes: int) -> bool:
         return self._waiting_bytes == 0 or self._waiting_bytes + size_bytes <= self._limit
 
-    def _raise_error(self) -> None:
-        if self._error is not None:
+    def raise_failure(self) -> None:
+        """Raise RecordingWriteError if a task has failed, with its exception as the cause."""
+        if self.failure is not None:
             raise RecordingWriteError(
-                f"recording stopped: {type(self._error).__name__}: {self._error}. What was committed "
+                f"recording stopped: {type(self.failure).__name__}: {self.failure}. What was committed "
                 "before is intact."
-            ) from self._error
+            ) from self.failure
 
     def _run(self) -> None:
         try:
@@ -125,7 +123,7 @@ class BackgroundWriter:
                     self._changed.notify_all()
         except BaseException as error:  # noqa: BLE001 - handed to the user's thread, whatever it is
             with self._changed:
-                self._error = error
+                self.failure = error
                 self._tasks.clear()
                 self._running = False
                 self._changed.notify_all()

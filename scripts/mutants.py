@@ -79,7 +79,7 @@ MUTANTS = (
     ),
     Mutant(
         "readers see frames behind the commit",
-        "test_recorder_format_tape.py::test_frames_written_after_the_last_commit_are_not_seen",
+        "test_recorder_format_tape.py::test_an_older_reader_still_sees_its_commit_after_later_ones",
         ((READING, "rows = check_rows(clip_segments(rows, self.frames)", "rows = check_rows(rows"),),
     ),
     Mutant(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from recorder.format.stores import ByteStore
@@ -64,8 +64,8 @@ class FaultyStore:
     def delete(self, key: str) -> None:
         self._do("delete", key, lambda: self.inner.delete(key))
 
-    def clear(self, keep: str = "") -> None:
-        self._do("clear", "", lambda: self.inner.clear(keep))
+    def clear(self, groups: Sequence[str]) -> None:
+        self._do("clear", "", lambda: self.inner.clear(groups))
 
     def keys(self) -> Iterator[str]:
         return self.inner.keys()
@@ -122,9 +122,9 @@ class VolatileStore:
     def delete(self, key: str) -> None:
         self._pending.setdefault(key, []).append(None)
 
-    def clear(self, keep: str = "") -> None:
+    def clear(self, groups: Sequence[str]) -> None:
         for key in list(self.keys()):
-            if key != keep:
+            if key == "zarr.json" or key.startswith(tuple(f"{group}/" for group in groups)):
                 self.delete(key)
 
     def keys(self) -> Iterator[str]:

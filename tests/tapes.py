@@ -47,18 +47,23 @@ def write_recording(
     chunk_bytes: int | None = None,
     trials_begun: int | None = None,
     limit_bytes: int | None = None,
+    counts_share: float | None = None,
 ) -> TapeWriter:
-    """Write layers of bool [frames, *neuron]; ``chunk_bytes`` makes the chunks so small."""
+    """Write layers of bool [frames, *neuron]; ``chunk_bytes`` makes the chunks so small.
+
+    ``limit_bytes`` is the size from which a chunk is stored in parts, ``counts_share`` what counts may cost.
+    """
     target = Folder(store, durability="process") if isinstance(store, str | Path) else store
     writer = TapeWriter.create(target, provenance or {"made by": "tests"})
-    kept = layout.CHUNK_TARGET_BYTES, layout.CHUNK_LIMIT_BYTES
+    kept = layout.CHUNK_TARGET_BYTES, layout.CHUNK_LIMIT_BYTES, layout.COUNTS_SHARE
     layout.CHUNK_TARGET_BYTES = chunk_bytes or kept[0]  # type: ignore[misc]
     layout.CHUNK_LIMIT_BYTES = limit_bytes or kept[1]  # type: ignore[misc]
+    layout.COUNTS_SHARE = counts_share or kept[2]  # type: ignore[misc]
     try:
         for position, (name, frames) in enumerate(layers.items()):
             writer.add_layer(name, frames.shape[1:], "float32", "torch.nn.modules.module.Module", position)
     finally:
-        layout.CHUNK_TARGET_BYTES, layout.CHUNK_LIMIT_BYTES = kept  # type: ignore[misc]
+        layout.CHUNK_TARGET_BYTES, layout.CHUNK_LIMIT_BYTES, layout.COUNTS_SHARE = kept  # type: ignore[misc]
     progress = {}
     for name, frames in layers.items():
         log = SegmentLog()

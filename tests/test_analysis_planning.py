@@ -129,6 +129,22 @@ def test_graphs_do_not_grow_with_the_number_of_chunks(huge: Recording, use_count
         assert len(dict(result.__dask_graph__())) < 8 * planning.MAX_TASKS
 
 
+def test_a_large_group_is_counted_by_several_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spikes = np.random.default_rng(0).random((2100, 40)) < 0.1
+    runs = [Run(0, 50, 1, 0), Run(50, 2000, 1, 1), Run(2050, 50, 1, 2)]
+    write_recording(tmp_path / "a", {"1": spikes}, runs, chunk_bytes=320, trials_begun=3)
+    monkeypatch.setattr(planning, "SMALL_TASK_BYTES", 2000)
+    layer = analysis.open_recording(tmp_path / "a", use_counts=False)["1"]
+    for ask, wanted in [
+        (layer.spike_count, [spikes[:50].sum(), spikes[50:2050].sum(), spikes[2050:].sum()]),
+        (layer.silent_ratio, [1 - s.any(axis=0).mean() for s in np.split(spikes, [50, 2050])]),
+    ]:
+        result = ask(per="trial")
+        parts = [key for key in result.__dask_graph__() if "-part" in str(key)]
+        assert len(parts) > 4
+        np.testing.assert_allclose(result, wanted, rtol=1e-15)
+
+
 def test_the_lazy_spikes_of_a_million_chunks(huge: Recording) -> None:
     spikes = huge["1"].spikes
     assert spikes.sizes["frame"] == 10**6 * 2048

@@ -14,6 +14,7 @@ import zarr
 from tapes import Run, Trial, write_recording
 
 import analysis
+from analysis import Recording
 from recorder.format import bits
 from recorder.format.segments import SegmentLog
 from recorder.format.stores import Folder, ZarrStore
@@ -251,7 +252,7 @@ def test_places_are_asked_of_one_layer_that_has_them(path: Path) -> None:
     with pytest.raises(analysis.QuestionError, match=r'recording\["1"\].firing_rate\(per="neuron"\)'):
         recording.firing_rate(per="neuron")
     assert recording.select(layers=["1"]).firing_rate(per=("layer", "channel")).dims == ("layer", "channel")
-    with pytest.raises(analysis.QuestionError, match="layer 'features.3' has no channels"):
+    with pytest.raises(analysis.QuestionError, match=r"layer 'features\.3' has no channels"):
         recording["features.3"].firing_rate(per="channel")
 
 
@@ -357,7 +358,7 @@ def test_a_growing_recording_is_seen_as_of_its_commits(tmp_path: Path) -> None:
 def test_the_same_question_twice_shares_its_work(path: Path) -> None:
     first, second = (analysis.open_recording(path) for _ in range(2))
     for ask in (
-        lambda r: r.firing_rate(),
+        Recording.firing_rate,
         lambda r: r["1"].silent_ratio(per="step"),
         lambda r: r["1"].spikes,
         lambda r: r["1"].spikes.label,
@@ -366,9 +367,16 @@ def test_the_same_question_twice_shares_its_work(path: Path) -> None:
     other = analysis.open_recording(path, use_counts=False)
     names = {
         recording["1"].spike_count(per="neuron").data.name
-        for recording in (first, other, first.select(steps=slice(3)), first.select(labels=[3]))
+        for recording in (
+            first,
+            other,
+            first.select(steps=slice(3)),
+            first.select(labels=[3]),
+            first.select(trials=[0]),
+            first.select(trials=[1]),
+        )
     }
-    assert len(names) == 4
+    assert len(names) == 6
 
 
 def test_rate_and_silent_ratio_together_count_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -390,16 +398,16 @@ def test_a_missing_chunk_is_an_error_that_names_file_layer_and_frames(path: Path
     victim = next(file for file in (path / "layers/1/spikes/c/1").rglob("*") if file.is_file())
     victim.unlink()
     recording = analysis.open_recording(path, use_counts=False)
-    for ask in (
-        lambda: recording.firing_rate().compute(),
-        lambda: recording["1"].silent_ratio(per="step").compute(),
-        lambda: recording["1"].firing_rate(per="label").compute(),
-        lambda: recording["1"].spikes.compute(),
+    for asked in (
+        recording.firing_rate(),
+        recording["1"].silent_ratio(per="step"),
+        recording["1"].firing_rate(per="label"),
+        recording["1"].spikes,
     ):
         with pytest.raises(
             analysis.RecordingFormatError, match=r"spikes/c/1/0/0/0: the chunk of layer '1' with frames"
         ):
-            ask()
+            asked.compute()
 
 
 def test_names_from_strangers_are_escaped(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from tapes import Run, Trial, write_recording
 
 import analysis
 from analysis import planning
-from recorder.format import counting
+from recorder.format import counting, tallying
 
 NEURON_SHAPES = [(), (1,), (7,), (8,), (9,), (31,), (33,), (257,), (3, 5), (2, 3, 4)]
 LABELS = ["cat", "dog", "=cmd", "eel"]
@@ -75,6 +75,7 @@ def plans(draw: st.DrawFn) -> dict[str, Any]:
         "second_starts_at": draw(st.integers(0, len(runs) - 1)),
         "close": draw(st.booleans()),
         "chunk_bytes": draw(st.sampled_from([8, 64, 600, 4096])),
+        "counts_share": draw(st.sampled_from([None, 0.25, 100])),
         "missing_trials": draw(st.integers(0, 1)),
         "seed": draw(st.integers(0, 2**32)),
         "density": draw(st.sampled_from([0.0, 0.002, 0.1, 0.9, 1.0])),
@@ -106,6 +107,7 @@ def make_example(path: Path, plan: dict[str, Any]) -> Example:
         presented,
         close=plan["close"],
         chunk_bytes=plan["chunk_bytes"],
+        counts_share=plan["counts_share"],
         trials_begun=max((run.trial for run in plan["runs"]), default=-1) + 1,
     )
     listed = list(itertools.chain.from_iterable(trial.columns.get("label", ()) for trial in presented))
@@ -165,12 +167,8 @@ def expected(
                 )
                 looked_at = bool(len(flat)) if statistic == "silent_ratio" else len(flat)
                 weights = np.full(flat.shape[1], looked_at, np.int64)
-                if "neuron" in per:
-                    places: tuple[int, ...] = bits.shape[1:]
-                elif "channel" in per:
-                    places = bits.shape[1:2]
-                else:
-                    places = ()
+                kept_axes = bits.ndim if "neuron" in per else 2 if "channel" in per else 1
+                places = bits.shape[1:kept_axes]
                 part = part + values.reshape(*places, -1).sum(axis=-1)
                 whole = whole + weights.reshape(*places, -1).sum(axis=-1)
             if statistic == "spike_count":
@@ -215,7 +213,7 @@ LAYER_QUESTIONS: list[tuple[str, ...]] = [
 
 
 @given(plan=plans(), window=st.sampled_from([1, 3, 20, 10**6]), data=st.data())
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_statistic_equals_numpy_on_the_unpacked_bits(
     tmp_path_factory: pytest.TempPathFactory, plan: dict[str, Any], window: int, data: st.DataObject
 ) -> None:
@@ -237,11 +235,16 @@ def test_every_statistic_equals_numpy_on_the_unpacked_bits(
             selected[name] &= np.isin(trials, numbers)
     values = example.label_values
     if data.draw(st.booleans(), "select labels") and values:
-        chosen = data.draw(st.lists(st.sampled_from(values), max_size=3))
+        chosen = data.draw(st.lists(st.sampled_from(values), min_size=1, max_size=3))
         selection["labels"] = chosen
+        example = replace(example, label_values=[value for value in values if value in chosen])
         for name, labels in example.labels.items():
             selected[name] &= np.array([label in chosen for label in labels], np.bool_)
     narrowed = recording.select(**selection)
+    questions = [(narrowed, per, selected) for per in QUESTIONS]
+    for name in example.layers:
+        questions += [(narrowed[name], per, {name: selected[name]}) for per in LAYER_QUESTIONS]
+    chosen_questions = data.draw(st.lists(st.sampled_from(range(len(questions))), min_size=1, max_size=4))
     with pytest.MonkeyPatch.context() as patch, dask.config.set(scheduler="synchronous"):
         # Small enough that questions about these small recordings are cut into several tasks and slices.
         patch.setattr(
@@ -250,20 +253,11 @@ def test_every_statistic_equals_numpy_on_the_unpacked_bits(
         patch.setattr(planning, "MANY_TASKS", 10**9)
         patch.setattr("analysis.statistics.RESULT_BLOCK_BYTES", data.draw(st.sampled_from([64, 2**20])))
         patch.setattr(counting, "SLICE_FRAMES", data.draw(st.sampled_from([64, 192, 2**18])))
-        patch.setattr(counting, "SLAB_ELEMENTS", data.draw(st.sampled_from([1, 300, 2**22])))
-        for statistic in STATISTICS:
-            questions = [(narrowed, per, selected) for per in QUESTIONS]
-            for name in example.layers:
-                layer = narrowed[name]
-                questions += [(layer, per, {name: selected[name]}) for per in LAYER_QUESTIONS]
-            for question in data.draw(
-                st.lists(st.sampled_from(range(len(questions))), min_size=1, max_size=4)
-            ):
-                asked, per, frames = questions[question]
-                if "label" in per and not values:
-                    continue
-                if "channel" in per and len(asked.neuron_shape) < 2:
-                    continue
+        patch.setattr(tallying, "SLAB_ELEMENTS", data.draw(st.sampled_from([1, 300, 2**22])))
+        for statistic, question in itertools.product(STATISTICS, chosen_questions):
+            asked, per, frames = questions[question]
+            impossible = ("label" in per and not values) or ("channel" in per and len(asked.neuron_shape) < 2)
+            if not impossible:
                 ask = getattr(asked, statistic)
                 found = ask(per=per, window=window) if "window" in per else ask(per=per)
                 wanted = expected(example, statistic, per, window, frames, anchor)
@@ -305,6 +299,31 @@ def test_spikes_and_their_coordinates_are_the_recorded_ones(
             if example.label_values:
                 wanted = example.labels[name][selected[name]]
                 if not isinstance(example.label_values[0], str):
-                    missing = np.iinfo(np.int64).min
-                    wanted = np.array([missing if label is None else label for label in wanted], np.int64)
+                    complete = not any(label is None for label in wanted)
+                    wanted = np.array([np.nan if label is None else label for label in wanted])
+                    assert spikes.label.dtype in (np.int64, np.float64) if complete else np.float64
                 np.testing.assert_array_equal(spikes.label.values, wanted)
+
+
+@pytest.mark.parametrize("result_bytes", [8, 100, 2**25])
+def test_many_labels_are_cut_into_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, result_bytes: int
+) -> None:
+    spikes = np.random.default_rng(2).random((600, 3, 4)) < 0.05
+    labels = [(7 * sample) % 13 for sample in range(20)]
+    trials = [Trial(0, 20, {"label": labels})]
+    write_recording(tmp_path / "a", {"1": spikes}, [Run(0, 30, 20, 0)], trials, chunk_bytes=100)
+    monkeypatch.setattr("analysis.statistics.RESULT_BLOCK_BYTES", result_bytes)
+    monkeypatch.setattr(planning, "SMALL_TASK_BYTES", 200)
+    layer = analysis.open_recording(tmp_path / "a")["1"]
+    of_frame = np.tile(labels, 30)
+    counts = np.stack([spikes[of_frame == label].sum(axis=0) for label in range(13)])
+    neuron = layer.spike_count(per=("label", "neuron"))
+    assert (neuron.data.numblocks[0] > 1) == (result_bytes < 2**25)
+    np.testing.assert_array_equal(neuron, counts)
+    np.testing.assert_array_equal(layer.spike_count(per=("label", "channel")), counts.sum(axis=2))
+    np.testing.assert_array_equal(layer.spike_count(per="label"), counts.sum(axis=(1, 2)))
+    np.testing.assert_array_equal(layer.silent_ratio(per="label"), (counts == 0).mean(axis=(1, 2)))
+    selected = layer.select(labels=[3, 12]).spike_count(per=("label", "neuron"))
+    assert selected["label"].values.tolist() == [3, 12]
+    np.testing.assert_array_equal(selected, counts[[3, 12]])

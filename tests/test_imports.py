@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -51,3 +52,16 @@ def test_the_probe_sees_what_an_import_brings() -> None:
 def test_the_probe_fails_when_an_import_does() -> None:
     with pytest.raises(subprocess.CalledProcessError):
         packages_after("import no_such_module")
+
+
+def test_a_file_of_the_same_name_in_the_working_folder_is_not_imported_with_p(tmp_path: Path) -> None:
+    for name in ("analysis.py", "recorder.py"):
+        (tmp_path / name).write_text("raise SystemExit('the file of the user')")
+    script = "import analysis, recorder.format; print(analysis.open_recording.__module__)"
+
+    def run(*options: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *options, "-c", script]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert run("-P").stdout == "analysis.opening\n"
+    assert run().returncode != 0

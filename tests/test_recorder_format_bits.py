@@ -38,6 +38,15 @@ def test_any_range_of_frames_unpacks(frames: bits.Bools, data: st.DataObject) ->
     assert np.array_equal(bits.unpack_trains(trains_of(frames), first, last), frames[first:last])
 
 
+@pytest.mark.parametrize("neurons", [0, 1, 3, 4095, 4097, 9000])
+@pytest.mark.parametrize("rows", [0, 8, 13, 24, 128])
+def test_rearranging_moves_every_byte_to_its_place(neurons: int, rows: int) -> None:
+    packed = np.random.default_rng(0).integers(0, 256, (rows, neurons), np.uint8)
+    trains = bits.rows_to_trains(packed)
+    assert np.array_equal(trains, packed.T)
+    assert trains.flags.c_contiguous
+
+
 def test_the_first_frame_is_the_most_significant_bit() -> None:
     frames = np.zeros((10, 2), np.bool_)
     frames[[0, 9], [0, 1]] = True

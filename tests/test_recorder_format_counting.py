@@ -27,7 +27,7 @@ from recorder.format.grouping import (
     unite_ranges,
 )
 from recorder.format.metadata import ColumnCommit, TrialsCommit
-from recorder.format.segments import Segments
+from recorder.format.segments import Segments, check_segments
 from recorder.format.selection import SampleLabels, SelectedFrames, Selection
 from recorder.format.stores import Folder
 from recorder.format.tape import TapeWriter
@@ -129,7 +129,7 @@ def test_groups_of_frames(grouping: Grouping, keys: np.ndarray) -> None:
             found = np.full(40, -1)
             for b, e, k in zip(begin, end, key, strict=True):
                 found[b:e] = k
-            wanted = np.where((ALL_FRAMES >= first) & (ALL_FRAMES < last), keys, -1)
+            wanted = np.where((first <= ALL_FRAMES) & (last > ALL_FRAMES), keys, -1)
             np.testing.assert_array_equal(found, wanted)
     first, last = grouping.frames_of(SEGMENTS, present, present + 1)
     for key, begins, ends in zip(present, first, last, strict=True):
@@ -140,6 +140,14 @@ def test_groups_of_frames(grouping: Grouping, keys: np.ndarray) -> None:
         assert (first == last).all()
     first, last = grouping.frames_of(segments_of(), present, present + 1)
     assert (first == last).all()
+
+
+@pytest.mark.parametrize(
+    "row", [(0, 0, 2**32, 2**32, -1), (0, 0, 2**62, 4, -1), (0, 2**62, 1, 1, -1), (0, 0, 1, 1, 2**63 - 1)]
+)
+def test_segments_whose_numbers_would_overflow_are_refused(row: tuple[int, int, int, int, int]) -> None:
+    with pytest.raises(RecordingFormatError, match="segment 0 is"):
+        check_segments(np.array([row], np.int64), 1, "here")
 
 
 def test_trials_must_ascend() -> None:
@@ -247,6 +255,33 @@ def test_whole_blocks_are_not_decoded(tmp_path: Path, spikes: np.ndarray, close:
     decoded.clear()
     count(source, 1, 2 * plan.block_frames)
     assert decoded == list(range(plan.block_chunks))
+
+
+def test_blocks_with_unselected_blocks_between_them(tmp_path: Path) -> None:
+    block_frames = 1664
+    spikes = np.random.default_rng(1).random((5 * block_frames, 33)) < 0.2
+    runs = [Run(208 * trial, 208, 8, trial) for trial in range(5)]
+    write_recording(tmp_path / "a", {"1": spikes}, runs, chunk_bytes=600, trials_begun=5)
+    source = source_of(tmp_path / "a", selection=Selection(trials=(0, 2, 3)))
+    assert source.commit.plan.block_frames == block_frames
+    found = count(source, 0, 5 * block_frames)
+    by_trial = spikes.reshape(5, block_frames, 33).sum(axis=1)
+    np.testing.assert_array_equal(found, by_trial[[0, 2, 3]].sum(axis=0))
+    ranges = np.array([[0, 1], [2, 4]])
+    for place, wanted in [("neuron", by_trial), ("all", by_trial.sum(axis=1, keepdims=True))]:
+        found = counting.count_groups(source, Grouping("trial"), ranges, 0, 5 * block_frames, place, "spikes")
+        np.testing.assert_array_equal(found, wanted[[0, 2, 3]])
+
+
+def test_blocks_of_which_some_samples_are_selected_are_decoded(tmp_path: Path, spikes: np.ndarray) -> None:
+    trials = [Trial(0, 8, {"label": [0, 1] * 4}), Trial(1, 8, {"label": [1] * 8})]
+    runs = [Run(0, 250, 8, 0), Run(250, 250, 8, 1)]
+    write_recording(tmp_path / "a", {"1": spikes}, runs, trials, chunk_bytes=600, counts_share=100)
+    of_frame = np.concatenate([np.tile([0, 1] * 4, 250), np.ones(2000)])
+    for label in (0, 1):
+        source = source_of(tmp_path / "a", selection=Selection(labels=(label,)))
+        assert source.commit.plan.block_chunks == 1
+        np.testing.assert_array_equal(count(source, 0, 4000), spikes[of_frame == label].sum(axis=0))
 
 
 def test_sources_are_equal_if_they_stand_for_the_same_frames(path: Path) -> None:

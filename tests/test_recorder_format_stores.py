@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zarr.storage
 
-from recorder.format.errors import RecordingFormatError
+from recorder.format.errors import RecordingFormatError, StoreError
 from recorder.format.stores import ByteStore, Folder, ZarrStore, open_store
 
 
@@ -34,8 +35,10 @@ def test_bytes_are_kept_by_key(store: ByteStore) -> None:
     store.delete("a/b/d")
     assert list(store.keys()) == ["a/b/c"]
     assert not store.is_empty()
-    store.clear()
-    assert store.is_empty()
+    for key in ("zarr.json", "b", "ab/c"):
+        store.write(key, b"")
+    store.clear(["a", "c"])
+    assert sorted(store.keys()) == ["ab/c", "b"]
     store.write("a/b/c", b"again")
     assert store.read("a/b/c", 100) == b"again"
 
@@ -145,3 +148,43 @@ def test_folders_travel_to_other_processes(tmp_path: Path) -> None:
     store.write("a", b"x")
     travelled = pickle.loads(pickle.dumps(store))  # noqa: S301 - our own
     assert travelled.read("a", 10) == b"x"
+
+
+def test_a_link_in_place_of_a_group_is_removed_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/precious").touch()
+    store = Folder(tmp_path / "run.zarr")
+    store.write("zarr.json", b"")
+    (tmp_path / "run.zarr/layers").symlink_to(tmp_path / "elsewhere")
+    store.clear(["layers"])
+    assert (tmp_path / "elsewhere/precious").exists()
+    assert store.is_empty()
+
+
+@pytest.mark.parametrize(
+    ("store", "message"),
+    [
+        (zarr.storage.MemoryStore(read_only=True), "read-only, or cannot replace what it holds"),
+        ("", "store is empty"),
+        ("nope://bucket/run.zarr", "nope://bucket/run.zarr cannot be opened: Protocol not known"),
+    ],
+)
+def test_stores_that_cannot_be_recorded_to_are_refused(store: Any, message: str) -> None:
+    with pytest.raises(StoreError, match=message):
+        open_store(store, read_only=False)
+
+
+def test_local_and_zip_stores_keep_what_they_allow(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="read-only"):
+        open_store(zarr.storage.LocalStore(tmp_path, read_only=True), read_only=False)
+    with pytest.raises(StoreError, match="cannot replace"):
+        open_store(zarr.storage.ZipStore(tmp_path / "run.zip", mode="w"), read_only=False)
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object, **__: object) -> None:
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr(zarr.storage.FsspecStore, "from_url", missing)
+    with pytest.raises(StoreError, match="a package is missing: Install s3fs"):
+        open_store("s3://bucket/run.zarr", read_only=True)

@@ -19,7 +19,7 @@ from recorder.format.layout import layer_folder
 from recorder.format.reading import TapeReader
 from recorder.format.segments import SegmentLog
 from recorder.format.stores import ByteStore, Folder, ZarrStore
-from recorder.format.tape import LayerProgress, TapeWriter
+from recorder.format.tape import LayerProgress, TapeWriter, is_unbegun
 
 
 def flat(frames: np.ndarray) -> np.ndarray:
@@ -270,6 +270,40 @@ def test_what_is_no_recording_is_never_removed(tmp_path: Path) -> None:
     with pytest.raises(RecordingExistsError, match="is not a recording"):
         TapeWriter.create(Folder(tmp_path / "thesis.tex"), {}, overwrite=True)
     assert (tmp_path / "thesis.tex").read_text() == "precious"
+
+
+def test_a_group_that_only_names_us_is_not_a_recording(tmp_path: Path) -> None:
+    attributes = {"recorded_with": "spiketape", "deeper": {"spiketape": 1}}
+    zarr.open_group(tmp_path / "run.zarr", mode="w", attributes=attributes)
+    with pytest.raises(RecordingExistsError, match="is not a recording; nothing was touched"):
+        TapeWriter.create(Folder(tmp_path / "run.zarr"), {}, overwrite=True)
+
+
+def test_replacing_a_recording_leaves_other_files_in_its_folder(tmp_path: Path) -> None:
+    store = Folder(tmp_path / "run.zarr")
+    TapeWriter.create(store, {}).release()
+    (tmp_path / "run.zarr/mine").mkdir()
+    (tmp_path / "run.zarr/mine/notes.txt").touch()
+    TapeWriter.create(store, {}, overwrite=True).release()
+    assert (tmp_path / "run.zarr/mine/notes.txt").exists()
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_recording_that_lost_its_root_document_is_not_taken_for_one_that_never_began(
+    tmp_path: Path, small_chunks: None, resume: bool
+) -> None:
+    recording = Recording(Folder(tmp_path), {"1": (5,)})
+    recording.record(100, 1, 0)
+    recording.commit()
+    recording.tape.release()
+    (tmp_path / "zarr.json").unlink()
+    (tmp_path / "writer.lock").touch()
+    before = sorted(tmp_path.rglob("*"))
+    begin = TapeWriter.resume if resume else TapeWriter.create
+    with pytest.raises((RecordingExistsError, RecordingFormatError, OSError)):
+        begin(Folder(tmp_path), *([] if resume else [{}]), take_over=True)  # type: ignore[operator]
+    assert [path for path in before if path.exists() or path.name == "writer.lock"] == before
+    assert not is_unbegun(Folder(tmp_path))
 
 
 def test_a_damaged_recording_can_be_replaced(tmp_path: Path) -> None:

@@ -472,6 +472,37 @@ def test_a_trial_without_frames_leaves_no_trace(tmp_path: Path) -> None:
         assert trials_of(monitor)["trial"] == [0]
 
 
+def test_the_label_of_an_open_trial_is_committed_with_its_frames(tmp_path: Path) -> None:
+    net = network()
+    monitor = on_store(tmp_path, net)
+    monitor.enable()
+    with monitor.trial(label=7, epoch=1):
+        run(net, (2, 3))
+        assert trials_of(monitor) == {
+            "trial": [0] * 3,
+            "sample": [0, 1, 2],
+            "label": [7] * 3,
+            "epoch": [1] * 3,
+        }
+        run(net, (4,))
+        monitor.close()
+        monitor.enable()
+        run(net, (5,))
+    monitor.close()
+    assert trials_of(monitor)["label"] == [7] * 4
+
+
+def test_a_recording_is_not_reset_inside_a_trial(tmp_path: Path) -> None:
+    net = network()
+    with on_store(tmp_path, net) as monitor:
+        with monitor.trial(label=7):
+            run(net, (2,))
+            with pytest.raises(RuntimeError, match="trial 0 is still open; reset the recording outside"):
+                monitor.reset()
+            run(net, (2,))
+        assert len(monitor.s["0"]) == 2
+
+
 def test_wrong_trials_are_refused(tmp_path: Path) -> None:
     net = network()
     with on_store(tmp_path, net) as monitor:
@@ -621,6 +652,36 @@ def test_many_chunks_are_written_and_read_back(tmp_path: Path, small_chunks: Non
     outputs.check(monitor)
 
 
+def test_the_plan_is_known_and_logged_from_the_first_step_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    net = network()
+    caplog.set_level("INFO", "recorder")
+    with on_store(tmp_path, net) as monitor:
+        with pytest.raises(NothingRecordedError):
+            _ = monitor.plan
+        run(net, (16, 16))
+        plan = monitor.plan
+    assert plan.bytes_per_step == 16 * (9 + 5) / 8
+    assert plan.files(10**6) == -(-16 * 10**6 // plan.layers[0].chunks.chunk_frames) + -(
+        -16 * 10**6 // plan.layers[1].chunks.chunk_frames
+    )
+    assert plan.host_bytes_limit > plan.queue_limit_bytes + 2 * 4_000_000
+    assert [record.getMessage() for record in caplog.records] == [f"recording to {monitor.store}: {plan}"]
+    assert str(plan).startswith("2 layers, 224 slots a step: at most 0.0 kB a step, 0.0 GB and ")
+
+
+def test_stats_say_what_was_recorded(tmp_path: Path) -> None:
+    net = network()
+    with on_store(tmp_path, net) as monitor:
+        run(net, (16, 16))
+        monitor.flush()
+        stats = monitor.stats
+    assert (stats.steps, stats.frames, stats.packed_bytes) == (2, {"0": 32, "2": 32}, 4 * (9 + 5))
+    assert stats.commits >= 1
+    assert stats.seconds_waited == 0
+
+
 # -- wrong use -------------------------------------------------------------------------------------
 
 
@@ -636,7 +697,9 @@ def test_a_network_without_spiking_layers_is_refused(tmp_path: Path) -> None:
         ({"backend": "jax"}, ValueError, "backend is 'jax'; expected 'numpy' or 'torch'"),
         ({"device": "abacus"}, ValueError, "device is 'abacus'; expected None, a torch.device or a name"),
         ({"device": 1.5}, ValueError, "device is 1.5"),
+        ({"device": "meta:7x"}, ValueError, "device is 'meta:7x'"),
         ({"commit_interval": 0}, ValueError, "commit_interval is 0; expected a positive number of seconds"),
+        ({"commit_interval": "a"}, ValueError, "commit_interval is 'a'; expected a positive number"),
         ({"durability": "hope"}, ValueError, "durability is 'hope'; expected 'power' or 'process'"),
         ({"store": 3}, TypeError, "store is 3"),
         ({"metadata": {"a": object()}}, TypeError, r"metadata\['a'\] is <object"),
@@ -755,7 +818,7 @@ def test_a_neuron_shape_that_changes_is_refused(tmp_path: Path) -> None:
 
 def test_a_store_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="file"):
+    with pytest.raises(RecordingWriteError, match=r"cannot record to .*file/run\.zarr.*choose another store"):
         on_store(tmp_path, network(), store=tmp_path / "file" / "run.zarr")
 
 

@@ -73,7 +73,7 @@ def test_the_first_failure_ends_the_work_and_is_raised_with_its_cause(writer: Ba
     assert isinstance(raised.value.__cause__, OSError)
     with pytest.raises(RecordingWriteError):
         writer.put(lambda: done.append(1), 1)
-    assert writer.failed
+    assert isinstance(writer.failure, OSError)
     assert done == []
 
 
@@ -98,7 +98,7 @@ def test_stopping_finishes_what_is_waiting_first() -> None:
     writer.stop()
     writer.stop()
     assert done == list(range(50))
-    assert not writer.failed
+    assert writer.failure is None
 
 
 def test_the_thread_works_by_itself_once_idle_for_long_enough() -> None:

@@ -16,34 +16,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import pairwise
-from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recorder.format import tallying
 from recorder.format.bits import Counts, Packed, count_per_frame, pack_mask
 from recorder.format.grouping import Grouping, Integers, count_up, positions_of, range_size
-from recorder.format.intervals import (
-    count_between,
-    count_per_neuron_between,
-    count_per_neuron_in,
-    interval_mask,
-)
+from recorder.format.intervals import count_per_neuron_in
 from recorder.format.layout import table_chunk_rows
 from recorder.format.metadata import LayerCommit, TrialsCommit
 from recorder.format.reading import LayerReader
 from recorder.format.selection import NO_LABEL, Codes, SampleLabels, SelectedFrames, Selection
 from recorder.format.stores import ByteStore
-
-Place = Literal["all", "channel", "neuron"]
-Quantity = Literal["spikes", "fired"]
+from recorder.format.tallying import Place, Quantity, Tally, places_of, sum_places, tally_for
 
 # Arrays with one element for each frame are made for so many frames at a time.
 SLICE_FRAMES = 2**18
-# Counts of each neuron in each interval are made for so many elements at a time.
-SLAB_ELEMENTS = 2**22
-# Bytes of masks that may be laid over a train instead of one interval cut out of it.
-_WORTH_MASKING = 32
 
 
 @dataclass(frozen=True)
@@ -121,11 +110,6 @@ def _labels(source: Source) -> SampleLabels:
     return SampleLabels.read(source.store, source.trials)
 
 
-def places_of(neuron_shape: tuple[int, ...], place: Place) -> tuple[int, ...]:
-    """Shape of what is told apart: ``()``, the channels, or the neuron shape."""
-    return {"all": (), "channel": neuron_shape[:1], "neuron": neuron_shape}[place]
-
-
 def count_groups(
     source: Source,
     grouping: Grouping,
@@ -160,7 +144,7 @@ def count_groups(
         If a chunk or a row of counts that is needed is missing or damaged; it names file, layer and frames.
     """
     reader, frames = reader_of(source), frames_of(source)
-    tally = _tally(reader.plan.neuron_shape, range_size(ranges), place, quantity)
+    tally = tally_for(reader.plan.neuron_shape, range_size(ranges), place, quantity)
     blocks, block_keys = (
         _whole_blocks(reader, frames, grouping, first, last) if source.use_counts else _NOTHING
     )
@@ -210,7 +194,7 @@ def _slabs(
 ) -> Iterator[tuple[int, slice]]:
     """Blocks read together: neighbours in one stored chunk of counts, no decoded chunk between them."""
     stored = blocks // table_chunk_rows(reader.plan.neuron_shape, 4)
-    parted = (np.diff(blocks) != 1) | (np.diff(stored) != 0) | (np.diff(chunks_before) != 0)
+    parted = (np.diff(blocks) != 1) | (np.diff(stored) != 0)
     bounds = np.concatenate([[0], np.flatnonzero(parted) + 1, [len(blocks)]]).tolist()
     for begin, end in pairwise(bounds):
         if begin < end:
@@ -230,7 +214,7 @@ def _slices(reader: LayerReader, chunk: int, first: int, last: int) -> Iterator[
 
 
 def _add_chunk(
-    tally: _Tally,
+    tally: Tally,
     reader: LayerReader,
     frames: SelectedFrames,
     grouping: Grouping,
@@ -243,124 +227,6 @@ def _add_chunk(
         begin, end, key = frames.intervals(asked_first, asked_last, grouping)
         if len(begin):
             tally.add_trains(trains, begin - frame, end - frame, positions_of(ranges, key))
-
-
-class _Tally(Protocol):
-    """Adds up what is found, group after group: the groups given never go down."""
-
-    def add_trains(self, trains: Packed, begin: Integers, end: Integers, group: Integers) -> None:
-        """Add intervals of frames of packed trains."""
-
-    def add_rows(self, rows: NDArray[np.uint32], group: Integers) -> None:
-        """Add spikes of each neuron, shape [rows, neurons]."""
-
-    def result(self) -> Counts:
-        """What was found, int64 [groups, places]."""
-
-
-def _tally(neuron_shape: tuple[int, ...], groups: int, place: Place, quantity: Quantity) -> _Tally:
-    if quantity == "fired":
-        return _FiredTally(neuron_shape, groups, place)
-    return _SpikeTally(groups) if place == "all" else _PlaceTally(neuron_shape, groups, place)
-
-
-class _SpikeTally:
-    """Spikes of all neurons together."""
-
-    def __init__(self, groups: int) -> None:
-        self._spikes = np.zeros(groups, np.int64)
-
-    def add_trains(self, trains: Packed, begin: Integers, end: Integers, group: Integers) -> None:
-        np.add.at(self._spikes, group, count_between(trains, begin, end))
-
-    def add_rows(self, rows: NDArray[np.uint32], group: Integers) -> None:
-        np.add.at(self._spikes, group, rows.sum(axis=1, dtype=np.int64))
-
-    def result(self) -> Counts:
-        return self._spikes[:, None]
-
-
-class _NeuronTally:
-    """What needs the spikes of each neuron: brings them together group by group."""
-
-    def add_trains(self, trains: Packed, begin: Integers, end: Integers, group: Integers) -> None:
-        starts = _starts(group)
-        if len(starts) * trains.shape[1] < _WORTH_MASKING * len(begin):
-            masks = [
-                interval_mask(trains.shape[1] * 8, begin[first:last], end[first:last])
-                for first, last in pairwise([*starts.tolist(), len(begin)])
-            ]
-            self._add(count_per_neuron_in(trains, np.stack(masks)), group[starts])
-            return
-        width = max(SLAB_ELEMENTS // len(trains), 1)
-        for slab in range(0, len(begin), width):
-            inside = slice(slab, slab + width)
-            spikes = count_per_neuron_between(trains, begin[inside], end[inside])
-            starts = _starts(group[inside])
-            if len(starts) < spikes.shape[1]:
-                spikes = np.add.reduceat(spikes, starts, axis=1)
-            self._add(spikes.T, group[inside][starts])
-
-    def add_rows(self, rows: NDArray[np.uint32], group: Integers) -> None:
-        starts = _starts(group)
-        self._add(np.add.reduceat(rows, starts, axis=0, dtype=np.int64), group[starts])
-
-    def _add(self, spikes: NDArray[np.integer], group: Integers) -> None:
-        """Add spikes, shape [groups, neurons], of groups that ascend."""
-        raise NotImplementedError
-
-
-class _PlaceTally(_NeuronTally):
-    """Spikes of each neuron or each channel."""
-
-    def __init__(self, neuron_shape: tuple[int, ...], groups: int, place: Place) -> None:
-        self._spikes = np.zeros((groups, math.prod(places_of(neuron_shape, place))), np.int64)
-
-    def _add(self, spikes: NDArray[np.integer], group: Integers) -> None:
-        self._spikes[group] += _sum_places(spikes, self._spikes.shape[1])
-
-    def result(self) -> Counts:
-        return self._spikes
-
-
-class _FiredTally(_NeuronTally):
-    """Neurons that fired. Which ones is remembered for the group at hand only."""
-
-    def __init__(self, neuron_shape: tuple[int, ...], groups: int, place: Place) -> None:
-        self._fired = np.zeros((groups, math.prod(places_of(neuron_shape, place))), np.int64)
-        self._group = 0
-        self._fired_in_group = np.zeros(math.prod(neuron_shape), np.bool_)
-
-    def _add(self, spikes: NDArray[np.integer], group: Integers) -> None:
-        fired = spikes > 0
-        if group[0] == self._group:
-            fired[0] |= self._fired_in_group
-        else:
-            self._finish_group()
-        self._fired[group[:-1]] = _sum_places(fired[:-1], self._fired.shape[1])
-        self._group, self._fired_in_group = int(group[-1]), fired[-1].copy()
-
-    def _finish_group(self) -> None:
-        if len(self._fired):
-            self._fired[self._group] = _sum_places(self._fired_in_group[None], self._fired.shape[1])
-
-    def result(self) -> Counts:
-        self._finish_group()
-        return self._fired
-
-
-def _starts(group: Integers) -> NDArray[np.intp]:
-    """Where another group begins."""
-    return np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1]]))
-
-
-def _sum_places(values: NDArray[np.integer] | NDArray[np.bool_], places: int) -> Counts:
-    """Values of each neuron, shape [groups, neurons], summed up to places, int64 [groups, places]."""
-    if values.shape[1] == places:
-        return values.astype(np.int64)
-    per_place = values.reshape(len(values), places, values.shape[1] // places)
-    summed: Counts = per_place.sum(axis=2, dtype=np.int64)
-    return summed
 
 
 def count_labels(
@@ -412,11 +278,11 @@ def _add_labelled(spikes: Counts, trains: Packed, codes: Codes, first_code: int)
         return
     frames_per_code = np.bincount(codes + 1, minlength=first_code + len(spikes) + 1)[first_code + 1 :]
     present = np.flatnonzero(frames_per_code)
-    some = max(SLAB_ELEMENTS // len(trains), 1)
+    some = max(tallying.SLAB_ELEMENTS // len(trains), 1)
     for first in range(0, len(present), some):
         masked = present[first : first + some]
         masks = np.stack([pack_mask(codes == first_code + row) for row in masked])
-        spikes[masked] += _sum_places(count_per_neuron_in(trains, masks), spikes.shape[1])
+        spikes[masked] += sum_places(count_per_neuron_in(trains, masks), spikes.shape[1])
 
 
 def frames_of_groups(source: Source, grouping: Grouping, ranges: Integers, first: int, last: int) -> Integers:
@@ -465,7 +331,7 @@ def finish(
     """
     shape = places_of(neuron_shape, place)
     values = counts > 0 if quantity == "fired" else counts
-    summed = _sum_places(values, math.prod(shape))
+    summed = sum_places(values, math.prod(shape))
     return summed.reshape(len(counts), *shape) if has_groups else summed.reshape(shape)
 
 

@@ -11,6 +11,10 @@ class RecordingNotFoundError(RecordingFormatError, FileNotFoundError):
     """There is no recording at the given place."""
 
 
+class StoreError(ValueError):
+    """A place to record to or to read from that cannot be opened."""
+
+
 class RecordingExistsError(FileExistsError):
     """The place to record to is taken; nothing there was touched."""
 

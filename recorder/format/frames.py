@@ -86,14 +86,35 @@ def read_coordinate(
 
 
 def read_column(source: Source, column: str, block_frames: int, block_id: tuple[int, ...]) -> NDArray[Any]:
-    """One block of a column of the trials, shape [frames].
+    """One block of a column of the trials, shape [frames]; dtype as `column_dtype`.
 
-    Frames in no trial get what stands for a missing value: NaN, the smallest integer, or None.
+    Frames in no trial get what stands for a missing value: NaN, or None.
     """
     selected = _selected(source, block_frames, block_id[0])
     frames = frames_of(source, labelled=True)
     row = frames.segments.segment_of(selected)
-    return column_values(source, column)[frames.table_rows(row, selected, selected + 1)]
+    stored = column_values(source, column)[frames.table_rows(row, selected, selected + 1)]
+    dtype = column_dtype(source, column)
+    values = stored.astype(dtype)
+    if dtype == np.float64 and stored.dtype == np.int64:
+        values[stored == MISSING_INTEGER] = np.nan
+    return values
+
+
+def column_dtype(source: Source, name: str) -> np.dtype[Any]:
+    """Data type of a column of the trials laid on the selected frames.
+
+    Whole numbers are int64 where every frame has one, and float64 with NaN where some may have none, as is
+    the way of xarray and pandas.
+    """
+    values = column_values(source, name)
+    if values.dtype != np.int64:
+        return values.dtype
+    segments = frames_of(source).segments
+    trials = column_values(source, "trial")[:-1]
+    first, last = (np.searchsorted(trials, segments.trial, side) for side in ("left", "right"))
+    missing = (segments.trial < 0).any() or (last - first < segments.batch).any()
+    return np.dtype(np.float64 if missing or (values[:-1] == MISSING_INTEGER).any() else np.int64)
 
 
 @lru_cache(maxsize=8)

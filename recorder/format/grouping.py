@@ -195,4 +195,5 @@ def _frames_of_steps(segments: Segments, steps: Integers) -> Integers:
     inside = np.minimum(row, len(segments) - 1)
     skipped = np.maximum(steps - segments.first_step[inside], 0) * segments.batch[inside]
     behind = segments.last_frame[-1]
-    return np.where(row < len(segments), segments.first_frame[inside] + skipped, behind)
+    frames: Integers = np.where(row < len(segments), segments.first_frame[inside] + skipped, behind)
+    return frames

@@ -20,6 +20,7 @@ FORMAT_VERSION: Final = 1
 
 ATTRIBUTE: Final = "spiketape"
 ROOT_DOCUMENT: Final = "zarr.json"
+GROUPS: Final = ("layers", "trials")
 
 CHUNK_TARGET_BYTES: Final = 4 * 2**20
 CHUNK_LIMIT_BYTES: Final = 16 * 2**20

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from recorder.format.errors import RecordingFormatError
 from recorder.format.layout import NO_TRIAL, SEGMENT_COLUMNS
+from recorder.format.metadata import MAX_FRAMES
 
 Rows = NDArray[np.int64]
 
@@ -175,6 +176,9 @@ def check_segments(rows: Rows, frames: int, place: str) -> Segments:
     bad = (
         (segments.steps < 1) | (segments.batch < 1) | (segments.first_step < 0) | (segments.trial < NO_TRIAL)
     )
+    # Products and sums below, and those of whoever uses the segments, must not leave 64 bits.
+    bad |= (segments.batch > frames) | (segments.steps > frames // np.maximum(segments.batch, 1))
+    bad |= (segments.first_step > MAX_FRAMES) | (segments.trial > MAX_FRAMES)
     if not bad.any():
         ends = segments.last_frame
         bad = segments.first_frame != np.concatenate([[0], ends[:-1]])

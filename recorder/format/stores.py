@@ -11,10 +11,10 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 from urllib.parse import unquote, urlsplit
 
 import zarr.storage
@@ -22,7 +22,7 @@ from zarr.abc.store import Store
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
-from recorder.format.errors import RecordingFormatError
+from recorder.format.errors import RecordingFormatError, StoreError
 from recorder.format.layout import ROOT_DOCUMENT
 
 try:
@@ -32,7 +32,8 @@ except ImportError:  # Windows
 
 StoreLike = str | os.PathLike[str] | Store
 
-_PARTIAL = re.compile(r".+\.[0-9a-f]{16}\.partial")
+# Behind the name of what was to be written.
+PARTIAL: Final = re.compile(r"\.[0-9a-f]{16}\.partial\Z")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|[A-Za-z0-9+.-]+::")
 
 
@@ -67,8 +68,8 @@ class ByteStore(Protocol):
     def delete(self, key: str) -> None:
         """Remove a key; nothing happens if it is absent."""
 
-    def clear(self, keep: str = "") -> None:
-        """Remove everything but one key at the top, the root document before all else."""
+    def clear(self, groups: Sequence[str]) -> None:
+        """Remove the root document, then all below some folders, and what writes cut short have left."""
 
     def keys(self) -> Iterator[str]:
         """All keys."""
@@ -200,17 +201,17 @@ class Folder:
         (self._root / key).unlink(missing_ok=True)
         self._unsynced_folders.add((self._root / key).parent)
 
-    def clear(self, keep: str = "") -> None:
+    def clear(self, groups: Sequence[str]) -> None:
         # Cut short, what is left must not look like a recording with damaged chunks.
         self.delete(ROOT_DOCUMENT)
         self.persist()
-        for entry in list(os.scandir(self._root)):
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path)
-            elif entry.name != keep:
-                os.unlink(entry.path)
-        if not keep:
-            os.rmdir(self._root)
+        for group in groups:
+            folder = self._root / group
+            if folder.is_symlink() or folder.is_file():
+                folder.unlink()
+            elif folder.is_dir():
+                shutil.rmtree(folder)
+        self.remove_leftovers()
         self._known_folders.clear()
         self._unsynced_folders.clear()
 
@@ -227,7 +228,7 @@ class Folder:
 
     def remove_leftovers(self) -> None:
         for key in list(self.keys()):
-            if _PARTIAL.fullmatch(key):
+            if PARTIAL.search(key):
                 self.delete(key)
 
     def _make_folder(self, folder: Path) -> None:
@@ -279,10 +280,10 @@ class ZarrStore:
     def delete(self, key: str) -> None:
         sync(self.store.delete(key))
 
-    def clear(self, keep: str = "") -> None:
+    def clear(self, groups: Sequence[str]) -> None:
         self.delete(ROOT_DOCUMENT)
         for key in list(self.keys()):
-            if key != keep:
+            if key.startswith(tuple(f"{group}/" for group in groups)):
                 self.delete(key)
 
     def keys(self) -> Iterator[str]:
@@ -322,10 +323,17 @@ def open_store(
     ------
     TypeError
         If ``store`` is none of these.
+    StoreError
+        If it cannot be opened, or not be written.
     """
-    if isinstance(store, zarr.storage.LocalStore):
-        return Folder(store.root, durability)
     if isinstance(store, Store):
+        if not read_only and (store.read_only or not store.supports_deletes):
+            raise StoreError(
+                f"{store} cannot be recorded to: it is read-only, or cannot replace what it holds. Record "
+                "to a folder or a bucket"
+            )
+        if isinstance(store, zarr.storage.LocalStore):
+            return Folder(store.root, durability)
         return ZarrStore(store)
     if not isinstance(store, str | os.PathLike):
         raise TypeError(
@@ -333,12 +341,22 @@ def open_store(
             "'s3://bucket/run.zarr' or a Zarr store"
         )
     text = os.fspath(store)
+    if not text:
+        raise StoreError("store is empty; expected a path or a URL")
     if text.startswith("file://"):
         return Folder(unquote(urlsplit(text).path), durability)
     if _URL.match(text):
-        opened = zarr.storage.FsspecStore.from_url(text, storage_options=storage_options, read_only=read_only)
-        return ZarrStore(opened, text)
+        return ZarrStore(_open_url(text, read_only, storage_options), text)
     return Folder(text, durability)
+
+
+def _open_url(url: str, read_only: bool, storage_options: dict[str, Any] | None) -> Store:
+    try:
+        return zarr.storage.FsspecStore.from_url(url, storage_options=storage_options, read_only=read_only)
+    except ImportError as error:
+        raise StoreError(f"{url} cannot be opened, as a package is missing: {error}") from error
+    except ValueError as error:
+        raise StoreError(f"{url} cannot be opened: {error}") from error
 
 
 def _check_limit(place: str, size: int, limit_bytes: int) -> None:

@@ -10,6 +10,8 @@ One thread at a time may use a `TapeWriter`.
 
 from __future__ import annotations
 
+import itertools
+import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -21,9 +23,10 @@ from numpy.typing import NDArray
 
 from recorder.format.bits import Counts, Packed, count_per_neuron, rows_to_trains, unpack_trains
 from recorder.format.chunks import checksum, encode_spikes, stored_checksum
-from recorder.format.errors import RecordingExistsError, RecordingFormatError
+from recorder.format.errors import RecordingExistsError
 from recorder.format.layout import (
     ATTRIBUTE,
+    GROUPS,
     ROOT_DOCUMENT,
     SEGMENT_COLUMNS,
     ChunkPlan,
@@ -44,7 +47,7 @@ from recorder.format.metadata import (
 )
 from recorder.format.reading import LayerReader, TapeReader
 from recorder.format.segments import Rows
-from recorder.format.stores import ByteStore
+from recorder.format.stores import PARTIAL, ByteStore
 from recorder.format.tables import TableWriter, encode_document, rows_checksum
 from recorder.format.trials import TrialsWriter, Value
 
@@ -107,7 +110,8 @@ class TapeWriter:
         provenance : mapping
             JSON values to keep with the recording.
         overwrite : bool
-            Replace a recording that stands there. Nothing but a recording is ever removed.
+            Replace a recording that stands there. Nothing but a recording is ever removed: other files in
+            its folder stay.
         take_over : bool
             See `recorder.format.lock.WriterLock.acquire`.
 
@@ -127,7 +131,7 @@ class TapeWriter:
             lock.release()
             raise
         try:
-            store.clear(keep=LOCK_KEY)
+            store.clear(GROUPS)
             return cls._begin(store, provenance, lock)
         except BaseException:
             # The next writer knows by the lock that what lies there is a recording, and not somebody's files.
@@ -146,8 +150,8 @@ class TapeWriter:
             provenance=provenance,
         )
         tape = cls(store, metadata, lock)
-        store.write(f"layers/{ROOT_DOCUMENT}", encode_document(group_document()))
-        store.write(f"trials/{ROOT_DOCUMENT}", encode_document(group_document()))
+        for group in GROUPS:
+            store.write(f"{group}/{ROOT_DOCUMENT}", encode_document(group_document()))
         store.persist()
         tape._write_record(metadata, None)
         return tape
@@ -267,7 +271,7 @@ class TapeWriter:
 
     def _write_shapes(self) -> dict[str, Any]:
         """Bring the shapes of all arrays up to the commit; every document below the root, by key prefix."""
-        documents: dict[str, Any] = {"layers": group_document(), "trials": group_document()}
+        documents: dict[str, Any] = {group: group_document() for group in GROUPS}
         for layer in self._layers.values():
             documents.update(layer.write_documents())
         documents.update(self._trials.write_documents())
@@ -397,10 +401,13 @@ class _LayerWriter:
 
     def _tail_trains(self, pending_row: Packed | None) -> Packed:
         """Trains of the chunk that is not full, silence behind its frames."""
-        trains = np.zeros((self._plan.neurons, self._plan.chunk_bytes), np.uint8)
-        trains[:, : self._filled] = self._rows[: self._filled].T
+        # Rows behind the filled ones are scratch: the next ones appended go over them.
+        used = -(-(self._filled + (pending_row is not None)) // 8) * 8
+        self._rows[self._filled : used] = 0
         if pending_row is not None:
-            trains[:, self._filled] = pending_row
+            self._rows[self._filled] = pending_row
+        trains = np.zeros((self._plan.neurons, self._plan.chunk_bytes), np.uint8)
+        trains[:, :used] = rows_to_trains(self._rows[:used])
         return trains
 
     def commit(self, progress: LayerProgress, *, close: bool) -> LayerCommit:
@@ -454,10 +461,15 @@ class _LayerWriter:
 
 def is_unbegun(store: ByteStore) -> bool:
     """Whether there is nothing at the store, or only what a writer left that was killed as it began."""
-    if store.is_empty():
-        return True
-    document = store.read(ROOT_DOCUMENT, MAX_DOCUMENT_BYTES)
-    return document is None and store.read(LOCK_KEY, MAX_DOCUMENT_BYTES) is not None
+    begun_with = {LOCK_KEY, *(f"{group}/{ROOT_DOCUMENT}" for group in GROUPS)}
+    keys = store.keys()
+    first = next(keys, None)
+    # One by one, as a recording that has lost its root document may have millions of keys.
+    for key in itertools.chain([first] if first else [], keys):
+        target = PARTIAL.sub("", key)
+        if target not in begun_with and (target == key or target != ROOT_DOCUMENT):
+            return False
+    return first is not None or store.is_empty()
 
 
 def _check_room(store: ByteStore, overwrite: bool, take_over: bool, own: WriterLock | None = None) -> None:
@@ -468,13 +480,7 @@ def _check_room(store: ByteStore, overwrite: bool, take_over: bool, own: WriterL
         refuse_if_held(store, take_over=take_over)
     if is_unbegun(store):
         return
-    try:
-        TapeReader.open(store)
-        is_recording = True
-    except RecordingFormatError:
-        document = store.read(ROOT_DOCUMENT, MAX_DOCUMENT_BYTES)
-        is_recording = document is not None and f'"{ATTRIBUTE}"'.encode() in document
-    if not is_recording:
+    if not (_has_record(store) or (overwrite and _is_what_is_left(store))):
         raise RecordingExistsError(
             f"{store.location} exists and is not a recording; nothing was touched. Choose another store."
         )
@@ -483,6 +489,24 @@ def _check_room(store: ByteStore, overwrite: bool, take_over: bool, own: WriterL
             f"{store.location} already holds a recording. Pass resume=True to go on with it, overwrite=True "
             "to replace it, or choose another store."
         )
+
+
+def _is_what_is_left(store: ByteStore) -> bool:
+    """Whether all that is there is of a recording, of which replacing it has removed the root document."""
+    ours = (LOCK_KEY, *(f"{group}/" for group in GROUPS))
+    keys = iter(store.keys())
+    return store.read(LOCK_KEY, MAX_DOCUMENT_BYTES) is not None and all(key.startswith(ours) for key in keys)
+
+
+def _has_record(store: ByteStore) -> bool:
+    """Whether the root document has a commit record, sound or damaged."""
+    try:
+        document = store.read(ROOT_DOCUMENT, MAX_DOCUMENT_BYTES)
+        root = json.loads(document or b"null")
+    except (ValueError, RecursionError):
+        return False
+    attributes = root.get("attributes") if isinstance(root, dict) else None
+    return isinstance(attributes, dict) and ATTRIBUTE in attributes
 
 
 def _now() -> str:

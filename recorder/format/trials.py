@@ -89,7 +89,7 @@ class TrialLog:
                 )
 
     def add(self, trial: int, batch: int, columns: Mapping[str, list[Value]]) -> None:
-        """Note a finished trial of ``batch`` samples; errors as in `check`."""
+        """Note that a trial has ``batch`` samples, given with all their values; errors as in `check`."""
         self.check(columns)
         for name, values in columns.items():
             self._kinds.setdefault(name, _kind_of(values))
@@ -117,6 +117,8 @@ class TrialsWriter:
         self._kinds: dict[str, ColumnKind] = {}
         self._categories: dict[str, dict[Value, int]] = {}
         self.rows = 0
+        # Samples that the newest trial has so far: it may get more.
+        self._last_trial, self._last_batch = -1, 0
         if kept is not None:
             self.rows = kept.rows
             for column, values in read_columns(store, kept).items():
@@ -128,17 +130,20 @@ class TrialsWriter:
                 }
 
     def append(self, presented: Sequence[tuple[int, int, Mapping[str, list[Value]]]]) -> None:
-        """Add the samples of finished trials."""
+        """Add samples of trials; a trial given again adds those behind the ones it has."""
         for trial, batch, columns in presented:
-            keys: dict[str, list[Value]] = {"trial": [trial] * batch, "sample": list(range(batch))}
-            for name, values in {**keys, **columns}.items():
+            first = self._last_batch if trial == self._last_trial else 0
+            samples: list[Value] = list(range(first, batch))
+            keys: dict[str, list[Value]] = {"trial": [trial] * len(samples), "sample": samples}
+            for name, values in {**keys, **{name: given[first:] for name, given in columns.items()}}.items():
                 if name not in self._tables:
                     self._add_column(name, _kind_of(values))
                     self._tables[name].append(self._missing(name, self.rows))
                 self._tables[name].append(self._encode(name, values))
             for name in self._tables.keys() - keys.keys() - columns.keys():
-                self._tables[name].append(self._missing(name, batch))
-            self.rows += batch
+                self._tables[name].append(self._missing(name, len(samples)))
+            self.rows += len(samples)
+            self._last_trial, self._last_batch = trial, batch
 
     def flush(self, trials: int) -> TrialsCommit:
         """Write what is not stored yet; what a commit may then rely on."""

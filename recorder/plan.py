@@ -1,0 +1,96 @@
+"""What a recording will cost, from pure arithmetic: bytes for each step, memory at most, files.
+
+`RecordingPlan` is what ``monitor.plan`` gives and what is logged at the first step, before anything could
+run out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from recorder.format.layout import ChunkPlan
+from recorder.layer_recorder import GATHER_BYTES
+from recorder.packing import STAGE_BYTES
+
+_MIB = 2**20
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """What one layer costs.
+
+    Attributes
+    ----------
+    name : str
+    frames_per_step : int
+        Batch size of its first step.
+    chunks : ChunkPlan
+    """
+
+    name: str
+    frames_per_step: int
+    chunks: ChunkPlan
+
+    @property
+    def bits_per_step(self) -> int:
+        """Slots of a step, a bit each: what has to be packed. Compression makes it less on disk."""
+        return self.frames_per_step * self.chunks.neurons
+
+    @property
+    def host_bytes(self) -> int:
+        """Host memory that the layer keeps, at most: one chunk, outputs waiting to be packed, counts."""
+        stage = 2 * max(STAGE_BYTES, 8 * self.chunks.neurons) + GATHER_BYTES
+        counts = 2 * 8 * self.chunks.neurons
+        return self.chunk_bytes + stage + counts
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Packed bytes of a chunk, all its parts."""
+        return self.chunks.neurons * self.chunks.chunk_bytes
+
+    def files(self, steps: int) -> int:
+        """Files that chunks of ``spikes`` make in so many steps; the small arrays add a few in a hundred."""
+        return self.chunks.chunk_count(steps * self.frames_per_step) * self.chunks.parts
+
+
+@dataclass(frozen=True)
+class RecordingPlan:
+    """What a recording costs.
+
+    Attributes
+    ----------
+    layers : sequence of LayerPlan
+        Those that have been called so far.
+    queue_limit_bytes : int
+        Packed bytes that may wait for the disk before the network is held up.
+    """
+
+    layers: Sequence[LayerPlan]
+    queue_limit_bytes: int
+
+    @property
+    def bytes_per_step(self) -> float:
+        """Packed bytes of a step of all layers: an upper bound of what is stored."""
+        return sum(layer.bits_per_step for layer in self.layers) / 8
+
+    @property
+    def host_bytes_limit(self) -> int:
+        """Host memory at most, however long the recording."""
+        kept = sum(layer.host_bytes for layer in self.layers)
+        # One chunk at a time is rearranged, compressed and written: about four times its size.
+        at_work = 4 * max((layer.chunk_bytes for layer in self.layers), default=0)
+        return kept + at_work + self.queue_limit_bytes
+
+    def files(self, steps: int) -> int:
+        """Files that so many steps make."""
+        return sum(layer.files(steps) for layer in self.layers)
+
+    def __str__(self) -> str:
+        """One line for people."""
+        return (
+            f"{len(self.layers)} layers, {sum(layer.bits_per_step for layer in self.layers):,} slots a step: "
+            f"at most {self.bytes_per_step / 1000:,.1f} kB a step, "
+            f"{self.bytes_per_step * 1e6 / 1e9:,.1f} GB and {self.files(10**6):,} files in a million steps, "
+            f"{self.host_bytes_limit / _MIB:,.0f} MiB of host memory however many"
+        )

@@ -1,0 +1,135 @@
+"""What recording costs the network: of its run time, and for each call of a tiny layer."""
+
+from __future__ import annotations
+
+from statistics import median
+
+import torch
+from spikingjelly.activation_based.neuron import LIFNode
+from torch import nn
+
+from benchmark_data import BATCH, Relay, relay_network, show_often, test_images, trained_network, wide_network
+from benchmark_harness import Competitor, Options, Ratio, Report, Times, interleave, ratio, show_seconds
+from benchmark_peers import BARE, PEERS, RAW, SPIKETAPE, Peer
+from demo_network import STEPS
+
+NEURONS = 100
+
+
+def measure_run_time(options: Options, report: Report) -> None:
+    """Run time with recording ÷ bare run, from before the first hook is put until everything is stored."""
+    device = options.device
+    networks = {"wide": wide_network(device, quick=options.quick)}
+    if device == "cpu":
+        networks = {"digits": trained_network(options.cache, quick=options.quick), **networks}
+    trials = {"digits": 1 if options.quick else 40, "wide": 1 if options.quick else 4}
+    rounds = 1 if options.quick else 5
+    limit = 1.10 if device == "cpu" else 1.05
+    before = torch.get_num_threads()
+    for threads in options.threads:
+        torch.set_num_threads(threads)
+        for name, network in networks.items():
+            times = _race(options, network, trials[name], rounds)
+            where = f"{name} network, {_on(device, threads)}"
+            report.table(
+                f"Run time with recording ÷ bare run: {where}",
+                ["kept by", "run", "÷ nothing kept", "÷ spiketape"],
+                _rows(times),
+                f"{trials[name]} trials of T = {STEPS} steps, batch {BATCH}, {_slots(network, device):,} "
+                f"slots a step, {rounds} rounds. All is inside: making files, the run, the last byte stored.",
+            )
+            report.figure(f"run time, {where}: spiketape ÷ bare", ratio(times, SPIKETAPE, BARE), limit)
+            for raw in RAW:
+                report.figure(f"run time, {where}: spiketape ÷ {raw}", ratio(times, SPIKETAPE, raw), 1)
+    torch.set_num_threads(before)
+
+
+def measure_calls(options: Options, report: Report) -> None:
+    """Cost of each call of a small layer: a relay, so that nothing is timed but keeping spikes."""
+    calls, rounds = (200, 1) if options.quick else (20_000, 9)
+    network = relay_network()
+    inputs = (torch.rand(64, 1, NEURONS, device=options.device) < 0.1).float().unbind()
+
+    def run(peer: Peer) -> Competitor:
+        def record() -> object:
+            with torch.no_grad(), peer(network, Relay, options.folder("calls")) as kept:
+                for call in range(calls):
+                    network(inputs[call % 64])
+            return kept
+
+        return record
+
+    times = interleave({name: run(peer) for name, peer in PEERS.items()}, rounds, options.device).times
+    costs = {
+        name: [(one - bare) / calls for one, bare in zip(times[name], times[BARE], strict=True)]
+        for name in times
+        if name != BARE
+    }
+    report.table(
+        f"Cost per call: {NEURONS} neurons, batch 1, single-step, {options.device}",
+        ["kept by", "cost per call", "range", "÷ spiketape"],
+        [
+            [
+                name,
+                show_seconds(cost),
+                f"{min(cost) * 1e6:.1f}–{max(cost) * 1e6:.1f} µs",
+                f"{median(cost) / median(costs[SPIKETAPE]):.2f}",
+            ]
+            for name, cost in costs.items()
+        ],
+        f"{calls:,} calls, {rounds} rounds. Without the bare network, which takes "
+        f"{show_seconds([median(times[BARE]) / calls])} a call.",
+    )
+    for raw in RAW:
+        report.figure(f"cost per call: spiketape ÷ {raw}", _paired(costs, SPIKETAPE, raw), 1)
+
+
+def _race(options: Options, network: nn.Module, trials: int, rounds: int) -> Times:
+    images = test_images(options.device)
+
+    def run(peer: Peer) -> Competitor:
+        def record() -> object:
+            with peer(network, LIFNode, options.folder("run")) as kept:
+                show_often(network, images, trials)
+            return kept
+
+        return record
+
+    return interleave({name: run(peer) for name, peer in PEERS.items()}, rounds, options.device).times
+
+
+def _rows(times: Times) -> list[list[str]]:
+    return [
+        [name, show_seconds(times[name]), str(ratio(times, name, BARE)), str(ratio(times, name, SPIKETAPE))]
+        for name in times
+    ]
+
+
+def _paired(costs: Times, of: str, to: str) -> Ratio:
+    """As `ratio`, but costs may be below zero in a round that was disturbed."""
+    single = [one / other for one, other in zip(costs[of], costs[to], strict=True) if other > 0]
+    value = median(costs[of]) / median(costs[to])
+    return Ratio(value, min(single, default=value), max(single, default=value))
+
+
+def _slots(network: nn.Module, device: str) -> int:
+    """Slots that all spiking layers have in a step."""
+    sizes: list[int] = []
+    handles = [
+        module.register_forward_hook(lambda _module, _inputs, spikes: sizes.append(spikes.numel()))
+        for module in network.modules()
+        if isinstance(module, LIFNode)
+    ]
+    images = test_images(device)
+    with torch.no_grad():
+        network(images)
+    for handle in handles:
+        handle.remove()
+    for module in network.modules():
+        if isinstance(module, LIFNode):
+            module.reset()
+    return sum(sizes)
+
+
+def _on(device: str, threads: int) -> str:
+    return "CUDA" if device == "cuda" else f"{threads} thread{'s' if threads > 1 else ''} of torch"
