@@ -34,7 +34,7 @@ CACHE = Path(".environments/benchmark-cache")
 ON_DEVICE = ("recording", "calls", "profile")
 PACKAGES = (
     *("numpy", "torch", "spikingjelly", "h5py"),
-    *("zarr", "numcodecs", "dask", "distributed", "xarray", "flox"),
+    *("zarr", "numcodecs", "dask", "distributed", "xarray"),
 )
 
 

@@ -146,7 +146,7 @@ class LongRun:
                     network(torch.from_numpy(frames).view(STEPS, BATCH, *self.neuron_shape))
 
     def write_booleans(self, store: Path, chunk_frames: int) -> None:
-        """Write it as a boolean Zarr array, compressed as Zarr does by default, its labels beside it."""
+        """Write it as a boolean Zarr array, compressed as Zarr does by default."""
         group = zarr.create_group(store)
         dimensions = ("frame", "channel", "height", "width")[: 1 + len(self.neuron_shape)]
         spikes = group.create_array(
@@ -166,8 +166,6 @@ class LongRun:
                 spikes[written : written + len(block)] = block
                 written += len(block)
                 waiting = []
-        for name, values in (("label", self.labels), ("step", self.steps)):
-            group.create_array(name, data=values, dimension_names=("frame",))
 
     def in_memory(self) -> NDArray[np.bool_]:
         """Everything in one boolean array."""
