@@ -55,7 +55,9 @@ def is_noticed(path: Path) -> bool:
 
 
 @pytest.mark.parametrize("state", ["closed", "interrupted"])
-@pytest.mark.parametrize("thorough", [False, pytest.param(True, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "thorough", [False, pytest.param(True, marks=[pytest.mark.long, pytest.mark.timeout(3600)])]
+)
 def test_no_damage_changes_an_answer_and_verification_finds_all_of_it(
     tmp_path: Path, state: str, thorough: bool
 ) -> None:

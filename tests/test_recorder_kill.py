@@ -122,7 +122,9 @@ def check(path: Path, acknowledged: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks recording processes")
-@pytest.mark.parametrize("rounds", [12, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "rounds", [12, pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(3600)])]
+)
 def test_a_killed_recording_has_every_acknowledged_step_and_goes_on(
     tmp_path: Path, rounds: int, record_property: Callable[[str, object], None]
 ) -> None:
