@@ -225,7 +225,12 @@ def _measure_popcounts(data: Data, run: LongRun, rounds: int, report: Report) ->
             "Firing rate of each neuron of the unaligned part. The loop reads and decompresses the chunks "
             "that it lies in, and does not check them.",
         )
-        report.figure(f"popcounts, {threads} threads: throughput ÷ {BARE_LOOP}", share, 0.7, at_least=True)
+        report.figure(
+            f"popcounts, {threads} thread{'s' if threads > 1 else ''}: throughput ÷ {BARE_LOOP}",
+            share,
+            0.7,
+            at_least=True,
+        )
 
 
 def _measure_workers(data: Data, run: LongRun, rounds: int, report: Report) -> None:

@@ -150,6 +150,14 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Lap:
+    """What a competitor returns that knows which part of its time counts."""
+
+    seconds: float
+    answer: Any = None
+
+
+@dataclass(frozen=True)
 class Race:
     """What came of competitors taking turns.
 
@@ -157,6 +165,8 @@ class Race:
     ----------
     times : dict of str to list of float
         Seconds in each round.
+    cpu : dict of str to list of float
+        Seconds of processor time in each round, all threads of this process together.
     first : dict of str to float
         Seconds in the round that is not counted.
     answers : dict
@@ -164,6 +174,7 @@ class Race:
     """
 
     times: Times
+    cpu: Times
     first: dict[str, float]
     answers: dict[str, Any]
 
@@ -183,11 +194,14 @@ def interleave(competitors: Mapping[str, Competitor], rounds: int, device: str =
     """
     first = {name: _stopwatch(competitor, device) for name, competitor in competitors.items()}
     times: Times = {name: [] for name in competitors}
+    cpu: Times = {name: [] for name in competitors}
     for _ in range(rounds):
         for name, competitor in competitors.items():
-            times[name].append(_stopwatch(competitor, device)[0])
-    seconds = {name: taken for name, (taken, _) in first.items()}
-    return Race(times, seconds, {name: answer for name, (_, answer) in first.items()})
+            seconds, cpu_seconds, _ = _stopwatch(competitor, device)
+            times[name].append(seconds)
+            cpu[name].append(cpu_seconds)
+    answers = {name: answer for name, (_, _, answer) in first.items()}
+    return Race(times, cpu, {name: seconds for name, (seconds, _, _) in first.items()}, answers)
 
 
 def ratio(times: Times, of: str, to: str) -> Ratio:
@@ -233,13 +247,19 @@ def load() -> float:
     return os.getloadavg()[0]
 
 
-def _stopwatch(competitor: Competitor, device: str) -> tuple[float, Any]:
+def _stopwatch(competitor: Competitor, device: str) -> tuple[float, float, Any]:
+    """Seconds, seconds of processor time, and what came of it."""
     gc.collect()
     _synchronize(device)
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), time.process_time()
     answer = competitor()
     _synchronize(device)
-    return time.perf_counter() - started, answer
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+    return (
+        (answer.seconds, cpu_seconds, answer.answer)
+        if isinstance(answer, Lap)
+        else (seconds, cpu_seconds, answer)
+    )
 
 
 def _synchronize(device: str) -> None:

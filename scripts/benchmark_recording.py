@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from statistics import median
 
 import torch
@@ -9,7 +10,18 @@ from spikingjelly.activation_based.neuron import LIFNode
 from torch import nn
 
 from benchmark_data import BATCH, Relay, relay_network, show_often, test_images, trained_network, wide_network
-from benchmark_harness import Competitor, Options, Ratio, Report, Times, interleave, ratio, show_seconds
+from benchmark_harness import (
+    Competitor,
+    Lap,
+    Options,
+    Race,
+    Ratio,
+    Report,
+    Times,
+    interleave,
+    ratio,
+    show_seconds,
+)
 from benchmark_peers import BARE, PEERS, RAW, SPIKETAPE, Peer
 from demo_network import STEPS
 
@@ -29,12 +41,13 @@ def measure_run_time(options: Options, report: Report) -> None:
     for threads in options.threads:
         torch.set_num_threads(threads)
         for name, network in networks.items():
-            times = _race(options, network, trials[name], rounds)
+            race = _race(options, network, trials[name], rounds)
+            times = race.times
             where = f"{name} network, {_on(device, threads)}"
             report.table(
                 f"Run time with recording ÷ bare run: {where}",
-                ["kept by", "run", "÷ nothing kept", "÷ spiketape"],
-                _rows(times),
+                ["kept by", "run", "÷ nothing kept", "÷ spiketape", "processor time ÷ nothing kept"],
+                _rows(race),
                 f"{trials[name]} trials of T = {STEPS} steps, batch {BATCH}, {_slots(network, device):,} "
                 f"slots a step, {rounds} rounds. All is inside: making files, the run, the last byte stored.",
             )
@@ -47,15 +60,19 @@ def measure_run_time(options: Options, report: Report) -> None:
 def measure_calls(options: Options, report: Report) -> None:
     """Cost of each call of a small layer: a relay, so that nothing is timed but keeping spikes."""
     calls, rounds = (200, 1) if options.quick else (20_000, 9)
+    # A difference of microseconds drowns in what else a machine does, unless only this thread's time counts.
+    clock = time.thread_time if options.device == "cpu" else time.perf_counter
     network = relay_network()
     inputs = (torch.rand(64, 1, NEURONS, device=options.device) < 0.1).float().unbind()
 
     def run(peer: Peer) -> Competitor:
         def record() -> object:
             with torch.no_grad(), peer(network, Relay, options.folder("calls")) as kept:
+                started = clock()
                 for call in range(calls):
                     network(inputs[call % 64])
-            return kept
+                seconds = clock() - started
+            return Lap(seconds, kept)
 
         return record
 
@@ -77,14 +94,15 @@ def measure_calls(options: Options, report: Report) -> None:
             ]
             for name, cost in costs.items()
         ],
-        f"{calls:,} calls, {rounds} rounds. Without the bare network, which takes "
-        f"{show_seconds([median(times[BARE]) / calls])} a call.",
+        f"{calls:,} calls, {rounds} rounds, opening and closing left out; "
+        f"{'processor time of the calling thread' if options.device == 'cpu' else 'time'}, less what the "
+        f"bare network takes: {show_seconds([median(times[BARE]) / calls])} a call.",
     )
     for raw in RAW:
         report.figure(f"cost per call: spiketape ÷ {raw}", _paired(costs, SPIKETAPE, raw), 1)
 
 
-def _race(options: Options, network: nn.Module, trials: int, rounds: int) -> Times:
+def _race(options: Options, network: nn.Module, trials: int, rounds: int) -> Race:
     images = test_images(options.device)
 
     def run(peer: Peer) -> Competitor:
@@ -95,20 +113,26 @@ def _race(options: Options, network: nn.Module, trials: int, rounds: int) -> Tim
 
         return record
 
-    return interleave({name: run(peer) for name, peer in PEERS.items()}, rounds, options.device).times
+    return interleave({name: run(peer) for name, peer in PEERS.items()}, rounds, options.device)
 
 
-def _rows(times: Times) -> list[list[str]]:
+def _rows(race: Race) -> list[list[str]]:
     return [
-        [name, show_seconds(times[name]), str(ratio(times, name, BARE)), str(ratio(times, name, SPIKETAPE))]
-        for name in times
+        [
+            name,
+            show_seconds(times),
+            str(ratio(race.times, name, BARE)),
+            str(ratio(race.times, name, SPIKETAPE)),
+            str(ratio(race.cpu, name, BARE)),
+        ]
+        for name, times in race.times.items()
     ]
 
 
 def _paired(costs: Times, of: str, to: str) -> Ratio:
-    """As `ratio`, but costs may be below zero in a round that was disturbed."""
+    """As `ratio`, without rounds so disturbed that a cost, a difference of times, is not above zero."""
     single = [one / other for one, other in zip(costs[of], costs[to], strict=True) if other > 0]
-    value = median(costs[of]) / median(costs[to])
+    value = median(costs[of]) / median(costs[to]) if median(costs[to]) > 0 else float("nan")
     return Ratio(value, min(single, default=value), max(single, default=value))
 
 
