@@ -154,11 +154,6 @@ class RecordingSession:
         return self._tape.store.location
 
     @property
-    def tape(self) -> TapeWriter:
-        """The tape; to be used only while the writer is waited for."""
-        return self._tape
-
-    @property
     def closed(self) -> bool:
         """Whether the session has ended."""
         return self._closed
@@ -262,8 +257,7 @@ class RecordingSession:
                 known.forward, known.steps_at_start = self._forward, known.next_step
                 self._called += 1
             if known.is_gathering:
-                trial = NO_TRIAL if self._trial is None else self._trial.number
-                if known.gather(layer.pick(output), trial):
+                if known.gather(layer.pick(output), self._trial_number):
                     self._mark_dirty()
                     if known.has_gathered_enough:
                         self._settle(known)
@@ -279,7 +273,7 @@ class RecordingSession:
         self._check_trial(known, batch)
         is_new = known.neuron_shape is None
         try:
-            rows = known.record(layer, spikes, NO_TRIAL if self._trial is None else self._trial.number)
+            rows = known.record(layer, spikes, self._trial_number)
         finally:
             if is_new and known.neuron_shape is not None:
                 arguments = known.name, known.neuron_shape, known.dtype, known.layer_class, known.position
@@ -359,6 +353,10 @@ class RecordingSession:
         finally:
             with self._lock:
                 self._trial = None
+
+    @property
+    def _trial_number(self) -> int:
+        return NO_TRIAL if self._trial is None else self._trial.number
 
     def _check_trial(self, layer: LayerRecorder, batch: int) -> None:
         """Raise ValueError if the values of the open trial do not fit the batch."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,23 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from frameworks import framework
 from torch import nn
 
 from recorder import Monitor, SpikeValueError
 
 ROOT = Path(__file__).parents[1]
 T, N = 6, 3
-
-
-def framework(name: str) -> Any:
-    """Import a module of a framework, or skip the test, visibly."""
-    with warnings.catch_warnings():
-        # SpikingJelly 0.0.0.0.14 and norse script functions at import; torch 2.13 warns of it.
-        warnings.filterwarnings("ignore", "`torch.jit.script", DeprecationWarning)
-        try:
-            return importlib.import_module(name)
-        except ModuleNotFoundError as missing:
-            pytest.skip(f"{name} cannot be imported: {missing}")
 
 
 Steps = Callable[[Any], list[torch.Tensor]]

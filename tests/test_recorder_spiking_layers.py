@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import torch
+from frameworks import framework
 from torch import nn
 
 from recorder.spiking_layers import (
@@ -32,17 +33,6 @@ from recorder.spiking_layers import (
 ROOT = Path(__file__).parent.parent
 # Awkward on purpose: all sizes differ, so that no transposition goes unnoticed.
 T, N, FEATURES = 4, 3, 5
-
-
-def framework(name: str) -> Any:
-    """Import a module of a framework, or skip the test, visibly."""
-    with warnings.catch_warnings():
-        # SpikingJelly 0.0.0.0.14 and norse script functions at import; torch 2.13 warns of it.
-        warnings.filterwarnings("ignore", "`torch.jit.script", DeprecationWarning)
-        try:
-            return importlib.import_module(name)
-        except ModuleNotFoundError as missing:
-            pytest.skip(f"{name} cannot be imported: {missing}")
 
 
 def hooked_output(layer: SpikingLayer, net: nn.Module, *inputs: Any, **settings: Any) -> Any:

@@ -243,7 +243,7 @@ class TapeWriter:
         progress : mapping
             For each layer that has frames.
         presented : list
-            Trials finished since the last commit.
+            Samples of trials presented since the last commit.
         trials : int
             Trials begun so far.
         close : bool
