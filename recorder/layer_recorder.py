@@ -3,22 +3,27 @@
 A layer that puts out little and is called often, say 100 neurons a million times, would spend its time on the
 way and not on the work. After some calls its outputs are only copied, and packed many at a time. Until then,
 and for larger outputs always, a value other than 0 and 1 is an error at the call that put it out; later it is
-one at the next packing, or the next question, or the next commit. Either way that call alone is left out.
+one at the next packing, or the next question, or the next commit. Outputs on an accelerator are packed there,
+and what is found in them comes as late. Either way that call alone is left out.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from recorder.device_packing import DevicePacker
 from recorder.format.bits import Bools, Packed
 from recorder.format.layout import NO_TRIAL
 from recorder.format.metadata import DTYPES, MAX_RANK
 from recorder.format.segments import SegmentLog
-from recorder.packing import FramePacker, NotSpikesError, flatten_frames, make_packer
+from recorder.packing import HostPacker, NotSpikesError, flatten_frames
 from recorder.spiking_layers import SpikingLayer
+from recorder.transfer import TransferRings
 
 # Calls after which small outputs are gathered, how small they are, and how much of them.
 GATHER_AFTER_CALLS = 256
@@ -35,6 +40,16 @@ class NeuronShapeError(ValueError):
     """A layer put out frames of another shape than before, or of one that cannot be recorded."""
 
 
+@dataclass(frozen=True)
+class _Call:
+    """An output that a device has not yet said to hold zeros and ones only."""
+
+    step: int
+    steps: int
+    batch: int
+    trial: int
+
+
 class LayerRecorder:
     """Packs the output of one layer and keeps account of its steps.
 
@@ -45,6 +60,8 @@ class LayerRecorder:
         Place in network order.
     layer_class : str
         Qualified name of the module's class.
+    rings : TransferRings
+        The ways from accelerators to the host.
 
     Attributes
     ----------
@@ -56,10 +73,10 @@ class LayerRecorder:
     dtype : str
         Data type of the first output.
     segments : SegmentLog
-        Of the frames that are packed; those gathered are not yet in it.
+        Of the frames that are packed and known to hold zeros and ones only.
     """
 
-    def __init__(self, name: str, position: int, layer_class: str) -> None:
+    def __init__(self, name: str, position: int, layer_class: str, rings: TransferRings) -> None:
         self.name = name
         self.position = position
         self.layer_class = layer_class
@@ -71,10 +88,14 @@ class LayerRecorder:
         # Of which forward of the network the last call was part, and the step before that forward.
         self.forward = -1
         self.steps_at_start = 0
-        self._packer: FramePacker | None = None
+        self._packer: HostPacker | DevicePacker | None = None
+        self._rings = rings
         self._device = torch.device("cpu")
         self._hint = ""
+        self._most_frames = 0
         self._calls = 0
+        self._unsure: deque[_Call] = deque()
+        self._late_error: SpikeValueError | None = None
         self._gathered: list[torch.Tensor] = []
         self._gather_calls = 0
         self._gather_shape: torch.Size | None = None
@@ -83,7 +104,7 @@ class LayerRecorder:
     def resume(self, neuron_shape: tuple[int, ...], dtype: str, segments: SegmentLog, pending: Bools) -> None:
         """Go on behind frames recorded earlier; ``pending`` are those that fill no byte."""
         self.neuron_shape, self.dtype, self.segments = neuron_shape, dtype, segments
-        self._packer = make_packer(math.prod(neuron_shape), self._device, pending)
+        self._packer = HostPacker(pending)
 
     # -- small outputs, gathered -------------------------------------------------------------------------
 
@@ -97,8 +118,16 @@ class LayerRecorder:
 
     @property
     def frames(self) -> int:
-        """Frames recorded so far, those gathered included."""
-        return self.segments.frames + sum(map(len, self._gathered))
+        """Frames recorded so far, those included that are not packed, or not known to be spikes."""
+        unsure = sum(call.steps * call.batch for call in self._unsure)
+        return self.segments.frames + unsure + sum(map(len, self._gathered))
+
+    @property
+    def device_bytes(self) -> int:
+        """Memory kept on an accelerator at most, besides what is on its way: two rows and a packed output."""
+        if self._device.type == "cpu" or self.neuron_shape is None:
+            return 0
+        return math.prod(self.neuron_shape) * (2 + -(-self._most_frames // 8))
 
     @property
     def is_gathering(self) -> bool:
@@ -110,30 +139,48 @@ class LayerRecorder:
         """Whether it is time to `settle`."""
         return len(self._gathered) >= self._gather_calls
 
-    def settle(self) -> tuple[list[Packed], SpikeValueError | None]:
-        """Pack what was gathered: the whole rows, and the first error among its values."""
+    def settle(self) -> list[Packed]:
+        """Pack what was gathered, and wait for what devices have packed: the whole rows.
+
+        An error among the values is kept for `take_late_error`.
+        """
+        if isinstance(self._packer, DevicePacker):
+            return self._collect(self._packer, wait=True)
         gathered, self._gathered = self._gathered, []
         if not gathered or self._packer is None:
-            return [], None
+            return []
         step, batch = self.next_step - len(gathered), len(gathered[0])
         try:
             rows = self._packer.push(flatten_frames(torch.stack(gathered)))
         except NotSpikesError:
             return self._settle_one_by_one(gathered, step)
         self.segments.extend(step, len(gathered), batch, self._gather_trial)
-        return [rows], None
+        return [rows]
 
-    def _settle_one_by_one(
-        self, gathered: list[torch.Tensor], first_step: int
-    ) -> tuple[list[Packed], SpikeValueError | None]:
+    def take_late_error(self) -> SpikeValueError | None:
+        """The first error among values that were looked at after their call."""
+        error, self._late_error = self._late_error, None
+        return error
+
+    def _settle_one_by_one(self, gathered: list[torch.Tensor], first_step: int) -> list[Packed]:
         rows: list[Packed] = []
-        first_error = None
         for step, output in enumerate(gathered, first_step):
             try:
-                rows.append(self._push(output[None], step, self._gather_trial))
+                rows += self._push(output[None], step, self._gather_trial)
             except SpikeValueError as error:
-                first_error = first_error or error
-        return rows, first_error
+                self._late_error = self._late_error or error
+        return rows
+
+    def _collect(self, packer: DevicePacker, *, wait: bool) -> list[Packed]:
+        rows, verdicts = packer.collect(wait=wait)
+        for verdict in verdicts:
+            call = self._unsure.popleft()
+            if verdict == 0:
+                self.segments.extend(call.step, call.steps, call.batch, call.trial)
+            else:
+                what = f"values such as {verdict:g}, dtype {self.dtype}"
+                self._late_error = self._late_error or self._value_error(what, call.step, call.steps)
+        return rows
 
     # -- any output ---------------------------------------------------------------------------------------
 
@@ -159,9 +206,10 @@ class LayerRecorder:
         """
         self._hint = layer.hint
         rows = self._prepare(tuple(spikes.shape[2:]), spikes)
-        rows.append(self._push(spikes, self.next_step, trial))
+        rows += self._push(spikes, self.next_step, trial)
         self.next_step += len(spikes)
         self.first_batch = self.first_batch or spikes.shape[1]
+        self._most_frames = max(self._most_frames, spikes.shape[0] * spikes.shape[1])
         self._calls += 1
         self._decide_on_gathering(layer, spikes, trial)
         return rows
@@ -185,7 +233,7 @@ class LayerRecorder:
         """Have a packer for frames of this shape on this device; rows that another one held."""
         if self._packer is None or self.neuron_shape is None:
             self._check_recordable(shape, spikes.dtype)
-            self._device, self._packer = spikes.device, make_packer(math.prod(shape), spikes.device)
+            self._packer = self._make_packer(spikes.device, np.empty((0, math.prod(shape)), np.bool_))
             self.neuron_shape, self.dtype = shape, str(spikes.dtype).removeprefix("torch.")
         elif shape != self.neuron_shape:
             raise NeuronShapeError(
@@ -194,26 +242,40 @@ class LayerRecorder:
                 "another size into another store."
             )
         elif spikes.device != self._device:
+            settled = self.settle()
             rows, pending = self._packer.drain()
-            self._device, self._packer = spikes.device, make_packer(math.prod(shape), spikes.device, pending)
-            return [rows]
+            self._packer = self._make_packer(spikes.device, pending)
+            return [*settled, rows]
         return []
 
-    def _push(self, spikes: torch.Tensor, step: int, trial: int) -> Packed:
+    def _make_packer(self, device: torch.device, pending: Bools) -> HostPacker | DevicePacker:
+        self._device = device
+        if device.type == "cpu":
+            return HostPacker(pending)
+        return DevicePacker(pending, device, self._rings.of(device))
+
+    def _push(self, spikes: torch.Tensor, step: int, trial: int) -> list[Packed]:
         if self._packer is None:
             raise RuntimeError("a layer is prepared before it is recorded")
         steps, batch = spikes.shape[:2]
+        if isinstance(self._packer, DevicePacker):
+            self._packer.push(flatten_frames(spikes))
+            self._unsure.append(_Call(step, steps, batch, trial))
+            return self._collect(self._packer, wait=False)
         try:
             rows = self._packer.push(flatten_frames(spikes))
         except NotSpikesError as error:
-            where = f"step {step}" if steps == 1 else f"steps {step} to {step + steps - 1}"
-            raise SpikeValueError(
-                f"layer {self.name!r} ({self.layer_class}) put out {error}, at {where}; spikes are 0 or 1. "
-                f"{self._hint}{'. ' if self._hint else ''}"
-                "If this is not a spiking layer, leave it out with layers=..."
-            ) from error
+            raise self._value_error(str(error), step, steps) from error
         self.segments.extend(step, steps, batch, trial)
-        return rows
+        return [rows]
+
+    def _value_error(self, what: str, step: int, steps: int) -> SpikeValueError:
+        where = f"step {step}" if steps == 1 else f"steps {step} to {step + steps - 1}"
+        return SpikeValueError(
+            f"layer {self.name!r} ({self.layer_class}) put out {what}, at {where}; spikes are 0 or 1. "
+            f"{self._hint}{'. ' if self._hint else ''}"
+            "If this is not a spiking layer, leave it out with layers=..."
+        )
 
     def _check_recordable(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
         if math.prod(shape) < 1 or len(shape) > MAX_RANK:

@@ -1,14 +1,13 @@
-"""Torch tensor → packed bytes, on the tensor's own device.
+"""Torch tensor in host memory → packed bytes; `recorder.device_packing` is for those on accelerators.
 
-A `FramePacker` takes what one layer puts out, call by call, checks that it holds only zeros and ones, and
-gives back rows of packed bits: eight frames to a byte, the first in the most significant bit. Frames that do
-not fill a byte yet wait here, so that what leaves is whole bytes whatever the batch size.
+A packer takes what one layer puts out, call by call, checks that it holds only zeros and ones, and gives back
+rows of packed bits: eight frames to a byte, the first in the most significant bit. Frames that do not fill a
+byte yet wait in it, so that what leaves is whole bytes whatever the batch size.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -27,8 +26,22 @@ class NotSpikesError(ValueError):
     """A layer's output holds values other than 0 and 1."""
 
 
-class FramePacker(Protocol):
-    """Packs the frames of one layer."""
+class HostPacker:
+    """Packs the frames of one layer with numpy, several rows at a time.
+
+    Parameters
+    ----------
+    pending : bool array, shape [fewer than 8, neurons]
+        Frames to begin with.
+    """
+
+    def __init__(self, pending: Bools) -> None:
+        neurons = pending.shape[1]
+        frames = max(STAGE_BYTES // max(neurons, 1) // 8, 1) * 8
+        self._stage = np.empty((frames, neurons), np.bool_)
+        self._nonzero = np.empty((frames, neurons), np.bool_)
+        self._waiting = len(pending)
+        self._stage[: self._waiting] = pending
 
     def push(self, frames: torch.Tensor) -> Packed:
         """Add frames and take the whole rows that result.
@@ -48,38 +61,6 @@ class FramePacker(Protocol):
         NotSpikesError
             If there are other values; none of ``frames`` has then been added.
         """
-
-    def drain(self) -> tuple[Packed, Bools]:
-        """Take the whole rows that are waiting, and look at the frames (fewer than 8) that fill none.
-
-        Returns
-        -------
-        rows : uint8 array, shape [rows, neurons]
-        pending : bool array, shape [fewer than 8, neurons]
-            They go on waiting.
-        """
-
-
-def make_packer(neurons: int, device: torch.device, pending: Bools | None = None) -> FramePacker:
-    """Packer for a layer of ``neurons`` neurons whose output is on ``device``.
-
-    ``pending``, bool [fewer than 8, neurons], are frames to begin with.
-    """
-    waiting = np.empty((0, neurons), np.bool_) if pending is None else pending
-    return HostPacker(neurons, waiting) if device.type == "cpu" else DevicePacker(waiting, device)
-
-
-class HostPacker:
-    """Packs tensors in host memory with numpy, several rows at a time."""
-
-    def __init__(self, neurons: int, pending: Bools) -> None:
-        frames = max(STAGE_BYTES // max(neurons, 1) // 8, 1) * 8
-        self._stage = np.empty((frames, neurons), np.bool_)
-        self._nonzero = np.empty((frames, neurons), np.bool_)
-        self._waiting = len(pending)
-        self._stage[: self._waiting] = pending
-
-    def push(self, frames: torch.Tensor) -> Packed:
         if frames.dtype in _WIDENED:
             frames = frames.float()
         values = frames.numpy()
@@ -105,6 +86,14 @@ class HostPacker:
         return packed[0] if len(packed) == 1 else np.concatenate(packed)
 
     def drain(self) -> tuple[Packed, Bools]:
+        """Take the whole rows that are waiting, and look at the frames (fewer than 8) that fill none.
+
+        Returns
+        -------
+        rows : uint8 array, shape [rows, neurons]
+        pending : bool array, shape [fewer than 8, neurons]
+            They go on waiting.
+        """
         whole = self._waiting // 8 * 8
         rows = _pack_rows(self._stage[:whole])
         pending = self._stage[whole : self._waiting].copy()
@@ -121,32 +110,6 @@ class HostPacker:
         if ones.tobytes() != nonzero.tobytes():
             raise NotSpikesError(describe_values(torch.from_numpy(values[(ones != nonzero).any(axis=1)])))
         self._waiting = last
-
-
-class DevicePacker:
-    """Packs tensors on an accelerator with torch; only packed bytes travel to the host."""
-
-    def __init__(self, pending: Bools, device: torch.device) -> None:
-        self._pending = torch.from_numpy(pending.copy()).to(device)
-        self._places = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=device)
-
-    def push(self, frames: torch.Tensor) -> Packed:
-        ones = frames == 1
-        if not torch.equal(ones, frames != 0):
-            raise NotSpikesError(describe_values(frames))
-        waiting = torch.cat([self._pending, ones])
-        whole = len(waiting) // 8 * 8
-        self._pending = waiting[whole:].clone()
-        return self._pack(waiting[:whole])
-
-    def drain(self) -> tuple[Packed, Bools]:
-        return _no_rows(self._pending.shape[1]), self._pending.cpu().numpy()
-
-    def _pack(self, frames: torch.Tensor) -> Packed:
-        eights = frames.view(-1, 8, frames.shape[1]).to(torch.uint8)
-        # In uint8: the eight places of a byte are disjoint, so that their sum is their union.
-        rows = (eights * self._places.view(8, 1)).sum(dim=1, dtype=torch.uint8)
-        return rows.cpu().numpy()
 
 
 def describe_values(values: torch.Tensor) -> str:

@@ -6,6 +6,7 @@ run out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,11 +27,14 @@ class LayerPlan:
     frames_per_step : int
         Batch size of its first step.
     chunks : ChunkPlan
+    device_bytes : int
+        Memory that is kept on an accelerator, at most; 0 if it runs on the CPU.
     """
 
     name: str
     frames_per_step: int
     chunks: ChunkPlan
+    device_bytes: int = 0
 
     @property
     def bits_per_step(self) -> int:
@@ -64,10 +68,16 @@ class RecordingPlan:
         Those that have been called so far.
     queue_limit_bytes : int
         Packed bytes that may wait for the disk before the network is held up.
+    ring_bytes : int
+        Pinned memory through which accelerators hand over packed bytes; 0 without one.
+    steps_per_hour : float
+        At the pace of the recording so far; NaN before its first forward has ended.
     """
 
     layers: Sequence[LayerPlan]
     queue_limit_bytes: int
+    ring_bytes: int = 0
+    steps_per_hour: float = math.nan
 
     @property
     def bytes_per_step(self) -> float:
@@ -80,7 +90,23 @@ class RecordingPlan:
         kept = sum(layer.host_bytes for layer in self.layers)
         # One chunk at a time is rearranged, compressed and written: about four times its size.
         at_work = 4 * max((layer.chunk_bytes for layer in self.layers), default=0)
-        return kept + at_work + self.queue_limit_bytes
+        # What has come through the ring is copied out of it before it is queued.
+        return kept + at_work + self.queue_limit_bytes + 2 * self.ring_bytes
+
+    @property
+    def device_bytes_limit(self) -> int:
+        """Memory on accelerators at most, however long the recording; 0 on the CPU."""
+        return sum(layer.device_bytes for layer in self.layers) + self.ring_bytes
+
+    @property
+    def bytes_per_hour(self) -> float:
+        """Packed bytes at the pace so far; NaN before there is one."""
+        return self.bytes_per_step * self.steps_per_hour
+
+    @property
+    def files_per_hour(self) -> float:
+        """Files at the pace so far; NaN before there is one."""
+        return math.nan if math.isnan(self.steps_per_hour) else float(self.files(round(self.steps_per_hour)))
 
     def files(self, steps: int) -> int:
         """Files that so many steps make."""
@@ -88,9 +114,17 @@ class RecordingPlan:
 
     def __str__(self) -> str:
         """One line for people."""
+        device = f" and {self.device_bytes_limit / _MIB:,.0f} MiB on the device" * bool(self.ring_bytes)
         return (
             f"{len(self.layers)} layers, {sum(layer.bits_per_step for layer in self.layers):,} slots a step: "
             f"at most {self.bytes_per_step / 1000:,.1f} kB a step, "
-            f"{self.bytes_per_step * 1e6 / 1e9:,.1f} GB and {self.files(10**6):,} files in a million steps, "
-            f"{self.host_bytes_limit / _MIB:,.0f} MiB of host memory however many"
+            f"{self.bytes_per_step * 1e6 / 1e9:,.1f} GB and {self.files(10**6):,} files in a million steps"
+            f"{self._hourly()}, "
+            f"{self.host_bytes_limit / _MIB:,.0f} MiB of host memory{device} however many"
         )
+
+    def _hourly(self) -> str:
+        if math.isnan(self.steps_per_hour):
+            return ""
+        bytes_and_files = f"{self.bytes_per_hour / 1e9:,.2f} GB and {self.files_per_hour:,.0f} files"
+        return f" ({bytes_and_files} an hour at the pace so far)"

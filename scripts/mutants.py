@@ -28,6 +28,7 @@ class Mutant:
 
 TAPE, READING, STORES = "recorder/format/tape.py", "recorder/format/reading.py", "recorder/format/stores.py"
 LOCK, HOOKS = "recorder/format/lock.py", "recorder/hooks.py"
+TRANSFER, DEVICE_PACKING = "recorder/transfer.py", "recorder/device_packing.py"
 
 MUTANTS = (
     Mutant(
@@ -106,6 +107,17 @@ MUTANTS = (
         "compiled graphs are kept",
         "test_recorder_hooks.py::test_a_network_compiled_before_it_is_monitored",
         ((HOOKS, "compiler.reset()", "pass"),),
+    ),
+    Mutant(
+        "copies from a device are not waited for",
+        "test_recorder_transfer.py::test_bytes_arrive_as_they_were_sent",
+        ((TRANSFER, "        piece.arrival.synchronize()\n", ""),),
+    ),
+    Mutant(
+        "what a device packs is kept whatever its verdict",
+        "test_recorder_device_packing.py"
+        "::test_other_values_are_told_with_the_next_commit_at_the_latest_and_left_out",
+        ((DEVICE_PACKING, "            if any(found):", "            if False:"),),
     ),
 )  # fmt: skip
 

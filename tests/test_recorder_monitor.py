@@ -660,14 +660,20 @@ def test_the_plan_is_known_and_logged_from_the_first_step_on(
     with on_store(tmp_path, net) as monitor:
         with pytest.raises(NothingRecordedError):
             _ = monitor.plan
-        run(net, (16, 16))
+        run(net, (16,))
+        logged = monitor.plan
+        run(net, (16,))
         plan = monitor.plan
     assert plan.bytes_per_step == 16 * (9 + 5) / 8
     assert plan.files(10**6) == -(-16 * 10**6 // plan.layers[0].chunks.chunk_frames) + -(
         -16 * 10**6 // plan.layers[1].chunks.chunk_frames
     )
     assert plan.host_bytes_limit > plan.queue_limit_bytes + 2 * 4_000_000
-    assert [record.getMessage() for record in caplog.records] == [f"recording to {monitor.store}: {plan}"]
+    assert plan.device_bytes_limit == 0
+    assert plan.steps_per_hour > 0
+    assert plan.bytes_per_hour == plan.steps_per_hour * plan.bytes_per_step
+    assert plan.files_per_hour == plan.files(round(plan.steps_per_hour))
+    assert [record.getMessage() for record in caplog.records] == [f"recording to {monitor.store}: {logged}"]
     assert str(plan).startswith("2 layers, 224 slots a step: at most 0.0 kB a step, 0.0 GB and ")
 
 
