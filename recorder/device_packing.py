@@ -130,11 +130,12 @@ class DevicePacker:
         self._begin(pending)
 
     def push(self, frames: torch.Tensor) -> None:
-        """Add frames, at least one: tensor, shape [frames, neurons], any real dtype.
+        """Add frames, at least one: tensor, shape [..., *neuron], in logical order, any real dtype.
 
         What becomes of them, `collect` says, for each push in turn.
         """
         with torch.inference_mode(mode=False), torch.no_grad(), _current(self._device):
+            frames = frames.reshape(-1, self._neurons)
             verdicts = self._verdicts
             if verdicts is None:
                 verdicts = torch.zeros(OUTPUTS_IN_A_ROW, dtype=torch.float32, device=self._device)

@@ -7,8 +7,6 @@ byte yet wait in it, so that what leaves is whole bytes whatever the batch size.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,6 +15,7 @@ from recorder.format.bits import Bools, Packed, pack_frames
 
 # Booleans waiting to be packed; small enough to stay in a core's cache between writing and packing.
 STAGE_BYTES = 256 * 1024
+COMPARE_BYTES = 256 * 1024
 
 # NumPy has no bfloat16, and compares half precision in software.
 _WIDENED = (torch.float16, torch.bfloat16)
@@ -39,7 +38,7 @@ class HostPacker:
         neurons = pending.shape[1]
         frames = max(STAGE_BYTES // max(neurons, 1) // 8, 1) * 8
         self._stage = np.empty((frames, neurons), np.bool_)
-        self._nonzero = np.empty((frames, neurons), np.bool_)
+        self._others = np.empty((frames, neurons), np.bool_)
         self._waiting = len(pending)
         self._stage[: self._waiting] = pending
 
@@ -48,8 +47,8 @@ class HostPacker:
 
         Parameters
         ----------
-        frames : tensor, shape [frames, neurons]
-            Any real dtype; every value 0 or 1.
+        frames : tensor, shape [..., *neuron]
+            All frames in logical order; any real dtype, every value 0 or 1.
 
         Returns
         -------
@@ -61,9 +60,7 @@ class HostPacker:
         NotSpikesError
             If there are other values; none of ``frames`` has then been added.
         """
-        if frames.dtype in _WIDENED:
-            frames = frames.float()
-        values = frames.numpy()
+        values = _as_array(frames).reshape(-1, self._stage.shape[1])
         stage, total = self._stage, len(values)
         if self._waiting + total < len(stage):
             self._add(values)
@@ -103,13 +100,29 @@ class HostPacker:
 
     def _add(self, values: NDArray[np.generic]) -> None:
         """Compare values into the stage; two comparisons agree exactly where a value is 0 or 1."""
-        first, last = self._waiting, self._waiting + len(values)
-        ones, nonzero = self._stage[first:last], self._nonzero[: len(values)]
-        np.equal(values, 1, out=ones)
-        np.not_equal(values, 0, out=nonzero)
-        if ones.tobytes() != nonzero.tobytes():
-            raise NotSpikesError(describe_values(torch.from_numpy(values[(ones != nonzero).any(axis=1)])))
-        self._waiting = last
+        neurons = values.shape[1]
+        # The second comparison finds a block of this size still in the core's cache.
+        block = max(COMPARE_BYTES // (neurons * values.itemsize), 1)
+        for first in range(0, len(values), block):
+            some = values[first : first + block]
+            place = self._waiting + first
+            ones, others = self._stage[place : place + len(some)], self._others[: len(some)]
+            np.equal(some, 1, out=ones)
+            np.not_equal(some, 0, out=others)
+            others ^= ones
+            if others.any():
+                raise NotSpikesError(describe_values(torch.from_numpy(some[others.any(axis=1)])))
+        self._waiting += len(values)
+
+
+def _as_array(spikes: torch.Tensor) -> NDArray[np.generic]:
+    """A tensor in host memory as an array, its memory in logical order; copied only where it has to be."""
+    if spikes.requires_grad:
+        spikes = spikes.detach()
+    if spikes.dtype in _WIDENED:
+        spikes = spikes.float()
+    array: NDArray[np.generic] = spikes.contiguous().numpy()
+    return array
 
 
 def describe_values(values: torch.Tensor) -> str:
@@ -119,12 +132,6 @@ def describe_values(values: torch.Tensor) -> str:
         return f"NaN among values of dtype {str(values.dtype).removeprefix('torch.')}"
     dtype = str(values.dtype).removeprefix("torch.")
     return f"values from {wide.min().item():g} to {wide.max().item():g}, dtype {dtype}"
-
-
-def flatten_frames(spikes: torch.Tensor) -> torch.Tensor:
-    """View ``[T, N, *neuron]`` as ``[T * N, neurons]`` in logical order, copied only where it has to be."""
-    steps, batch, *neuron_shape = spikes.shape
-    return spikes.reshape(steps * batch, math.prod(neuron_shape))
 
 
 def _pack_rows(frames: Bools) -> Packed:

@@ -284,24 +284,32 @@ class RecordingSession:
             if known.forward != self._forward:
                 known.forward, known.steps_at_start = self._forward, known.next_step
                 self._called += 1
+            expected = layer.output
+            spikes = layer.pick(output, expected)
+            if expected.axes == "N" and known.is_gathering and known.gather(spikes, self._trial_number):
+                self._mark_dirty()
+                if known.has_gathered_enough:
+                    self._settle(known)
+                    self._raise_value_error()
+                return
             if known.is_gathering:
-                if known.gather(layer.pick(output), self._trial_number):
-                    self._mark_dirty()
-                    if known.has_gathered_enough:
-                        self._settle(known)
-                        self._raise_value_error()
-                    return
                 self._settle(known)
-            self._record_now(known, layer, layer.read_spikes(output))
+                known.stop_gathering()
+            if expected.axes == "N":
+                self._record_now(known, layer, spikes, None, len(spikes))
+            else:
+                spikes = layer.steps_first(spikes.detach(), expected)
+                self._record_now(known, layer, spikes, *spikes.shape[:2])
 
-    def _record_now(self, known: LayerRecorder, layer: SpikingLayer, spikes: torch.Tensor) -> None:
-        steps, batch = spikes.shape[:2]
-        if steps * batch == 0:
+    def _record_now(
+        self, known: LayerRecorder, layer: SpikingLayer, spikes: torch.Tensor, steps: int | None, batch: int
+    ) -> None:
+        if batch == 0 or steps == 0:
             return
         self._check_trial(known, batch)
         is_new = known.neuron_shape is None
         try:
-            rows = known.record(layer, spikes, self._trial_number)
+            rows = known.record(layer, spikes, steps, self._trial_number)
         finally:
             if is_new and known.neuron_shape is not None:
                 arguments = known.name, known.neuron_shape, known.dtype, known.layer_class, known.position
