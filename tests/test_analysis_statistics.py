@@ -20,6 +20,7 @@ from tapes import Run, Trial, write_recording
 import analysis
 from analysis import planning
 from recorder.format import counting, tallying
+from recorder.format.reading import LayerReader
 
 NEURON_SHAPES = [(), (1,), (7,), (8,), (9,), (31,), (33,), (257,), (3, 5), (2, 3, 4)]
 LABELS = ["cat", "dog", "=cmd", "eel"]
@@ -327,3 +328,20 @@ def test_many_labels_are_cut_into_blocks(
     selected = layer.select(labels=[3, 12]).spike_count(per=("label", "neuron"))
     assert selected["label"].values.tolist() == [3, 12]
     np.testing.assert_array_equal(selected, counts[[3, 12]])
+
+
+def test_rates_and_silent_ratios_of_labels_read_every_chunk_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spikes = np.random.default_rng(2).random((600, 3, 4)) < 0.05
+    labels = [sample % 3 for sample in range(20)]
+    write_recording(
+        tmp_path / "a", {"1": spikes}, [Run(0, 30, 20, 0)], [Trial(0, 20, {"label": labels})], chunk_bytes=100
+    )
+    read = []
+    chunk = LayerReader.chunk
+    monkeypatch.setattr(LayerReader, "chunk", lambda self, number: read.append(number) or chunk(self, number))
+    layer = analysis.open_recording(tmp_path / "a")["1"]
+    dask.compute(layer.firing_rate(per="label"), layer.silent_ratio(per="label"), scheduler="synchronous")
+    assert len(read) > 3
+    assert len(read) == len(set(read))
