@@ -32,8 +32,8 @@ except ImportError:  # Windows
 
 StoreLike = str | os.PathLike[str] | Store
 
-# Behind the name of what was to be written.
-PARTIAL: Final = re.compile(r"\.[0-9a-f]{16}\.partial\Z")
+# Behind the name of what was to be written; twice, where it was to be written only if it was not there.
+PARTIAL: Final = re.compile(r"(\.[0-9a-f]{16}\.partial)+\Z")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|[A-Za-z0-9+.-]+::")
 
 
