@@ -204,9 +204,13 @@ def test_a_lock_that_cannot_be_understood_is_no_licence_to_write(store: ByteStor
     TapeWriter.resume(store, take_over=True)
 
 
-def test_wrong_types_in_a_lock_are_not_understood(store: ByteStore) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [{"since": 3}, {"process": 1.5}, {"process": True}, {"process": "1"}, {"process": 0}, {"process": -1}],
+)
+def test_wrong_values_in_a_lock_are_not_understood(store: ByteStore, changes: Any) -> None:
     holder = leave_lock(store)
-    store.write(LOCK_KEY, json.dumps({**vars(holder), "since": 3}).encode())
+    store.write(LOCK_KEY, json.dumps({**vars(holder), **changes}).encode())
     with pytest.raises(RecordingInUseError, match="cannot be understood"):
         TapeWriter.resume(store)
 

@@ -116,6 +116,9 @@ def set_in(record: Any, path: list[Any], value: object) -> None:
     [
         (["layers"], {}, "layers is {}, expected list"),
         (["layers", 0], 7, "layers[0] is 7, expected an object"),
+        (["layers", 0, "name"], "\ud800", r"name is '\ud800', which holds half a character"),
+        (["trials", "columns", 0, "name"], "\udfff", "half a character"),
+        (["trials", "columns", 0, "categories"], ["\ud800"], r"categories holds '\ud800'"),
         (["layers", 0, "lost"], [[0, 1, 2]], "lost[0] is [0, 1, 2], expected first and last frame"),
         (["layers", 0, "lost"], [[5, 5]], "lost[0][1] is 5, expected 6 to 70"),
         (["layers", 0, "lost"], [[0, 71]], "lost[0][1] is 71, expected 1 to 70"),

@@ -189,9 +189,8 @@ def read_holder(store: ByteStore) -> Holder | None:
         holder = Holder(**fields)
     except (ValueError, TypeError, RecursionError) as error:
         raise RecordingFormatError(f"{store.location}/{LOCK_KEY} cannot be understood: {error}") from error
-    if [type(value) for value in fields.values()] != [type(getattr(holder, name)) for name in fields] or (
-        any(isinstance(getattr(holder, name), str) is (name == "process") for name in fields)
-    ):
+    expected = {name: int if name == "process" else str for name in fields}
+    if {name: type(value) for name, value in fields.items()} != expected or holder.process < 1:
         raise RecordingFormatError(f"{store.location}/{LOCK_KEY} cannot be understood: {fields}")
     return holder
 

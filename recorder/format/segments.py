@@ -193,7 +193,8 @@ def clip_segments(rows: Rows, frames: int) -> Rows:
     """
     rows = rows[rows[:, 0] < frames].copy()
     if len(rows):
-        first, _, steps, batch, _ = rows[-1]
+        # In Python's own numbers, as those of a stranger's table may be too far apart for 64 bits.
+        first, _, steps, batch, _ = rows[-1].tolist()
         rows[-1, 2] = min(steps, (frames - first) // max(batch, 1))
     return rows
 
