@@ -14,6 +14,8 @@ from recorder.format.reading import TapeReader
 from recorder.format.stores import Folder
 
 SAMPLES = 10
+# What is free and not given back: how large that gets is up to the C library.
+ALLOCATOR_BYTES = 16 * 2**20
 
 # Records with many commits and trials, and says ten times what it holds of the machine.
 RECORDER = """
@@ -78,12 +80,11 @@ def test_a_long_recording_holds_no_more_than_a_short_one(
     # The background thread may be writing a file, and waiting for its folder.
     assert max(sample["descriptors"] for sample in late) <= early["descriptors"] + 2
     grown = max(sample["resident_bytes"] for sample in late) - early["resident_bytes"]
-    assert grown <= planned["host_bytes"]
+    limit = planned["host_bytes"] + ALLOCATOR_BYTES
+    assert grown <= limit
     layers = TapeReader.open(Folder(path)).layers
     kept = steps * 4 * 2048 * len(layers)
-    assert planned["host_bytes"] < kept / 8 or steps < 100_000, (
-        "else keeping every spike would not be noticed"
-    )
+    assert limit < kept / 8 or steps < 100_000, "else it would not be noticed if every spike was kept"
     chunks = [file for file in path.rglob("*") if file.is_file() and "/spikes/c/" in file.as_posix()]
     assert len(chunks) == planned["files"]
     others = sum(file.is_file() for file in path.rglob("*")) - len(chunks)
