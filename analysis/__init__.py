@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from analysis.layer import Layer
     from analysis.opening import open_recording
     from analysis.recording import Recording
-    from recorder.format.errors import RecordingFormatError, RecordingNotFoundError
+    from recorder.format.errors import LostFramesWarning, RecordingFormatError, RecordingNotFoundError
 
 __all__ = [
     "Layer",
+    "LostFramesWarning",
     "QuestionError",
     "Recording",
     "RecordingFormatError",
@@ -32,6 +33,7 @@ __all__ = [
 
 _MODULES = {
     "Layer": "analysis.layer",
+    "LostFramesWarning": "recorder.format.errors",
     "QuestionError": "analysis.errors",
     "Recording": "analysis.recording",
     "RecordingFormatError": "recorder.format.errors",

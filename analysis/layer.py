@@ -11,7 +11,7 @@ from analysis.questions import Per, parse_question
 from analysis.selecting import narrow_labels, narrow_steps, narrow_trials
 from analysis.spikes import lazy_spikes
 from analysis.statistics import Statistic, compute_lazily, with_layer
-from recorder.format.counting import Source, frames_of, labels_of
+from recorder.format.counting import Source, frames_of, labels_of, reader_of
 from recorder.format.layout import neuron_dimensions
 from recorder.format.trials import Value
 
@@ -61,6 +61,11 @@ class Layer:
     def frames(self) -> int:
         """Number of selected frames; one frame is one sample at one step."""
         return frames_of(self._source).frames
+
+    @property
+    def lost_frames(self) -> int:
+        """Number of frames of the whole layer that were damaged and are marked lost; no figure has them."""
+        return self._source.commit.lost_frames
 
     @property
     def steps(self) -> int:
@@ -136,8 +141,8 @@ class Layer:
 
 
 def recorded_steps(sources: Iterable[Source]) -> int:
-    """Steps recorded in these layers, whatever is selected: the number of the last step and one."""
-    ends = (frames_of(source.narrowed(type(source.selection)())).segments.last_step for source in sources)
+    """Steps recorded in these layers, whatever is selected or lost: the number of the last step and one."""
+    ends = (reader_of(source).segments().last_step for source in sources)
     return max((int(end[-1]) for end in ends if len(end)), default=0)
 
 
@@ -151,4 +156,5 @@ def summarise_layer(source: Source) -> LayerSummary:
         dtype=source.commit.dtype,
         frames=frames.frames,
         steps=int(frames.segments.steps.sum()),
+        lost_frames=source.commit.lost_frames,
     )

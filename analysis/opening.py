@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from analysis.recording import Recording
+from recorder.format.errors import LostFramesWarning
 from recorder.format.reading import TapeReader
 from recorder.format.stores import StoreLike, open_store
 
@@ -30,6 +32,12 @@ def open_recording(
     Recording
         As of the newest commit; ``recording.refresh()`` sees what was committed since.
 
+    Warns
+    -----
+    LostFramesWarning
+        If frames were damaged and ``spiketape recover --mark-lost`` has marked them lost. They are a gap in
+        their layer, as if it had not been called in these steps: no figure has their spikes or their slots.
+
     Raises
     ------
     RecordingNotFoundError
@@ -40,4 +48,13 @@ def open_recording(
         If ``store`` is none of these.
     """
     opened = open_store(store, read_only=True, storage_options=storage_options)
-    return Recording(TapeReader.open(opened), use_counts=use_counts)
+    reader = TapeReader.open(opened)
+    lost = {layer.name: layer.lost_frames for layer in reader.metadata.layers if layer.lost_frames}
+    if lost:
+        warnings.warn(
+            f"{opened.location}: {sum(lost.values())} frames were damaged and are marked lost, in layers "
+            f"{', '.join(map(repr, lost))}; figures are about the frames that remain",
+            LostFramesWarning,
+            stacklevel=2,
+        )
+    return Recording(reader, use_counts=use_counts)

@@ -31,6 +31,9 @@ class Recording:
     layer is selected; or several of them, such as ``("layer", "step")``. What is not kept apart is pooled:
     all spikes ÷ all slots, all silent neurons ÷ all neurons.
 
+    Frames that were damaged and marked lost are in no figure, selection or array: to all of them it is as if
+    the layer had not been called in these steps. `Layer.lost_frames` says how many there are.
+
     Examples
     --------
     >>> recording = open_recording("run.zarr")  # doctest: +SKIP

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from recorder.format.layout import ChunkPlan
+from recorder.format.layout import SEGMENT_COLUMNS, ChunkPlan, table_chunk_rows
 from recorder.layer_recorder import GATHER_BYTES
 from recorder.packing import STAGE_BYTES
 
@@ -43,10 +43,20 @@ class LayerPlan:
 
     @property
     def host_bytes(self) -> int:
-        """Host memory that the layer keeps, at most: one chunk, outputs waiting to be packed, counts."""
+        """Host memory that the layer keeps, at most: a chunk of each array, outputs waiting to be packed."""
         stage = 2 * max(STAGE_BYTES, 8 * self.chunks.neurons) + GATHER_BYTES
         counts = 2 * 8 * self.chunks.neurons
-        return self.chunk_bytes + stage + counts
+        # Small arrays are kept until they fill a chunk, and copied as they grow.
+        tables = 2 * sum(
+            table_chunk_rows(shape, itemsize) * math.prod(shape) * itemsize
+            for shape, itemsize in (
+                (self.chunks.neuron_shape, 4),
+                ((), 4),
+                ((self.chunks.parts,), 4),
+                ((len(SEGMENT_COLUMNS),), 8),
+            )
+        )
+        return self.chunk_bytes + stage + counts + tables
 
     @property
     def chunk_bytes(self) -> int:

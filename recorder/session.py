@@ -163,6 +163,7 @@ class RecordingSession:
     def _resume_layers(self) -> None:
         """Take up every layer of a resumed tape, also those that the network has no longer."""
         resumed = self._tape.resumed_layers()
+        self._lost_frames = {name: commit.lost_frames for name, (commit, _) in resumed.items()}
         for name, (commit, last_segment) in resumed.items():
             if name not in self._layers:
                 self._layers[name] = LayerRecorder(name, len(self._layers), commit.layer_class, self._rings)
@@ -445,7 +446,10 @@ class RecordingSession:
             self._raise_value_error()
 
     def totals(self) -> dict[str, tuple[int, Counts]]:
-        """Frames, and spikes of each neuron (int64 [neurons]), of each layer recorded so far."""
+        """Frames, and spikes of each neuron (int64 [neurons]), of each layer recorded so far.
+
+        Without frames of a resumed recording that are marked lost.
+        """
         with self._lock:
             pending = {name: self._drain(self._layers[name]) for name in self.recorded_layers()}
             self._put_waiting_rows()
@@ -453,7 +457,7 @@ class RecordingSession:
             self._raise_value_error()
             return {
                 name: (
-                    self._layers[name].segments.frames,
+                    self._layers[name].segments.frames - self._lost_frames.get(name, 0),
                     self._tape.totals(name) + frames.sum(axis=0, dtype=np.int64),
                 )
                 for name, frames in pending.items()

@@ -91,7 +91,12 @@ MUTANTS = (
     Mutant(
         "a second writer is let in",
         "test_recorder_format_lock.py::test_a_second_writer_in_the_same_process_is_refused",
-        ((LOCK, 'if holder is None or state == "dead"', 'if holder is None or state in {"dead", "alive"}'),),
+        ((LOCK, 'if state == "dead" or', 'if state in {"dead", "alive"} or'),),
+    ),
+    Mutant(
+        "a machine of the same image is taken for an earlier start of this one",
+        "test_recorder_format_lock.py::test_a_machine_of_the_same_image_cannot_be_seen",
+        ((LOCK, 'return "dead" if all(map(_is_before_boot, moments)) else "unknown"', 'return "dead"'),),
     ),
     Mutant(
         "a writer that was taken over goes on",

@@ -21,7 +21,9 @@ from torch import nn
 from recorder import Monitor, NeuronShapeError, SpikeOutput, SpikeValueError
 from recorder.format.errors import RecordingExistsError, RecordingFormatError, RecordingWriteError
 from recorder.format.reading import TapeReader
+from recorder.format.recovery import plan_recovery, recover
 from recorder.format.stores import Folder
+from recorder.format.verification import check_blocks
 from recorder.monitor import NothingRecordedError, UnknownLayerError
 
 
@@ -859,6 +861,50 @@ def test_a_failing_disk_is_told_at_the_next_step_and_at_close(
     with on_store(tmp_path, net, resume=True) as monitor:
         run(net)
         assert len(monitor.s["0"]) == 8
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_lost_frames_are_in_no_answer_of_a_resumed_monitor(tmp_path: Path) -> None:
+    net = network()
+    outputs = Outputs(net)
+    inputs = torch.rand(120, 3, 9, generator=torch.Generator().manual_seed(1))
+    with on_store(tmp_path, net):
+        for step in range(100):
+            net(inputs[step])
+    store = Folder(tmp_path / "run.zarr")
+    # Of layer "0" frames 64 to 127, which lie in steps 21 to 42; of layer "2" the last, from step 85 on.
+    (tmp_path / "run.zarr/layers/0/spikes/c/1/0").unlink()
+    (tmp_path / "run.zarr/layers/2/spikes/c/4/0").unlink()
+    reader = TapeReader.open(store)
+    problems = [problem for layer in reader.layers.values() for problem in check_blocks(layer, 0, 1)]
+    recover(store, plan_recovery(reader, problems, mark_lost=True), reader.metadata.commit_number)
+    del outputs.kept["0"][21:43]
+    del outputs.kept["2"][85:]
+    with on_store(tmp_path, net, resume=True) as monitor:
+        for step in range(100, 120):
+            net(inputs[step])
+        outputs.check(monitor)
+    outputs.check(monitor)
+
+
+def test_what_is_lost_altogether_is_not_silent(tmp_path: Path) -> None:
+    net = network()
+    with on_store(tmp_path, net):
+        net(torch.ones(3, 9))
+    store = Folder(tmp_path / "run.zarr")
+    for layers in (["0"], ["2"]):
+        for name in layers:
+            (tmp_path / f"run.zarr/layers/{name}/spikes/c/0/0").unlink()
+        reader = TapeReader.open(store)
+        problems = [problem for layer in reader.layers.values() for problem in check_blocks(layer, 0, 1)]
+        recover(store, plan_recovery(reader, problems, mark_lost=True), reader.metadata.commit_number)
+        with on_store(tmp_path, net, resume=True) as monitor:
+            if layers == ["0"]:
+                alone = monitor.get_nonfire_ratio(all=False, module_name="2")
+                assert monitor.get_nonfire_ratio() == alone
+            assert np.isnan(monitor.get_avg_firing_rate(all=False, module_name="0"))
+            assert len(monitor.s["0"]) == 0
+    assert np.isnan(monitor.get_nonfire_ratio())
 
 
 def test_a_foreign_folder_is_not_resumed(tmp_path: Path) -> None:

@@ -230,7 +230,10 @@ class TapeWriter:
         return {name: (layer.committed, layer.last_segment) for name, layer in self._layers.items()}
 
     def totals(self, name: str) -> Counts:
-        """Spikes of each neuron of a layer in the whole rows appended so far, int64 [neurons]."""
+        """Spikes of each neuron of a layer in the whole rows appended so far, int64 [neurons].
+
+        Without those in frames of a resumed recording that are marked lost.
+        """
         return self._layers[name].totals()
 
     def commit(
@@ -316,6 +319,7 @@ class _LayerWriter:
         self._block = np.zeros(plan.neurons, np.int64)
         self.pending_frames = np.empty((0, plan.neurons), np.bool_)
         self.last_segment = np.empty((0, columns), np.int64)
+        self._lost: tuple[tuple[int, int], ...] = ()
         self._committed: LayerCommit | None = None
         self._shape_frames = -1
 
@@ -324,6 +328,7 @@ class _LayerWriter:
         """Go on behind the committed frames of a layer."""
         plan, frames = kept.plan, kept.frames
         layer = cls(kept.store, kept.name, plan, kept.commit.dtype, kept.commit.layer_class)
+        layer._lost = kept.commit.lost
         layer._chunk = frames // plan.chunk_frames
         blocks = frames // plan.block_frames
         checksums, names, segments = kept.checksums(), kept.counts_checksums(), kept.segments().rows
@@ -337,10 +342,12 @@ class _LayerWriter:
             table.resume(rows, rows_checksum(rows))
         layer._total += kept.sum_counts(0, blocks)
         for chunk in range(blocks * plan.block_chunks, layer._chunk):
-            layer._block += count_per_neuron(kept.chunk(chunk))
-        layer._total += layer._block
+            layer._block += count_per_neuron(kept.chunk_or_silence(chunk))
+            layer._total += count_per_neuron(kept.kept_trains(chunk))
         if frames % plan.chunk_frames:
-            trains = kept.chunk(layer._chunk)
+            trains = kept.chunk_or_silence(layer._chunk)
+            # These spikes will be counted with the chunk, but are in frames that are marked lost.
+            layer._total -= count_per_neuron(trains) - count_per_neuron(kept.kept_trains(layer._chunk))
             layer._filled, pending = divmod(frames % plan.chunk_frames, 8)
             layer._rows[: layer._filled] = trains.T[: layer._filled]
             layer.pending_frames = unpack_trains(trains, layer._filled * 8, layer._filled * 8 + pending)
@@ -438,6 +445,7 @@ class _LayerWriter:
             segments=self._segments.flush(progress.open_segment),
             checksums=self._checksums.flush(last_checksum),
             tail=tail,
+            lost=self._lost,
         )
         return self._committed
 
