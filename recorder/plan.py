@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from recorder.format.encoding import ENCODING_THREADS
 from recorder.format.layout import SEGMENT_COLUMNS, ChunkPlan, table_chunk_rows
 from recorder.layer_recorder import GATHER_BYTES
 from recorder.packing import STAGE_BYTES
@@ -98,8 +99,10 @@ class RecordingPlan:
     def host_bytes_limit(self) -> int:
         """Host memory at most, however long the recording."""
         kept = sum(layer.host_bytes for layer in self.layers)
-        # One chunk at a time is rearranged, compressed and written: about four times its size.
-        at_work = 4 * max((layer.chunk_bytes for layer in self.layers), default=0)
+        # To rearrange, compress and write a chunk takes about four times its size; with several threads at
+        # it, each has rows of its own, and one chunk more waits.
+        chunks = 4 if ENCODING_THREADS == 1 else 5 * (ENCODING_THREADS + 1)
+        at_work = chunks * max((layer.chunk_bytes for layer in self.layers), default=0)
         # What has come through the ring is copied out of it before it is queued.
         return kept + at_work + self.queue_limit_bytes + 2 * self.ring_bytes
 

@@ -58,7 +58,7 @@ MUTANTS = (
         "test_recorder_format_faults.py::test_a_writer_may_die_at_each_stage_of_a_commit",
         (
             (TAPE, "self._store.write(spikes_chunk_key(", "_LATE.append((spikes_chunk_key("),
-            (TAPE, "self._chunk, part), stored)", "self._chunk, part), stored))"),
+            (TAPE, "chunk, part), stored)", "chunk, part), stored))"),
             (
                 TAPE,
                 "self.store.write(ROOT_DOCUMENT, encode_document(root))\n",
