@@ -22,6 +22,7 @@ from recorder.format.frames import (
 )
 from recorder.format.layout import ChunkPlan, neuron_dimensions
 from recorder.format.trials import KEYS
+from spiketape_worker import Parcel
 
 # Booleans in a block, and frames in one: coordinates have an element for each.
 BLOCK_BYTES: Final = 64 * 2**20
@@ -61,8 +62,8 @@ def lazy_spikes(source: Source) -> xr.DataArray:
             return da.from_array(np.empty((0, *map(sum, rest)), dtype), chunks=-1)
         meta: NDArray[Any] = np.empty(shape, dtype)
         return da.map_blocks(
-            task,
-            source=source,
+            Parcel(task),
+            source=Parcel(source),
             block_frames=block_frames,
             chunks=(chunks, *rest),
             dtype=dtype,

@@ -33,6 +33,7 @@ from recorder.format.grouping import Grouping, range_keys, range_size, unite_ran
 from recorder.format.layout import neuron_dimensions
 from recorder.format.tallying import places_of
 from recorder.format.trials import Value
+from spiketape_worker import Parcel
 
 Statistic = Literal["firing_rate", "silent_ratio", "spike_count"]
 
@@ -96,7 +97,7 @@ def compute_lazily(statistic: Statistic, sources: Sequence[Source], question: Qu
             wholes.append(frames * np.int64(neurons))
         parts.append(counted)
     part, whole = (_over_layers(arrays, question.layers, axis) for arrays in (parts, wholes))
-    values = part if statistic == "spike_count" else elemwise(ratio, part, whole, dtype=np.float64)
+    values = part if statistic == "spike_count" else elemwise(Parcel(ratio), part, whole, dtype=np.float64)
     result = _labelled(statistic, values, sources, question, coordinates)
     selected = sources[0].selection.labels if sources else None
     if question.time != "label" or selected is None:

@@ -1,7 +1,8 @@
 """From a question to Dask: graphs whose tasks count spikes, as lazy arrays of integers.
 
 Graphs are written out as plain dictionaries: `dask.delayed` costs ten times as much to build. Every task
-calls a function of `recorder.format.counting`, never one of this package: see there. Names are derived from
+calls a function of `recorder.format.counting`, never one of this package: see there; and all that tasks carry
+of ours is in parcels, see `spiketape_worker`. Names are derived from
 what is counted (recording, commit, layer, selection, groups), so that a question asked twice, or two
 questions with a common part, share work when they are computed together.
 """
@@ -33,6 +34,7 @@ from recorder.format.counting import (
 from recorder.format.grouping import Grouping, Integers, range_size, slice_ranges
 from recorder.format.selection import SelectedFrames
 from recorder.format.tallying import Place, Quantity, places_of
+from spiketape_worker import Parcel
 
 # Partial counts that one task adds up.
 _FAN_IN = 16
@@ -99,7 +101,7 @@ def tally(source: Source, axis: Axis, place: Place, quantity: Quantity, task_byt
         spikes = _neuron_spikes(source, Grouping(), ranges, first, last, cost, task_bytes)
         graph = _Graph(quantity, source, place, spikes.name)
         graph.dependencies.append(spikes)
-        whole = (finish, (spikes.name, 0, 0), plan.neuron_shape, place, quantity, False)
+        whole = (Parcel(finish), (spikes.name, 0, 0), plan.neuron_shape, place, quantity, False)
         return graph.array({(): whole}, (), places_of(plan.neuron_shape, place))
     graph = _Graph(quantity, source, axis, place, task_bytes)
     blocks: dict[tuple[int, ...], tuple[Any, ...]] = {}
@@ -109,10 +111,19 @@ def tally(source: Source, axis: Axis, place: Place, quantity: Quantity, task_byt
         if range_size(ranges) == 1 and cost >= 2 * task_bytes:
             spikes = _neuron_spikes(source, axis.grouping, ranges, first, last, cost, task_bytes)
             graph.dependencies.append(spikes)
-            task = (finish, (spikes.name, 0, 0), plan.neuron_shape, place, quantity, True)
+            task = (Parcel(finish), (spikes.name, 0, 0), plan.neuron_shape, place, quantity, True)
         else:
-            counts = (count_groups, graph.source, axis.grouping, ranges, first, last, place, quantity)
-            task = (finish, counts, plan.neuron_shape, place, "spikes", True)
+            counts = (
+                Parcel(count_groups),
+                graph.source,
+                Parcel(axis.grouping),
+                ranges,
+                first,
+                last,
+                place,
+                quantity,
+            )
+            task = (Parcel(finish), counts, plan.neuron_shape, place, "spikes", True)
         blocks[(block,)] = task
     return graph.array(blocks, (np.diff(axis.bounds).tolist(),), places_of(plan.neuron_shape, place))
 
@@ -127,10 +138,17 @@ def frames_in(source: Source, axis: Axis) -> Any:
     blocks: dict[tuple[int, ...], tuple[Any, ...]] = {}
     if isinstance(axis, LabelAxis):
         for block, (begin, end) in enumerate(pairwise(axis.bounds)):
-            blocks[(block,)] = (frames_of_labels, graph.source, begin, end)
+            blocks[(block,)] = (Parcel(frames_of_labels), graph.source, begin, end)
     else:
         for block, (ranges, first, last) in enumerate(_blocks(source, axis)):
-            blocks[(block,)] = (frames_of_groups, graph.source, axis.grouping, ranges, first, last)
+            blocks[(block,)] = (
+                Parcel(frames_of_groups),
+                graph.source,
+                Parcel(axis.grouping),
+                ranges,
+                first,
+                last,
+            )
     return graph.array(blocks, (np.diff(axis.bounds).tolist(),), ())
 
 
@@ -154,10 +172,10 @@ def _tally_labels(source: Source, axis: LabelAxis, place: Place, quantity: Quant
     blocks: dict[tuple[int, ...], tuple[Any, ...]] = {}
     for block, (begin, end) in enumerate(pairwise(axis.bounds)):
         partial = [
-            graph.add((count_labels, graph.source, begin, end, cut, next_cut, counted))
+            graph.add((Parcel(count_labels), graph.source, begin, end, cut, next_cut, counted))
             for cut, next_cut in pairwise(bounds)
         ]
-        blocks[(block,)] = (finish, graph.sum(partial), plan.neuron_shape, place, quantity, True)
+        blocks[(block,)] = (Parcel(finish), graph.sum(partial), plan.neuron_shape, place, quantity, True)
     return graph.array(blocks, (np.diff(axis.bounds).tolist(),), places_of(plan.neuron_shape, place))
 
 
@@ -176,7 +194,9 @@ def _neuron_spikes(
     bounds = cut_frames(frames_of(source), first, last, -(-cost // task_bytes), unit)
     graph = _Graph("spikes-per-neuron", source, grouping, ranges, bounds)
     partial = [
-        graph.add((count_groups, graph.source, grouping, ranges, cut, next_cut, "neuron", "spikes"))
+        graph.add(
+            (Parcel(count_groups), graph.source, Parcel(grouping), ranges, cut, next_cut, "neuron", "spikes")
+        )
         for cut, next_cut in pairwise(bounds)
     ]
     return graph.array({(0,): graph.sum(partial)}, ([1],), (plan.neurons,))
@@ -198,7 +218,7 @@ class _Graph:
         chosen = (source.selection.steps, source.selection.trials, source.selection.labels, source.use_counts)
         self._name = f"{what}-{tokenize(identity, chosen, *map(_plain, defining))}"
         self.source = f"{self._name}-source"
-        self._tasks: dict[Any, Any] = {self.source: source}
+        self._tasks: dict[Any, Any] = {self.source: Parcel(source)}
         self.dependencies: list[Any] = []
 
     def add(self, task: tuple[Any, ...]) -> tuple[str, int]:
@@ -210,7 +230,10 @@ class _Graph:
     def sum(self, keys: list[tuple[str, int]]) -> tuple[str, int]:
         """Add up partial counts, a few at a time; the key of the sum."""
         while len(keys) > 1:
-            keys = [self.add((add_up, keys[some : some + _FAN_IN])) for some in range(0, len(keys), _FAN_IN)]
+            keys = [
+                self.add((Parcel(add_up), keys[some : some + _FAN_IN]))
+                for some in range(0, len(keys), _FAN_IN)
+            ]
         return keys[0]
 
     def array(

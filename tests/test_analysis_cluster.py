@@ -20,6 +20,11 @@ from tapes import Run, Trial, write_recording
 import analysis
 import recorder.format
 from analysis import planning
+from analysis.verification import find_problems
+from recorder.format.counting import add_up
+from recorder.format.reading import TapeReader
+from recorder.format.stores import Folder
+from spiketape_worker import Parcel
 
 WORKERS = 2
 
@@ -58,34 +63,45 @@ def questions(recording: Any) -> list[Any]:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, list[subprocess.Popen[bytes]]]]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where scheduler and workers are started: files of the user's own are called as our packages are."""
+    folder = tmp_path_factory.mktemp("work of the user")
+    for name in ("analysis", "recorder"):
+        (folder / f"{name}.py").write_text(f"raise ImportError('this is the {name}.py of the user')")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cluster(folder: Path) -> Iterator[tuple[Any, list[subprocess.Popen[bytes]]]]:
     distributed = pytest.importorskip("distributed")
-    folder = tmp_path_factory.mktemp("analysis of the user")
-    (folder / "analysis.py").write_text("raise ImportError('this is the analysis.py of the user')")
     environment = {**os.environ, "PYTHONPATH": str(Path(recorder.format.__file__).parents[2])}
-    cluster = distributed.LocalCluster(n_workers=0, dashboard_address=None, host="127.0.0.1")
-    workers = [
-        subprocess.Popen(
+    contact = folder / "scheduler.json"
+
+    def start(what: str, *options: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
             [
-                *(sys.executable, "-m", "distributed.cli.dask_worker", cluster.scheduler_address),
-                *("--no-nanny", "--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1"),
-                *("--local-directory", str(folder / "scratch")),
+                *(sys.executable, "-m", f"distributed.cli.dask_{what}"),
+                *("--scheduler-file", str(contact), "--host", "127.0.0.1", *options),
             ],
             cwd=folder,
             env=environment,
             stderr=subprocess.DEVNULL,
         )
-        for _ in range(WORKERS)
+
+    processes = [start("scheduler", "--port", "0", "--dashboard-address", "127.0.0.1:0")]
+    # Nannies start their workers anew; what is killed below has none.
+    alone = ("--no-nanny", "--nthreads", "1", "--no-dashboard")
+    processes += [
+        start("worker", *alone, "--local-directory", str(folder / "scratch")) for _ in range(WORKERS)
     ]
     try:
-        with distributed.Client(cluster) as client:
+        with distributed.Client(scheduler_file=str(contact), timeout=60) as client:
             client.wait_for_workers(WORKERS, timeout=60)
-            yield client, workers
+            yield client, processes[1:]
     finally:
-        for worker in workers:
-            worker.kill()
-            worker.wait()
-        cluster.close()
+        for process in reversed(processes):
+            process.kill()
+            process.wait()
 
 
 @pytest.fixture
@@ -94,18 +110,20 @@ def many_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "MANY_TASKS", 10**9)
 
 
-def imported_by(pickled: bytes) -> set[str]:
-    """Texts in a pickle that could be names of modules."""
-    return {str(value) for _, value, _ in pickletools.genops(pickled) if isinstance(value, str)}
+def modules_named_by(pickled: bytes) -> list[str]:
+    """Texts in a pickle that could be names of modules, in the order in which they are met."""
+    return [str(value) for _, value, _ in pickletools.genops(pickled) if isinstance(value, str)]
 
 
 @pytest.mark.usefixtures("many_tasks")
-def test_graphs_refer_to_nothing_of_this_package(path: Path) -> None:
+def test_graphs_name_what_is_ours_only_inside_parcels(path: Path) -> None:
     for result in questions(analysis.open_recording(path)):
         (optimised,) = dask.optimize(result.data)
-        names = imported_by(pickle.dumps(dict(optimised.__dask_graph__())))
-        assert not {name for name in names if name == "analysis" or name.startswith("analysis.")}
-        assert any(name.startswith("recorder.format") for name in names)
+        names = modules_named_by(pickle.dumps(dict(optimised.__dask_graph__())))
+        assert not {name for name in names if name.partition(".")[0] == "analysis"}
+        ours = [name for name in names if name.partition(".")[0] in ("recorder", "spiketape_worker")]
+        assert ours[0] == "spiketape_worker"
+        assert any(name.startswith("recorder.format") for name in ours)
 
 
 @pytest.mark.usefixtures("many_tasks")
@@ -131,3 +149,28 @@ def test_a_worker_that_is_killed_changes_nothing(
     by_step = spikes.reshape(600, 100, 100)
     wanted = 1 - by_step.any(axis=1).mean(axis=1) + by_step.mean(axis=(1, 2)).sum()
     np.testing.assert_allclose(future.result(timeout=60).values, wanted, rtol=1e-12)
+
+
+def test_verification_runs_on_a_cluster(path: Path, cluster: tuple[Any, Any]) -> None:
+    assert find_problems(TapeReader.open(Folder(path))) == []
+
+
+def python_in(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(Path(recorder.format.__file__).parents[2])}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_what_a_parcel_holds_is_ours_wherever_it_is_opened(folder: Path, tmp_path: Path) -> None:
+    parcel = Parcel(add_up)
+    assert parcel([np.array([1]), np.array([2])]).tolist() == [3]
+    run = python_in(folder, f"import pickle; print(pickle.loads({pickle.dumps(parcel)!r}))")
+    assert run.stdout.startswith("Parcel(<function add_up"), run.stderr
+
+
+def test_a_process_that_uses_a_recorder_of_its_own_is_left_alone_and_told(tmp_path: Path) -> None:
+    (tmp_path / "recorder.py").write_text("its_own = True")
+    run = python_in(tmp_path, "import recorder\nimport spiketape_worker")
+    assert run.returncode == 1
+    assert str(tmp_path / "recorder.py") in run.stderr
+    assert "PYTHONSAFEPATH=1" in run.stderr
