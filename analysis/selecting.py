@@ -92,6 +92,19 @@ def narrow_labels(
     return Selection(selection.steps, selection.trials, kept)
 
 
+def narrow_recordings(names: Sequence[str], recordings: str | Iterable[str] | None) -> list[int]:
+    """Places of the chosen ones among the recordings of these names, in their order."""
+    if recordings is None:
+        return list(range(len(names)))
+    chosen = _listed(recordings)
+    unknown = [name for name in chosen if name not in names]
+    if unknown or not chosen:
+        there = ", ".join(map(repr, names[:50])) + (", …" if len(names) > 50 else "")
+        what = f"no recording is named {unknown[0]!r}" if unknown else "no recording is selected"
+        raise QuestionError(f"{what}; the recordings are {there}")
+    return [place for place, name in enumerate(names) if name in chosen]
+
+
 def _listed(given: Any) -> list[Any]:
     """Several values as a list, a single one as a list of it."""
     if isinstance(given, str) or not isinstance(given, Iterable) or getattr(given, "ndim", 1) == 0:

@@ -60,7 +60,7 @@ class GroupAxis:
 
 @dataclass(frozen=True)
 class LabelAxis:
-    """The recording's labels; ``bounds`` as in `GroupAxis`."""
+    """The labels of the recordings looked at; ``bounds`` as in `GroupAxis`."""
 
     bounds: Sequence[int]
 
@@ -126,6 +126,31 @@ def tally(source: Source, axis: Axis, place: Place, quantity: Quantity, task_byt
             task = (Parcel(finish), counts, plan.neuron_shape, place, "spikes", True)
         blocks[(block,)] = task
     return graph.array(blocks, (np.diff(axis.bounds).tolist(),), places_of(plan.neuron_shape, place))
+
+
+def tally_together(
+    sources: Sequence[Source], axis: Axis, place: Place, quantity: Quantity, task_bytes: int
+) -> Any:
+    """Spikes, or neurons that fired, of one layer of several recordings together; otherwise as `tally`.
+
+    A neuron that fired in two of them is one neuron that fired. So spikes of each neuron are added up first.
+    """
+    if len(sources) == 1:
+        return tally(sources[0], axis, place, quantity, task_bytes)
+    counted: Place = "neuron" if quantity == "fired" else place
+    tallies = [tally(source, axis, counted, "spikes", task_bytes) for source in sources]
+    shape = sources[0].commit.plan.neuron_shape
+    places = places_of(shape, place)
+    if axis is not None and axis.bounds[-1] == 0:
+        return da.zeros((0, *places), dtype=np.int64)
+    graph = _Graph(f"{quantity}-together", None, place, [one.name for one in tallies])
+    graph.dependencies += tallies
+    rest = (0,) * (tallies[0].ndim - (axis is not None))
+    blocks: dict[tuple[int, ...], tuple[Any, ...]] = {}
+    for block in [()] if axis is None else [(number,) for number in range(len(axis.bounds) - 1)]:
+        total = graph.sum([(one.name, *block, *rest) for one in tallies])
+        blocks[block] = (Parcel(finish), total, shape, place, quantity, axis is not None)
+    return graph.array(blocks, () if axis is None else (np.diff(axis.bounds).tolist(),), places)
 
 
 def frames_in(source: Source, axis: Axis) -> Any:
@@ -203,31 +228,29 @@ def _neuron_spikes(
 
 
 class _Graph:
-    """Tasks under construction that share one source.
+    """Tasks under construction that share one source, or build on other arrays.
 
     Attributes
     ----------
     source : str
-        Key of the source: it travels once, not with every task.
+        Key of the source, if there is one: it travels once, not with every task.
     dependencies : list of dask array
         Arrays whose blocks the tasks use.
     """
 
-    def __init__(self, what: str, source: Source, *defining: Any) -> None:
-        identity = (source.location, source.recording_id, source.commit_number, source.layer)
-        chosen = (source.selection.steps, source.selection.trials, source.selection.labels, source.use_counts)
-        self._name = f"{what}-{tokenize(identity, chosen, *map(_plain, defining))}"
+    def __init__(self, what: str, source: Source | None, *defining: Any) -> None:
+        self._name = f"{what}-{tokenize(*map(_plain, (source, *defining)))}"
         self.source = f"{self._name}-source"
-        self._tasks: dict[Any, Any] = {self.source: Parcel(source)}
+        self._tasks: dict[Any, Any] = {} if source is None else {self.source: Parcel(source)}
         self.dependencies: list[Any] = []
 
-    def add(self, task: tuple[Any, ...]) -> tuple[str, int]:
+    def add(self, task: tuple[Any, ...]) -> tuple[Any, ...]:
         """Add a task; its key."""
         key = (f"{self._name}-part", len(self._tasks))
         self._tasks[key] = task
         return key
 
-    def sum(self, keys: list[tuple[str, int]]) -> tuple[str, int]:
+    def sum(self, keys: list[tuple[Any, ...]]) -> tuple[Any, ...]:
         """Add up partial counts, a few at a time; the key of the sum."""
         while len(keys) > 1:
             keys = [
@@ -250,6 +273,10 @@ class _Graph:
 
 def _plain(value: object) -> object:
     """What stands for a value in the name of an array."""
+    if isinstance(value, Source):
+        identity = (value.location, value.recording_id, value.commit_number, value.layer)
+        chosen = value.selection
+        return identity, chosen.steps, chosen.trials, chosen.labels, value.use_counts, value.labels
     if isinstance(value, Grouping):
         return value.kind, value.steps, value.anchor
     if isinstance(value, LabelAxis):
