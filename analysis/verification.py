@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from dask.base import compute
@@ -20,7 +21,9 @@ from spiketape_worker import Parcel
 TASK_BYTES: Final = 64 * 2**20
 
 
-def find_problems(reader: TapeReader) -> list[Problem]:
+def find_problems(
+    reader: TapeReader, run: Callable[..., tuple[list[Problem], ...]] = compute
+) -> list[Problem]:
     """Everything in a recording that is not as its commit promises.
 
     Each chunk's checksum, length and padding, its spikes counted again and compared with ``counts``,
@@ -30,6 +33,8 @@ def find_problems(reader: TapeReader) -> list[Problem]:
     ----------
     reader : TapeReader
         The recording as of a commit; it may go on growing.
+    run : callable
+        What computes, as `dask.compute` does.
 
     Returns
     -------
@@ -49,5 +54,5 @@ def find_problems(reader: TapeReader) -> list[Problem]:
             for first in range(0, blocks, step)
         ]
     # One damaged table is found by every task that needs it.
-    found = {problem: None for problems in compute(*tasks) for problem in problems}
+    found = {problem: None for problems in run(*tasks) for problem in problems}
     return list(found)

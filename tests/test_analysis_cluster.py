@@ -15,11 +15,12 @@ from typing import Any
 import dask
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from tapes import Run, Trial, write_recording
 
 import analysis
 import recorder.format
-from analysis import planning
+from analysis import clusters, command_line, planning
 from analysis.verification import find_problems
 from recorder.format.counting import add_up
 from recorder.format.reading import TapeReader
@@ -174,3 +175,58 @@ def test_a_process_that_uses_a_recorder_of_its_own_is_left_alone_and_told(tmp_pa
     assert run.returncode == 1
     assert str(tmp_path / "recorder.py") in run.stderr
     assert "PYTHONSAFEPATH=1" in run.stderr
+
+
+@pytest.mark.usefixtures("many_tasks")
+def test_the_command_line_computes_where_it_is_told(
+    path: Path, folder: Path, cluster: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command_line, "_shown_on", lambda: sys.stderr)
+    client = cluster[0]
+    wanted = CliRunner().invoke(command_line.main, ["rates", str(path), "--per", "step", "--format", "csv"])
+    for where in (client.scheduler.address, str(folder / "scheduler.json")):
+        options = ["--per", "step", "--format", "csv", "--cluster", where]
+        found = CliRunner().invoke(command_line.main, ["rates", str(path), *options])
+        assert found.stdout == wanted.stdout
+        assert "100% Completed" in found.stderr
+    verified = CliRunner().invoke(command_line.main, ["verify", str(path), "--cluster", where])
+    assert verified.exit_code == 0
+    assert "sound" in verified.stderr
+
+
+def test_a_cluster_of_this_machine_is_reached_from_it_alone(path: Path) -> None:
+    pytest.importorskip("cryptography")
+    from distributed import default_client
+
+    recording = analysis.open_recording(path)
+    with clusters.cluster("local:2"):
+        client = default_client()
+        assert client.scheduler.address.startswith("tls://127.0.0.1:")
+        workers = client.scheduler_info()["workers"]
+        assert [worker.startswith("tls://127.0.0.1:") for worker in workers] == [True, True]
+        on_cluster = recording.firing_rate(per="layer").compute()
+    np.testing.assert_array_equal(on_cluster, recording.firing_rate(per="layer").compute(scheduler="threads"))
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("nowhere", "'nowhere' is no cluster; expected local, local:N"),
+        ("local:0", "is no cluster"),
+        ("slurm:2", "DASK_JOBQUEUE__SLURM__CORES=4"),
+    ],
+)
+def test_a_cluster_that_cannot_be_is_a_message(path: Path, where: str, message: str) -> None:
+    if where.startswith("slurm"):
+        pytest.importorskip("dask_jobqueue")
+    found = CliRunner().invoke(command_line.main, ["rates", str(path), "--cluster", where])
+    assert found.exit_code == 1
+    assert message in found.stderr
+    assert "Traceback" not in found.output
+
+
+def test_what_a_cluster_needs_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    found = CliRunner().invoke(command_line.main, ["rates", str(path), "--cluster", "local"])
+    assert found.exit_code == 1
+    assert "pip install 'spiketape[cluster]'" in found.stderr
