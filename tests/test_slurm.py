@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import slurm
+import slurm_node
 from tapes import Run, write_recording
 
 pytest.importorskip("dask_jobqueue")
@@ -23,10 +23,10 @@ BATCH_FILE = Path(__file__).parents[1] / "scripts" / "slurm" / "rates.sbatch"
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
-    missing = slurm.missing()
+    missing = slurm_node.missing()
     if missing is not None:
         pytest.skip(missing)
-    with slurm.one_node(tmp_path_factory.mktemp("slurm")) as environment:
+    with slurm_node.one_node(tmp_path_factory.mktemp("slurm")) as environment:
         yield environment
 
 
@@ -44,8 +44,9 @@ def test_the_batch_file_leads_from_sbatch_to_figures(tmp_path: Path, environment
         "PATH": f"{Path(sys.executable).parent}:{environment['PATH']}",
     }
     options = ["--per", "window", "--window", "100", "--format", "csv", "-o", "rates.csv"]
+    sbatch = str(shutil.which("sbatch"))
     done = subprocess.run(
-        ["sbatch", "--wait", "--mem=200M", str(BATCH_FILE), "run.zarr", *options],
+        [sbatch, "--wait", "--mem=200M", str(BATCH_FILE), "run.zarr", *options],
         cwd=tmp_path,
         env={**environment, **adapted, "PYTHONPATH": os.environ.get("PYTHONPATH", "")},
         capture_output=True,

@@ -1,4 +1,4 @@
-"""A real SLURM of one node for tests: munge, controller and node, in a folder of their own, on loopback only."""
+"""A real SLURM of one node for tests: munge, controller and node, in a folder of their own, on loopback."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -39,6 +39,7 @@ SwitchType=switch/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 ReturnToService=2
+SlurmdParameters=config_overrides
 MinJobAge=300
 SchedulerParameters=sched_min_interval=100000,batch_sched_delay=0
 NodeName={host} NodeAddr=127.0.0.1 CPUs=8 RealMemory=1000 State=UNKNOWN
@@ -57,7 +58,7 @@ def missing() -> str | None:
 
 @contextmanager
 def one_node(folder: Path) -> Iterator[Mapping[str, str]]:
-    """Start a SLURM below a folder; the environment in which its commands find it. Nothing is left at the end."""
+    """Start a SLURM below a folder, and end it; the environment in which its commands find it."""
     host = socket.gethostname().partition(".")[0]
     for name in ("state", "spool", "munge"):
         (folder / name).mkdir(mode=0o700)
@@ -107,9 +108,9 @@ def _said(environment: Mapping[str, str], *command: str) -> str:
     return done.stdout
 
 
-def _wait_for(happened: object, what: str) -> None:
+def _wait_for(happened: Callable[[], object], what: str) -> None:
     deadline = time.monotonic() + DEADLINE_SECONDS
-    while not happened():  # type: ignore[operator]
+    while not happened():
         if time.monotonic() > deadline:
             raise TimeoutError(f"SLURM: {what} has not come within {DEADLINE_SECONDS} s")
         time.sleep(0.05)
