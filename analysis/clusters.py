@@ -20,6 +20,8 @@ from dask.diagnostics.progress import ProgressBar
 
 LOOPBACK: Final = "127.0.0.1"
 _PROGRESS_AFTER_SECONDS: Final = 1.0
+# Schedulers serve some pages in any case, and by default to everybody.
+_HTTP: Final[dict[str, Any]] = {"dashboard": False, "dashboard_address": f"{LOOPBACK}:0"}
 _STARTED_HERE = re.compile(r"(?P<kind>local|slurm)(:(?P<number>[1-9]\d*))?")
 _ADDRESS = re.compile(r"[a-z]+://\S+|[^\s/:]+:[1-9]\d*")
 
@@ -90,7 +92,8 @@ def _local(workers: int | None) -> AbstractContextManager[Any]:
         threads_per_worker=1,
         host=LOOPBACK,
         security=True,
-        dashboard_address=None,
+        dashboard_address=_HTTP["dashboard_address"],
+        scheduler_kwargs=_HTTP,
         silence_logs=logging.ERROR,
     )
     return found
@@ -112,7 +115,7 @@ def _slurm(jobs: int) -> Iterator[Any]:
         security=True,
         # Workers read their certificates there; nobody else can, and they go when the cluster goes.
         shared_temp_directory=configured("shared-temp-directory", str(Path.cwd())),
-        scheduler_options={"dashboard": False, **configured("scheduler-options", {})},
+        scheduler_options={**_HTTP, **configured("scheduler-options", {})},
     )
     with started:
         started.scale(jobs=jobs)

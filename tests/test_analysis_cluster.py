@@ -194,18 +194,58 @@ def test_the_command_line_computes_where_it_is_told(
     assert "sound" in verified.stderr
 
 
+def listening() -> set[Any]:
+    """Where this process and its children accept connections."""
+    import psutil
+
+    this = psutil.Process()
+    found = [each for process in (this, *this.children(recursive=True)) for each in process.net_connections()]
+    return {each.laddr for each in found if each.status == psutil.CONN_LISTEN}
+
+
 def test_a_cluster_of_this_machine_is_reached_from_it_alone(path: Path) -> None:
     pytest.importorskip("cryptography")
     from distributed import default_client
 
     recording = analysis.open_recording(path)
+    before = listening()
     with clusters.cluster("local:2"):
         client = default_client()
         assert client.scheduler.address.startswith("tls://127.0.0.1:")
         workers = client.scheduler_info()["workers"]
         assert [worker.startswith("tls://127.0.0.1:") for worker in workers] == [True, True]
+        assert {address.ip for address in listening() - before} == {"127.0.0.1"}
         on_cluster = recording.firing_rate(per="layer").compute()
     np.testing.assert_array_equal(on_cluster, recording.firing_rate(per="layer").compute(scheduler="threads"))
+
+
+def test_a_cluster_with_certificates_is_reached_as_dask_is_configured(path: Path, tmp_path: Path) -> None:
+    pytest.importorskip("cryptography")
+    from distributed import LocalCluster, Security, default_client
+
+    made = Security.temporary()
+    settings: dict[str, Any] = {"distributed.comm.require-encryption": True}
+    for role in ("client", "scheduler", "worker"):
+        for what, text in made.get_tls_config_for_role(role).items():
+            file = tmp_path / f"{role}-{what}.pem"
+            file.write_text(text or "")
+            place = "ca-file" if what == "ca_file" else f"{role}.{what}"
+            if what in ("ca_file", "cert", "key"):
+                settings[f"distributed.comm.tls.{place}"] = str(file)
+    with (
+        dask.config.set(settings),
+        LocalCluster(
+            n_workers=1,
+            processes=False,
+            host="127.0.0.1",
+            protocol="tls://",
+            security=Security(),
+            dashboard_address="127.0.0.1:0",
+        ) as started,
+        clusters.cluster(started.scheduler_address),
+    ):
+        assert default_client().scheduler.address.startswith("tls://")
+        assert analysis.open_recording(path).firing_rate().compute() > 0
 
 
 @pytest.mark.parametrize(
