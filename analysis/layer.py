@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import xarray as xr
 
 from analysis.display import LayerSummary, describe_layer, layer_html
+from analysis.errors import QuestionError
 from analysis.members import Members
 from analysis.questions import Per, parse_question
 from analysis.selecting import narrow_labels, narrow_steps, narrow_trials
@@ -22,8 +24,9 @@ class Layer:
     """One layer of a recording as of one commit; comes from `Recording.layers`.
 
     ``per`` in the statistics says what is kept apart: ``"neuron"``, ``"channel"``, ``"step"``, ``"window"``
-    (with ``window=`` steps), ``"trial"`` or ``"label"``; or several, such as ``("label", "neuron")`` for
-    tuning curves. Left out, the result is a single number.
+    (with ``window=`` steps), ``"trial"``, ``"label"`` or ``"recording"``; or several, such as ``("label",
+    "neuron")`` for tuning curves. Left out, the result is a single number. What several recordings that are
+    opened as one have in common, and what not, says `analysis.recording.Recording`.
     """
 
     def __init__(self, sources: Sequence[Source], members: Members) -> None:
@@ -122,7 +125,8 @@ class Layer:
     ) -> Layer:
         """A narrower view of the layer, see `Recording.select`."""
         sources = self._sources
-        selection = narrow_steps(sources[0].selection, steps, lambda: recorded_steps(sources))
+        end = partial(common_steps, [sources], self._members)
+        selection = narrow_steps(sources[0].selection, steps, lambda: recorded_steps(sources), end)
         selection = narrow_trials(selection, trials, max(source.trials.trials for source in sources))
         selection = narrow_labels(selection, labels, lambda: common_labels(sources))
         return Layer([source.narrowed(selection) for source in sources], self._members)
@@ -147,6 +151,23 @@ def selected_steps(sources: Sequence[Source], members: Members) -> int:
         steps = [Grouping("steps").ranges_of(frames_of(source).segments) for source in sources]
         return range_size(unite_ranges(steps))
     return sum(int(frames_of(source).segments.steps.sum()) for source in sources)
+
+
+def common_steps(layers: Sequence[Sequence[Source]], members: Members) -> int:
+    """Steps recorded in some layers, to count back from.
+
+    Raises
+    ------
+    QuestionError
+        If recordings that share no steps have different numbers of them.
+    """
+    each = {recorded_steps(layer[member] for layer in layers) for member in range(len(members.names))}
+    if len(each) > 1 and not members.share_steps:
+        raise QuestionError(
+            f"these recordings have {', '.join(map(str, sorted(each)))} steps, and have nothing to do with "
+            "each other: count bounds from 0, or select in each of recording.recordings"
+        )
+    return max(each)
 
 
 def recorded_steps(sources: Iterable[Source]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -10,7 +11,7 @@ import xarray as xr
 
 from analysis.display import RecordingSummary, describe_recording, recording_html
 from analysis.errors import QuestionError, UnknownLayerError
-from analysis.layer import Layer, recorded_steps, summarise_layer
+from analysis.layer import Layer, common_steps, recorded_steps, summarise_layer
 from analysis.members import members_of
 from analysis.questions import Per, parse_question
 from analysis.selecting import narrow_labels, narrow_recordings, narrow_steps, narrow_trials
@@ -194,7 +195,8 @@ class Recording:
         Parameters
         ----------
         steps : slice, optional
-            Steps, as in Python and without a stride; negative bounds count from the last recorded step.
+            Steps, as in Python and without a stride; negative bounds count from the last recorded step, of
+            the rank that has the most where there are several.
         layers : str or iterable of str, optional
             Names of layers. They stay in network order.
         labels : label or iterable of labels, optional
@@ -209,11 +211,13 @@ class Recording:
         UnknownLayerError
             If there is no such layer; it lists those there are.
         QuestionError
-            If there is no such label, trial or recording, or the slice has a stride.
+            If there is no such label, trial or recording, the slice has a stride, or it counts back from
+            different ends.
         """
         readers = [self._readers[place] for place in narrow_recordings(self._members.names, recordings)]
         sources = self._sources()
-        selection = narrow_steps(self._selection, steps, lambda: self.steps)
+        end = partial(common_steps, sources, self._members)
+        selection = narrow_steps(self._selection, steps, lambda: self.steps, end)
         selection = narrow_trials(selection, trials, self._trials_begun())
         selection = narrow_labels(selection, labels, lambda: common_labels(sources[0]) if sources else ())
         names = self._layer_names

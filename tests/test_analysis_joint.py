@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 from tapes import Run, Trial, write_recording
 
 import analysis
-from analysis import planning
+from analysis import command_line, planning
 from recorder.format.ranks import RankRecord, parse_rank_location, rank_location
 
 RANKS = 3
@@ -212,7 +214,19 @@ def test_steps_of_recordings_that_have_nothing_in_common_are_not_pooled(tmp_path
     apart = recording["conv"].firing_rate(per=("recording", "step"))
     assert apart.shape == (2, STEPS)
     assert recording["conv"].steps == 2 * STEPS
+    assert recording.select(steps=slice(-5, None))["conv"].steps == 2 * 5
     assert recording.select(recordings="seed-1.zarr")["conv"].firing_rate(per="step").shape == (STEPS,)
+
+
+def test_recordings_of_other_lengths_have_no_common_end_to_count_from(tmp_path: Path) -> None:
+    paths = [tmp_path / f"seed-{seed}.zarr" for seed in range(2)]
+    for rank, path in zip((0, 2), paths, strict=True):
+        write_rank(path, rank, run="")
+    recording = analysis.open_recording(paths)
+    for narrow in (recording.select, recording["conv"].select):
+        with pytest.raises(analysis.QuestionError, match=f"have {STEPS - 7}, {STEPS} steps"):
+            narrow(steps=slice(-5, None))
+    assert recording.select(steps=slice(30, None))["conv"].steps == 3 + 10
 
 
 def test_ranks_of_two_runs_share_no_steps(tmp_path: Path) -> None:
@@ -266,6 +280,28 @@ def test_a_run_in_a_bucket(run: Path) -> None:
         recording = analysis.open_recording(name)
         assert recording.spike_count().values.item() == sum(Oracle(layer).spikes.sum() for layer in SHAPES)
         assert len(recording.recordings) == RANKS
+
+
+def test_the_command_line_takes_a_run_for_one_recording(run: Path, tmp_path: Path) -> None:
+    def call(*arguments: str) -> Result:
+        return CliRunner().invoke(command_line.main, arguments)
+
+    facts = json.loads(call("info", str(run), "--format", "json").stdout)
+    assert [one["provenance"]["distributed"]["rank"] for one in facts] == [0, 1, 2]
+    assert call("info", str(run)).stdout.count("recording ") == 3
+    rates = json.loads(call("rates", str(run), "--per", "recording,layer", "--format", "json").stdout)
+    assert [row["recording"] for row in rates] == [f"run.rank-{r // 2:05}-of-00003.zarr" for r in range(6)]
+    assert rates[3]["firing_rate"] == spikes_of(1)["out"].mean()
+    verified = call("verify", str(run))
+    assert (verified.exit_code, verified.stderr.count("sound")) == (0, 3)
+    write_rank(tmp_path / "a.zarr", 0)
+    write_rank(tmp_path / "b.zarr", 1)
+    next(file for file in (tmp_path / "a.zarr" / "layers/out/spikes/c").rglob("*") if file.is_file()).unlink()
+    damaged = call("verify", str(tmp_path / "*.zarr"))
+    assert (damaged.exit_code, damaged.stderr.count(" sound")) == (1, 1)
+    assert "a.zarr" in damaged.stdout
+    missing = call("rates", str(tmp_path / "other.zarr"))
+    assert (missing.exit_code, "no recording at" in missing.stderr) == (1, True)
 
 
 def test_a_folder_whose_name_looks_like_a_pattern(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """Count the spikes of a part of a layer: the functions that run inside Dask tasks.
 
 They live here and not in `analysis`, as a worker started in a folder with the user's own ``analysis.py``
-would import that file. A task carries a `Source`, a small description of one layer at one commit; the
-tables it needs are read once in each process. Work goes chunk by chunk, so that a task needs
-the memory of one decoded chunk and of its result, however much it reads.
+would import that file; and they travel in parcels, see ``spiketape_worker``. A task carries a `Source`, a
+small description of one layer at one commit; the tables it needs are read once in each process. Work goes
+chunk by chunk, so that a task needs the memory of one decoded chunk and of its result, however much it reads.
 
 Blocks of frames that belong to one group as a whole are taken from ``counts``; everything else is decoded and
 counted on 64-bit words. Both are exact.
