@@ -20,8 +20,9 @@ from dask.diagnostics.progress import ProgressBar
 
 LOOPBACK: Final = "127.0.0.1"
 _PROGRESS_AFTER_SECONDS: Final = 1.0
-# Schedulers serve some pages in any case, and by default to everybody.
-_HTTP: Final[dict[str, Any]] = {"dashboard": False, "dashboard_address": f"{LOOPBACK}:0"}
+# Schedulers and workers serve some pages in any case, and by default to everybody.
+_PAGES: Final = f"{LOOPBACK}:0"
+_HTTP: Final[dict[str, Any]] = {"dashboard": False, "dashboard_address": _PAGES}
 _STARTED_HERE = re.compile(r"(?P<kind>local|slurm)(:(?P<number>[1-9]\d*))?")
 _ADDRESS = re.compile(r"[a-z]+://\S+|[^\s/:]+:[1-9]\d*")
 
@@ -92,7 +93,7 @@ def _local(workers: int | None) -> AbstractContextManager[Any]:
         threads_per_worker=1,
         host=LOOPBACK,
         security=True,
-        dashboard_address=_HTTP["dashboard_address"],
+        dashboard_address=_PAGES,
         scheduler_kwargs=_HTTP,
         silence_logs=logging.ERROR,
     )
@@ -116,6 +117,7 @@ def _slurm(jobs: int) -> Iterator[Any]:
         # Workers read their certificates there; nobody else can, and they go when the cluster goes.
         shared_temp_directory=configured("shared-temp-directory", str(Path.cwd())),
         scheduler_options={**_HTTP, **configured("scheduler-options", {})},
+        worker_extra_args=["--dashboard-address", _PAGES, *configured("worker-extra-args", [])],
     )
     with started:
         started.scale(jobs=jobs)
