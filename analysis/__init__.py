@@ -14,13 +14,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis.errors import QuestionError, UnknownLayerError
+    from analysis.errors import JointRecordingError, QuestionError, UnknownLayerError
     from analysis.layer import Layer
     from analysis.opening import open_recording
     from analysis.recording import Recording
     from recorder.format.errors import LostFramesWarning, RecordingFormatError, RecordingNotFoundError
 
 __all__ = [
+    "JointRecordingError",
     "Layer",
     "LostFramesWarning",
     "QuestionError",
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "JointRecordingError": "analysis.errors",
     "Layer": "analysis.layer",
     "LostFramesWarning": "recorder.format.errors",
     "QuestionError": "analysis.errors",

@@ -11,19 +11,20 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 try:
     import click
     import pandas as pd
     import xarray as xr
-    from dask.diagnostics.progress import ProgressBar
 
+    from analysis.clusters import ClusterError, cluster, compute_shown
     from analysis.display import bytes_text, printable, shape_text, spreadsheet_cell, text_table
-    from analysis.errors import QuestionError, UnknownLayerError
-    from analysis.opening import open_recording
+    from analysis.errors import JointRecordingError, QuestionError, UnknownLayerError
+    from analysis.opening import open_readers, open_recording
     from analysis.questions import PER, parse_question
     from analysis.recording import Recording
     from analysis.verification import find_problems
@@ -40,7 +41,13 @@ except ModuleNotFoundError as missing:  # pragma: no cover - tested in a process
     ) from None
 
 FORMATS: Final = ("table", "csv", "json", "parquet")
-_PROGRESS_AFTER_SECONDS = 1.0
+
+_on_cluster = click.option(
+    "--cluster",
+    "where",
+    metavar="WHERE",
+    help="Compute there: local[:WORKERS], slurm[:JOBS], or the address or file of a scheduler of Dask.",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -48,7 +55,8 @@ _PROGRESS_AFTER_SECONDS = 1.0
 def main() -> None:
     """Look into recordings of spiking neural networks.
 
-    PATH is a folder, a URL such as s3://bucket/run.zarr, or anything else that recordings are opened by.
+    PATH is a folder, a URL such as s3://bucket/run.zarr, or anything else that recordings are opened by: the
+    name of a distributed run, or a quoted pattern such as 'runs/*.zarr', for several as one.
 
     Exit status: 0 all went well, 1 something is wrong with the recording, 2 the command was called wrongly.
     """
@@ -62,11 +70,11 @@ def main() -> None:
 def info(path: str, file_format: str) -> None:
     """Say what is in the recording at PATH: layers, sizes, state, and where it comes from."""
     with _errors_as_messages():
-        facts = _facts(_open(path))
+        facts = [_facts(each) for each in _open(path).recordings.values()]
     if file_format == "json":
-        click.echo(json.dumps(facts, indent=2, allow_nan=False))
+        click.echo(json.dumps(facts if len(facts) > 1 else facts[0], indent=2, allow_nan=False))
     else:
-        click.echo(_facts_text(facts))
+        click.echo("\n\n".join(map(_facts_text, facts)))
 
 
 @main.command()
@@ -88,6 +96,7 @@ def info(path: str, file_format: str) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write to this file, not to the screen.",
 )
+@_on_cluster
 def rates(
     path: str,
     per: str,
@@ -96,6 +105,7 @@ def rates(
     steps: str | None,
     file_format: str,
     output: Path | None,
+    where: str | None,
 ) -> None:
     """Print firing rates and silent ratios of the recording at PATH.
 
@@ -113,21 +123,29 @@ def rates(
             raise click.UsageError(
                 f"--per {per} needs one layer: choose it with --layer NAME. The layers are: {names}"
             )
-        table = _rates(recording, words, window)
+        with cluster(where):
+            table = _rates(recording, words, window)
         _WRITERS[file_format](table, output)
 
 
 @main.command()
 @click.argument("path")
-def verify(path: str) -> None:
+@_on_cluster
+def verify(path: str, where: str | None) -> None:
     """Check everything in the recording at PATH against what was promised when it was recorded.
 
     Reads every byte and lists everything that is wrong: chunks, counts, segments, trials, documents. A
     recording that is still growing is checked as of its last commit.
     """
-    with _errors_as_messages():
-        reader = _reader(path)
-        problems = _find_problems(reader)
+    with _errors_as_messages(), cluster(where):
+        found = [(reader, _find_problems(reader)) for reader in open_readers(path)]
+    for reader, problems in found:
+        _show_problems(reader, problems)
+    if any(problems for _, problems in found):
+        sys.exit(1)
+
+
+def _show_problems(reader: TapeReader, problems: list[Problem]) -> None:
     for problem in problems:
         click.echo(printable(problem))
     metadata = reader.metadata
@@ -140,8 +158,6 @@ def verify(path: str) -> None:
     )
     sound = f"{len(problems)} problem(s)" if problems else "sound"
     click.echo(f"{printable(reader.store.location)}: {sound} ({extent})", err=True)
-    if problems:
-        sys.exit(1)
 
 
 @main.command()
@@ -205,10 +221,7 @@ def _reader(path: str) -> TapeReader:
 
 
 def _find_problems(reader: TapeReader) -> list[Problem]:
-    if not _is_watched():
-        return find_problems(reader)
-    with ProgressBar(minimum=_PROGRESS_AFTER_SECONDS, out=sys.stderr):
-        return find_problems(reader)
+    return find_problems(reader, partial(compute_shown, out=_shown_on()))
 
 
 def _recovery_lines(reader: TapeReader, recovery: Recovery) -> Iterator[str]:
@@ -260,7 +273,7 @@ def _errors_as_messages() -> Iterator[None]:
         raise click.BadParameter(printable(error), param_hint="--layer") from error
     except QuestionError as error:
         raise click.UsageError(printable(error)) from error
-    except (RecordingFormatError, StoreError, OSError) as error:
+    except (RecordingFormatError, JointRecordingError, StoreError, ClusterError, OSError) as error:
         raise click.ClickException("\n".join(map(printable, str(error).splitlines()))) from error
 
 
@@ -349,19 +362,16 @@ def _rates(recording: Recording, per: list[str], window: int | None) -> pd.DataF
             "silent_ratio": recording.silent_ratio(per, window=window),
         }
     )
-    if _is_watched():
-        with ProgressBar(minimum=_PROGRESS_AFTER_SECONDS, out=sys.stderr):
-            both = both.compute()
-    else:
-        both = both.compute()
+    computed: tuple[xr.Dataset, ...] = compute_shown(both, out=_shown_on())
+    (both,) = computed
     if not both.dims:
         return pd.DataFrame({name: [values.item()] for name, values in both.data_vars.items()})
     return both.to_dataframe(dim_order=list(both.firing_rate.dims)).reset_index()
 
 
-def _is_watched() -> bool:
-    """Whether somebody sees what goes to standard error."""
-    return sys.stderr.isatty()
+def _shown_on() -> TextIO | None:
+    """Standard error, if somebody sees what goes there."""
+    return sys.stderr if sys.stderr.isatty() else None
 
 
 def _write_table(table: pd.DataFrame, output: Path | None) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 _MAX_LISTED = 60
+_MAX_MEMBERS = 4
 _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -38,6 +39,7 @@ class RecordingSummary:
     created: str
     committed: str
     trials: int
+    recordings: Sequence[str]
     selected: Mapping[str, tuple[Any, ...]]
     layers: Sequence[LayerSummary]
 
@@ -148,6 +150,10 @@ def _facts(recording: RecordingSummary) -> list[str]:
     trials = f"{recording.trials} trials, " if recording.trials else ""
     facts = [printable(f"{trials}created {recording.created}, {state}")]
     facts += _lost_facts(recording.layers)
+    if len(recording.recordings) > 1:
+        names = ", ".join(recording.recordings[:_MAX_MEMBERS])
+        more = ", …" if len(recording.recordings) > _MAX_MEMBERS else ""
+        facts.append(printable(f"{len(recording.recordings)} recordings as one: {names}{more}"))
     for name, values in recording.selected.items():
         shown = (
             f"{values[0]} to {values[1] - 1}"

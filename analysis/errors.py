@@ -29,3 +29,7 @@ class UnknownLayerError(KeyError):
 
 class QuestionError(ValueError):
     """A statistic or a selection was asked for that this recording cannot give."""
+
+
+class JointRecordingError(ValueError):
+    """Recordings that cannot be looked at as one: they differ in their layers, or one is there twice."""

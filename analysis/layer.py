@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 
 import xarray as xr
 
 from analysis.display import LayerSummary, describe_layer, layer_html
+from analysis.errors import QuestionError
+from analysis.members import Members
 from analysis.questions import Per, parse_question
 from analysis.selecting import narrow_labels, narrow_steps, narrow_trials
 from analysis.spikes import lazy_spikes
 from analysis.statistics import Statistic, compute_lazily, with_layer
-from recorder.format.counting import Source, frames_of, labels_of, reader_of
+from recorder.format.counting import Source, common_labels, frames_of, reader_of
+from recorder.format.grouping import Grouping, range_size, unite_ranges
 from recorder.format.layout import neuron_dimensions
 from recorder.format.trials import Value
 
@@ -20,12 +24,16 @@ class Layer:
     """One layer of a recording as of one commit; comes from `Recording.layers`.
 
     ``per`` in the statistics says what is kept apart: ``"neuron"``, ``"channel"``, ``"step"``, ``"window"``
-    (with ``window=`` steps), ``"trial"`` or ``"label"``; or several, such as ``("label", "neuron")`` for
-    tuning curves. Left out, the result is a single number.
+    (with ``window=`` steps), ``"trial"``, ``"label"`` or ``"recording"``; or several, such as ``("label",
+    "neuron")`` for tuning curves. Left out, the result is a single number. What several recordings that are
+    opened as one have in common, and what not, says `analysis.recording.Recording`.
     """
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    def __init__(self, sources: Sequence[Source], members: Members) -> None:
+        self._sources = tuple(sources)
+        self._members = members
+        # What all recordings agree upon is taken from the first.
+        self._source = sources[0]
 
     @property
     def name(self) -> str:
@@ -60,22 +68,22 @@ class Layer:
     @property
     def frames(self) -> int:
         """Number of selected frames; one frame is one sample at one step."""
-        return frames_of(self._source).frames
+        return sum(frames_of(source).frames for source in self._sources)
 
     @property
     def lost_frames(self) -> int:
         """Number of frames of the whole layer that were damaged and are marked lost; no figure has them."""
-        return self._source.commit.lost_frames
+        return sum(source.commit.lost_frames for source in self._sources)
 
     @property
     def steps(self) -> int:
-        """Number of steps with selected frames."""
-        return int(frames_of(self._source).segments.steps.sum())
+        """Number of steps with selected frames; a step that ranks of one run have in common is one step."""
+        return selected_steps(self._sources, self._members)
 
     @property
     def spikes(self) -> xr.DataArray:
         """The spikes as a lazy boolean array, see `analysis.spikes.lazy_spikes`."""
-        return lazy_spikes(self._source)
+        return lazy_spikes(self._sources, self._members.names)
 
     def firing_rate(self, per: Per = (), *, window: int | None = None) -> xr.DataArray:
         """Spikes per neuron and step: spikes ÷ slots, between 0 and 1.
@@ -121,14 +129,16 @@ class Layer:
         trials: int | slice | Iterable[int] | None = None,
     ) -> Layer:
         """A narrower view of the layer, see `Recording.select`."""
-        source = self._source
-        selection = narrow_steps(source.selection, steps, lambda: recorded_steps([source]))
-        selection = narrow_trials(selection, trials, source.trials.trials)
-        selection = narrow_labels(selection, labels, lambda: labels_of(source).values)
-        return Layer(source.narrowed(selection))
+        sources = self._sources
+        end = partial(common_steps, [sources], self._members)
+        selection = narrow_steps(sources[0].selection, steps, lambda: recorded_steps(sources), end)
+        selection = narrow_trials(selection, trials, max(source.trials.trials for source in sources))
+        selection = narrow_labels(selection, labels, lambda: common_labels(sources))
+        return Layer([source.narrowed(selection) for source in sources], self._members)
 
     def _ask(self, statistic: Statistic, per: Per, window: int | None) -> xr.DataArray:
-        return with_layer(compute_lazily(statistic, [self._source], parse_question(per, window)), self.name)
+        question = parse_question(per, window)
+        return with_layer(compute_lazily(statistic, [self._sources], question, self._members), self.name)
 
     def __repr__(self) -> str:
         return describe_layer(self._summary())
@@ -137,7 +147,32 @@ class Layer:
         return layer_html(self._summary())
 
     def _summary(self) -> LayerSummary:
-        return summarise_layer(self._source)
+        return summarise_layer(self._sources, self._members)
+
+
+def selected_steps(sources: Sequence[Source], members: Members) -> int:
+    """Number of steps with selected frames of a layer."""
+    if members.share_steps:
+        steps = [Grouping("steps").ranges_of(frames_of(source).segments) for source in sources]
+        return range_size(unite_ranges(steps))
+    return sum(int(frames_of(source).segments.steps.sum()) for source in sources)
+
+
+def common_steps(layers: Sequence[Sequence[Source]], members: Members) -> int:
+    """Steps recorded in some layers, to count back from.
+
+    Raises
+    ------
+    QuestionError
+        If recordings that share no steps have different numbers of them.
+    """
+    each = {recorded_steps(layer[member] for layer in layers) for member in range(len(members.names))}
+    if len(each) > 1 and not members.share_steps:
+        raise QuestionError(
+            f"these recordings have {', '.join(map(str, sorted(each)))} steps, and have nothing to do with "
+            "each other: count bounds from 0, or select in each of recording.recordings"
+        )
+    return max(each)
 
 
 def recorded_steps(sources: Iterable[Source]) -> int:
@@ -146,15 +181,15 @@ def recorded_steps(sources: Iterable[Source]) -> int:
     return max((int(end[-1]) for end in ends if len(end)), default=0)
 
 
-def summarise_layer(source: Source) -> LayerSummary:
+def summarise_layer(sources: Sequence[Source], members: Members) -> LayerSummary:
     """What is shown of a layer."""
-    frames = frames_of(source)
+    source = sources[0]
     return LayerSummary(
         name=source.layer,
         layer_class=source.commit.layer_class,
         neuron_shape=source.commit.plan.neuron_shape,
         dtype=source.commit.dtype,
-        frames=frames.frames,
-        steps=int(frames.segments.steps.sum()),
-        lost_frames=source.commit.lost_frames,
+        frames=sum(frames_of(source).frames for source in sources),
+        steps=selected_steps(sources, members),
+        lost_frames=sum(source.commit.lost_frames for source in sources),
     )

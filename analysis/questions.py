@@ -1,7 +1,7 @@
 """The grammar of ``per``: what a statistic is asked to keep apart.
 
-A question is a product of three independent choices: whether layers are kept apart, how time is cut into
-groups, and which places within a layer are kept apart. ``per="step"`` makes one of them, ``per=("label",
+A question is a product of independent choices: whether recordings and layers are kept apart, how time is cut
+into groups, and which places within a layer are kept apart. ``per="step"`` makes one of them, ``per=("label",
 "neuron")`` two.
 """
 
@@ -18,7 +18,7 @@ from recorder.format.tallying import Place
 Time = Literal["step", "window", "trial", "label"]
 Per = str | Sequence[str]
 
-PER = ("network", "layer", "neuron", "channel", "step", "window", "trial", "label")
+PER = ("network", "layer", "neuron", "channel", "step", "window", "trial", "label", "recording")
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,10 @@ class Question:
 
     Attributes
     ----------
+    recordings : bool
+        Recordings that were opened together; otherwise they are pooled.
     layers : bool
-        Layers; otherwise they are pooled.
+        Layers; likewise.
     time : {None, "step", "window", "trial", "label"}
         Groups of frames.
     window : int
@@ -37,6 +39,7 @@ class Question:
         Places within a layer.
     """
 
+    recordings: bool
     layers: bool
     time: Time | None
     window: int
@@ -80,6 +83,7 @@ def parse_question(per: Per, window: int | None) -> Question:
         if window < 1:
             raise QuestionError(f"window={window} steps; expected 1 or more")
     return Question(
+        recordings="recording" in words,
         layers="layer" in words,
         time=times[0] if times else None,
         window=window or 1,

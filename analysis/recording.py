@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from analysis.display import RecordingSummary, describe_recording, recording_html
-from analysis.errors import UnknownLayerError
-from analysis.layer import Layer, recorded_steps, summarise_layer
+from analysis.errors import QuestionError, UnknownLayerError
+from analysis.layer import Layer, common_steps, recorded_steps, summarise_layer
+from analysis.members import members_of
 from analysis.questions import Per, parse_question
-from analysis.selecting import narrow_labels, narrow_steps, narrow_trials
+from analysis.selecting import narrow_labels, narrow_recordings, narrow_steps, narrow_trials
 from analysis.statistics import Statistic, compute_lazily
-from recorder.format.counting import Source, labels_of
+from analysis.trials import presented
+from recorder.format.counting import Source, common_labels
 from recorder.format.layout import layer_folder
 from recorder.format.metadata import RecordingMetadata, State
 from recorder.format.reading import TapeReader
-from recorder.format.selection import LABEL, Selection
-from recorder.format.trials import MISSING_INTEGER, Value
+from recorder.format.selection import Selection
+from recorder.format.trials import Value
 
 
 class Recording:
@@ -28,8 +30,15 @@ class Recording:
 
     ``per`` in the statistics says what is kept apart: ``"network"`` nothing, ``"layer"`` layers, ``"step"``,
     ``"window"`` (with ``window=`` steps), ``"trial"`` or ``"label"``; ``"neuron"`` or ``"channel"`` where one
-    layer is selected; or several of them, such as ``("layer", "step")``. What is not kept apart is pooled:
-    all spikes ÷ all slots, all silent neurons ÷ all neurons.
+    layer is selected; ``"recording"`` where several are opened as one; or several of them, such as
+    ``("layer", "step")``. What is not kept apart is pooled: all spikes ÷ all slots, all silent neurons ÷ all
+    neurons.
+
+    Several recordings that were opened as one have the frames of all. A neuron of a layer is the same neuron
+    in each: it is silent if it never fired in any of them. The ranks of one distributed run also share their
+    steps and trials: step 7 is step 7 of each rank, and its batch is the batches of all. Recordings that have
+    nothing to do with each other do not; asked per step, window or trial, they are to be kept apart, as in
+    ``per=("recording", "step")``. Labels are the same wherever their values are.
 
     Frames that were damaged and marked lost are in no figure, selection or array: to all of them it is as if
     the layer had not been called in these steps. `Layer.lost_frames` says how many there are.
@@ -43,13 +52,16 @@ class Recording:
 
     def __init__(
         self,
-        reader: TapeReader,
+        readers: Sequence[TapeReader],
         *,
         use_counts: bool = True,
         selection: Selection | None = None,
         layer_names: tuple[str, ...] | None = None,
+        location: str | None = None,
     ) -> None:
-        self._reader = reader
+        self._members = members_of(readers)
+        self._readers = tuple(readers)
+        self._location = location
         self._use_counts = use_counts
         self._selection = selection or Selection()
         self._layer_names = layer_names
@@ -65,62 +77,75 @@ class Recording:
         Recording
             This recording.
         """
-        self._reader = TapeReader.open(self._reader.store)
+        readers = [TapeReader.open(reader.store) for reader in self._readers]
+        self._members, self._readers = members_of(readers), tuple(readers)
         return self
+
+    @property
+    def recordings(self) -> Mapping[str, Recording]:
+        """Each of the recordings that were opened as one, by name; of a single one, that one."""
+        names = self._members.names
+        return MappingProxyType({name: self.select(recordings=name) for name in names})
 
     @property
     def layers(self) -> Mapping[str, Layer]:
         """The selected layers by name, in network order."""
-        return MappingProxyType({source.layer: Layer(source) for source in self._sources()})
+        return MappingProxyType(
+            {sources[0].layer: Layer(sources, self._members) for sources in self._sources()}
+        )
 
     @property
     def trials(self) -> xr.Dataset:
         """What was presented: a row for each sample of each selected trial, along ``presentation``.
 
-        Variables ``trial``, ``sample``, ``label`` if given, and whatever was attached. In memory, not lazy.
-        Where whole numbers are missing in a column, it is given as float64 with NaN; missing text is NaN too.
+        Variables ``trial``, ``sample``, ``label`` if given, and whatever was attached; ``recording`` where
+        several are opened as one. In memory, not lazy. Where whole numbers are missing in a column, it is
+        given as float64 with NaN; missing text is NaN too.
         """
-        columns = self._reader.trials()
-        rows = np.ones(len(columns["trial"]) if columns else 0, np.bool_)
-        if self._selection.trials is not None and columns:
-            rows &= np.isin(columns["trial"], np.array(self._selection.trials, np.int64))
-        if self._selection.labels is not None:
-            rows &= np.array([value in self._selection.labels for value in columns[LABEL].tolist()], np.bool_)
-        kept = {name: _with_nan(values[rows]) for name, values in columns.items()}
-        return xr.Dataset({name: xr.Variable(("presentation",), values) for name, values in kept.items()})
+        return presented(self._readers, self._members.names, self._selection)
 
     @property
     def metadata(self) -> RecordingMetadata:
-        """Everything the commit record says."""
-        return self._reader.metadata
+        """Everything the commit record says; of several recordings, each has its own: QuestionError."""
+        if len(self._readers) > 1:
+            raise QuestionError(
+                f"{len(self._readers)} recordings are opened as one, and each has metadata and provenance of "
+                "its own: ask one of recording.recordings"
+            )
+        return self._readers[0].metadata
 
     @property
     def provenance(self) -> Mapping[str, Any]:
-        """What was recorded, where and with what, as the recorder noted it."""
+        """What was recorded, where and with what, as the recorder noted it; errors as `metadata`."""
         return MappingProxyType(dict(self.metadata.provenance))
 
     @property
     def state(self) -> State:
-        """``"closed"``, or ``"recording"``: still growing, or interrupted."""
-        return self.metadata.state
+        """``"closed"``, or ``"recording"``: still growing, or interrupted, as one of several may be."""
+        states = {reader.metadata.state for reader in self._readers}
+        return "recording" if "recording" in states else "closed"
 
     @property
     def location(self) -> str:
-        """Path or URL."""
-        return self._reader.store.location
+        """Path or URL; of several recordings what they were opened by, or the first one and a number."""
+        first = self._readers[0].store.location
+        if len(self._readers) == 1:
+            return first
+        return self._location or f"{first} and {len(self._readers) - 1} more"
 
     @property
     def steps(self) -> int:
-        """Number of steps recorded, whatever is selected."""
-        return recorded_steps(self._sources())
+        """Number of steps recorded, whatever is selected; of several recordings the most that one has."""
+        return max((recorded_steps(sources) for sources in self._sources()), default=0)
 
     def stored_bytes(self) -> int:
         """Bytes that the recording takes in its store; asks about every file, which may take a while."""
-        return self._reader.store.size("")
+        return sum(reader.store.size("") for reader in self._readers)
 
     def stored_spike_bytes(self, name: str) -> int:
         """Bytes that the spikes of a layer take in the store."""
-        return self._reader.store.size(f"{layer_folder(self[name].name)}/spikes")
+        folder = f"{layer_folder(self[name].name)}/spikes"
+        return sum(reader.store.size(folder) for reader in self._readers)
 
     def firing_rate(self, per: Per = "network", *, window: int | None = None) -> xr.DataArray:
         """Spikes per neuron and step: spikes ÷ slots, between 0 and 1, pooled over layers unless kept apart.
@@ -166,40 +191,54 @@ class Recording:
         layers: str | Iterable[str] | None = None,
         labels: Value | Iterable[Value] | None = None,
         trials: int | slice | Iterable[int] | None = None,
+        recordings: str | Iterable[str] | None = None,
     ) -> Recording:
         """A narrower view of the recording; nothing is read or copied. Selections add up.
 
         Parameters
         ----------
         steps : slice, optional
-            Steps, as in Python and without a stride; negative bounds count from the last recorded step.
+            Steps, as in Python and without a stride; negative bounds count from the last recorded step, of
+            the rank that has the most where there are several.
         layers : str or iterable of str, optional
             Names of layers. They stay in network order.
         labels : label or iterable of labels, optional
             Only samples with one of these labels.
         trials : int, slice or iterable of int, optional
             Only these trials.
+        recordings : str or iterable of str, optional
+            Names of recordings, where several are opened as one; see `recordings`.
 
         Raises
         ------
         UnknownLayerError
             If there is no such layer; it lists those there are.
         QuestionError
-            If there is no such label or trial, or the slice has a stride.
+            If there is no such label, trial or recording, the slice has a stride, or it counts back from
+            different ends.
         """
+        readers = [self._readers[place] for place in narrow_recordings(self._members.names, recordings)]
         sources = self._sources()
-        selection = narrow_steps(self._selection, steps, lambda: recorded_steps(sources))
-        selection = narrow_trials(selection, trials, self.metadata.trials.trials)
-        selection = narrow_labels(selection, labels, lambda: labels_of(sources[0]).values if sources else ())
+        end = partial(common_steps, sources, self._members)
+        selection = narrow_steps(self._selection, steps, lambda: self.steps, end)
+        selection = narrow_trials(selection, trials, self._trials_begun())
+        selection = narrow_labels(selection, labels, lambda: common_labels(sources[0]) if sources else ())
         names = self._layer_names
         if layers is not None:
             wanted = {layers} if isinstance(layers, str) else set(layers)
-            valid = [source.layer for source in sources]
+            valid = [layer[0].layer for layer in sources]
             for name in wanted:
                 if name not in valid:
                     raise UnknownLayerError(name, valid)
             names = tuple(name for name in valid if name in wanted)
-        return Recording(self._reader, use_counts=self._use_counts, selection=selection, layer_names=names)
+        location = self._location if len(readers) == len(self._readers) else None
+        return Recording(
+            readers,
+            use_counts=self._use_counts,
+            selection=selection,
+            layer_names=names,
+            location=location,
+        )
 
     def __getitem__(self, name: str) -> Layer:
         """The layer of this name; UnknownLayerError, which lists the layers there are, if there is none."""
@@ -227,40 +266,46 @@ class Recording:
         return recording_html(self._summary())
 
     def _ask(self, statistic: Statistic, per: Per, window: int | None) -> xr.DataArray:
-        return compute_lazily(statistic, self._sources(), parse_question(per, window))
+        return compute_lazily(statistic, self._sources(), parse_question(per, window), self._members)
 
-    def _sources(self) -> list[Source]:
-        metadata = self.metadata
+    def _sources(self) -> list[list[Source]]:
+        """Each selected layer, in network order, in each recording."""
+        names = (layer.name for layer in self._readers[0].metadata.layers)
         return [
-            Source(
-                location=self.location,
-                recording_id=metadata.recording_id,
-                commit_number=metadata.commit_number,
-                layer=commit.name,
-                selection=self._selection,
-                use_counts=self._use_counts,
-                store=self._reader.store,
-                commit=commit,
-                trials=metadata.trials,
-            )
-            for commit in metadata.layers
-            if self._layer_names is None or commit.name in self._layer_names
+            [self._source(reader, name) for reader in self._readers]
+            for name in names
+            if self._layer_names is None or name in self._layer_names
         ]
 
+    def _source(self, reader: TapeReader, layer: str) -> Source:
+        metadata = reader.metadata
+        return Source(
+            location=reader.store.location,
+            recording_id=metadata.recording_id,
+            commit_number=metadata.commit_number,
+            layer=layer,
+            selection=self._selection,
+            use_counts=self._use_counts,
+            store=reader.store,
+            commit=reader.layers[layer].commit,
+            trials=metadata.trials,
+        )
+
+    def _trials_begun(self) -> int:
+        """Trials of the recording that has the most."""
+        return max(reader.metadata.trials.trials for reader in self._readers)
+
     def _summary(self) -> RecordingSummary:
-        metadata, selection = self.metadata, self._selection
+        selection = self._selection
+        every = [reader.metadata for reader in self._readers]
         parts = {"steps": selection.steps, "trials": selection.trials, "labels": selection.labels}
         return RecordingSummary(
             location=self.location,
-            state=metadata.state,
-            created=metadata.created,
-            committed=metadata.committed,
-            trials=metadata.trials.trials,
+            state=self.state,
+            created=min(metadata.created for metadata in every),
+            committed=max(metadata.committed for metadata in every),
+            trials=self._trials_begun(),
+            recordings=self._members.names,
             selected={name: values for name, values in parts.items() if values is not None},
-            layers=[summarise_layer(source) for source in self._sources()],
+            layers=[summarise_layer(sources, self._members) for sources in self._sources()],
         )
-
-
-def _with_nan(values: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[Any]]:
-    missing = values == MISSING_INTEGER if values.dtype == np.int64 else np.zeros(len(values), np.bool_)
-    return np.where(missing, np.nan, values) if missing.any() else values

@@ -11,7 +11,9 @@ from recorder.format.selection import Selection
 from recorder.format.trials import Value
 
 
-def narrow_steps(selection: Selection, steps: slice | None, recorded_steps: Callable[[], int]) -> Selection:
+def narrow_steps(
+    selection: Selection, steps: slice | None, recorded_steps: Callable[[], int], end: Callable[[], int]
+) -> Selection:
     """A selection narrowed to some steps.
 
     Parameters
@@ -20,7 +22,9 @@ def narrow_steps(selection: Selection, steps: slice | None, recorded_steps: Call
     steps : slice or None
         As in Python, without a stride; negative bounds count from the last recorded step.
     recorded_steps : callable
-        Returns the number of steps recorded; called if a bound is negative or left out.
+        Returns the number of steps recorded, for a bound that is left out.
+    end : callable
+        Returns the number of steps that negative bounds are counted back from.
     """
     if steps is None:
         return selection
@@ -30,16 +34,14 @@ def narrow_steps(selection: Selection, steps: slice | None, recorded_steps: Call
         )
     if steps.step not in (None, 1):
         raise QuestionError(f"steps={steps!r} has a stride of {steps.step}; only every step can be selected")
-    first = _bound(steps.start, 0, recorded_steps)
-    last = _bound(steps.stop, None, recorded_steps)
+    first = _bound(0 if steps.start is None else steps.start, end)
+    last = recorded_steps() if steps.stop is None else _bound(steps.stop, end)
     if selection.steps is not None:
         first, last = max(first, selection.steps[0]), min(last, selection.steps[1])
     return Selection((first, max(first, last)), selection.trials, selection.labels)
 
 
-def _bound(given: Any, default: int | None, recorded_steps: Callable[[], int]) -> int:
-    if given is None:
-        return recorded_steps() if default is None else default
+def _bound(given: Any, end: Callable[[], int]) -> int:
     try:
         bound = operator.index(given)
     except TypeError:
@@ -47,7 +49,7 @@ def _bound(given: Any, default: int | None, recorded_steps: Callable[[], int]) -
             f"steps has the bound {given!r} ({type(given).__name__}); expected whole numbers"
         ) from None
     # Nothing is recorded that late; a bound beyond would not fit the integers that steps are kept in.
-    return min(bound, 2**62) if bound >= 0 else max(bound + recorded_steps(), 0)
+    return min(bound, 2**62) if bound >= 0 else max(bound + end(), 0)
 
 
 def narrow_trials(selection: Selection, trials: int | slice | Iterable[int] | None, begun: int) -> Selection:
@@ -90,6 +92,19 @@ def narrow_labels(
     if selection.labels is not None:
         kept = tuple(value for value in kept if value in selection.labels)
     return Selection(selection.steps, selection.trials, kept)
+
+
+def narrow_recordings(names: Sequence[str], recordings: str | Iterable[str] | None) -> list[int]:
+    """Places of the chosen ones among the recordings of these names, in their order."""
+    if recordings is None:
+        return list(range(len(names)))
+    chosen = _listed(recordings)
+    unknown = [name for name in chosen if name not in names]
+    if unknown or not chosen:
+        there = ", ".join(map(repr, names[:50])) + (", …" if len(names) > 50 else "")
+        what = f"no recording is named {unknown[0]!r}" if unknown else "no recording is selected"
+        raise QuestionError(f"{what}; the recordings are {there}")
+    return [place for place, name in enumerate(names) if name in chosen]
 
 
 def _listed(given: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import dask.array as da
@@ -22,6 +23,7 @@ from recorder.format.frames import (
 )
 from recorder.format.layout import ChunkPlan, neuron_dimensions
 from recorder.format.trials import KEYS
+from spiketape_worker import Parcel
 
 # Booleans in a block, and frames in one: coordinates have an element for each.
 BLOCK_BYTES: Final = 64 * 2**20
@@ -32,8 +34,15 @@ MAX_BLOCKS: Final = 2**22
 _LONG_NAMES = {"step": "time step", "sample": "sample of the batch", "trial": "trial, -1 for none"}
 
 
-def lazy_spikes(source: Source) -> xr.DataArray:
-    """Spikes of the selected frames of a layer.
+def lazy_spikes(sources: Sequence[Source], names: Sequence[str]) -> xr.DataArray:
+    """Spikes of the selected frames of a layer, recording after recording.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+        The layer in each recording.
+    names : sequence of str
+        Names of the recordings, for the coordinate ``recording``, which there is where they are several.
 
     Returns
     -------
@@ -43,6 +52,38 @@ def lazy_spikes(source: Source) -> xr.DataArray:
         Whole numbers that some frame lacks become float64 with NaN.
         They are no indexes; to narrow them without reading, use ``recording.select``.
     """
+    parts = [_spikes_of_one(source) for source in sources]
+    if len(parts) == 1:
+        return parts[0]
+    frames = [part.sizes["frame"] for part in parts]
+    coordinates: dict[str, tuple[str, Any, dict[str, Any]]] = {}
+    for name in dict.fromkeys(name for part in parts for name in part.coords):
+        columns = [part.coords.get(name) for part in parts]
+        attributes = next(column.attrs for column in columns if column is not None)
+        coordinates[str(name)] = ("frame", _join(columns, frames), attributes)
+    which = [
+        da.full(length, name, dtype=object, chunks=-1) for name, length in zip(names, frames, strict=True)
+    ]
+    coordinates["recording"] = ("frame", da.concatenate(which), {"long_name": "recording"})
+    joined = da.concatenate([part.data for part in parts])
+    return xr.DataArray(joined, dims=parts[0].dims, name="spikes", attrs=parts[0].attrs, coords=coordinates)
+
+
+def _join(columns: Sequence[xr.DataArray | None], frames: Sequence[int]) -> Any:
+    """A coordinate of several recordings; where one lacks it, so many missing values."""
+    kinds = {column.dtype for column in columns if column is not None}
+    has_text = np.dtype(object) in kinds
+    missing_kind, missing = (np.dtype(object), None) if has_text else (np.dtype(np.float64), np.nan)
+    kind = kinds.pop() if len(kinds) == 1 and all(c is not None for c in columns) else missing_kind
+    return da.concatenate(
+        [
+            da.full(length, missing, dtype=kind, chunks=-1) if column is None else column.data.astype(kind)
+            for column, length in zip(columns, frames, strict=True)
+        ]
+    )
+
+
+def _spikes_of_one(source: Source) -> xr.DataArray:
     plan = source.commit.plan
     block_frames = frames_in_block(plan)
     if source.commit.frames // block_frames > MAX_BLOCKS:
@@ -61,8 +102,8 @@ def lazy_spikes(source: Source) -> xr.DataArray:
             return da.from_array(np.empty((0, *map(sum, rest)), dtype), chunks=-1)
         meta: NDArray[Any] = np.empty(shape, dtype)
         return da.map_blocks(
-            task,
-            source=source,
+            Parcel(task),
+            source=Parcel(source),
             block_frames=block_frames,
             chunks=(chunks, *rest),
             dtype=dtype,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import dask.array as da
@@ -18,6 +19,7 @@ import xarray as xr
 from dask.array.core import elemwise
 
 from analysis.errors import QuestionError
+from analysis.members import Members
 from analysis.planning import (
     MAX_RESULT_BLOCKS,
     RESULT_BLOCK_BYTES,
@@ -27,12 +29,13 @@ from analysis.planning import (
     task_bytes,
 )
 from analysis.questions import Question
-from analysis.tallies import Axis, GroupAxis, LabelAxis, frames_in, tally
-from recorder.format.counting import Source, frames_of, labels_of, ratio
+from analysis.tallies import Axis, GroupAxis, LabelAxis, frames_in, tally_together
+from recorder.format.counting import Source, common_labels, frames_of, labels_of, ratio
 from recorder.format.grouping import Grouping, range_keys, range_size, unite_ranges
 from recorder.format.layout import neuron_dimensions
-from recorder.format.tallying import places_of
+from recorder.format.tallying import Place, places_of
 from recorder.format.trials import Value
+from spiketape_worker import Parcel
 
 Statistic = Literal["firing_rate", "silent_ratio", "spike_count"]
 
@@ -42,6 +45,7 @@ _LONG_NAMES: dict[Statistic, str] = {
     "spike_count": "spikes",
 }
 _COORDINATE_NAMES = {
+    "recording": "recording",
     "step": "time step",
     "window": "first time step of the window",
     "trial": "trial",
@@ -51,42 +55,80 @@ _COORDINATE_NAMES = {
 }
 
 
-def compute_lazily(statistic: Statistic, sources: Sequence[Source], question: Question) -> xr.DataArray:
+def compute_lazily(
+    statistic: Statistic, layers: Sequence[Sequence[Source]], question: Question, members: Members
+) -> xr.DataArray:
     """A statistic of some layers.
 
     Parameters
     ----------
     statistic : {"firing_rate", "silent_ratio", "spike_count"}
-    sources : sequence of Source
-        The layers, in network order.
+    layers : sequence of sequence of Source
+        The layers, in network order; each in all recordings.
     question : Question
         What to keep apart.
+    members : Members
+        The recordings.
 
     Returns
     -------
     xarray.DataArray
-        Lazy (dask), float64 or, for counts, int64. Dimensions in the order layer, time, neuron.
+        Lazy (dask), float64 or, for counts, int64. Dimensions in the order recording, layer, time, neuron.
 
     Raises
     ------
     QuestionError
-        If places are to be kept apart in several layers at once or in a layer that has none, or if labels are
-        asked for and none were recorded.
+        If places are to be kept apart in several layers at once or in a layer that has none, if labels are
+        asked for and none were recorded, or if steps or trials of recordings are to be pooled that have
+        nothing to do with each other.
     """
-    _check_place(sources, question)
-    total_bytes = _total_bytes(sources, question)
-    axis, coordinates = _axis(
-        sources, question, task_bytes(total_bytes), keeps_neurons=statistic == "silent_ratio"
+    _check_place([layer[0] for layer in layers], question)
+    _check_time(question, members)
+    if question.time == "label" and len(members.names) > 1 and layers:
+        together = common_labels(layers[0])
+        layers = [[replace(source, labels=together) for source in layer] for layer in layers]
+    sources = [source for layer in layers for source in layer]
+    bytes_per_task = task_bytes(_total_bytes(sources, question))
+    # Of several recordings, whether a neuron fired is known once its spikes in all of them are added up.
+    joins_neurons = statistic == "silent_ratio" and len(members.names) > 1 and not question.recordings
+    axis, coordinate = _axis(
+        sources,
+        question,
+        bytes_per_task,
+        counted="neuron" if joins_neurons else question.place,
+        keeps_neurons=statistic == "silent_ratio",
     )
-    bytes_per_task = task_bytes(total_bytes)
+    every = range(len(members.names))
+    pools = [[member] for member in every] if question.recordings else [[*every]]
+    pooled = [
+        _pooled(statistic, [[layer[m] for m in pool] for layer in layers], question, axis, bytes_per_task)
+        for pool in pools
+    ]
+    values = da.stack(pooled) if question.recordings else pooled[0]
+    result = _labelled(statistic, values, layers, question, coordinate, members)
+    selected = sources[0].selection.labels if sources else None
+    if question.time != "label" or selected is None:
+        return result
+    known = labels_of(sources[0]).values
+    return result.isel(label=[place for place, value in enumerate(known) if value in selected])
+
+
+def _pooled(
+    statistic: Statistic,
+    layers: Sequence[Sequence[Source]],
+    question: Question,
+    axis: Axis,
+    bytes_per_task: int,
+) -> Any:
+    """A statistic of these recordings together, as a dask array."""
     parts, wholes = [], []
-    for source in sources:
-        shape = source.commit.plan.neuron_shape
-        places = places_of(shape, question.place)
-        neurons = source.commit.plan.neurons // int(np.prod(places, dtype=np.int64))
+    for sources in layers:
+        plan = sources[0].commit.plan
+        places = places_of(plan.neuron_shape, question.place)
+        neurons = plan.neurons // int(np.prod(places, dtype=np.int64))
         quantity: Literal["spikes", "fired"] = "fired" if statistic == "silent_ratio" else "spikes"
-        counted = tally(source, axis, question.place, quantity, bytes_per_task)
-        frames = frames_in(source, axis)
+        counted = tally_together(sources, axis, question.place, quantity, bytes_per_task)
+        frames = functools.reduce(operator.add, (frames_in(source, axis) for source in sources))
         frames = frames.reshape(frames.shape + (1,) * len(places))
         if statistic == "silent_ratio":
             looked_at = (frames > 0) * np.int64(neurons)
@@ -96,13 +138,7 @@ def compute_lazily(statistic: Statistic, sources: Sequence[Source], question: Qu
             wholes.append(frames * np.int64(neurons))
         parts.append(counted)
     part, whole = (_over_layers(arrays, question.layers, axis) for arrays in (parts, wholes))
-    values = part if statistic == "spike_count" else elemwise(ratio, part, whole, dtype=np.float64)
-    result = _labelled(statistic, values, sources, question, coordinates)
-    selected = sources[0].selection.labels if sources else None
-    if question.time != "label" or selected is None:
-        return result
-    every = labels_of(sources[0]).values
-    return result.isel(label=[place for place, value in enumerate(every) if value in selected])
+    return part if statistic == "spike_count" else elemwise(Parcel(ratio), part, whole, dtype=np.float64)
 
 
 def _check_place(sources: Sequence[Source], question: Question) -> None:
@@ -122,6 +158,16 @@ def _check_place(sources: Sequence[Source], question: Question) -> None:
         )
 
 
+def _check_time(question: Question, members: Members) -> None:
+    if question.time in (None, "label") or question.recordings or members.share_steps:
+        return
+    raise QuestionError(
+        f"per={question.time!r} would pool what has nothing in common: these {len(members.names)} recordings "
+        f"are not the ranks of one run, and each counts its own steps and trials. Keep them apart with "
+        f'per=("recording", {question.time!r}), or look at one of them: select(recordings=...)'
+    )
+
+
 def _total_bytes(sources: Sequence[Source], question: Question) -> int:
     """Bytes to read to answer a question, about."""
     if question.time is not None:
@@ -133,14 +179,15 @@ def _total_bytes(sources: Sequence[Source], question: Question) -> int:
 
 
 def _axis(
-    sources: Sequence[Source], question: Question, bytes_per_task: int, keeps_neurons: bool
+    sources: Sequence[Source], question: Question, bytes_per_task: int, counted: Place, keeps_neurons: bool
 ) -> tuple[Axis, Any]:
-    """What is kept apart along time, and its coordinate."""
+    """What is kept apart along time, and its coordinate.
+
+    ``counted`` is what is told apart within a layer, ``keeps_neurons`` whether its neurons are on the way.
+    """
     if question.time is None:
         return None, None
-    places = max(
-        (int(np.prod(places_of(s.commit.plan.neuron_shape, question.place))) for s in sources), default=1
-    )
+    places = max((int(np.prod(places_of(s.commit.plan.neuron_shape, counted))) for s in sources), default=1)
     if question.time == "label":
         values = labels_of(sources[0]).values if sources else ()
         if not values:
@@ -205,19 +252,27 @@ def _over_layers(arrays: list[Any], apart: bool, axis: Axis) -> Any:
 
 
 def _labelled(
-    statistic: Statistic, values: da.Array, sources: Sequence[Source], question: Question, coordinate: Any
+    statistic: Statistic,
+    values: da.Array,
+    layers: Sequence[Sequence[Source]],
+    question: Question,
+    coordinate: Any,
+    members: Members,
 ) -> xr.DataArray:
     """Name dimensions and coordinates."""
     dimensions: list[str] = []
     coordinates: dict[str, Any] = {}
+    if question.recordings:
+        dimensions.append("recording")
+        coordinates["recording"] = ("recording", np.array(members.names, dtype=np.str_))
     if question.layers:
         dimensions.append("layer")
-        coordinates["layer"] = ("layer", np.array([source.layer for source in sources], dtype=np.str_))
+        coordinates["layer"] = ("layer", np.array([layer[0].layer for layer in layers], dtype=np.str_))
     if question.time is not None:
         dimensions.append(question.time)
         coordinates[question.time] = (question.time, coordinate)
     if question.place != "all":
-        shape = sources[0].commit.plan.neuron_shape
+        shape = layers[0][0].commit.plan.neuron_shape
         for name, length in zip(neuron_dimensions(shape), places_of(shape, question.place), strict=False):
             dimensions.append(name)
             coordinates[name] = (name, pd.RangeIndex(length))

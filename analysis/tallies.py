@@ -1,7 +1,8 @@
 """From a question to Dask: graphs whose tasks count spikes, as lazy arrays of integers.
 
 Graphs are written out as plain dictionaries: `dask.delayed` costs ten times as much to build. Every task
-calls a function of `recorder.format.counting`, never one of this package: see there. Names are derived from
+calls a function of `recorder.format.counting`, never one of this package: see there; and all that tasks carry
+of ours is in parcels, see `spiketape_worker`. Names are derived from
 what is counted (recording, commit, layer, selection, groups), so that a question asked twice, or two
 questions with a common part, share work when they are computed together.
 """
@@ -34,6 +35,7 @@ from recorder.format.counting import (
 from recorder.format.grouping import Grouping, Integers, range_size, slice_ranges
 from recorder.format.selection import SelectedFrames
 from recorder.format.tallying import Place, Quantity, places_of
+from spiketape_worker import Parcel
 
 # Partial counts that one task adds up.
 _FAN_IN = 16
@@ -62,7 +64,7 @@ class GroupAxis:
 
 @dataclass(frozen=True)
 class LabelAxis:
-    """The recording's labels; ``bounds`` as in `GroupAxis`."""
+    """The labels of the recordings looked at; ``bounds`` as in `GroupAxis`."""
 
     bounds: Sequence[int]
 
@@ -103,7 +105,7 @@ def tally(source: Source, axis: Axis, place: Place, quantity: Quantity, task_byt
         spikes = _neuron_spikes(source, Grouping(), ranges, first, last, cost, task_bytes)
         graph = _Graph(quantity, source, place, spikes.name)
         graph.dependencies.append(spikes)
-        whole = (finish, (spikes.name, 0, 0), plan.neuron_shape, place, quantity, False)
+        whole = (Parcel(finish), (spikes.name, 0, 0), plan.neuron_shape, place, quantity, False)
         return graph.array({(): whole}, (), places_of(plan.neuron_shape, place))
     graph = _Graph(quantity, source, axis, place, task_bytes)
     blocks: dict[tuple[int, ...], tuple[Any, ...]] = {}
@@ -113,12 +115,46 @@ def tally(source: Source, axis: Axis, place: Place, quantity: Quantity, task_byt
         if range_size(ranges) == 1 and cost >= 2 * task_bytes:
             spikes = _neuron_spikes(source, axis.grouping, ranges, first, last, cost, task_bytes)
             graph.dependencies.append(spikes)
-            task = (finish, (spikes.name, 0, 0), plan.neuron_shape, place, quantity, True)
+            task = (Parcel(finish), (spikes.name, 0, 0), plan.neuron_shape, place, quantity, True)
         else:
-            counts = (count_groups, graph.source, axis.grouping, ranges, first, last, place, quantity)
-            task = (finish, counts, plan.neuron_shape, place, "spikes", True)
+            counts = (
+                Parcel(count_groups),
+                graph.source,
+                Parcel(axis.grouping),
+                ranges,
+                first,
+                last,
+                place,
+                quantity,
+            )
+            task = (Parcel(finish), counts, plan.neuron_shape, place, "spikes", True)
         blocks[(block,)] = task
     return graph.array(blocks, (np.diff(axis.bounds).tolist(),), places_of(plan.neuron_shape, place))
+
+
+def tally_together(
+    sources: Sequence[Source], axis: Axis, place: Place, quantity: Quantity, task_bytes: int
+) -> Any:
+    """Spikes, or neurons that fired, of one layer of several recordings together; otherwise as `tally`.
+
+    A neuron that fired in two of them is one neuron that fired. So spikes of each neuron are added up first.
+    """
+    if len(sources) == 1:
+        return tally(sources[0], axis, place, quantity, task_bytes)
+    counted: Place = "neuron" if quantity == "fired" else place
+    tallies = [tally(source, axis, counted, "spikes", task_bytes) for source in sources]
+    shape = sources[0].commit.plan.neuron_shape
+    places = places_of(shape, place)
+    if axis is not None and axis.bounds[-1] == 0:
+        return da.zeros((0, *places), dtype=np.int64)
+    graph = _Graph(f"{quantity}-together", None, place, [one.name for one in tallies])
+    graph.dependencies += tallies
+    rest = (0,) * (tallies[0].ndim - (axis is not None))
+    blocks: dict[tuple[int, ...], tuple[Any, ...]] = {}
+    for block in [()] if axis is None else [(number,) for number in range(len(axis.bounds) - 1)]:
+        total = graph.sum([(one.name, *block, *rest) for one in tallies])
+        blocks[block] = (Parcel(finish), total, shape, place, quantity, axis is not None)
+    return graph.array(blocks, () if axis is None else (np.diff(axis.bounds).tolist(),), places)
 
 
 def frames_in(source: Source, axis: Axis) -> Any:
@@ -131,10 +167,17 @@ def frames_in(source: Source, axis: Axis) -> Any:
     blocks: dict[tuple[int, ...], tuple[Any, ...]] = {}
     if isinstance(axis, LabelAxis):
         for block, (begin, end) in enumerate(pairwise(axis.bounds)):
-            blocks[(block,)] = (frames_of_labels, graph.source, begin, end)
+            blocks[(block,)] = (Parcel(frames_of_labels), graph.source, begin, end)
     else:
         for block, (ranges, first, last) in enumerate(_blocks(source, axis)):
-            blocks[(block,)] = (frames_of_groups, graph.source, axis.grouping, ranges, first, last)
+            blocks[(block,)] = (
+                Parcel(frames_of_groups),
+                graph.source,
+                Parcel(axis.grouping),
+                ranges,
+                first,
+                last,
+            )
     return graph.array(blocks, (np.diff(axis.bounds).tolist(),), ())
 
 
@@ -162,7 +205,7 @@ def _tally_labels(source: Source, axis: LabelAxis, place: Place, quantity: Quant
     sums: dict[tuple[int, ...], Any] = {}
     for block, (begin, end) in enumerate(pairwise(axis.bounds)):
         partial = [
-            counting.add((count_labels, counting.source, begin, end, cut, next_cut, counted))
+            counting.add((Parcel(count_labels), counting.source, begin, end, cut, next_cut, counted))
             for cut, next_cut in pairwise(bounds)
         ]
         sums[(block,)] = counting.sum(partial)
@@ -171,7 +214,7 @@ def _tally_labels(source: Source, axis: LabelAxis, place: Place, quantity: Quant
     graph = _Graph(f"{quantity}-per-label", source, place, spikes.name)
     graph.dependencies.append(spikes)
     blocks: dict[tuple[int, ...], Any] = {
-        (block,): (finish, (spikes.name, block, 0), plan.neuron_shape, place, quantity, True)
+        (block,): (Parcel(finish), (spikes.name, block, 0), plan.neuron_shape, place, quantity, True)
         for block in range(len(axis.bounds) - 1)
     }
     return graph.array(blocks, lengths, places_of(plan.neuron_shape, place))
@@ -192,41 +235,44 @@ def _neuron_spikes(
     bounds = cut_frames(frames_of(source), first, last, -(-cost // task_bytes), unit)
     graph = _Graph("spikes-per-neuron", source, grouping, ranges, bounds)
     partial = [
-        graph.add((count_groups, graph.source, grouping, ranges, cut, next_cut, "neuron", "spikes"))
+        graph.add(
+            (Parcel(count_groups), graph.source, Parcel(grouping), ranges, cut, next_cut, "neuron", "spikes")
+        )
         for cut, next_cut in pairwise(bounds)
     ]
     return graph.array({(0,): graph.sum(partial)}, ([1],), (plan.neurons,))
 
 
 class _Graph:
-    """Tasks under construction that share one source.
+    """Tasks under construction that share one source, or build on other arrays.
 
     Attributes
     ----------
     source : str
-        Key of the source: it travels once, not with every task.
+        Key of the source, if there is one: it travels once, not with every task.
     dependencies : list of dask array
         Arrays whose blocks the tasks use.
     """
 
-    def __init__(self, what: str, source: Source, *defining: Any) -> None:
-        identity = (source.location, source.recording_id, source.commit_number, source.layer)
-        chosen = (source.selection.steps, source.selection.trials, source.selection.labels, source.use_counts)
-        self._name = f"{what}-{tokenize(identity, chosen, *map(_plain, defining))}"
+    def __init__(self, what: str, source: Source | None, *defining: Any) -> None:
+        self._name = f"{what}-{tokenize(*map(_plain, (source, *defining)))}"
         self.source = f"{self._name}-source"
-        self._tasks: dict[Any, Any] = {self.source: source}
+        self._tasks: dict[Any, Any] = {} if source is None else {self.source: Parcel(source)}
         self.dependencies: list[Any] = []
 
-    def add(self, task: tuple[Any, ...]) -> tuple[str, int]:
+    def add(self, task: tuple[Any, ...]) -> tuple[Any, ...]:
         """Add a task; its key."""
         key = (f"{self._name}-part", len(self._tasks))
         self._tasks[key] = task
         return key
 
-    def sum(self, keys: list[tuple[str, int]]) -> tuple[str, int]:
+    def sum(self, keys: list[tuple[Any, ...]]) -> tuple[Any, ...]:
         """Add up partial counts, a few at a time; the key of the sum."""
         while len(keys) > 1:
-            keys = [self.add((add_up, keys[some : some + _FAN_IN])) for some in range(0, len(keys), _FAN_IN)]
+            keys = [
+                self.add((Parcel(add_up), keys[some : some + _FAN_IN]))
+                for some in range(0, len(keys), _FAN_IN)
+            ]
         return keys[0]
 
     def array(
@@ -243,6 +289,10 @@ class _Graph:
 
 def _plain(value: object) -> object:
     """What stands for a value in the name of an array."""
+    if isinstance(value, Source):
+        identity = (value.location, value.recording_id, value.commit_number, value.layer)
+        chosen = value.selection
+        return identity, chosen.steps, chosen.trials, chosen.labels, value.use_counts, value.labels
     if isinstance(value, Grouping):
         return value.kind, value.steps, value.anchor
     if isinstance(value, LabelAxis):

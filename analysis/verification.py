@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from dask.base import compute
@@ -15,11 +16,14 @@ from recorder.format.verification import (
     check_tables,
     count_blocks,
 )
+from spiketape_worker import Parcel
 
 TASK_BYTES: Final = 64 * 2**20
 
 
-def find_problems(reader: TapeReader) -> list[Problem]:
+def find_problems(
+    reader: TapeReader, run: Callable[..., tuple[list[Problem], ...]] = compute
+) -> list[Problem]:
     """Everything in a recording that is not as its commit promises.
 
     Each chunk's checksum, length and padding, its spikes counted again and compared with ``counts``,
@@ -29,6 +33,8 @@ def find_problems(reader: TapeReader) -> list[Problem]:
     ----------
     reader : TapeReader
         The recording as of a commit; it may go on growing.
+    run : callable
+        What computes, as `dask.compute` does.
 
     Returns
     -------
@@ -36,15 +42,17 @@ def find_problems(reader: TapeReader) -> list[Problem]:
         Empty if the recording is sound.
     """
     trials = reader.metadata.trials.trials
-    tasks = [delayed(check_documents)(reader)]
+    tasks = [delayed(Parcel(check_documents))(Parcel(reader))]
     for layer in reader.layers.values():
-        tasks.append(delayed(check_tables)(layer, trials))
+        sent = Parcel(layer)
+        tasks.append(delayed(Parcel(check_tables))(sent, trials))
         blocks = count_blocks(layer.commit)
         block_bytes = layer.plan.block_frames // 8 * layer.plan.neurons
         step = max(TASK_BYTES // block_bytes, 1)
         tasks += [
-            delayed(check_blocks)(layer, first, min(first + step, blocks)) for first in range(0, blocks, step)
+            delayed(Parcel(check_blocks))(sent, first, min(first + step, blocks))
+            for first in range(0, blocks, step)
         ]
     # One damaged table is found by every task that needs it.
-    found = {problem: None for problems in compute(*tasks) for problem in problems}
+    found = {problem: None for problems in run(*tasks) for problem in problems}
     return list(found)

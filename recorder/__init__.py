@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from recorder.layer_recorder import NeuronShapeError, SpikeValueError
     from recorder.monitor import Monitor
+    from recorder.ranks import RankError
     from recorder.spiking_layers import SpikeOutput
 
 _HOMES = {
     "Monitor": "recorder.monitor",
     "NeuronShapeError": "recorder.layer_recorder",
+    "RankError": "recorder.ranks",
     "SpikeOutput": "recorder.spiking_layers",
     "SpikeValueError": "recorder.layer_recorder",
 }
 
-__all__ = ["Monitor", "NeuronShapeError", "SpikeOutput", "SpikeValueError"]
+__all__ = ["Monitor", "NeuronShapeError", "RankError", "SpikeOutput", "SpikeValueError"]
 
 
 def __getattr__(name: str) -> Any:

@@ -33,6 +33,7 @@ from recorder.format.tape import TapeWriter, is_unbegun
 from recorder.hooks import NetworkHooks, SessionLink
 from recorder.plan import RecordingPlan
 from recorder.provenance import class_name, describe_run
+from recorder.ranks import RankPlace, place_of_rank, without_wrapper
 from recorder.session import RecordingSession, RecordingStats
 from recorder.spike_sequence import SpikeMapping, to_numpy, to_tensor
 from recorder.spiking_layers import LayerChoice, find_spiking_layers, refuse_unrecordable
@@ -60,20 +61,24 @@ class Monitor:
     Parameters
     ----------
     net : torch.nn.Module
-        Its spiking layers are found by themselves for SpikingJelly, snnTorch, norse and sinabs.
+        Its spiking layers are found by themselves for SpikingJelly, snnTorch, norse and sinabs. They have the
+        same names whether it is wrapped in DistributedDataParallel or not.
     device : str or torch.device, optional
         Where getters and ``s`` put tensors with the ``"torch"`` backend; the CPU by default.
     backend : {"numpy", "torch"}
         What getters and ``s`` return: numpy values, or tensors on ``device``.
     store : str, path or Zarr store, optional
         Where to record to: a folder, a URL or a Zarr store. Left out, a new folder
-        ``recordings/<date and time>.zarr``.
+        ``recordings/<date and time>.zarr``. Where torch.distributed is initialised with several ranks, it
+        names the run, and each rank records beside the others: ``run.zarr`` becomes
+        ``run.rank-00003-of-00008.zarr``. `analysis.open_recording` opens all of them by ``run.zarr``.
     layers : optional
         Which modules to record where they are not found by themselves: names, types, a predicate
         ``(name, module) -> bool``, or a mapping from names or types to `SpikeOutput`; see
         `recorder.spiking_layers.find_spiking_layers`.
     overwrite, resume : bool
-        What to do with a recording that stands at ``store``: replace it, or go on behind its last commit.
+        What to do with a recording that stands at ``store``: replace it, or go on behind its last commit. Of
+        several ranks, all must resume, and wait for each other: they go on at the same step.
     take_over : bool
         A recording has one writer; a second one is refused. One that died on this host is noticed, and its
         recording is resumed or overwritten. A writer on another host cannot be seen: this says that it is
@@ -101,6 +106,8 @@ class Monitor:
         If another monitor records there; it names host, process and age.
     RecordingWriteError
         If it cannot be written.
+    RankError
+        If ``store`` is left out where there are several ranks, or only some of them resume.
 
     Notes
     -----
@@ -147,9 +154,14 @@ class Monitor:
         self._backend = backend
         self._device = _parse_device(device)
         self._commit_interval = float(commit_interval)
+        net = without_wrapper(net)
         refuse_unrecordable(net)
         self._layers = find_spiking_layers(net, layers)
         self._provenance = describe_run(net, metadata)
+        self._rank = place_of_rank(store)
+        if self._rank is not None:
+            store = self._rank.store
+            self._provenance.update(self._rank.record.to_provenance())
         self._store = open_store(
             _default_store() if store is None else store,
             read_only=False,
@@ -163,6 +175,8 @@ class Monitor:
                 self._begin(TapeWriter.resume(self._store, take_over=take_over))
             else:
                 self._begin(self._create(overwrite=overwrite, take_over=take_over))
+        if resume and self._rank is not None:
+            self._catch_up(self._rank)
 
     # -- lifecycle -------------------------------------------------------------------------------------------
 
@@ -330,6 +344,15 @@ class Monitor:
 
     def _create(self, *, overwrite: bool, take_over: bool = False) -> TapeWriter:
         return TapeWriter.create(self._store, self._provenance, overwrite=overwrite, take_over=take_over)
+
+    def _catch_up(self, rank: RankPlace) -> None:
+        """Go on at the same step as the other ranks: a crash may have left one behind another."""
+        try:
+            self._session.go_on_at(*rank.largest_of_all(self._session.position))
+        except BaseException:
+            self._session.abandon()
+            self._finalizer.detach()
+            raise
 
     def _begin(self, tape: TapeWriter) -> None:
         session = RecordingSession(

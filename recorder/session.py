@@ -176,6 +176,19 @@ class RecordingSession:
         self._pace.first_step = next_step
 
     @property
+    def position(self) -> tuple[int, int]:
+        """Numbers of the next step and of the next trial."""
+        with self._lock:
+            return max((layer.next_step for layer in self._layers.values()), default=0), self._trials.trials
+
+    def go_on_at(self, step: int, trial: int) -> None:
+        """Let the next step and trial be these, where they would be earlier ones."""
+        with self._lock:
+            for layer in self._layers.values():
+                layer.next_step = max(layer.next_step, step)
+            self._trials.trials = max(self._trials.trials, trial)
+
+    @property
     def location(self) -> str:
         """Path or URL of the recording."""
         return self._tape.store.location

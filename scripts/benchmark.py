@@ -19,6 +19,7 @@ from benchmark_memory import measure_memory
 from benchmark_opening import measure_opening
 from benchmark_profile import measure_profile
 from benchmark_recording import measure_calls, measure_run_time
+from benchmark_scaling import measure_scaling
 from benchmark_storage import measure_storage
 
 SECTIONS: Mapping[str, Callable[[Options, Report], None]] = {
@@ -28,6 +29,7 @@ SECTIONS: Mapping[str, Callable[[Options, Report], None]] = {
     "memory": measure_memory,
     "storage": measure_storage,
     "analysis": measure_analysis,
+    "scaling": measure_scaling,
     "opening": measure_opening,
 }
 CACHE = Path(".environments/benchmark-cache")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,6 @@ import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
-from distributed import Client, LocalCluster
 from numcodecs import zstd
 from numpy.typing import NDArray
 
@@ -192,7 +190,6 @@ def measure_analysis(options: Options, report: Report) -> None:
         speed = ratio(race.times, DASK, SPIKETAPE)
         report.figure(f"{title}: {DASK} ÷ spiketape", speed, wanted, at_least=True)
     _measure_popcounts(data, run, rounds, report)
-    _measure_workers(data, run, rounds, report)
 
 
 def _measure_popcounts(data: Data, run: LongRun, rounds: int, report: Report) -> None:
@@ -231,36 +228,6 @@ def _measure_popcounts(data: Data, run: LongRun, rounds: int, report: Report) ->
             0.7,
             at_least=True,
         )
-
-
-def _measure_workers(data: Data, run: LongRun, rounds: int, report: Report) -> None:
-    """Two worker processes beside one, counting bits."""
-
-    def ask(client: Client) -> Any:
-        recording = data.recording(use_counts=False)
-        return client.compute(recording[LAYER].firing_rate(per="neuron")).result().values
-
-    settings = {"threads_per_worker": 1, "dashboard_address": None, "silence_logs": logging.ERROR}
-    with (
-        LocalCluster(n_workers=1, **settings) as single,
-        LocalCluster(n_workers=2, **settings) as double,
-        Client(single, set_as_default=False) as one,
-        Client(double, set_as_default=False) as two,
-    ):
-        asked = {"one worker": partial(ask, one), "two workers": partial(ask, two)}
-        race = interleave(asked, 3 * rounds)
-    _check_agreement(race)
-    faster = ratio(race.times, "one worker", "two workers")
-    report.table(
-        "Worker processes (dask.distributed)",
-        ["", "time", "one worker ÷ this"],
-        [
-            [name, show_seconds(taken), str(ratio(race.times, "one worker", name))]
-            for name, taken in race.times.items()
-        ],
-        f"{_size(run)}; firing rate of each neuron, counts set aside, one thread each.",
-    )
-    report.figure("one worker process ÷ two", faster, 1.7, at_least=True)
 
 
 def _write(options: Options, run: LongRun) -> Data:

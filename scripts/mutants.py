@@ -29,6 +29,7 @@ class Mutant:
 TAPE, READING, STORES = "recorder/format/tape.py", "recorder/format/reading.py", "recorder/format/stores.py"
 LOCK, HOOKS = "recorder/format/lock.py", "recorder/hooks.py"
 TRANSFER, DEVICE_PACKING = "recorder/transfer.py", "recorder/device_packing.py"
+TALLIES = "analysis/tallies.py"
 
 MUTANTS = (
     Mutant(
@@ -123,6 +124,34 @@ MUTANTS = (
         "test_recorder_device_packing.py"
         "::test_other_values_are_told_with_the_next_commit_at_the_latest_and_left_out",
         ((DEVICE_PACKING, "            if any(found):", "            if False:"),),
+    ),
+    Mutant(
+        "workers take what their folder holds",
+        "test_analysis_cluster.py::test_what_a_parcel_holds_is_ours_wherever_it_is_opened",
+        (("spiketape_worker.py", "claim_package(Path(__file__).with_name(_PACKAGE))", ""),),
+    ),
+    Mutant(
+        "silent neurons of several recordings are added up, not joined",
+        "test_analysis_joint.py::test_every_statistic_is_that_of_all_frames_together",
+        (
+            (TALLIES, '"neuron" if quantity == "fired" else place\n    tallies', "place\n    tallies"),
+            (TALLIES, 'counted, "spikes", task_bytes) for', "counted, quantity, task_bytes) for"),
+        ),
+    ),
+    Mutant(
+        "ranks that are missing are left out",
+        "test_analysis_joint.py::test_missing_ranks_are_named",
+        (("analysis/opening.py", "    _check_ranks(found)\n", ""),),
+    ),
+    Mutant(
+        "steps of different runs are pooled",
+        "test_analysis_joint.py::test_ranks_of_two_runs_share_no_steps",
+        (("analysis/statistics.py", "    _check_time(question, members)\n", ""),),
+    ),
+    Mutant(
+        "ranks that resume do not look where the others are",
+        "test_recorder_ranks.py::test_ranks_that_crashed_at_different_steps_go_on_at_the_same_one",
+        (("recorder/monitor.py", "            self._catch_up(self._rank)\n", "            pass\n"),),
     ),
 )  # fmt: skip
 

@@ -15,11 +15,17 @@ from typing import Any
 import dask
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from tapes import Run, Trial, write_recording
 
 import analysis
 import recorder.format
-from analysis import planning
+from analysis import clusters, command_line, planning
+from analysis.verification import find_problems
+from recorder.format.counting import add_up
+from recorder.format.reading import TapeReader
+from recorder.format.stores import Folder
+from spiketape_worker import Parcel
 
 WORKERS = 2
 
@@ -58,34 +64,45 @@ def questions(recording: Any) -> list[Any]:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, list[subprocess.Popen[bytes]]]]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where scheduler and workers are started: files of the user's own are called as our packages are."""
+    folder = tmp_path_factory.mktemp("work of the user")
+    for name in ("analysis", "recorder"):
+        (folder / f"{name}.py").write_text(f"raise ImportError('this is the {name}.py of the user')")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cluster(folder: Path) -> Iterator[tuple[Any, list[subprocess.Popen[bytes]]]]:
     distributed = pytest.importorskip("distributed")
-    folder = tmp_path_factory.mktemp("analysis of the user")
-    (folder / "analysis.py").write_text("raise ImportError('this is the analysis.py of the user')")
     environment = {**os.environ, "PYTHONPATH": str(Path(recorder.format.__file__).parents[2])}
-    cluster = distributed.LocalCluster(n_workers=0, dashboard_address=None, host="127.0.0.1")
-    workers = [
-        subprocess.Popen(
+    contact = folder / "scheduler.json"
+
+    def start(what: str, *options: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
             [
-                *(sys.executable, "-m", "distributed.cli.dask_worker", cluster.scheduler_address),
-                *("--no-nanny", "--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1"),
-                *("--local-directory", str(folder / "scratch")),
+                *(sys.executable, "-m", f"distributed.cli.dask_{what}"),
+                *("--scheduler-file", str(contact), "--host", "127.0.0.1", *options),
             ],
             cwd=folder,
             env=environment,
             stderr=subprocess.DEVNULL,
         )
-        for _ in range(WORKERS)
+
+    processes = [start("scheduler", "--port", "0", "--dashboard-address", "127.0.0.1:0")]
+    # Nannies start their workers anew; what is killed below has none.
+    alone = ("--no-nanny", "--nthreads", "1", "--no-dashboard")
+    processes += [
+        start("worker", *alone, "--local-directory", str(folder / "scratch")) for _ in range(WORKERS)
     ]
     try:
-        with distributed.Client(cluster) as client:
+        with distributed.Client(scheduler_file=str(contact), timeout=60) as client:
             client.wait_for_workers(WORKERS, timeout=60)
-            yield client, workers
+            yield client, processes[1:]
     finally:
-        for worker in workers:
-            worker.kill()
-            worker.wait()
-        cluster.close()
+        for process in reversed(processes):
+            process.kill()
+            process.wait()
 
 
 @pytest.fixture
@@ -94,18 +111,20 @@ def many_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "MANY_TASKS", 10**9)
 
 
-def imported_by(pickled: bytes) -> set[str]:
-    """Texts in a pickle that could be names of modules."""
-    return {str(value) for _, value, _ in pickletools.genops(pickled) if isinstance(value, str)}
+def modules_named_by(pickled: bytes) -> list[str]:
+    """Texts in a pickle that could be names of modules, in the order in which they are met."""
+    return [str(value) for _, value, _ in pickletools.genops(pickled) if isinstance(value, str)]
 
 
 @pytest.mark.usefixtures("many_tasks")
-def test_graphs_refer_to_nothing_of_this_package(path: Path) -> None:
+def test_graphs_name_what_is_ours_only_inside_parcels(path: Path) -> None:
     for result in questions(analysis.open_recording(path)):
         (optimised,) = dask.optimize(result.data)
-        names = imported_by(pickle.dumps(dict(optimised.__dask_graph__())))
-        assert not {name for name in names if name == "analysis" or name.startswith("analysis.")}
-        assert any(name.startswith("recorder.format") for name in names)
+        names = modules_named_by(pickle.dumps(dict(optimised.__dask_graph__())))
+        assert not {name for name in names if name.partition(".")[0] == "analysis"}
+        ours = [name for name in names if name.partition(".")[0] in ("recorder", "spiketape_worker")]
+        assert ours[0] == "spiketape_worker"
+        assert any(name.startswith("recorder.format") for name in ours)
 
 
 @pytest.mark.usefixtures("many_tasks")
@@ -131,3 +150,123 @@ def test_a_worker_that_is_killed_changes_nothing(
     by_step = spikes.reshape(600, 100, 100)
     wanted = 1 - by_step.any(axis=1).mean(axis=1) + by_step.mean(axis=(1, 2)).sum()
     np.testing.assert_allclose(future.result(timeout=60).values, wanted, rtol=1e-12)
+
+
+def test_verification_runs_on_a_cluster(path: Path, cluster: tuple[Any, Any]) -> None:
+    assert find_problems(TapeReader.open(Folder(path))) == []
+
+
+def python_in(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(Path(recorder.format.__file__).parents[2])}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_what_a_parcel_holds_is_ours_wherever_it_is_opened(folder: Path, tmp_path: Path) -> None:
+    parcel = Parcel(add_up)
+    assert parcel([np.array([1]), np.array([2])]).tolist() == [3]
+    run = python_in(folder, f"import pickle; print(pickle.loads({pickle.dumps(parcel)!r}))")
+    assert run.stdout.startswith("Parcel(<function add_up"), run.stderr
+
+
+def test_a_process_that_uses_a_recorder_of_its_own_is_left_alone_and_told(tmp_path: Path) -> None:
+    (tmp_path / "recorder.py").write_text("its_own = True")
+    run = python_in(tmp_path, "import recorder\nimport spiketape_worker")
+    assert run.returncode == 1
+    assert str(tmp_path / "recorder.py") in run.stderr
+    assert "PYTHONSAFEPATH=1" in run.stderr
+
+
+@pytest.mark.usefixtures("many_tasks")
+def test_the_command_line_computes_where_it_is_told(
+    path: Path, folder: Path, cluster: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command_line, "_shown_on", lambda: sys.stderr)
+    client = cluster[0]
+    wanted = CliRunner().invoke(command_line.main, ["rates", str(path), "--per", "step", "--format", "csv"])
+    for where in (client.scheduler.address, str(folder / "scheduler.json")):
+        options = ["--per", "step", "--format", "csv", "--cluster", where]
+        found = CliRunner().invoke(command_line.main, ["rates", str(path), *options])
+        assert found.stdout == wanted.stdout
+        assert "100% Completed" in found.stderr
+    verified = CliRunner().invoke(command_line.main, ["verify", str(path), "--cluster", where])
+    assert verified.exit_code == 0
+    assert "sound" in verified.stderr
+
+
+def listening() -> set[Any]:
+    """Where this process and its children accept connections."""
+    import psutil
+
+    this = psutil.Process()
+    found = [each for process in (this, *this.children(recursive=True)) for each in process.net_connections()]
+    return {each.laddr for each in found if each.status == psutil.CONN_LISTEN}
+
+
+def test_a_cluster_of_this_machine_is_reached_from_it_alone(path: Path) -> None:
+    pytest.importorskip("cryptography")
+    from distributed import default_client
+
+    recording = analysis.open_recording(path)
+    before = listening()
+    with clusters.cluster("local:2"):
+        client = default_client()
+        assert client.scheduler.address.startswith("tls://127.0.0.1:")
+        workers = client.scheduler_info()["workers"]
+        assert [worker.startswith("tls://127.0.0.1:") for worker in workers] == [True, True]
+        assert {address.ip for address in listening() - before} == {"127.0.0.1"}
+        on_cluster = recording.firing_rate(per="layer").compute()
+    np.testing.assert_array_equal(on_cluster, recording.firing_rate(per="layer").compute(scheduler="threads"))
+
+
+def test_a_cluster_with_certificates_is_reached_as_dask_is_configured(path: Path, tmp_path: Path) -> None:
+    pytest.importorskip("cryptography")
+    from distributed import LocalCluster, Security, default_client
+
+    made = Security.temporary()
+    settings: dict[str, Any] = {"distributed.comm.require-encryption": True}
+    for role in ("client", "scheduler", "worker"):
+        for what, text in made.get_tls_config_for_role(role).items():
+            file = tmp_path / f"{role}-{what}.pem"
+            file.write_text(text or "")
+            place = "ca-file" if what == "ca_file" else f"{role}.{what}"
+            if what in ("ca_file", "cert", "key"):
+                settings[f"distributed.comm.tls.{place}"] = str(file)
+    with (
+        dask.config.set(settings),
+        LocalCluster(
+            n_workers=1,
+            processes=False,
+            host="127.0.0.1",
+            protocol="tls://",
+            security=Security(),
+            dashboard_address="127.0.0.1:0",
+        ) as started,
+        clusters.cluster(started.scheduler_address),
+    ):
+        assert default_client().scheduler.address.startswith("tls://")
+        assert analysis.open_recording(path).firing_rate().compute() > 0
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("nowhere", "'nowhere' is no cluster; expected local, local:N"),
+        ("local:0", "is no cluster"),
+        ("slurm:2", "DASK_JOBQUEUE__SLURM__CORES=4"),
+    ],
+)
+def test_a_cluster_that_cannot_be_is_a_message(path: Path, where: str, message: str) -> None:
+    if where.startswith("slurm"):
+        pytest.importorskip("dask_jobqueue")
+    found = CliRunner().invoke(command_line.main, ["rates", str(path), "--cluster", where])
+    assert found.exit_code == 1
+    assert message in found.stderr
+    assert "Traceback" not in found.output
+
+
+def test_what_a_cluster_needs_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    found = CliRunner().invoke(command_line.main, ["rates", str(path), "--cluster", "local"])
+    assert found.exit_code == 1
+    assert "pip install 'spiketape[cluster]'" in found.stderr

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from tapes import Run, Trial, write_recording
 
 import analysis
-from analysis import command_line
+from analysis import clusters, command_line
 
 EVIL = "=cmd|' /C calc'!A0"
 
@@ -206,8 +206,8 @@ def test_damage_is_a_message(path: str) -> None:
 
 
 def test_progress_is_shown_to_people(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command_line, "_PROGRESS_AFTER_SECONDS", 0.0)
-    monkeypatch.setattr(command_line, "_is_watched", lambda: True)
+    monkeypatch.setattr(clusters, "_PROGRESS_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr(command_line, "_shown_on", lambda: sys.stderr)
     result = call("rates", path, "--format", "json")
     assert "100% Completed" in result.stderr
     assert len(json.loads(result.stdout)) == 3

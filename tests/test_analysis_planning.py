@@ -109,12 +109,12 @@ def huge(tmp_path: Path) -> Recording:
         "1", "LIF", "float32", plan, frames, TableCommit(10**6, 0), segments, TableCommit(10**6, 0), ()
     )
     metadata = RecordingMetadata("closed", "0" * 32, "2026", "2026", 1, (layer,))
-    return Recording(TapeReader(store, metadata))
+    return Recording([TapeReader(store, metadata)])
 
 
 @pytest.mark.parametrize("use_counts", [True, False])
 def test_graphs_do_not_grow_with_the_number_of_chunks(huge: Recording, use_counts: bool) -> None:
-    recording = Recording(huge._reader, use_counts=use_counts)
+    recording = Recording(huge._readers, use_counts=use_counts)
     layer = recording["1"]
     for result in (
         recording.firing_rate(),

@@ -37,6 +37,7 @@ def packages_after(statements: str) -> set[str]:
             EVERY_MODULE_OF_THE_FORMAT, {"torch", "dask", "xarray"}, id="every module of recorder.format"
         ),
         pytest.param("import recorder", {"torch", "dask", "xarray"}, id="recorder"),
+        pytest.param("import spiketape_worker", {"torch", "dask", "numpy"}, id="spiketape_worker"),
         pytest.param(MONITOR, {"dask", "xarray", "analysis"}, id="Monitor"),
         pytest.param(MONITOR, {"spikingjelly", "snntorch", "norse", "sinabs"}, id="Monitor, frameworks"),
     ],

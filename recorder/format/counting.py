@@ -1,9 +1,9 @@
 """Count the spikes of a part of a layer: the functions that run inside Dask tasks.
 
 They live here and not in `analysis`, as a worker started in a folder with the user's own ``analysis.py``
-would import that file. A task carries a `Source`, a small description of one layer at one commit; the
-tables it needs are read once in each process. Work goes chunk by chunk, so that a task needs
-the memory of one decoded chunk and of its result, however much it reads.
+would import that file; and they travel in parcels, see ``spiketape_worker``. A task carries a `Source`, a
+small description of one layer at one commit; the tables it needs are read once in each process. Work goes
+chunk by chunk, so that a task needs the memory of one decoded chunk and of its result, however much it reads.
 
 Blocks of frames that belong to one group as a whole are taken from ``counts``; everything else is decoded and
 counted on 64-bit words. Both are exact.
@@ -30,6 +30,7 @@ from recorder.format.reading import LayerReader
 from recorder.format.selection import NO_LABEL, Codes, SampleLabels, SelectedFrames, Selection
 from recorder.format.stores import ByteStore
 from recorder.format.tallying import Place, Quantity, Tally, places_of, sum_places, tally_for
+from recorder.format.trials import Value
 
 # Arrays with one element for each frame are made for so many frames at a time.
 SLICE_FRAMES = 2**18
@@ -53,6 +54,8 @@ class Source:
     store : ByteStore
     commit : LayerCommit
     trials : TrialsCommit
+    labels : tuple, optional
+        Labels to tell apart, in this order, where they are those of several recordings; else the recording's.
     """
 
     location: str
@@ -64,6 +67,7 @@ class Source:
     store: ByteStore = field(compare=False, repr=False)
     commit: LayerCommit = field(compare=False, repr=False)
     trials: TrialsCommit = field(compare=False, repr=False)
+    labels: tuple[Value, ...] | None = None
 
     def narrowed(self, selection: Selection) -> Source:
         """The same layer with another selection."""
@@ -72,15 +76,29 @@ class Source:
 
 def reader_of(source: Source) -> LayerReader:
     """Reader of the source's layer, kept in this process so that its tables are read once."""
-    return _reader(source.narrowed(Selection()))
+    return _reader(replace(source, selection=Selection(), labels=None))
 
 
 def labels_of(source: Source) -> SampleLabels:
-    """Labels of all samples presented, kept in this process; errors as in `SampleLabels.read`."""
+    """Labels of all samples presented, kept in this process; errors as in `SampleLabels.read`.
+
+    Their values are those of all recordings that are looked at together, if the source says them.
+    """
     return _labels(replace(source, layer="", selection=Selection(), use_counts=True))
 
 
-@lru_cache(maxsize=32)
+def common_labels(sources: Sequence[Source]) -> tuple[Value, ...]:
+    """Labels that occur in any of the sources: numbers ascending, anything else in order of appearance."""
+    values = list(dict.fromkeys(value for source in sources for value in labels_of(source).values))
+    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    if len(numbers) < len(values):
+        return tuple(values)
+    has_floats = any(isinstance(number, float) for number in numbers)
+    return tuple(sorted(map(float, numbers) if has_floats else numbers))
+
+
+# Of several recordings, each layer of each is a source.
+@lru_cache(maxsize=128)
 def frames_of(source: Source, labelled: bool = False) -> SelectedFrames:
     """The source's frames, kept in this process.
 
@@ -100,14 +118,15 @@ def frames_of(source: Source, labelled: bool = False) -> SelectedFrames:
     return SelectedFrames(reader_of(source).kept_segments(), source.selection, labels)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _reader(source: Source) -> LayerReader:
     return LayerReader(source.store, source.commit)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=32)
 def _labels(source: Source) -> SampleLabels:
-    return SampleLabels.read(source.store, source.trials)
+    labels = SampleLabels.read(source.store, source.trials)
+    return labels if source.labels is None else labels.recoded(source.labels)
 
 
 def count_groups(
@@ -318,7 +337,7 @@ def finish(
 
     Parameters
     ----------
-    counts : int64 array, shape [groups, neurons] or [groups, places]
+    counts : int64 array, shape [groups, neurons] or [groups, places], or of as many elements
         Spikes of each neuron are summed up, or asked whether there are any, as the result needs.
     neuron_shape, place, quantity
         As in `count_groups`.
@@ -330,6 +349,7 @@ def finish(
     int64 array, shape [groups, *places] or [*places]
     """
     shape = places_of(neuron_shape, place)
+    counts = counts.reshape(len(counts) if has_groups else 1, -1)
     values = counts > 0 if quantity == "fired" else counts
     summed = sum_places(values, math.prod(shape))
     return summed.reshape(len(counts), *shape) if has_groups else summed.reshape(shape)

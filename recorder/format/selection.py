@@ -108,6 +108,13 @@ class SampleLabels:
         codes[present] = code
         return cls(tuple(values.tolist()), trial, codes)
 
+    def recoded(self, values: tuple[Value, ...]) -> SampleLabels:
+        """The same labels among other values, which hold all of these: those of several recordings."""
+        places = {value: place for place, value in enumerate(values)}
+        # The last place of the look-up table is reached by -1, no label.
+        codes = np.array([*(places[value] for value in self.values), NO_LABEL], np.int32)
+        return SampleLabels(values, self.trial, codes[self.code])
+
 
 class SelectedFrames:
     """The selected frames of one layer.

@@ -1,0 +1,152 @@
+"""Where the command line computes: in threads here, or on a cluster of `dask.distributed`.
+
+A scheduler runs whatever it is sent. One that is started here therefore listens on the loopback interface
+or, where jobs of SLURM have to reach it from other nodes, on the one that dask-jobqueue is configured for.
+Either way it speaks only to those who show a certificate that was made for this one cluster.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+from dask import config
+from dask.base import compute, persist
+from dask.diagnostics.progress import ProgressBar
+
+LOOPBACK: Final = "127.0.0.1"
+_PROGRESS_AFTER_SECONDS: Final = 1.0
+# Schedulers and workers serve some pages in any case, and by default to everybody.
+_PAGES: Final = f"{LOOPBACK}:0"
+_HTTP: Final[dict[str, Any]] = {"dashboard": False, "dashboard_address": _PAGES}
+_STARTED_HERE = re.compile(r"(?P<kind>local|slurm)(:(?P<number>[1-9]\d*))?")
+_ADDRESS = re.compile(r"[a-z]+://\S+|[^\s/:]+:[1-9]\d*")
+
+
+class ClusterError(RuntimeError):
+    """A cluster cannot be reached or started."""
+
+
+@contextmanager
+def cluster(where: str | None) -> Iterator[None]:
+    """Compute there inside the ``with`` block, whatever asks.
+
+    Parameters
+    ----------
+    where : str or None
+        None for threads of this process. ``"local"`` starts a worker process for each core of this machine,
+        ``"local:N"`` N of them. ``"slurm"`` and ``"slurm:N"`` have SLURM run one or N jobs of workers, as
+        dask-jobqueue is configured (``jobqueue.slurm`` in files and variables of Dask). Anything else is the
+        address of a scheduler, or the file that it wrote (``--scheduler-file``); for TLS, as Dask is
+        configured (``distributed.comm.tls``).
+
+    Raises
+    ------
+    ClusterError
+        If a package is missing, or the cluster cannot be reached or started.
+    """
+    if where is None:
+        yield
+        return
+    started = _STARTED_HERE.fullmatch(where)
+    try:
+        from distributed import Client  # noqa: PLC0415 - an extra
+
+        if started is None:
+            running: AbstractContextManager[Any] = nullcontext(_contact(where))
+        else:
+            number = int(started["number"]) if started["number"] else None
+            running = _local(number) if started["kind"] == "local" else _slurm(number or 1)
+    except ModuleNotFoundError as missing:
+        raise ClusterError(
+            f"--cluster needs {missing.name}, which is not installed: pip install 'spiketape[cluster]'"
+        ) from missing
+    with running as scheduler:
+        try:
+            client = Client(**scheduler) if isinstance(scheduler, dict) else Client(scheduler)
+        except (OSError, ValueError) as error:
+            raise ClusterError(f"no scheduler answers at {where}: {error}") from error
+        with client:
+            yield
+
+
+def _contact(where: str) -> dict[str, str]:
+    if _ADDRESS.fullmatch(where):
+        return {"address": where}
+    if Path(where).is_file():
+        return {"scheduler_file": where}
+    raise ClusterError(
+        f"{where!r} is no cluster; expected local, local:N, slurm, slurm:N, the address of a scheduler such "
+        "as tls://node7:8786, or the file that it wrote"
+    )
+
+
+def _local(workers: int | None) -> AbstractContextManager[Any]:
+    from distributed import LocalCluster  # noqa: PLC0415 - an extra
+
+    found: AbstractContextManager[Any] = LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        host=LOOPBACK,
+        security=True,
+        dashboard_address=_PAGES,
+        scheduler_kwargs=_HTTP,
+        silence_logs=logging.ERROR,
+    )
+    return found
+
+
+@contextmanager
+def _slurm(jobs: int) -> Iterator[Any]:
+    from dask_jobqueue.slurm import SLURMCluster  # noqa: PLC0415 - an extra
+
+    def configured(name: str, default: Any) -> Any:
+        return config.get(f"jobqueue.slurm.{name}", None) or default
+
+    if not (configured("cores", None) and configured("memory", None)):
+        raise ClusterError(
+            "SLURM is not told what a job needs: set DASK_JOBQUEUE__SLURM__CORES=4 and "
+            "DASK_JOBQUEUE__SLURM__MEMORY=16GB, for instance, or write it to ~/.config/dask/jobqueue.yaml"
+        )
+    started = SLURMCluster(
+        security=True,
+        # Workers read their certificates there; nobody else can, and they go when the cluster goes.
+        shared_temp_directory=configured("shared-temp-directory", str(Path.cwd())),
+        scheduler_options={**_HTTP, **configured("scheduler-options", {})},
+        worker_extra_args=["--dashboard-address", _PAGES, *configured("worker-extra-args", [])],
+    )
+    with started:
+        started.scale(jobs=jobs)
+        yield started
+
+
+def compute_shown(*collections: Any, out: TextIO | None) -> tuple[Any, ...]:
+    """As `dask.compute`, and show on ``out``, if given, how far it has come."""
+    if out is None:
+        return tuple(compute(*collections))
+    show_progress = _cluster_progress()
+    if show_progress is None:
+        with ProgressBar(minimum=_PROGRESS_AFTER_SECONDS, out=out):
+            return tuple(compute(*collections))
+    # What is kept on the workers can be watched.
+    kept = persist(*collections)
+    with redirect_stdout(out):
+        show_progress(list(kept), notebook=False)
+    out.write("\n")
+    return tuple(compute(*kept))
+
+
+def _cluster_progress() -> Callable[..., Any] | None:
+    """What shows the progress of a cluster, if one is in use."""
+    try:
+        from distributed import default_client, progress  # noqa: PLC0415 - an extra
+
+        default_client()
+    except (ModuleNotFoundError, ValueError):
+        return None
+    shown: Callable[..., Any] = progress
+    return shown
