@@ -43,6 +43,10 @@ class FaultyStore:
     def location(self) -> str:
         return self.inner.location
 
+    @property
+    def reads_under_way(self) -> int:
+        return self.inner.reads_under_way
+
     def is_empty(self) -> bool:
         return self.inner.is_empty()
 
@@ -73,6 +77,9 @@ class FaultyStore:
     def size(self, folder: str) -> int:
         return self.inner.size(folder)
 
+    def size_of(self, key: str) -> int | None:
+        return self.inner.size_of(key)
+
     def remove_leftovers(self) -> None:
         self.inner.remove_leftovers()
 
@@ -93,6 +100,7 @@ class VolatileStore:
     """
 
     location = "volatile"
+    reads_under_way = 1
 
     def __init__(self) -> None:
         self._safe: dict[str, bytes] = {}
@@ -134,6 +142,10 @@ class VolatileStore:
 
     def size(self, folder: str) -> int:
         return 0
+
+    def size_of(self, key: str) -> int | None:
+        data = self.read(key, 0)
+        return None if data is None else len(data)
 
     def remove_leftovers(self) -> None:
         pass

@@ -15,6 +15,10 @@ class StoreError(ValueError):
     """A place to record to or to read from that cannot be opened."""
 
 
+class StoreAccessError(OSError):
+    """A store behind a URL did not answer, or refused, and did so again when it was asked again."""
+
+
 class RecordingExistsError(FileExistsError):
     """The place to record to is taken; nothing there was touched."""
 

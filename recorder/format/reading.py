@@ -6,7 +6,8 @@ sent to other processes, as long as the store can be reached from there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from recorder.format.bits import Bools, Counts, Packed, mask_trains, range_mask, unpack_trains
 from recorder.format.chunks import checksum, decode_spikes, stored_checksum
 from recorder.format.errors import RecordingFormatError, RecordingNotFoundError
+from recorder.format.fetching import read_ahead
 from recorder.format.layout import (
     ROOT_DOCUMENT,
     SEGMENT_COLUMNS,
@@ -189,8 +191,15 @@ class LayerReader:
             If a part is absent, damaged, or not the one that the commit names; the message gives the file,
             the layer and the frames.
         """
-        parts = [self.part(chunk, part) for part in range(self.plan.parts)]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return next(self.chunks([chunk]))
+
+    def chunks(self, chunks: Iterable[int]) -> Iterator[Packed]:
+        """Packed trains of several chunks in turn, read ahead where the store is far away; as `chunk`."""
+        wanted, count = list(chunks), self.plan.parts
+        parts = self.parts([(chunk, part) for chunk in wanted for part in range(count)])
+        for _ in wanted:
+            pieces = list(islice(parts, count))
+            yield pieces[0] if count == 1 else np.concatenate(pieces)
 
     def frame_bits(self, first: int, last: int, read_chunk: Callable[[int], Packed] | None = None) -> Bools:
         """Frames ``first`` to ``last`` (exclusive) as booleans, shape [frames, *neuron].
@@ -207,8 +216,15 @@ class LayerReader:
 
     def part(self, chunk: int, part: int) -> Packed:
         """Packed trains of one part of a chunk, [part's neurons, chunk_frames / 8]; errors as `chunk`."""
+        return next(self.parts([(chunk, part)]))
+
+    def parts(self, wanted: Sequence[tuple[int, int]]) -> Iterator[Packed]:
+        """Packed trains of several parts of chunks in turn, read ahead; each as `part`."""
+        for (chunk, part), stored in zip(wanted, self._read_stored(wanted), strict=True):
+            yield self._committed_part(chunk, part, self._decode(chunk, part, stored))
+
+    def _committed_part(self, chunk: int, part: int, trains: Packed) -> Packed:
         plan = self.plan
-        trains = self.stored_part(chunk, part)
         neurons = plan.part_slice(part)
         trains = trains[: neurons.stop - neurons.start]
         tail_frames = self.frames - chunk * plan.chunk_frames
@@ -224,9 +240,15 @@ class LayerReader:
 
         Of a last chunk that is not full only `part` tells that it is the one named; errors as `chunk`.
         """
+        return self._decode(chunk, part, next(self._read_stored([(chunk, part)])))
+
+    def _read_stored(self, wanted: Sequence[tuple[int, int]]) -> Iterator[bytes | None]:
         plan = self.plan
-        key = spikes_chunk_key(self.folder, plan, chunk, part)
-        stored = self.store.read(key, stored_limit(1 + plan.part_neurons * plan.chunk_bytes))
+        keys = [spikes_chunk_key(self.folder, plan, chunk, part) for chunk, part in wanted]
+        return read_ahead(self.store, keys, stored_limit(1 + plan.part_neurons * plan.chunk_bytes))
+
+    def _decode(self, chunk: int, part: int, stored: bytes | None) -> Packed:
+        plan = self.plan
         if stored is None:
             raise self.chunk_error(chunk, part, "is missing; absent spikes are not silence")
         is_full = (chunk + 1) * plan.chunk_frames <= self.frames
