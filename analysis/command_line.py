@@ -10,9 +10,10 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 try:
     import click
@@ -20,6 +21,7 @@ try:
     import xarray as xr
     from dask.diagnostics.progress import ProgressBar
 
+    from analysis.digest import find_digest
     from analysis.display import bytes_text, printable, shape_text, spreadsheet_cell, text_table
     from analysis.errors import QuestionError, UnknownLayerError
     from analysis.opening import open_recording
@@ -27,6 +29,7 @@ try:
     from analysis.recording import Recording
     from analysis.verification import find_problems
     from recorder.format.errors import RecordingFormatError, StoreError
+    from recorder.format.pack import pack_recording
     from recorder.format.reading import TapeReader
     from recorder.format.recovery import Recovery, plan_recovery
     from recorder.format.recovery import recover as recover_recording
@@ -40,6 +43,8 @@ except ModuleNotFoundError as missing:  # pragma: no cover - tested in a process
 
 FORMATS: Final = ("table", "csv", "json", "parquet")
 _PROGRESS_AFTER_SECONDS = 1.0
+
+T = TypeVar("T")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -118,15 +123,25 @@ def rates(
 
 @main.command()
 @click.argument("path")
-def verify(path: str) -> None:
+@click.option("--digest", "expected", metavar="HEX", help="The digest that the recording should have.")
+def verify(path: str, expected: str | None) -> None:
     """Check everything in the recording at PATH against what was promised when it was recorded.
 
     Reads every byte and lists everything that is wrong: chunks, counts, segments, trials, documents. A
-    recording that is still growing is checked as of its last commit.
+    recording that is still growing is checked as of its last commit. A packed one is also compared with the
+    digest that it states.
     """
     with _errors_as_messages():
         reader = _reader(path)
-        problems = _find_problems(reader)
+        problems = [str(problem) for problem in _find_problems(reader)]
+        named = [digest for digest in (expected, reader.metadata.digest) if digest]
+        if named and not problems:
+            found = _with_progress(partial(find_digest, reader))
+            problems = [
+                f"{reader.store.location} has the digest {found}, expected {digest}"
+                for digest in named
+                if digest.lower() != found
+            ]
     for problem in problems:
         click.echo(printable(problem))
     metadata = reader.metadata
@@ -138,6 +153,42 @@ def verify(path: str) -> None:
     click.echo(f"{printable(reader.store.location)}: {sound} ({extent})", err=True)
     if problems:
         sys.exit(1)
+
+
+@main.command()
+@click.argument("path")
+def digest(path: str) -> None:
+    """Print the digest of the recording at PATH, to quote: SHA-256 over all that was recorded.
+
+    It is the same however the recording is stored: as recorded, packed, zipped, in a bucket.
+    """
+    with _errors_as_messages():
+        reader = _reader(path)
+        click.echo(_with_progress(partial(find_digest, reader)))
+
+
+@main.command()
+@click.argument("source")
+@click.argument("destination")
+def pack(source: str, destination: str) -> None:
+    """Rewrite the closed recording at SOURCE for keeping: few files, checked, with its digest.
+
+    DESTINATION is a folder, a bucket's URL or a file whose name ends in .zip; nothing must be there. What was
+    cut short goes on when it is asked for again. Spikes are copied as they are stored.
+    """
+    with _errors_as_messages():
+        reader = _reader(source)
+        with click.progressbar(
+            length=1, label="packing", file=sys.stderr, hidden=not _is_watched(), update_min_steps=1
+        ) as bar:
+
+            def show(done: int, total: int) -> None:
+                bar.length = total
+                bar.update(done - bar.pos)
+
+            packed = pack_recording(reader, destination, progress=show, find_digest=find_digest)
+    click.echo(packed.digest)
+    click.echo(f"{printable(destination)}: packed, with the digest above", err=True)
 
 
 @main.command()
@@ -181,10 +232,15 @@ def _reader(path: str) -> TapeReader:
 
 
 def _find_problems(reader: TapeReader) -> list[Problem]:
+    return _with_progress(partial(find_problems, reader))
+
+
+def _with_progress(find: Callable[[], T]) -> T:
+    """What a Dask computation finds, a bar on the screen meanwhile."""
     if not _is_watched():
-        return find_problems(reader)
+        return find()
     with ProgressBar(minimum=_PROGRESS_AFTER_SECONDS, out=sys.stderr):
-        return find_problems(reader)
+        return find()
 
 
 def _recovery_lines(reader: TapeReader, recovery: Recovery) -> Iterator[str]:
@@ -316,11 +372,7 @@ def _rates(recording: Recording, per: list[str], window: int | None) -> pd.DataF
             "silent_ratio": recording.silent_ratio(per, window=window),
         }
     )
-    if _is_watched():
-        with ProgressBar(minimum=_PROGRESS_AFTER_SECONDS, out=sys.stderr):
-            both = both.compute()
-    else:
-        both = both.compute()
+    both = _with_progress(both.compute)
     if not both.dims:
         return pd.DataFrame({name: [values.item()] for name, values in both.data_vars.items()})
     return both.to_dataframe(dim_order=list(both.firing_rate.dims)).reset_index()

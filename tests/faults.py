@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from recorder.format.stores import ByteStore
@@ -55,6 +55,12 @@ class FaultyStore:
 
     def write(self, key: str, data: bytes) -> None:
         self._do("write", key, lambda: self.inner.write(key, data))
+
+    def read_range(self, key: str, start: int, size: int) -> bytes | None:
+        return self.inner.read_range(key, start, size)
+
+    def write_pieces(self, key: str, pieces: Iterable[bytes]) -> None:
+        self._do("write", key, lambda: self.inner.write_pieces(key, pieces))
 
     def write_new(self, key: str, data: bytes) -> bool:
         return bool(self._do("write", key, lambda: self.inner.write_new(key, data)))

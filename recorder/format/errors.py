@@ -27,6 +27,10 @@ class RecordingDamagedError(RecordingFormatError):
     """A recording is damaged in a way that is not mended without being asked for."""
 
 
+class RecordingUnfinishedError(RecordingFormatError):
+    """A recording that is still growing, or was interrupted, where only a closed one will do."""
+
+
 class RecordingInUseError(OSError):
     """Another writer records there, or may; nothing there was touched."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, get_args
@@ -30,6 +31,7 @@ MAX_CHUNK_BYTES: Final = 2**28
 MAX_CHUNKS: Final = 2**28
 MAX_FRAMES: Final = 2**53
 MAX_ROWS: Final = 2**40
+MAX_SHARD_BYTES: Final = 2**40
 
 DTYPES: Final = (
     "bool",
@@ -144,6 +146,10 @@ class RecordingMetadata:
     trials : TrialsCommit
     provenance : mapping
         What was recorded, where and with what; JSON values.
+    shard_bytes : int
+        Of a recording packed for keeping: decoded bytes that a shard holds at most. Otherwise 0.
+    digest : str
+        Of a packed recording: what `recorder.format.digest` says of it. Otherwise empty.
     format_version : int
     """
 
@@ -155,6 +161,8 @@ class RecordingMetadata:
     layers: tuple[LayerCommit, ...] = ()
     trials: TrialsCommit = field(default_factory=TrialsCommit)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    shard_bytes: int = 0
+    digest: str = ""
     format_version: int = FORMAT_VERSION
 
     def next_commit(self, **changes: Any) -> RecordingMetadata:
@@ -182,6 +190,8 @@ def to_attributes(metadata: RecordingMetadata) -> dict[str, Any]:
         },
         "provenance": dict(metadata.provenance),
     }
+    if metadata.shard_bytes:
+        record |= {"shard_bytes": metadata.shard_bytes, "digest": metadata.digest}
     record["crc32c"] = _record_checksum(record)
     return {ATTRIBUTE: record}
 
@@ -264,6 +274,7 @@ def parse_attributes(attributes: Mapping[str, Any], place: str) -> RecordingMeta
     if len(set(names)) < len(names):
         fields.problems.append(f"layers: names occur twice in {_short(names)}")
     provenance = fields.take("provenance", dict, {})
+    shard_bytes, digest = _parse_packing(fields) if "shard_bytes" in record else (0, "")
     metadata = RecordingMetadata(
         state="closed" if state == "closed" else "recording",
         recording_id=fields.text("recording_id"),
@@ -273,6 +284,8 @@ def parse_attributes(attributes: Mapping[str, Any], place: str) -> RecordingMeta
         layers=layers,
         trials=_parse_trials(fields.child("trials")),
         provenance=provenance,
+        shard_bytes=shard_bytes,
+        digest=digest,
     )
     if fields.problems:
         listed = "".join(f"\n  - {problem}" for problem in fields.problems)
@@ -280,6 +293,15 @@ def parse_attributes(attributes: Mapping[str, Any], place: str) -> RecordingMeta
             f"{place}: the commit record has {len(fields.problems)} problem(s):{listed}"
         )
     return metadata
+
+
+def _parse_packing(fields: _Fields) -> tuple[int, str]:
+    digest = fields.text("digest")
+    if not re.fullmatch("[0-9a-f]{64}", digest):
+        fields.problem("digest", f"is {_short(digest)}, expected 64 hexadecimal digits")
+    if fields.record.get("state") != "closed":
+        fields.problem("state", "is not 'closed', but only closed recordings are packed")
+    return fields.integer("shard_bytes", 1, MAX_SHARD_BYTES), digest
 
 
 def _parse_layer(fields: _Fields) -> LayerCommit:

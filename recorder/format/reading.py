@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from recorder.format.bits import Bools, Counts, Packed, mask_trains, range_mask, unpack_trains
 from recorder.format.chunks import checksum, decode_spikes, stored_checksum
+from recorder.format.documents import plain_documents
 from recorder.format.errors import RecordingFormatError, RecordingNotFoundError
 from recorder.format.fetching import read_ahead
 from recorder.format.layout import (
@@ -27,6 +28,7 @@ from recorder.format.layout import (
 )
 from recorder.format.metadata import MAX_DOCUMENT_BYTES, LayerCommit, RecordingMetadata, parse_document
 from recorder.format.segments import Segments, check_segments, clip_segments
+from recorder.format.sharding import ShardedStore, plan_shards
 from recorder.format.stores import ByteStore
 from recorder.format.tables import check_rows, read_committed, read_rows, rows_checksum, stored_limit
 from recorder.format.trials import read_columns
@@ -67,7 +69,8 @@ class TapeReader:
                 f"no recording at {store.location}: it has no {ROOT_DOCUMENT}. Give the path or URL that "
                 "was passed to Monitor(store=...)."
             )
-        return cls(store, parse_document(document, f"{store.location}/{ROOT_DOCUMENT}"))
+        metadata = parse_document(document, f"{store.location}/{ROOT_DOCUMENT}")
+        return cls(as_recorded(store, metadata), metadata)
 
     def trials(self) -> dict[str, NDArray[Any]]:
         """Columns of the table of trials, each of shape [samples presented].
@@ -87,6 +90,30 @@ class TapeReader:
                 values = np.array([*column.categories, None], object)[values]
             columns[column.name] = values
         return columns
+
+
+def as_recorded(store: ByteStore, metadata: RecordingMetadata) -> ByteStore:
+    """The store with each chunk under the key that it had while recording, packed or not."""
+    if isinstance(store, ShardedStore):
+        store = store.inner
+    if not metadata.shard_bytes:
+        return store
+    documents = plain_documents(metadata).items()
+    plans = {
+        folder: plan_shards(document, metadata.shard_bytes)
+        for folder, document in documents
+        if document["node_type"] == "array"
+    }
+    return ShardedStore(store, plans)
+
+
+def refuse_if_packed(reader: TapeReader) -> None:
+    """Raise RecordingFormatError where something is to be changed in a recording packed for keeping."""
+    if reader.metadata.shard_bytes:
+        raise RecordingFormatError(
+            f"{reader.store.location} is packed for keeping, and only read. Record to another store, or "
+            "change the recording that it was packed from and pack that again"
+        )
 
 
 class LayerReader:

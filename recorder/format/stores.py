@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 import zarr.storage
 from zarr.abc.store import Store
 
+from recorder.format.archive import Archive
 from recorder.format.errors import RecordingFormatError, StoreError
 from recorder.format.layout import ROOT_DOCUMENT
 from recorder.format.zarr_stores import ZarrStore, open_url
@@ -333,10 +334,32 @@ def open_store(
     if not text:
         raise StoreError("store is empty; expected a path or a URL")
     if text.startswith("file://"):
-        return Folder(unquote(urlsplit(text).path), durability)
-    if _URL.match(text):
-        return open_url(text, read_only=read_only, storage_options=storage_options)
+        text = unquote(urlsplit(text).path)
+    if is_url(text):
+        folder, slash, query = text.partition("?")
+        folder, _, name = folder.rpartition("/")
+        if not name.endswith(".zip"):
+            return open_url(text, read_only=read_only, storage_options=storage_options)
+        outer: ByteStore = open_url(folder, read_only=True, storage_options=storage_options)
+        return _archive(outer, name + slash + query, read_only)
+    if text.endswith(".zip") and (read_only or os.path.isfile(text)):
+        path = os.path.realpath(text)
+        return _archive(Folder(os.path.dirname(path)), os.path.basename(path), read_only)
     return Folder(text, durability)
+
+
+def _archive(outer: ByteStore, name: str, read_only: bool) -> Archive:
+    archive = Archive(outer, name)
+    if not read_only:
+        raise StoreError(
+            f"{archive.location} is an archive, and only read: record to a folder or a bucket, and pack that"
+        )
+    return archive
+
+
+def is_url(text: str) -> bool:
+    """Whether a place is named by a URL, such as ``s3://bucket/run.zarr``."""
+    return _URL.match(text) is not None
 
 
 def _sync_folder(folder: Path) -> None:
