@@ -22,7 +22,14 @@ try:
     from dask.diagnostics.progress import ProgressBar
 
     from analysis.digest import find_digest
-    from analysis.display import bytes_text, printable, shape_text, spreadsheet_cell, text_table
+    from analysis.display import (
+        bytes_text,
+        printable,
+        provenance_lines,
+        shape_text,
+        spreadsheet_cell,
+        text_table,
+    )
     from analysis.errors import QuestionError, UnknownLayerError
     from analysis.opening import open_recording
     from analysis.questions import PER, parse_question
@@ -319,6 +326,8 @@ def _facts(recording: Recording) -> dict[str, Any]:
         "committed": metadata.committed,
         "trials": metadata.trials.trials,
         "stored_bytes": _size(recording.stored_bytes),
+        "packed": metadata.shard_bytes > 0,
+        "digest": metadata.digest or None,
         "layers": layers,
         "provenance": dict(recording.provenance),
     }
@@ -345,9 +354,9 @@ def _facts_text(facts: dict[str, Any]) -> str:
         f"  trials       {facts['trials']}",
         f"  format       version {facts['format_version']}, recording {printable(facts['recording_id'])}",
     ]
-    for name, value in facts["provenance"].items():
-        shown = value if isinstance(value, str) else json.dumps(value)
-        lines.append(f"  {printable(name):<12} {printable(shown)}")
+    if facts["digest"]:
+        lines.append(f"  packed       with the digest {facts['digest']}")
+    lines += provenance_lines(facts["provenance"])
     headings = ("layer", "class", "neurons", "steps", "frames", "size", "bits per slot")
     rows = [
         (

@@ -32,6 +32,7 @@ MAX_CHUNKS: Final = 2**28
 MAX_FRAMES: Final = 2**53
 MAX_ROWS: Final = 2**40
 MAX_SHARD_BYTES: Final = 2**40
+MAX_PROVENANCE_BYTES: Final = 2**22
 
 DTYPES: Final = (
     "bool",
@@ -273,7 +274,7 @@ def parse_attributes(attributes: Mapping[str, Any], place: str) -> RecordingMeta
     names = [layer.name for layer in layers]
     if len(set(names)) < len(names):
         fields.problems.append(f"layers: names occur twice in {_short(names)}")
-    provenance = fields.take("provenance", dict, {})
+    provenance = _parse_provenance(fields)
     shard_bytes, digest = _parse_packing(fields) if "shard_bytes" in record else (0, "")
     metadata = RecordingMetadata(
         state="closed" if state == "closed" else "recording",
@@ -293,6 +294,14 @@ def parse_attributes(attributes: Mapping[str, Any], place: str) -> RecordingMeta
             f"{place}: the commit record has {len(fields.problems)} problem(s):{listed}"
         )
     return metadata
+
+
+def _parse_provenance(fields: _Fields) -> dict[str, Any]:
+    provenance: dict[str, Any] = fields.take("provenance", dict, {})
+    size = len(json.dumps(provenance))
+    if size > MAX_PROVENANCE_BYTES:
+        fields.problem("provenance", f"has {size} bytes, at most {MAX_PROVENANCE_BYTES} are read")
+    return provenance
 
 
 def _parse_packing(fields: _Fields) -> tuple[int, str]:
