@@ -88,9 +88,7 @@ def describe_run(
 def _describe_module(name: str, module: nn.Module) -> dict[str, Any]:
     """A module's own parameters, without those of the modules inside it."""
     own = {
-        key: parameter
-        for key, parameter in module.named_parameters(recurse=False)
-        if not isinstance(parameter, UninitializedParameter)
+        key: parameter for key, parameter in module.named_parameters(recurse=False) if _is_known(parameter)
     }
     described: dict[str, Any] = {"name": name, "class": class_name(module)}
     if own:
@@ -101,9 +99,11 @@ def _describe_module(name: str, module: nn.Module) -> dict[str, Any]:
 
 def _count(parameters: Iterable[nn.Parameter]) -> int:
     """Numbers in parameters; those of lazy modules are not known before the first step."""
-    return sum(
-        parameter.numel() for parameter in parameters if not isinstance(parameter, UninitializedParameter)
-    )
+    return sum(parameter.numel() for parameter in parameters if _is_known(parameter))
+
+
+def _is_known(parameter: nn.Parameter) -> bool:
+    return not isinstance(parameter, UninitializedParameter)
 
 
 def _program_folder() -> Path:
