@@ -25,7 +25,9 @@ import analysis
 from analysis.command_line import main
 from analysis.verification import find_problems
 from recorder.format import pack as packing
+from recorder.format.chunks import checksum
 from recorder.format.digest import digest_recording
+from recorder.format.documents import plain_documents
 from recorder.format.errors import (
     RecordingExistsError,
     RecordingFormatError,
@@ -34,6 +36,7 @@ from recorder.format.errors import (
 )
 from recorder.format.pack import pack, pack_recording
 from recorder.format.reading import TapeReader
+from recorder.format.sharding import plan_shards
 from recorder.format.stores import Folder, ZarrStore, open_store
 from recorder.format.tape import TapeWriter
 
@@ -316,6 +319,22 @@ def test_hostile_archives_are_refused(source: Path, tmp_path: Path, method: int 
             made.writestr("zarr.json", bytes(2**20))
     with pytest.raises(RecordingFormatError, match=message):
         analysis.open_recording(archive)
+
+
+@pytest.mark.parametrize(
+    "entry", [(2**63 - 1, 50), (2**63, 50), (0, 2**62), (10**6, 50), (0, 0), (3, 50)], ids=str
+)
+def test_an_index_that_was_made_up_is_refused(source: Path, tmp_path: Path, entry: tuple[int, int]) -> None:
+    kept = packed_at(source, tmp_path / "kept.zarr")
+    shard = kept / "layers/a=2Fb/spikes/c/1/0"
+    stored = shard.read_bytes()
+    plan = plan_shards(plain_documents(reader_of(kept).metadata)["layers/a=2Fb/spikes"], SHARD_BYTES)
+    index = np.frombuffer(stored[-plan.index_bytes : -4], "<u8").copy()
+    index[:2] = entry
+    made_up = index.tobytes()
+    shard.write_bytes(stored[: -plan.index_bytes] + made_up + checksum(made_up).to_bytes(4, "little"))
+    with pytest.raises(RecordingFormatError, match=r"layers/a=2Fb/spikes/c/"):
+        digest_recording(reader_of(kept))
 
 
 def test_two_entries_of_one_name_are_refused(tmp_path: Path) -> None:

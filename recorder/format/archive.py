@@ -121,6 +121,10 @@ class Archive(ReadOnlyStore):
                 f"{self.location}: entry {info.filename!r} is compressed or encrypted. A packed recording's "
                 "entries are stored as they are: make it with `spiketape pack`, or with `zip -0`"
             )
+        if info.header_offset < 0:
+            raise RecordingFormatError(
+                f"{self.location} has no entry where its directory says {info.filename} is"
+            )
         return info.filename, (info.header_offset, info.file_size)
 
 

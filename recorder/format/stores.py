@@ -23,7 +23,7 @@ from zarr.abc.store import Store
 from recorder.format.archive import Archive
 from recorder.format.errors import RecordingFormatError, StoreError
 from recorder.format.layout import ROOT_DOCUMENT
-from recorder.format.zarr_stores import ZarrStore, open_url
+from recorder.format.zarr_stores import RemoteStore, ZarrStore, open_url
 
 try:
     import fcntl
@@ -148,9 +148,9 @@ class Folder:
             if file is None:
                 return None
             available = os.fstat(file.fileno()).st_size
-            start = max(available - size, 0) if start < 0 else start
+            start = max(available - size, 0) if start < 0 else min(start, available)
             file.seek(start)
-            return file.read(min(size, max(available - start, 0)))
+            return file.read(min(size, available - start))
 
     @contextmanager
     def _opened_file(self, key: str) -> Iterator[BinaryIO | None]:
@@ -302,7 +302,8 @@ def open_store(
     Parameters
     ----------
     store : str, path or zarr.abc.store.Store
-        A URL (``s3://bucket/run.zarr``) is opened through fsspec.
+        A URL (``s3://bucket/run.zarr``) is opened through fsspec; one that ends in ``.zip``, or a file of
+        such a name, as an archive.
     read_only : bool
     storage_options : dict, optional
         Passed to fsspec for URLs: credentials, endpoint.
@@ -317,14 +318,7 @@ def open_store(
         If it cannot be opened, or not be written.
     """
     if isinstance(store, Store):
-        if not read_only and (store.read_only or not store.supports_deletes):
-            raise StoreError(
-                f"{store} cannot be recorded to: it is read-only, or cannot replace what it holds. Record "
-                "to a folder or a bucket"
-            )
-        if isinstance(store, zarr.storage.LocalStore):
-            return Folder(store.root, durability)
-        return ZarrStore(store)
+        return _given(store, read_only, durability)
     if not isinstance(store, str | os.PathLike):
         raise TypeError(
             f"store is {store!r} ({type(store).__name__}); expected a path, a URL such as "
@@ -346,6 +340,19 @@ def open_store(
         path = os.path.realpath(text)
         return _archive(Folder(os.path.dirname(path)), os.path.basename(path), read_only)
     return Folder(text, durability)
+
+
+def _given(store: Store, read_only: bool, durability: Literal["power", "process"]) -> ByteStore:
+    if not read_only and (store.read_only or not store.supports_deletes):
+        raise StoreError(
+            f"{store} cannot be recorded to: it is read-only, or cannot replace what it holds. Record "
+            "to a folder or a bucket"
+        )
+    if isinstance(store, zarr.storage.LocalStore):
+        return Folder(store.root, durability)
+    if isinstance(store, zarr.storage.FsspecStore):
+        return RemoteStore(store)
+    return ZarrStore(store)
 
 
 def _archive(outer: ByteStore, name: str, read_only: bool) -> Archive:

@@ -181,7 +181,9 @@ class RemoteStore(ZarrStore):
                 except _MISSING:
                     raise
                 except Exception as error:
-                    if getattr(error, "status", 500) < 500:  # that of an HTTP answer, where there was one
+                    # That of an HTTP answer, where there was one; 429 asks for patience.
+                    status = getattr(error, "status", 500)
+                    if status < 500 and status != 429:
                         raise
                 await asyncio.sleep(wait)
         return await do()
