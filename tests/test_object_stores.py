@@ -14,6 +14,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import pytest
 import torch
@@ -382,3 +383,14 @@ def test_a_web_server_is_asked_again(web: str, tmp_path: Path, small_chunks: Non
 def test_credentials_in_an_address_are_shown_to_nobody() -> None:
     store = open_store("http://me:secret@127.0.0.1:9/run.zarr?token=secret", read_only=True)
     assert store.location == "http://127.0.0.1:9/run.zarr"
+
+
+def test_workers_in_other_processes_read_the_bucket_themselves(
+    object_store: ObjectStore, url: str, small_chunks: None
+) -> None:
+    with monitor_of(url, object_store.options) as monitor:
+        record(monitor, 0, 60)
+    recording = analysis.open_recording(url, storage_options=object_store.options, use_counts=False)
+    with dask.config.set(num_workers=1):
+        rate = recording["0"].firing_rate().compute(scheduler="processes")
+    assert float(rate) == expected(60).mean()
