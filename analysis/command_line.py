@@ -11,7 +11,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -22,13 +21,22 @@ try:
     import xarray as xr
 
     from analysis.clusters import ClusterError, cluster, compute_shown
-    from analysis.display import bytes_text, printable, shape_text, spreadsheet_cell, text_table
+    from analysis.digest import find_digest
+    from analysis.display import (
+        bytes_text,
+        printable,
+        provenance_lines,
+        shape_text,
+        spreadsheet_cell,
+        text_table,
+    )
     from analysis.errors import JointRecordingError, QuestionError, UnknownLayerError
     from analysis.opening import open_readers, open_recording
     from analysis.questions import PER, parse_question
     from analysis.recording import Recording
     from analysis.verification import find_problems
     from recorder.format.errors import LostFramesWarning, RecordingFormatError, StoreError
+    from recorder.format.pack import pack_recording
     from recorder.format.reading import TapeReader
     from recorder.format.recovery import Recovery, plan_recovery
     from recorder.format.recovery import recover as recover_recording
@@ -130,22 +138,37 @@ def rates(
 
 @main.command()
 @click.argument("path")
+@click.option("--digest", "expected", metavar="HEX", help="The digest that the recording should have.")
 @_on_cluster
-def verify(path: str, where: str | None) -> None:
+def verify(path: str, expected: str | None, where: str | None) -> None:
     """Check everything in the recording at PATH against what was promised when it was recorded.
 
     Reads every byte and lists everything that is wrong: chunks, counts, segments, trials, documents. A
-    recording that is still growing is checked as of its last commit.
+    recording that is still growing is checked as of its last commit. A packed one is also compared with the
+    digest that it states.
     """
     with _errors_as_messages(), cluster(where):
-        found = [(reader, _find_problems(reader)) for reader in open_readers(path)]
-    for reader, problems in found:
+        readers = open_readers(path)
+        found = [[str(problem) for problem in _find_problems(reader)] for reader in readers]
+        if not any(found):
+            found = [
+                _other_digest(reader, reader.metadata.digest, reader.store.location) for reader in readers
+            ]
+        if expected and not any(found):
+            found[0] += _other_digest(readers, expected, path)
+    for reader, problems in zip(readers, found, strict=True):
         _show_problems(reader, problems)
-    if any(problems for _, problems in found):
+    if any(found):
         sys.exit(1)
 
 
-def _show_problems(reader: TapeReader, problems: list[Problem]) -> None:
+def _other_digest(readers: TapeReader | list[TapeReader], expected: str, location: str) -> list[str]:
+    """Say that the digest is another one than expected, if one is expected."""
+    digest = _find_digest(readers) if expected else ""
+    return [f"{location} has the digest {digest}, expected {expected}"] if digest != expected.lower() else []
+
+
+def _show_problems(reader: TapeReader, problems: list[str]) -> None:
     for problem in problems:
         click.echo(printable(problem))
     metadata = reader.metadata
@@ -158,6 +181,43 @@ def _show_problems(reader: TapeReader, problems: list[Problem]) -> None:
     )
     sound = f"{len(problems)} problem(s)" if problems else "sound"
     click.echo(f"{printable(reader.store.location)}: {sound} ({extent})", err=True)
+
+
+@main.command()
+@click.argument("path")
+@_on_cluster
+def digest(path: str, where: str | None) -> None:
+    """Print the digest of the recording at PATH, to quote: SHA-256 over all that was recorded.
+
+    It is the same however the recording is stored: as recorded, packed, zipped, in a bucket. The ranks of a
+    distributed run have one digest together.
+    """
+    with _errors_as_messages(), cluster(where):
+        click.echo(_find_digest(open_readers(path)))
+
+
+@main.command()
+@click.argument("source")
+@click.argument("destination")
+def pack(source: str, destination: str) -> None:
+    """Rewrite the closed recording at SOURCE for keeping: few files, checked, with its digest.
+
+    DESTINATION is a folder, a bucket's URL or a file whose name ends in .zip; nothing must be there. What was
+    cut short goes on when it is asked for again. Spikes are copied as they are stored.
+    """
+    with _errors_as_messages():
+        reader = _reader(source)
+        with click.progressbar(
+            length=1, label="packing", file=sys.stderr, hidden=_shown_on() is None, update_min_steps=1
+        ) as bar:
+
+            def show(done: int, total: int) -> None:
+                bar.length = total
+                bar.update(done - bar.pos)
+
+            packed = pack_recording(reader, destination, progress=show, find_digest=_find_digest)
+    click.echo(packed.digest)
+    click.echo(f"{printable(destination)}: packed, with the digest above", err=True)
 
 
 @main.command()
@@ -221,7 +281,16 @@ def _reader(path: str) -> TapeReader:
 
 
 def _find_problems(reader: TapeReader) -> list[Problem]:
-    return find_problems(reader, partial(compute_shown, out=_shown_on()))
+    return find_problems(reader, _compute)
+
+
+def _find_digest(readers: TapeReader | list[TapeReader]) -> str:
+    return find_digest(readers, _compute)
+
+
+def _compute(*collections: Any) -> tuple[Any, ...]:
+    """As `dask.compute`, with progress where somebody sees it."""
+    return compute_shown(*collections, out=_shown_on())
 
 
 def _recovery_lines(reader: TapeReader, recovery: Recovery) -> Iterator[str]:
@@ -305,6 +374,8 @@ def _facts(recording: Recording) -> dict[str, Any]:
         "committed": metadata.committed,
         "trials": metadata.trials.trials,
         "stored_bytes": _size(recording.stored_bytes),
+        "packed": metadata.shard_bytes > 0,
+        "digest": metadata.digest or None,
         "layers": layers,
         "provenance": dict(recording.provenance),
     }
@@ -335,9 +406,9 @@ def _facts_text(facts: dict[str, Any]) -> str:
     if lost:
         listed = ", ".join(f"{frames} frames of layer {name!r}" for name, frames in lost)
         lines.append(f"  lost         {printable(listed)}; no figure has them")
-    for name, value in facts["provenance"].items():
-        shown = value if isinstance(value, str) else json.dumps(value)
-        lines.append(f"  {printable(name):<12} {printable(shown)}")
+    if facts["digest"]:
+        lines.append(f"  packed       with the digest {facts['digest']}")
+    lines += provenance_lines(facts["provenance"])
     headings = ("layer", "class", "neurons", "steps", "frames", "size", "bits per slot")
     rows = [
         (
@@ -362,7 +433,7 @@ def _rates(recording: Recording, per: list[str], window: int | None) -> pd.DataF
             "silent_ratio": recording.silent_ratio(per, window=window),
         }
     )
-    computed: tuple[xr.Dataset, ...] = compute_shown(both, out=_shown_on())
+    computed: tuple[xr.Dataset, ...] = _compute(both)
     (both,) = computed
     if not both.dims:
         return pd.DataFrame({name: [values.item()] for name, values in both.data_vars.items()})

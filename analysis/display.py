@@ -7,8 +7,9 @@ where it goes: control characters for terminals, markup for HTML, formulas for s
 from __future__ import annotations
 
 import html
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -184,3 +185,21 @@ def _html_table(title: str, facts: Sequence[str], layers: Sequence[LayerSummary]
         + f"<table><thead><tr>{cells('th', _LAYER_HEADINGS)}</tr></thead><tbody>{rows}</tbody></table>"
         + f"{behind}</div>"
     )
+
+
+def provenance_lines(provenance: Mapping[str, Any]) -> Iterator[str]:
+    """What a recorder noted, a line each; modules of the network one below the other, as far as they fit."""
+    for name, value in provenance.items():
+        entries = value if name == "modules" and isinstance(value, list) else [value]
+        shown = [_entry_text(entry) for entry in entries[:_MAX_LISTED]]
+        if len(entries) > _MAX_LISTED:
+            shown.append(f"… and {len(entries) - _MAX_LISTED} more")
+        for line, text in enumerate(line for entry in shown for line in entry.splitlines() or [""]):
+            yield f"  {printable(name) if line == 0 else '':<12} {printable(text)}"
+
+
+def _entry_text(entry: Any) -> str:
+    if isinstance(entry, dict) and isinstance(entry.get("name"), str) and isinstance(entry.get("class"), str):
+        shapes = entry.get("shapes")
+        return f"{entry['name'] or '(itself)'}: {entry['class']}{f' {json.dumps(shapes)}' if shapes else ''}"
+    return entry if isinstance(entry, str) else json.dumps(entry)

@@ -9,6 +9,7 @@ from typing import Any
 
 import xarray as xr
 
+from analysis.digest import find_digest
 from analysis.display import RecordingSummary, describe_recording, recording_html
 from analysis.errors import QuestionError, UnknownLayerError
 from analysis.layer import Layer, common_steps, recorded_steps, summarise_layer
@@ -146,6 +147,21 @@ class Recording:
         """Bytes that the spikes of a layer take in the store."""
         folder = f"{layer_folder(self[name].name)}/spikes"
         return sum(reader.store.size(folder) for reader in self._readers)
+
+    def digest(self) -> str:
+        """SHA-256 over all that was recorded, to quote: 64 hexadecimal digits, the same for every form of it.
+
+        As recorded, packed, zipped or in a bucket. Several recordings that are opened as one have a digest
+        together, of theirs in their order. Names and shapes of layers, spikes, steps, samples,
+        trials and labels enter it, whatever is selected; provenance and the way of storing do not. Reads
+        every chunk; computed at once, on the active Dask scheduler. FORMAT.md defines it.
+
+        Raises
+        ------
+        RecordingFormatError
+            If something is missing or damaged; it names file, layer and frames.
+        """
+        return find_digest(self._readers)
 
     def firing_rate(self, per: Per = "network", *, window: int | None = None) -> xr.DataArray:
         """Spikes per neuron and step: spikes ÷ slots, between 0 and 1, pooled over layers unless kept apart.

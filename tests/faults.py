@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from recorder.format.stores import ByteStore
@@ -43,6 +43,10 @@ class FaultyStore:
     def location(self) -> str:
         return self.inner.location
 
+    @property
+    def reads_under_way(self) -> int:
+        return self.inner.reads_under_way
+
     def is_empty(self) -> bool:
         return self.inner.is_empty()
 
@@ -51,6 +55,12 @@ class FaultyStore:
 
     def write(self, key: str, data: bytes) -> None:
         self._do("write", key, lambda: self.inner.write(key, data))
+
+    def read_range(self, key: str, start: int, size: int) -> bytes | None:
+        return self.inner.read_range(key, start, size)
+
+    def write_pieces(self, key: str, pieces: Iterable[bytes]) -> None:
+        self._do("write", key, lambda: self.inner.write_pieces(key, pieces))
 
     def write_new(self, key: str, data: bytes) -> bool:
         return bool(self._do("write", key, lambda: self.inner.write_new(key, data)))
@@ -73,6 +83,9 @@ class FaultyStore:
     def size(self, folder: str) -> int:
         return self.inner.size(folder)
 
+    def size_of(self, key: str) -> int | None:
+        return self.inner.size_of(key)
+
     def remove_leftovers(self) -> None:
         self.inner.remove_leftovers()
 
@@ -93,6 +106,7 @@ class VolatileStore:
     """
 
     location = "volatile"
+    reads_under_way = 1
 
     def __init__(self) -> None:
         self._safe: dict[str, bytes] = {}
@@ -134,6 +148,10 @@ class VolatileStore:
 
     def size(self, folder: str) -> int:
         return 0
+
+    def size_of(self, key: str) -> int | None:
+        data = self.read(key, 0)
+        return None if data is None else len(data)
 
     def remove_leftovers(self) -> None:
         pass

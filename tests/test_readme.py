@@ -10,11 +10,17 @@ import os
 import re
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 README = Path(__file__).parents[1] / "README.md"
+# What the README calls a web server is one on loopback here, which serves the folder of the examples.
+WEB = "https://example.org"
 
 
 def examples(markdown: str) -> list[tuple[int, str, str]]:
@@ -30,7 +36,26 @@ def command(language: str, text: str) -> list[str]:
     return [sys.executable, "-c", text] if language == "python" else ["bash", "-euo", "pipefail", "-c", text]
 
 
-def test_examples_run_in_order(tmp_path: Path) -> None:
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves files and says nothing."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """Address of a static file server of the test's folder."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path)))
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_examples_run_in_order(tmp_path: Path, web: str) -> None:
     found = examples(README.read_text(encoding="utf-8"))
     assert {language for _, language, _ in found} == {"python", "bash"}
     # The commands that are installed with us; threads of several processes would wait for each other.
@@ -43,7 +68,7 @@ def test_examples_run_in_order(tmp_path: Path) -> None:
             continue
         # The folder is shared: the block on analysis opens what the block on recording wrote.
         run = subprocess.run(
-            command(language, text),
+            command(language, text.replace(WEB, web)),
             cwd=tmp_path,
             env=environment,
             capture_output=True,

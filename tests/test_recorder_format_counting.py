@@ -247,8 +247,8 @@ def test_whole_blocks_are_not_decoded(tmp_path: Path, spikes: np.ndarray, close:
     assert 4000 % plan.block_frames, "there is a last block that is not full"
     decoded: list[int] = []
     reader = counting.reader_of(source)
-    original = reader.chunk
-    reader.chunk = lambda chunk: (decoded.append(chunk), original(chunk))[1]  # type: ignore[method-assign]
+    original = reader._decode
+    reader._decode = lambda chunk, *rest: (decoded.append(chunk), original(chunk, *rest))[1]  # type: ignore[method-assign]
     np.testing.assert_array_equal(count(source, 0, 4000), spikes.sum(axis=0))
     uncounted = range(4000 // plan.block_frames * plan.block_chunks, plan.chunk_count(4000))
     assert decoded == ([] if close else list(uncounted))

@@ -143,7 +143,11 @@ def set_in(record: Any, path: list[Any], value: object) -> None:
         (["trials", "columns", 0, "kind"], "object", "kind is 'object'"),
         (["trials", "columns", 0, "categories"], [[1]], "categories holds [1]"),
         (["provenance"], [], "provenance is [], expected dict"),
+        (["provenance"], {"x": "y" * 2**22}, "provenance has 4194313 bytes, at most 4194304"),
         (["commit_number"], -3, "commit_number is -3"),
+        (["shard_bytes"], 0, "shard_bytes is 0, expected 1 to"),
+        (["shard_bytes"], 2**20, "digest is missing"),
+        (["shard_bytes"], 2**20, "only closed recordings are packed"),
     ],
 )
 def test_each_problem_is_named_with_its_place(path: list[Any], value: object, problem: str) -> None:

@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,15 +169,16 @@ def count_groups(
     )
     chunks = _chunks_outside(reader, frames, first, last, blocks)
     slabs = _slabs(reader, blocks, np.searchsorted(chunks, blocks * reader.plan.block_chunks))
+    decoded = zip(chunks.tolist(), reader.chunks(chunks.tolist()), strict=True)
     done = 0
     for behind, slab in slabs:
-        for chunk in chunks[done:behind].tolist():
-            _add_chunk(tally, reader, frames, grouping, ranges, chunk, first, last)
+        for chunk, trains in islice(decoded, behind - done):
+            _add_chunk(tally, reader, frames, grouping, ranges, chunk, trains, first, last)
         done = behind
         rows = reader.counts(int(blocks[slab.start]), int(blocks[slab.stop - 1]) + 1)
         tally.add_rows(rows.reshape(len(rows), -1), positions_of(ranges, block_keys[slab]))
-    for chunk in chunks[done:].tolist():
-        _add_chunk(tally, reader, frames, grouping, ranges, chunk, first, last)
+    for chunk, trains in decoded:
+        _add_chunk(tally, reader, frames, grouping, ranges, chunk, trains, first, last)
     return tally.result()
 
 
@@ -220,10 +221,11 @@ def _slabs(
             yield int(chunks_before[begin]), slice(begin, end)
 
 
-def _slices(reader: LayerReader, chunk: int, first: int, last: int) -> Iterator[tuple[int, int, int, Packed]]:
+def _slices(
+    reader: LayerReader, chunk: int, trains: Packed, first: int, last: int
+) -> Iterator[tuple[int, int, int, Packed]]:
     """Trains of a chunk, a bounded number of frames at a time: first frame, range asked about, trains."""
     plan = reader.plan
-    trains = reader.chunk(chunk)
     for begin in range(0, plan.chunk_frames, SLICE_FRAMES):
         end = min(begin + SLICE_FRAMES, plan.chunk_frames)
         frame = chunk * plan.chunk_frames
@@ -239,13 +241,14 @@ def _add_chunk(
     grouping: Grouping,
     ranges: Integers,
     chunk: int,
+    trains: Packed,
     first: int,
     last: int,
 ) -> None:
-    for frame, asked_first, asked_last, trains in _slices(reader, chunk, first, last):
+    for frame, asked_first, asked_last, some in _slices(reader, chunk, trains, first, last):
         begin, end, key = frames.intervals(asked_first, asked_last, grouping)
         if len(begin):
-            tally.add_trains(trains, begin - frame, end - frame, positions_of(ranges, key))
+            tally.add_trains(some, begin - frame, end - frame, positions_of(ranges, key))
 
 
 def count_labels(
@@ -269,15 +272,16 @@ def count_labels(
     reader, frames = reader_of(source), frames_of(source, labelled=True)
     places = math.prod(places_of(reader.plan.neuron_shape, place))
     spikes = np.zeros((last_label - first_label, places), np.int64)
-    for chunk in _chunks_outside(reader, frames, first, last, _NOTHING[0]).tolist():
-        for frame, asked_first, asked_last, trains in _slices(reader, chunk, first, last):
+    chunks = _chunks_outside(reader, frames, first, last, _NOTHING[0]).tolist()
+    for chunk, trains in zip(chunks, reader.chunks(chunks), strict=True):
+        for frame, asked_first, asked_last, some in _slices(reader, chunk, trains, first, last):
             row, begin, end = frames.runs(asked_first, asked_last)
-            codes = np.full(trains.shape[1] * 8, NO_LABEL, np.int32)
+            codes = np.full(some.shape[1] * 8, NO_LABEL, np.int32)
             found = frames.codes(row, begin, end)
             found[(found < first_label) | (found >= last_label)] = NO_LABEL
             if len(found):
                 codes[_places_of_frames(begin - frame, end - frame)] = found
-                _add_labelled(spikes, trains, codes, first_label)
+                _add_labelled(spikes, some, codes, first_label)
     return spikes
 
 

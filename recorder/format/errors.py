@@ -15,12 +15,20 @@ class StoreError(ValueError):
     """A place to record to or to read from that cannot be opened."""
 
 
+class StoreAccessError(OSError):
+    """A store behind a URL did not answer, or refused, and did so again when it was asked again."""
+
+
 class RecordingExistsError(FileExistsError):
     """The place to record to is taken; nothing there was touched."""
 
 
 class RecordingDamagedError(RecordingFormatError):
     """A recording is damaged in a way that is not mended without being asked for."""
+
+
+class RecordingUnfinishedError(RecordingFormatError):
+    """A recording that is still growing, or was interrupted, where only a closed one will do."""
 
 
 class RecordingInUseError(OSError):

@@ -60,13 +60,13 @@ def read_spikes(source: Source, block_frames: int, block_id: tuple[int, ...]) ->
     neurons = plan.part_slice(part)
     bits = np.empty((len(selected), neurons.stop - neurons.start), np.bool_)
     size = plan.chunk_frames
-    for chunk in range(int(selected[0]) // size, int(selected[-1]) // size + 1):
+    touched = np.unique(selected // size).tolist()
+    for chunk, trains in zip(touched, reader.parts([(chunk, part) for chunk in touched]), strict=True):
         begin, end = np.searchsorted(selected, [chunk * size, (chunk + 1) * size])
-        if begin < end:
-            inside = selected[begin:end] - chunk * size
-            first, last = int(inside[0]), int(inside[-1]) + 1
-            unpacked = unpack_trains(reader.part(chunk, part), first, last)
-            bits[begin:end] = unpacked if last - first == end - begin else unpacked[inside - first]
+        inside = selected[begin:end] - chunk * size
+        first, last = int(inside[0]), int(inside[-1]) + 1
+        unpacked = unpack_trains(trains, first, last)
+        bits[begin:end] = unpacked if last - first == end - begin else unpacked[inside - first]
     rows = (neurons.stop - neurons.start) // plan.row_neurons
     return bits.reshape(len(selected), *((rows, *plan.neuron_shape[1:]) if plan.neuron_shape else ()))
 

@@ -1,8 +1,9 @@
 """One writer for each recording: a small file in it says who is writing.
 
 The lock names its owner, host and process. In folders it is made in one step, whole or not at all, so that of
-two writers who begin together one is refused. Other Zarr stores offer no such step: there it is looked for,
-written, and read again, and two writers that begin in the same instant may both go on. The later one owns it;
+two writers who begin together one is refused; likewise in buckets that know conditional writes. Other stores
+offer no such step: there it is looked for, written, and read again, and two writers that begin in the same
+instant may both go on. So may two that take over the same dead one, but in folders. The later one owns it;
 the other finds that out before its next commit, as every commit asks whether the lock is still its own.
 
 A process that is gone cannot give its lock back. On the host that took it that can be seen, and whoever
@@ -133,7 +134,9 @@ class WriterLock:
             # Known as held before it can be seen: another thread would take it for one left behind.
             lock = cls(store, holder)
             try:
-                store.delete(LOCK_KEY)
+                if store.size_of(LOCK_KEY) is not None:
+                    # Only then: it might be that of somebody who began just now.
+                    store.delete(LOCK_KEY)
                 is_taken = not store.write_new(LOCK_KEY, document)
                 store.persist()
             except BaseException:

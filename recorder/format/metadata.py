@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, get_args
@@ -37,6 +38,8 @@ MAX_CHUNKS: Final = 2**28
 MAX_FRAMES: Final = 2**53
 MAX_ROWS: Final = 2**40
 MAX_LOST: Final = 100_000
+MAX_SHARD_BYTES: Final = 2**40
+MAX_PROVENANCE_BYTES: Final = 2**22
 
 DTYPES: Final = (
     "bool",
@@ -161,6 +164,10 @@ class RecordingMetadata:
     trials : TrialsCommit
     provenance : mapping
         What was recorded, where and with what; JSON values.
+    shard_bytes : int
+        Of a recording packed for keeping: decoded bytes that a shard holds at most. Otherwise 0.
+    digest : str
+        Of a packed recording: what `recorder.format.digest` says of it. Otherwise empty.
     """
 
     state: State
@@ -171,6 +178,8 @@ class RecordingMetadata:
     layers: tuple[LayerCommit, ...] = ()
     trials: TrialsCommit = field(default_factory=TrialsCommit)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    shard_bytes: int = 0
+    digest: str = ""
 
     @property
     def format_version(self) -> int:
@@ -202,6 +211,8 @@ def to_attributes(metadata: RecordingMetadata) -> dict[str, Any]:
         },
         "provenance": dict(metadata.provenance),
     }
+    if metadata.shard_bytes:
+        record |= {"shard_bytes": metadata.shard_bytes, "digest": metadata.digest}
     record["crc32c"] = _record_checksum(record)
     return {ATTRIBUTE: record}
 
@@ -289,7 +300,8 @@ def parse_attributes(attributes: Mapping[str, Any], place: str) -> RecordingMeta
     names = [layer.name for layer in layers]
     if len(set(names)) < len(names):
         fields.problems.append(f"layers: names occur twice in {_short(names)}")
-    provenance = fields.take("provenance", dict, {})
+    provenance = _parse_provenance(fields)
+    shard_bytes, digest = _parse_packing(fields) if "shard_bytes" in record else (0, "")
     metadata = RecordingMetadata(
         state="closed" if state == "closed" else "recording",
         recording_id=fields.text("recording_id"),
@@ -299,6 +311,8 @@ def parse_attributes(attributes: Mapping[str, Any], place: str) -> RecordingMeta
         layers=layers,
         trials=_parse_trials(fields.child("trials")),
         provenance=provenance,
+        shard_bytes=shard_bytes,
+        digest=digest,
     )
     if version != metadata.format_version:
         fields.problems.append(
@@ -311,6 +325,23 @@ def parse_attributes(attributes: Mapping[str, Any], place: str) -> RecordingMeta
             f"{place}: the commit record has {len(fields.problems)} problem(s):{listed}"
         )
     return metadata
+
+
+def _parse_provenance(fields: _Fields) -> dict[str, Any]:
+    provenance: dict[str, Any] = fields.take("provenance", dict, {})
+    size = len(json.dumps(provenance))
+    if size > MAX_PROVENANCE_BYTES:
+        fields.problem("provenance", f"has {size} bytes, at most {MAX_PROVENANCE_BYTES} are read")
+    return provenance
+
+
+def _parse_packing(fields: _Fields) -> tuple[int, str]:
+    digest = fields.text("digest")
+    if not re.fullmatch("[0-9a-f]{64}", digest):
+        fields.problem("digest", f"is {_short(digest)}, expected 64 hexadecimal digits")
+    if fields.record.get("state") != "closed":
+        fields.problem("state", "is not 'closed', but only closed recordings are packed")
+    return fields.integer("shard_bytes", 1, MAX_SHARD_BYTES), digest
 
 
 def _parse_layer(fields: _Fields) -> LayerCommit:

@@ -6,8 +6,9 @@ sent to other processes, as long as the store can be reached from there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,9 @@ from recorder.format.bits import (
     unpack_trains,
 )
 from recorder.format.chunks import checksum, decode_spikes, stored_checksum
+from recorder.format.documents import plain_documents
 from recorder.format.errors import RecordingFormatError, RecordingNotFoundError
+from recorder.format.fetching import read_ahead
 from recorder.format.layout import (
     ROOT_DOCUMENT,
     SEGMENT_COLUMNS,
@@ -34,6 +37,7 @@ from recorder.format.layout import (
 )
 from recorder.format.metadata import MAX_DOCUMENT_BYTES, LayerCommit, RecordingMetadata, parse_document
 from recorder.format.segments import Segments, check_segments, clip_segments
+from recorder.format.sharding import ShardedStore, plan_shards
 from recorder.format.stores import ByteStore
 from recorder.format.tables import check_rows, read_committed, read_rows, rows_checksum, stored_limit
 from recorder.format.trials import read_columns
@@ -74,7 +78,8 @@ class TapeReader:
                 f"no recording at {store.location}: it has no {ROOT_DOCUMENT}. Give the path or URL that "
                 "was passed to Monitor(store=...)."
             )
-        return cls(store, parse_document(document, f"{store.location}/{ROOT_DOCUMENT}"))
+        metadata = parse_document(document, f"{store.location}/{ROOT_DOCUMENT}")
+        return cls(as_recorded(store, metadata), metadata)
 
     def trials(self) -> dict[str, NDArray[Any]]:
         """Columns of the table of trials, each of shape [samples presented].
@@ -94,6 +99,30 @@ class TapeReader:
                 values = np.array([*column.categories, None], object)[values]
             columns[column.name] = values
         return columns
+
+
+def as_recorded(store: ByteStore, metadata: RecordingMetadata) -> ByteStore:
+    """The store with each chunk under the key that it had while recording, packed or not."""
+    if isinstance(store, ShardedStore):
+        store = store.inner
+    if not metadata.shard_bytes:
+        return store
+    documents = plain_documents(metadata).items()
+    plans = {
+        folder: plan_shards(document, metadata.shard_bytes)
+        for folder, document in documents
+        if document["node_type"] == "array"
+    }
+    return ShardedStore(store, plans)
+
+
+def refuse_if_packed(reader: TapeReader) -> None:
+    """Raise RecordingFormatError where something is to be changed in a recording packed for keeping."""
+    if reader.metadata.shard_bytes:
+        raise RecordingFormatError(
+            f"{reader.store.location} is packed for keeping, and only read. Record to another store, or "
+            "change the recording that it was packed from and pack that again"
+        )
 
 
 class LayerReader:
@@ -150,6 +179,14 @@ class LayerReader:
         begin = chunk * self.plan.chunk_frames
         end = min(begin + self.plan.chunk_frames, self.frames)
         return bool(((self.lost[:, 0] <= begin) & (end <= self.lost[:, 1])).any())
+
+    def lost_keys(self) -> Iterator[str]:
+        """Keys of the chunks all of whose frames are marked lost."""
+        size, plan = self.plan.chunk_frames, self.plan
+        for first, last in self.lost.tolist():
+            for chunk in range(first // size, -(-last // size)):
+                if self.is_lost(chunk):
+                    yield from (spikes_chunk_key(self.folder, plan, chunk, p) for p in range(plan.parts))
 
     def has_lost_frames(self, block: int) -> bool:
         """Whether frames of a block are marked lost. Nothing is promised of its row of ``counts``."""
@@ -218,11 +255,21 @@ class LayerReader:
 
     def kept_trains(self, chunk: int) -> Packed:
         """As `chunk_or_silence`, with silence in every frame that is marked lost."""
-        trains, size = self.chunk_or_silence(chunk), self.plan.chunk_frames
-        lost = np.clip(self.lost - chunk * size, 0, size)
-        for first, last in lost[lost[:, 0] < lost[:, 1]].tolist():
-            trains = mask_trains(trains, ~range_mask(size, first, last))
-        return trains
+        return next(self.kept_chunks([chunk]))
+
+    def kept_chunks(self, chunks: Iterable[int]) -> Iterator[Packed]:
+        """As `kept_trains`, of several chunks in turn, read ahead where the store is far away."""
+        wanted, size = list(chunks), self.plan.chunk_frames
+        kept = self.chunks(chunk for chunk in wanted if not self.is_lost(chunk))
+        for chunk in wanted:
+            if self.is_lost(chunk):
+                yield np.zeros((self.plan.neurons, self.plan.chunk_bytes), np.uint8)
+                continue
+            trains = next(kept)
+            lost = np.clip(self.lost - chunk * size, 0, size)
+            for first, last in lost[lost[:, 0] < lost[:, 1]].tolist():
+                trains = mask_trains(trains, ~range_mask(size, first, last))
+            yield trains
 
     def chunk(self, chunk: int) -> Packed:
         """Packed trains of one chunk, all its parts, silence behind the committed frames.
@@ -237,8 +284,15 @@ class LayerReader:
             If a part is absent, damaged, or not the one that the commit names; the message gives the file,
             the layer and the frames.
         """
-        parts = [self.part(chunk, part) for part in range(self.plan.parts)]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return next(self.chunks([chunk]))
+
+    def chunks(self, chunks: Iterable[int]) -> Iterator[Packed]:
+        """Packed trains of several chunks in turn, read ahead where the store is far away; as `chunk`."""
+        wanted, count = list(chunks), self.plan.parts
+        parts = self.parts([(chunk, part) for chunk in wanted for part in range(count)])
+        for _ in wanted:
+            pieces = list(islice(parts, count))
+            yield pieces[0] if count == 1 else np.concatenate(pieces)
 
     def frame_bits(self, first: int, last: int, read_chunk: Callable[[int], Packed] | None = None) -> Bools:
         """Frames ``first`` to ``last`` (exclusive) as booleans, shape [frames, *neuron].
@@ -255,8 +309,15 @@ class LayerReader:
 
     def part(self, chunk: int, part: int) -> Packed:
         """Packed trains of one part of a chunk, [part's neurons, chunk_frames / 8]; errors as `chunk`."""
+        return next(self.parts([(chunk, part)]))
+
+    def parts(self, wanted: Sequence[tuple[int, int]]) -> Iterator[Packed]:
+        """Packed trains of several parts of chunks in turn, read ahead; each as `part`."""
+        for (chunk, part), stored in zip(wanted, self._read_stored(wanted), strict=True):
+            yield self._committed_part(chunk, part, self._decode(chunk, part, stored))
+
+    def _committed_part(self, chunk: int, part: int, trains: Packed) -> Packed:
         plan = self.plan
-        trains = self.stored_part(chunk, part)
         neurons = plan.part_slice(part)
         trains = trains[: neurons.stop - neurons.start]
         tail_frames = self.frames - chunk * plan.chunk_frames
@@ -272,11 +333,17 @@ class LayerReader:
 
         Of a last chunk that is not full only `part` tells that it is the one named; errors as `chunk`.
         """
+        return self._decode(chunk, part, next(self._read_stored([(chunk, part)])))
+
+    def _read_stored(self, wanted: Sequence[tuple[int, int]]) -> Iterator[bytes | None]:
+        plan = self.plan
+        keys = [spikes_chunk_key(self.folder, plan, chunk, part) for chunk, part in wanted]
+        return read_ahead(self.store, keys, stored_limit(1 + plan.part_neurons * plan.chunk_bytes))
+
+    def _decode(self, chunk: int, part: int, stored: bytes | None) -> Packed:
         plan = self.plan
         if self.is_lost(chunk):
             raise self.chunk_error(chunk, part, "is marked lost; lost spikes are not silence")
-        key = spikes_chunk_key(self.folder, plan, chunk, part)
-        stored = self.store.read(key, stored_limit(1 + plan.part_neurons * plan.chunk_bytes))
         if stored is None:
             raise self.chunk_error(chunk, part, "is missing; absent spikes are not silence")
         is_full = (chunk + 1) * plan.chunk_frames <= self.frames

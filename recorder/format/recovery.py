@@ -17,6 +17,7 @@ import numpy as np
 
 from recorder.format.bits import count_per_neuron, mask_trains, pack_frames, range_mask
 from recorder.format.chunks import checksum
+from recorder.format.documents import expected_documents
 from recorder.format.errors import RecordingDamagedError
 from recorder.format.grouping import merge_ranges
 from recorder.format.layout import (
@@ -30,13 +31,13 @@ from recorder.format.layout import (
 )
 from recorder.format.lock import LOCK_KEY, WriterLock
 from recorder.format.metadata import LayerCommit, RecordingMetadata, TableCommit, TrialsCommit
-from recorder.format.reading import LayerReader, TapeReader
+from recorder.format.reading import LayerReader, TapeReader, refuse_if_packed
 from recorder.format.segments import Rows, SegmentLog, clip_segments
 from recorder.format.stores import ByteStore
 from recorder.format.tables import TableWriter, encode_document, rows_checksum
 from recorder.format.tape import LayerProgress, TapeWriter
 from recorder.format.trials import read_columns
-from recorder.format.verification import Problem, expected_documents
+from recorder.format.verification import Problem
 
 _ARRAYS = "spikes|counts|counts_checksums|checksums|segments"
 _OURS = re.compile(
@@ -115,6 +116,7 @@ def plan_recovery(reader: TapeReader, problems: Sequence[Problem], *, mark_lost:
     mark_lost : bool
         Mark the steps of damaged frames lost, layer by layer, instead of cutting all layers before them.
     """
+    refuse_if_packed(reader)
     hopeless = tuple(p for p in problems if p.frame is None and not p.is_redundant)
     rewritten = tuple(p for p in problems if p.is_redundant)
     if hopeless:

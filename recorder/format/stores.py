@@ -11,19 +11,19 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import Any, BinaryIO, Final, Literal, Protocol
 from urllib.parse import unquote, urlsplit
 
 import zarr.storage
 from zarr.abc.store import Store
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
 
+from recorder.format.archive import Archive
 from recorder.format.errors import RecordingFormatError, StoreError
 from recorder.format.layout import ROOT_DOCUMENT
+from recorder.format.zarr_stores import RemoteStore, ZarrStore, open_url
 
 try:
     import fcntl
@@ -43,7 +43,11 @@ class ByteStore(Protocol):
 
     @property
     def location(self) -> str:
-        """Path or URL, for people."""
+        """Path or URL, for people; without credentials."""
+
+    @property
+    def reads_under_way(self) -> int:
+        """How many keys are best read at the same time."""
 
     def is_empty(self) -> bool:
         """Whether there is nothing at all at the location."""
@@ -51,13 +55,23 @@ class ByteStore(Protocol):
     def read(self, key: str, limit_bytes: int) -> bytes | None:
         """Bytes of a key, None if it is absent; RecordingFormatError if there are more than the limit."""
 
+    def read_range(self, key: str, start: int, size: int) -> bytes | None:
+        """``size`` bytes of a key from ``start`` on, or its last ones if that is negative; None if absent.
+
+        Fewer where the key has no more.
+        """
+
     def write(self, key: str, data: bytes) -> None:
         """Store bytes under a key."""
+
+    def write_pieces(self, key: str, pieces: Iterable[bytes]) -> None:
+        """Store bytes under a key, more of them than should be in memory at a time."""
 
     def write_new(self, key: str, data: bytes) -> bool:
         """Store bytes under a key that is absent; False, and nothing is done, if it is there.
 
-        In folders one of several writers who try at once succeeds. Zarr stores are asked first, then written.
+        In folders, and in buckets that know conditional writes, one of several writers who try at once
+        succeeds. Other stores are asked first, then written.
         """
 
     def exclusively(self) -> AbstractContextManager[None]:
@@ -78,6 +92,9 @@ class ByteStore(Protocol):
     def size(self, folder: str) -> int:
         """Bytes stored under keys below a folder."""
 
+    def size_of(self, key: str) -> int | None:
+        """Bytes stored under a key, None if it is absent."""
+
     def remove_leftovers(self) -> None:
         """Remove what writes cut short by a kill have left, and nothing else."""
 
@@ -92,6 +109,8 @@ class Folder:
         ``"power"`` calls fsync, so that what is persisted survives a loss of power; ``"process"`` survives
         only the end of the process.
     """
+
+    reads_under_way = 1
 
     def __init__(
         self, path: str | os.PathLike[str], durability: Literal["power", "process"] = "power"
@@ -114,6 +133,29 @@ class Folder:
         return self._root.is_dir() and not os.listdir(self._root)
 
     def read(self, key: str, limit_bytes: int) -> bytes | None:
+        with self._opened_file(key) as file:
+            if file is None:
+                return None
+            size = os.fstat(file.fileno()).st_size
+            if size > limit_bytes:
+                raise RecordingFormatError(
+                    f"{self._root / key} has {size} bytes, at most {limit_bytes} were expected"
+                )
+            # Not the limit: as many bytes as asked for are taken from memory first.
+            return file.read(size)
+
+    def read_range(self, key: str, start: int, size: int) -> bytes | None:
+        with self._opened_file(key) as file:
+            if file is None:
+                return None
+            available = os.fstat(file.fileno()).st_size
+            start = max(available - size, 0) if start < 0 else min(start, available)
+            file.seek(start)
+            return file.read(min(size, available - start))
+
+    @contextmanager
+    def _opened_file(self, key: str) -> Iterator[BinaryIO | None]:
+        """A file to read, None if it is absent; an error if it is no file of the recording's own."""
         path = self._root / key
         # A link anywhere below the root would let a recording show files of its reader's machine.
         if os.path.realpath(path.parent) != os.path.join(
@@ -130,29 +172,30 @@ class Folder:
         try:
             descriptor = os.open(path, flags)
         except (FileNotFoundError, NotADirectoryError):
-            return None
+            yield None
+            return
         except OSError as error:
             if path.is_symlink():
                 raise RecordingFormatError(f"{path} is a symbolic link; recordings hold none") from error
             raise
         try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise RecordingFormatError(f"{path} is not a regular file")
-            _check_limit(str(path), status.st_size, limit_bytes)
             with open(descriptor, "rb", closefd=False) as file:
-                # Not the limit: as many bytes as asked for are taken from memory first.
-                return file.read(status.st_size)
+                yield file
         finally:
             os.close(descriptor)
 
     def write(self, key: str, data: bytes) -> None:
+        self.write_pieces(key, [data])
+
+    def write_pieces(self, key: str, pieces: Iterable[bytes]) -> None:
         path = self._root / key
         self._make_folder(path.parent)
         partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}.partial")
         try:
             with open(partial, "xb") as file:
-                file.write(data)
+                file.writelines(pieces)
                 if self._durability == "power":
                     # Before the rename: a file that replaces another must never be found empty.
                     file.flush()
@@ -227,6 +270,12 @@ class Folder:
             os.lstat(os.path.join(place, name)).st_size for place, _, files in inside for name in files
         )
 
+    def size_of(self, key: str) -> int | None:
+        try:
+            return os.lstat(self._root / key).st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
     def remove_leftovers(self) -> None:
         for key in list(self.keys()):
             if PARTIAL.search(key):
@@ -245,65 +294,6 @@ class Folder:
         self._known_folders.add(folder)
 
 
-class ZarrStore:
-    """Keys of any Zarr v3 store: object stores through fsspec, memory, or the user's own."""
-
-    def __init__(self, store: Store, location: str | None = None) -> None:
-        self.store = store
-        self._location = str(store) if location is None else location
-
-    @property
-    def location(self) -> str:
-        return self._location
-
-    def is_empty(self) -> bool:
-        return sync(self.store.is_empty(""))
-
-    def read(self, key: str, limit_bytes: int) -> bytes | None:
-        found = sync(self.store.get(key, default_buffer_prototype()))
-        if found is None:
-            return None
-        _check_limit(f"{self.location}/{key}", len(found), limit_bytes)
-        return found.to_bytes()
-
-    def write(self, key: str, data: bytes) -> None:
-        sync(self.store.set(key, default_buffer_prototype().buffer.from_bytes(data)))
-
-    def write_new(self, key: str, data: bytes) -> bool:
-        if sync(self.store.exists(key)):
-            return False
-        self.write(key, data)
-        return self.read(key, len(data)) == data
-
-    def exclusively(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def persist(self) -> None:
-        """Nothing to wait for: a store that has accepted bytes keeps them as well as it keeps anything."""
-
-    def delete(self, key: str) -> None:
-        sync(self.store.delete(key))
-
-    def clear(self, groups: Sequence[str]) -> None:
-        self.delete(ROOT_DOCUMENT)
-        for key in list(self.keys()):
-            if key.startswith(tuple(f"{group}/" for group in groups)):
-                self.delete(key)
-
-    def keys(self) -> Iterator[str]:
-        yield from sync(_collect(self.store.list()))
-
-    def size(self, folder: str) -> int:
-        return sync(self.store.getsize_prefix(f"{folder}/" if folder else ""))
-
-    def remove_leftovers(self) -> None:
-        """There are none: a store takes bytes whole."""
-
-
-async def _collect(keys: Any) -> list[str]:
-    return [key async for key in keys]
-
-
 def open_store(
     store: StoreLike,
     *,
@@ -316,7 +306,8 @@ def open_store(
     Parameters
     ----------
     store : str, path or zarr.abc.store.Store
-        A URL (``s3://bucket/run.zarr``) is opened through fsspec.
+        A URL (``s3://bucket/run.zarr``) is opened through fsspec; one that ends in ``.zip``, or a file of
+        such a name, as an archive.
     read_only : bool
     storage_options : dict, optional
         Passed to fsspec for URLs: credentials, endpoint.
@@ -331,14 +322,7 @@ def open_store(
         If it cannot be opened, or not be written.
     """
     if isinstance(store, Store):
-        if not read_only and (store.read_only or not store.supports_deletes):
-            raise StoreError(
-                f"{store} cannot be recorded to: it is read-only, or cannot replace what it holds. Record "
-                "to a folder or a bucket"
-            )
-        if isinstance(store, zarr.storage.LocalStore):
-            return Folder(store.root, durability)
-        return ZarrStore(store)
+        return _given(store, read_only, durability)
     if not isinstance(store, str | os.PathLike):
         raise TypeError(
             f"store is {store!r} ({type(store).__name__}); expected a path, a URL such as "
@@ -348,24 +332,45 @@ def open_store(
     if not text:
         raise StoreError("store is empty; expected a path or a URL")
     if text.startswith("file://"):
-        return Folder(unquote(urlsplit(text).path), durability)
-    if _URL.match(text):
-        return ZarrStore(_open_url(text, read_only, storage_options), text)
+        text = unquote(urlsplit(text).path)
+    if is_url(text):
+        folder, slash, query = text.partition("?")
+        folder, _, name = folder.rpartition("/")
+        if not name.endswith(".zip"):
+            return open_url(text, read_only=read_only, storage_options=storage_options)
+        outer: ByteStore = open_url(folder, read_only=True, storage_options=storage_options)
+        return _archive(outer, name + slash + query, read_only)
+    if text.endswith(".zip") and (read_only or os.path.isfile(text)):
+        path = os.path.realpath(text)
+        return _archive(Folder(os.path.dirname(path)), os.path.basename(path), read_only)
     return Folder(text, durability)
 
 
-def _open_url(url: str, read_only: bool, storage_options: dict[str, Any] | None) -> Store:
-    try:
-        return zarr.storage.FsspecStore.from_url(url, storage_options=storage_options, read_only=read_only)
-    except ImportError as error:
-        raise StoreError(f"{url} cannot be opened, as a package is missing: {error}") from error
-    except ValueError as error:
-        raise StoreError(f"{url} cannot be opened: {error}") from error
+def _given(store: Store, read_only: bool, durability: Literal["power", "process"]) -> ByteStore:
+    if not read_only and (store.read_only or not store.supports_deletes):
+        raise StoreError(
+            f"{store} cannot be recorded to: it is read-only, or cannot replace what it holds. Record "
+            "to a folder or a bucket"
+        )
+    if isinstance(store, zarr.storage.LocalStore):
+        return Folder(store.root, durability)
+    if isinstance(store, zarr.storage.FsspecStore):
+        return RemoteStore(store)
+    return ZarrStore(store)
 
 
-def _check_limit(place: str, size: int, limit_bytes: int) -> None:
-    if size > limit_bytes:
-        raise RecordingFormatError(f"{place} has {size} bytes, at most {limit_bytes} were expected")
+def _archive(outer: ByteStore, name: str, read_only: bool) -> Archive:
+    archive = Archive(outer, name)
+    if not read_only:
+        raise StoreError(
+            f"{archive.location} is an archive, and only read: record to a folder or a bucket, and pack that"
+        )
+    return archive
+
+
+def is_url(text: str) -> bool:
+    """Whether a place is named by a URL, such as ``s3://bucket/run.zarr``."""
+    return _URL.match(text) is not None
 
 
 def _sync_folder(folder: Path) -> None:

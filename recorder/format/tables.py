@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from recorder.format.chunks import checksum, decode_rows, encode_rows
 from recorder.format.errors import RecordingFormatError
+from recorder.format.fetching import read_ahead
 from recorder.format.layout import ROOT_DOCUMENT, table_chunk_key, table_chunk_rows, table_document
 from recorder.format.metadata import TableCommit
 from recorder.format.stores import ByteStore
@@ -134,9 +135,12 @@ def read_rows(
     # Collected chunk by chunk, so that memory follows what is stored and not what a stranger declares.
     pieces = [np.empty((0, *row_shape), dtype)]
     row_bytes = math.prod(row_shape) * dtype.itemsize
-    for chunk in range(first // chunk_rows, -(-last // chunk_rows)):
+    chunks = range(first // chunk_rows, -(-last // chunk_rows))
+    keys = (table_chunk_key(folder, chunk, len(row_shape)) for chunk in chunks)
+    for chunk, stored in zip(
+        chunks, read_ahead(store, keys, stored_limit(chunk_rows * row_bytes)), strict=True
+    ):
         key = table_chunk_key(folder, chunk, len(row_shape))
-        stored = store.read(key, stored_limit(chunk_rows * row_bytes))
         if stored is None:
             raise RecordingFormatError(f"{store.location}/{key} is missing; the commit relies on it")
         try:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from recorder.format import encoding
 from recorder.format.bits import Counts, Packed, count_per_neuron, rows_to_trains, unpack_trains
 from recorder.format.chunks import checksum, encode_spikes, stored_checksum
+from recorder.format.documents import root_document
 from recorder.format.encoding import InOrder
 from recorder.format.errors import RecordingExistsError
 from recorder.format.layout import (
@@ -46,9 +47,8 @@ from recorder.format.metadata import (
     LayerCommit,
     RecordingMetadata,
     parse_attributes,
-    to_attributes,
 )
-from recorder.format.reading import LayerReader, TapeReader
+from recorder.format.reading import LayerReader, TapeReader, refuse_if_packed
 from recorder.format.segments import Rows
 from recorder.format.stores import PARTIAL, ByteStore
 from recorder.format.tables import TableWriter, encode_document, rows_checksum
@@ -177,7 +177,8 @@ class TapeWriter:
         RecordingInUseError
             If another writer records there.
         """
-        TapeReader.open(store)  # where there is no recording, no lock is left behind
+        found = TapeReader.open(store)  # where there is no recording, no lock is left behind
+        refuse_if_packed(found)
         lock = WriterLock.acquire(store, take_over=take_over)
         try:
             return cls.go_on(TapeReader.open(store), lock)
@@ -289,15 +290,9 @@ class TapeWriter:
         return documents
 
     def _write_record(self, metadata: RecordingMetadata, documents: Mapping[str, Any] | None) -> None:
-        root = group_document(to_attributes(metadata))
+        root = root_document(metadata, documents)
         # A record that no reader would accept must not replace one that it does.
         parse_attributes(root["attributes"], self.store.location)
-        if documents is not None:
-            root["consolidated_metadata"] = {
-                "kind": "inline",
-                "must_understand": False,
-                "metadata": dict(documents),
-            }
         self.store.write(ROOT_DOCUMENT, encode_document(root))
         self.store.persist()
         self.metadata = metadata

@@ -16,18 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorder.format.bits import count_per_neuron
+from recorder.format.documents import expected_documents
 from recorder.format.errors import RecordingFormatError
-from recorder.format.layout import (
-    ATTRIBUTE,
-    ROOT_DOCUMENT,
-    SEGMENT_COLUMNS,
-    group_document,
-    layer_folder,
-    neuron_dimensions,
-    spikes_document,
-    table_document,
-    trial_column_folder,
-)
+from recorder.format.layout import ATTRIBUTE, ROOT_DOCUMENT, group_document
 from recorder.format.metadata import MAX_DOCUMENT_BYTES, LayerCommit, RecordingMetadata
 from recorder.format.reading import LayerReader, TapeReader
 from recorder.format.tables import rows_checksum
@@ -139,36 +130,6 @@ def check_blocks(layer: LayerReader, first: int, last: int) -> list[Problem]:
 def count_blocks(commit: LayerCommit) -> int:
     """Blocks that the frames of a layer lie in, a last partial one included."""
     return -(-commit.frames // commit.plan.block_frames)
-
-
-def expected_documents(metadata: RecordingMetadata) -> dict[str, Any]:
-    """Every Zarr document below the root as the commit says that it should be, by key prefix."""
-    documents: dict[str, Any] = {"layers": group_document(), "trials": group_document()}
-    for layer in metadata.layers:
-        folder, plan = layer_folder(layer.name), layer.plan
-        blocks, chunks = layer.counts_checksums.rows, layer.checksums.rows
-        neurons = neuron_dimensions(plan.neuron_shape)
-        columns = len(SEGMENT_COLUMNS)
-        documents |= {
-            folder: group_document({"name": layer.name}),
-            f"{folder}/spikes": spikes_document(plan, layer.frames),
-            f"{folder}/counts": table_document(blocks, plan.neuron_shape, "uint32", ("block", *neurons)),
-            f"{folder}/counts_checksums": table_document(blocks, (), "uint32", ("block",)),
-            f"{folder}/checksums": table_document(chunks, (plan.parts,), "uint32", ("chunk", "part")),
-            f"{folder}/segments": table_document(
-                layer.segments.rows,
-                (columns,),
-                "int64",
-                ("segment", "column"),
-                {"columns": list(SEGMENT_COLUMNS)},
-            ),
-        }
-    for column in metadata.trials.columns:
-        data_type = "float64" if column.kind == "float64" else "int64"
-        documents[trial_column_folder(column.name)] = table_document(
-            metadata.trials.rows, (), data_type, ("presentation",), {ATTRIBUTE: {"kind": column.kind}}
-        )
-    return documents
 
 
 def _check_part(layer: LayerReader, chunk: int, part: int) -> None:
