@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from damage import FRAMES, layers, write
+from faults import DiskError, FaultyStore
 from numpy.typing import NDArray
 from tapes import Run, write_recording
 
@@ -19,6 +20,7 @@ from analysis.errors import QuestionError
 from analysis.verification import find_problems
 from recorder.format.bits import pack_frames
 from recorder.format.errors import RecordingFormatError
+from recorder.format.lock import LOCK_KEY
 from recorder.format.metadata import LayerCommit
 from recorder.format.reading import TapeReader
 from recorder.format.recovery import plan_recovery, recover
@@ -149,14 +151,15 @@ def test_the_number_of_steps_recorded_does_not_change_when_the_last_are_lost(tmp
     check(path, "wide", layers()["wide"][:1920])
 
 
+@pytest.mark.parametrize("is_closed", [False, True])
 @pytest.mark.parametrize("share", [0, 0.8, 1])
-def test_a_recording_goes_on_behind_lost_frames(tmp_path: Path, share: float) -> None:
+def test_a_recording_goes_on_behind_lost_frames(tmp_path: Path, share: float, is_closed: bool) -> None:
     """Whether the lost chunk lies in a counted block, behind it, or is the last one, not full."""
     path = tmp_path / "run.zarr"
     random = np.random.default_rng(5)
     frames, more = 6 * 397, 6 * 340
     spikes = random.random((frames + more, 5)) < 0.4
-    write_recording(path, {"1": spikes[:frames]}, [Run(0, 397, 6)], chunk_bytes=1, close=share != 0.8)
+    write_recording(path, {"1": spikes[:frames]}, [Run(0, 397, 6)], chunk_bytes=1, close=is_closed)
     layer = TapeReader.open(Folder(path)).layers["1"]
     lost = int(share * (frames - 1)) // 64
     (path / f"layers/1/spikes/c/{lost}/0").write_bytes(b"x")
@@ -228,6 +231,39 @@ def test_the_cut_may_fall_among_lost_frames(tmp_path: Path) -> None:
     assert TapeReader.open(Folder(path)).layers["wide"].commit.lost == ((190, 220),)
     assert find_problems(TapeReader.open(Folder(path))) == []
     check(path, "wide", layers()["wide"][:190])
+
+
+def test_marking_can_fail_at_any_write_and_be_done_again(tmp_path: Path) -> None:
+    lost = 26  # the last chunk, not full: it is written again
+    spikes = np.random.default_rng(8).random((6 * 278, 5)) < 0.4
+    is_kept = ~np.isin(np.arange(len(spikes)) // 6, np.arange(len(spikes))[lost * 64 : lost * 64 + 64] // 6)
+    fails_at = 0
+    while True:
+        fails_at += 1
+        path = tmp_path / f"{fails_at}.zarr"
+        write_recording(path, {"1": spikes}, [Run(0, 278, 6)], chunk_bytes=1, close=False).release()
+        (path / f"layers/1/spikes/c/{lost}/0").unlink()
+        reader = TapeReader.open(Folder(path))
+        recovery = plan_recovery(reader, find_problems(reader), mark_lost=True)
+        store = FaultyStore(
+            Folder(path, durability="process"), lambda number, *_, fails_at=fails_at: number >= fails_at
+        )
+        try:
+            recover(store, recovery, reader.metadata.commit_number)
+        except DiskError:
+            layer = analysis.open_recording(path)["1"]
+            if layer.lost_frames == 0:
+                with pytest.raises(RecordingFormatError, match="is missing"):
+                    layer.spikes.compute()
+            else:
+                check(path, "1", spikes[is_kept])
+            # What the broken disk did not let go of any more.
+            (path / LOCK_KEY).unlink(missing_ok=True)
+            mark_lost(path)
+            check(path, "1", spikes[is_kept])
+        else:
+            break
+    assert fails_at > 15
 
 
 def test_everything_may_be_lost(tmp_path: Path) -> None:
