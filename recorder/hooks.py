@@ -27,8 +27,9 @@ from recorder.spiking_layers import SpikingLayer, SpikingLayerError
 
 set_eval_frame: Callable[[Any], Any] | None
 try:
-    from torch._C._dynamo.eval_frame import set_eval_frame
-except ImportError:  # a torch without a compiler
+    # Not imported: in torch 2.4 these are attributes that are no modules to Python.
+    set_eval_frame = torch._C._dynamo.eval_frame.set_eval_frame  # noqa: SLF001 - see _outside_graphs
+except AttributeError:  # a torch without a compiler
     set_eval_frame = None
 
 

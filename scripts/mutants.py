@@ -85,6 +85,43 @@ MUTANTS = (
         ((READING, "rows = check_rows(clip_segments(rows, self.frames)", "rows = check_rows(rows"),),
     ),
     Mutant(
+        "lost frames are frames like others",
+        "test_analysis_lost.py::test_a_step_of_which_frames_are_lost_is_a_gap_and_no_silence",
+        (("recorder/format/counting.py", "kept_segments()", "segments()"),),
+    ),
+    Mutant(
+        "counts are used of blocks with lost frames",
+        "test_analysis_lost.py::test_a_recording_goes_on_behind_lost_frames",
+        ((READING, "start + np.flatnonzero(~kept)", "start + np.flatnonzero(~kept)[:0]"),),
+    ),
+    Mutant(
+        "lost chunks are read as silence",
+        "test_analysis_lost.py::test_a_step_of_which_frames_are_lost_is_a_gap_and_no_silence",
+        (
+            (
+                READING,
+                'raise self.chunk_error(chunk, part, "is marked lost; lost spikes are not silence")',
+                "return np.zeros((self.plan.part_neurons, self.plan.chunk_bytes), np.uint8)",
+            ),
+        ),
+    ),
+    Mutant(
+        "a writer goes on in a chunk that is lost in part as if nothing was lost",
+        "test_recorder_monitor.py::test_lost_frames_are_in_no_answer_of_a_resumed_monitor",
+        ((TAPE, "            lost=self._lost,\n", ""),),
+    ),
+    Mutant(
+        "older readers take a recording with lost frames for theirs",
+        "test_recorder_format_metadata.py::test_lost_frames_make_it_a_recording_that_older_readers_refuse",
+        (
+            (
+                "recorder/format/metadata.py",
+                "return LOST_FORMAT_VERSION if any(layer.lost for layer in self.layers) else FORMAT_VERSION",
+                "return FORMAT_VERSION",
+            ),
+        ),
+    ),
+    Mutant(
         "the last chunk is not cut to the commit",
         "test_recorder_format_tape.py::test_frames_written_after_the_last_commit_are_not_seen",
         ((READING, "mask_trains(trains, range_mask(plan.chunk_frames, 0, tail_frames))", "trains"),),

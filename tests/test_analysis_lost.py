@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import dask
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from damage import FRAMES, layers, write
+from faults import DiskError, FaultyStore
 from numpy.typing import NDArray
 from tapes import Run, write_recording
 
@@ -19,6 +22,7 @@ from analysis.errors import QuestionError
 from analysis.verification import find_problems
 from recorder.format.bits import pack_frames
 from recorder.format.errors import RecordingFormatError
+from recorder.format.lock import LOCK_KEY
 from recorder.format.metadata import LayerCommit
 from recorder.format.reading import TapeReader
 from recorder.format.recovery import plan_recovery, recover
@@ -37,6 +41,12 @@ def call(*arguments: object) -> Result:
     return CliRunner().invoke(command_line.main, list(map(str, arguments)))
 
 
+@pytest.fixture
+def synchronous() -> Iterator[None]:
+    with dask.config.set(scheduler="synchronous"):
+        yield
+
+
 def files(path: Path) -> dict[str, bytes]:
     return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
@@ -44,7 +54,7 @@ def files(path: Path) -> dict[str, bytes]:
 def mark_lost(path: Path) -> None:
     reader = TapeReader.open(Folder(path))
     recovery = plan_recovery(reader, find_problems(reader), mark_lost=True)
-    recover(Folder(path), recovery, reader.metadata.commit_number)
+    recover(Folder(path, durability="process"), recovery, reader.metadata.commit_number)
     assert find_problems(TapeReader.open(Folder(path))) == []
 
 
@@ -52,6 +62,10 @@ def kept(name: str = "wide", lost: slice = LOST) -> NDArray[np.bool_]:
     remains = np.ones(FRAMES, np.bool_)
     remains[lost] = False
     return layers()[name][remains]
+
+
+def layer_of(path: Path) -> analysis.Layer:
+    return analysis.open_recording(path)["1"]
 
 
 def check(path: Path, name: str, spikes: NDArray[np.bool_]) -> None:
@@ -149,14 +163,15 @@ def test_the_number_of_steps_recorded_does_not_change_when_the_last_are_lost(tmp
     check(path, "wide", layers()["wide"][:1920])
 
 
-@pytest.mark.parametrize("share", [0, 0.3, 1])
-def test_a_recording_goes_on_behind_lost_frames(tmp_path: Path, share: float) -> None:
-    """Also where the chunk is lost that was not full, and its block."""
+@pytest.mark.parametrize("is_closed", [False, True])
+@pytest.mark.parametrize("share", [0, 0.8, 1])
+def test_a_recording_goes_on_behind_lost_frames(tmp_path: Path, share: float, is_closed: bool) -> None:
+    """Whether the lost chunk lies in a counted block, behind it, or is the last one, not full."""
     path = tmp_path / "run.zarr"
     random = np.random.default_rng(5)
-    frames, more = 6 * 157, 6 * 340
+    frames, more = 6 * 397, 6 * 340
     spikes = random.random((frames + more, 5)) < 0.4
-    write_recording(path, {"1": spikes[:frames]}, [Run(0, 157, 6)], chunk_bytes=1, close=share != 0.3)
+    write_recording(path, {"1": spikes[:frames]}, [Run(0, 397, 6)], chunk_bytes=1, close=is_closed)
     layer = TapeReader.open(Folder(path)).layers["1"]
     lost = int(share * (frames - 1)) // 64
     (path / f"layers/1/spikes/c/{lost}/0").write_bytes(b"x")
@@ -170,7 +185,7 @@ def test_a_recording_goes_on_behind_lost_frames(tmp_path: Path, share: float) ->
     commit, last = tape.resumed_layers()["1"]
     assert commit.lost_frames == 6 * len(np.unique(damaged))
     log = SegmentLog(last)
-    log.extend(157, 340, 6)
+    log.extend(397, 340, 6)
     pending = tape.pending_frames("1")
     given = np.concatenate([pending, spikes[frames:]])
     whole = len(given) // 8 * 8
@@ -228,6 +243,41 @@ def test_the_cut_may_fall_among_lost_frames(tmp_path: Path) -> None:
     assert TapeReader.open(Folder(path)).layers["wide"].commit.lost == ((190, 220),)
     assert find_problems(TapeReader.open(Folder(path))) == []
     check(path, "wide", layers()["wide"][:190])
+
+
+@pytest.mark.usefixtures("synchronous")
+def test_marking_can_fail_at_any_write_and_be_done_again(tmp_path: Path) -> None:
+    lost = 26  # the last chunk, not full: it is written again
+    spikes = np.random.default_rng(8).random((6 * 278, 5)) < 0.4
+    is_kept = ~np.isin(np.arange(len(spikes)) // 6, np.arange(len(spikes))[lost * 64 : lost * 64 + 64] // 6)
+    fails_at = 0
+    while True:
+        fails_at += 1
+        path = tmp_path / f"{fails_at}.zarr"
+        write_recording(path, {"1": spikes}, [Run(0, 278, 6)], chunk_bytes=1, close=False).release()
+        (path / f"layers/1/spikes/c/{lost}/0").unlink()
+        reader = TapeReader.open(Folder(path))
+        recovery = plan_recovery(reader, find_problems(reader), mark_lost=True)
+        store = FaultyStore(
+            Folder(path, durability="process"), lambda number, *_, fails_at=fails_at: number >= fails_at
+        )
+        try:
+            recover(store, recovery, reader.metadata.commit_number)
+        except DiskError:
+            layer = layer_of(path)
+            if layer.lost_frames == 0:
+                with pytest.raises(RecordingFormatError, match="is missing"):
+                    layer.spikes.compute()
+            else:
+                np.testing.assert_array_equal(layer.spikes, spikes[is_kept])
+            # What the broken disk did not let go of any more.
+            (path / LOCK_KEY).unlink(missing_ok=True)
+            mark_lost(path)
+            np.testing.assert_array_equal(layer_of(path).spikes, spikes[is_kept])
+            assert int(layer_of(path).spike_count()) == spikes[is_kept].sum()
+        else:
+            break
+    assert fails_at > 15
 
 
 def test_everything_may_be_lost(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def lose_chunks(path: Path, shares: Mapping[str, Sequence[float]]) -> dict[str, 
             (path / spikes_chunk_key(layer.folder, layer.plan, chunk, 0)).unlink()
     recovery = plan_recovery(reader, find_problems(reader), mark_lost=True)
     if recovery.lost:
-        recover(Folder(path), recovery, reader.metadata.commit_number)
+        recover(Folder(path, durability="process"), recovery, reader.metadata.commit_number)
         assert find_problems(TapeReader.open(Folder(path))) == []
     return lost
 

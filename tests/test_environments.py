@@ -11,7 +11,7 @@ import pytest
 
 TESTS = Path(__file__).parent
 # Of disks that fail and recordings that are damaged it is enough to know here once, which is elsewhere.
-ELSEWHERE = ("damage", "faults", "hostile", "lock", "verification")
+ELSEWHERE = ("damage", "faults", "hostile", "live", "lock", "lost", "verification")
 WITHOUT_TORCH = sorted(
     str(path)
     for pattern in ("test_analysis_*.py", "test_recorder_format_*.py")

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numcodecs
+import numpy as np
 import pytest
+import zarr.storage
 from damage import write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,7 +21,12 @@ from processes import finished, python
 
 from recorder.format.chunks import checksum, decode_rows, decode_spikes
 from recorder.format.errors import RecordingFormatError
-from recorder.format.metadata import parse_document
+from recorder.format.layout import trial_column_folder
+from recorder.format.metadata import MAX_FRAMES, ColumnCommit, TrialsCommit, parse_document
+from recorder.format.segments import check_segments, clip_segments
+from recorder.format.selection import SampleLabels, SelectedFrames, Selection
+from recorder.format.stores import ZarrStore
+from recorder.format.tables import TableWriter
 
 READER = """
 import json, resource, sys
@@ -182,6 +189,53 @@ def test_a_mutated_root_document_is_the_same_or_one_error(sound: dict[str, bytes
     except RecordingFormatError:
         return
     assert parsed == parse_document(sound["zarr.json"], "zarr.json")
+
+
+numbers = st.one_of(st.integers(-2, 70), st.sampled_from([-(2**63), 2**62, 2**63 - 1, 2**53, 2**31]))
+
+
+@settings(max_examples=300)
+@given(st.lists(st.tuples(*[numbers] * 5), max_size=5), numbers, st.data())
+def test_forged_segments_hold_together_or_are_refused(rows: Any, frames: int, data: st.DataObject) -> None:
+    """With every checksum put right, as a forger would."""
+    frames = min(max(frames, 0), MAX_FRAMES)
+    table = np.array(rows, np.int64).reshape(-1, 5)
+    try:
+        segments = check_segments(clip_segments(table, frames), frames, "forged")
+    except RecordingFormatError:
+        return
+    assert segments.frames == frames
+    first, last = sorted(data.draw(st.tuples(st.integers(0, 2**54), st.integers(0, 2**54))))
+    inside = SelectedFrames(segments, Selection(steps=(first, last)))
+    assert 0 <= inside.frames <= frames
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(st.tuples(numbers, numbers, numbers), max_size=6),
+    st.booleans(),
+    st.sampled_from(["int64", "float64", "category"]),
+)
+def test_forged_trials_hold_together_or_are_refused(rows: Any, in_order: bool, kind: Any) -> None:
+    table = np.array(rows, np.int64).reshape(-1, 3)
+    if in_order:
+        table[:, 0], table[:, 1] = np.arange(len(table)) // 2, np.arange(len(table)) % 2
+    label = table[:, 2].view(np.float64) if kind == "float64" else table[:, 2]
+    store = ZarrStore(zarr.storage.MemoryStore())
+    columns = []
+    for name, values in (("trial", table[:, 0]), ("sample", table[:, 1]), ("label", label)):
+        writer = TableWriter(store, trial_column_folder(name), (), str(values.dtype), ("presentation",))
+        writer.append(values)
+        of_kind = kind if name == "label" else "int64"
+        categories = ("a", "b") if of_kind == "category" else ()
+        columns.append(ColumnCommit(name, of_kind, writer.flush().crc32c, categories))
+    try:
+        labels = SampleLabels.read(store, TrialsCommit(len(table), len(table), tuple(columns)))
+    except RecordingFormatError:
+        return
+    assert len(labels.code) == len(table)
+    assert labels.code.min(initial=-1) >= -1
+    assert labels.code.max(initial=-1) < max(len(labels.values), 1)
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])

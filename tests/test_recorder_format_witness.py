@@ -1,4 +1,4 @@
-"""A recording of version 1 that was made once opens for ever, by us and by stock Zarr, without torch."""
+"""Recordings of each version that were made once open for ever, by us and by stock Zarr, without torch."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import zarr
 
+from recorder.format.errors import RecordingFormatError
 from recorder.format.reading import TapeReader
 from recorder.format.stores import Folder
 
@@ -49,6 +50,22 @@ def test_its_layers_hold_what_was_recorded(name: str) -> None:
     assert np.array_equal(layer.frame_bits(0, FRAMES), expected)
     assert np.array_equal(layer.counts(0, 1)[0], expected.sum(axis=0))
     assert layer.segments().rows.tolist() == [[0, 0, 3, 50, 0], [150, 3, 7, 3, -1]]
+
+
+def test_of_version_2_frames_are_lost() -> None:
+    """The same recording; of layer "features.1" the chunk of frames 64 to 127 was damaged."""
+    reader = TapeReader.open(Folder(WITNESS.with_name("version-2.zarr")))
+    assert reader.metadata.format_version == 2
+    assert {name: layer.commit.lost for name, layer in reader.layers.items() if layer.commit.lost} == {
+        "features.1": ((50, 150),)
+    }
+    layer, expected = reader.layers["features.1"], expected_spikes("features.1")
+    assert layer.kept_segments().rows.tolist() == [[0, 0, 1, 50, 0], [150, 3, 7, 3, -1]]
+    assert np.array_equal(layer.frame_bits(0, 50), expected[:50])
+    assert np.array_equal(layer.frame_bits(150, FRAMES), expected[150:])
+    with pytest.raises(RecordingFormatError, match="frames 64 to 127 is marked lost"):
+        layer.frame_bits(50, 150)
+    assert np.array_equal(reader.layers["0"].frame_bits(0, FRAMES), expected_spikes("0"))
 
 
 @pytest.mark.parametrize(
