@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from analysis.layer import Layer
     from analysis.opening import open_recording
     from analysis.recording import Recording
-    from recorder.format.errors import RecordingFormatError, RecordingNotFoundError
+    from recorder.format.errors import LostFramesWarning, RecordingFormatError, RecordingNotFoundError
 
 __all__ = [
     "JointRecordingError",
     "Layer",
+    "LostFramesWarning",
     "QuestionError",
     "Recording",
     "RecordingFormatError",
@@ -34,6 +35,7 @@ __all__ = [
 _MODULES = {
     "JointRecordingError": "analysis.errors",
     "Layer": "analysis.layer",
+    "LostFramesWarning": "recorder.format.errors",
     "QuestionError": "analysis.errors",
     "Recording": "analysis.recording",
     "RecordingFormatError": "recorder.format.errors",

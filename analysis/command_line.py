@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -27,7 +28,7 @@ try:
     from analysis.questions import PER, parse_question
     from analysis.recording import Recording
     from analysis.verification import find_problems
-    from recorder.format.errors import RecordingFormatError, StoreError
+    from recorder.format.errors import LostFramesWarning, RecordingFormatError, StoreError
     from recorder.format.reading import TapeReader
     from recorder.format.recovery import Recovery, plan_recovery
     from recorder.format.recovery import recover as recover_recording
@@ -69,7 +70,7 @@ def main() -> None:
 def info(path: str, file_format: str) -> None:
     """Say what is in the recording at PATH: layers, sizes, state, and where it comes from."""
     with _errors_as_messages():
-        facts = [_facts(each) for each in open_recording(path).recordings.values()]
+        facts = [_facts(each) for each in _open(path).recordings.values()]
     if file_format == "json":
         click.echo(json.dumps(facts if len(facts) > 1 else facts[0], indent=2, allow_nan=False))
     else:
@@ -116,7 +117,7 @@ def rates(
     with _errors_as_messages():
         words = [word.strip() for word in per.split(",")]
         parse_question(words, window)
-        recording = open_recording(path).select(steps=chosen_steps, layers=layers or None)
+        recording = _open(path).select(steps=chosen_steps, layers=layers or None)
         if {"neuron", "channel"} & set(words) and len(recording) != 1:
             names = ", ".join(printable(repr(name)) for name in recording)
             raise click.UsageError(
@@ -149,8 +150,11 @@ def _show_problems(reader: TapeReader, problems: list[Problem]) -> None:
         click.echo(printable(problem))
     metadata = reader.metadata
     frames = sum(layer.frames for layer in metadata.layers)
+    lost = sum(layer.lost_frames for layer in metadata.layers)
+    marked = f" of which {lost} are marked lost" if lost else ""
     extent = (
-        f"{len(metadata.layers)} layers, {frames} frames, {metadata.state}, commit {metadata.commit_number}"
+        f"{len(metadata.layers)} layers, {frames} frames{marked}, {metadata.state}, "
+        f"commit {metadata.commit_number}"
     )
     sound = f"{len(problems)} problem(s)" if problems else "sound"
     click.echo(f"{printable(reader.store.location)}: {sound} ({extent})", err=True)
@@ -162,21 +166,31 @@ def _show_problems(reader: TapeReader, problems: list[Problem]) -> None:
 @click.option(
     "--cut", is_flag=True, help="Where committed frames are damaged, cut all layers before that step."
 )
+@click.option(
+    "--mark-lost",
+    is_flag=True,
+    help="Where committed frames are damaged, mark their steps lost in that layer, and keep everything else.",
+)
 @click.option("--take-over", is_flag=True, help="The writer that cannot be seen from here is gone.")
-def recover(path: str, apply: bool, cut: bool, take_over: bool) -> None:
+def recover(path: str, apply: bool, cut: bool, mark_lost: bool, take_over: bool) -> None:
     """Close the interrupted recording at PATH, and drop what lies behind its last commit.
 
     Says what would be done; --apply does it. Committed frames are never touched, unless they are damaged and
-    --cut is given. The recording is checked before and after.
+    --cut or --mark-lost is given. The recording is checked before and after.
+
+    Steps marked lost are a gap in their layer: figures leave them out, spikes and slots alike. `spiketape
+    info` shows how many frames are lost.
     """
+    if cut and mark_lost:
+        raise click.UsageError("--cut and --mark-lost are two ways to go on; choose one")
     with _errors_as_messages():
         reader = _reader(path)
-        recovery = plan_recovery(reader, _find_problems(reader))
+        recovery = plan_recovery(reader, _find_problems(reader), mark_lost=mark_lost)
         for line in _recovery_lines(reader, recovery):
             click.echo(printable(line))
         if not apply:
             click.echo("nothing was changed; pass --apply to do this", err=True)
-            if recovery.problems or recovery.cut_step is not None:
+            if recovery.problems or recovery.lost or recovery.cut_step is not None:
                 sys.exit(1)
             return
         recover_recording(_store(path), recovery, reader.metadata.commit_number, cut=cut, take_over=take_over)
@@ -186,6 +200,16 @@ def recover(path: str, apply: bool, cut: bool, take_over: bool) -> None:
     click.echo(f"{printable(reader.store.location)}: closed{'' if problems else ' and sound'}", err=True)
     if problems:
         sys.exit(1)
+
+
+def _open(path: str) -> Recording:
+    """The recording at a path; that frames are lost is a line on standard error and no warning of Python."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", LostFramesWarning)
+        recording = open_recording(path)
+    for warning in caught:
+        click.echo(printable(warning.message), err=True)
+    return recording
 
 
 def _store(path: str) -> ByteStore:
@@ -210,6 +234,10 @@ def _recovery_lines(reader: TapeReader, recovery: Recovery) -> Iterator[str]:
         yield f"write again from the rest: {problem}"
     if recovery.cut_step is not None:
         yield f"cut before step {recovery.cut_step}, as frames from there on are damaged"
+        yield "or mark only what is damaged as lost, with --mark-lost"
+    for loss in recovery.lost:
+        steps = ", ".join(f"{first} to {last}" for first, last in loss.steps)
+        yield f"mark {loss.frames} frames of layer {loss.name!r} lost: steps {steps}"
     for layer in recovery.layers:
         lost = layer.committed - layer.frames
         yield f"keep {layer.frames} frames of layer {layer.name!r}" + (f", drop {lost}" if lost else "")
@@ -263,6 +291,7 @@ def _facts(recording: Recording) -> dict[str, Any]:
                 "neuron_shape": list(layer.neuron_shape),
                 "steps": layer.steps,
                 "frames": layer.frames,
+                "lost_frames": layer.lost_frames,
                 "stored_bytes": stored,
                 "bits_per_slot": stored * 8 / slots if stored is not None and slots else None,
             }
@@ -302,6 +331,10 @@ def _facts_text(facts: dict[str, Any]) -> str:
         f"  trials       {facts['trials']}",
         f"  format       version {facts['format_version']}, recording {printable(facts['recording_id'])}",
     ]
+    lost = [(layer["name"], layer["lost_frames"]) for layer in facts["layers"] if layer["lost_frames"]]
+    if lost:
+        listed = ", ".join(f"{frames} frames of layer {name!r}" for name, frames in lost)
+        lines.append(f"  lost         {printable(listed)}; no figure has them")
     for name, value in facts["provenance"].items():
         shown = value if isinstance(value, str) else json.dumps(value)
         lines.append(f"  {printable(name):<12} {printable(shown)}")

@@ -27,6 +27,7 @@ class LayerSummary:
     dtype: str
     frames: int
     steps: int
+    lost_frames: int
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,8 @@ def describe_layer(layer: LayerSummary) -> str:
     """A layer in one line."""
     return (
         f"<Layer {printable(layer.name)!r}: {printable(layer.layer_class)}, "
-        f"neurons {shape_text(layer.neuron_shape)}, {layer.steps} steps, {layer.frames} frames>"
+        f"neurons {shape_text(layer.neuron_shape)}, {layer.steps} steps, {layer.frames} frames"
+        f"{f', {layer.lost_frames} frames lost' if layer.lost_frames else ''}>"
     )
 
 
@@ -125,7 +127,7 @@ def describe_recording(recording: RecordingSummary) -> str:
 
 def layer_html(layer: LayerSummary) -> str:
     """A layer as HTML, for notebooks."""
-    return _html_table(f"Layer {layer.name}", [], [layer], 0)
+    return _html_table(f"Layer {layer.name}", _lost_facts([layer]), [layer], 0)
 
 
 def recording_html(recording: RecordingSummary) -> str:
@@ -147,6 +149,7 @@ def _facts(recording: RecordingSummary) -> list[str]:
     state = "closed" if recording.state == "closed" else f"not closed, last commit {recording.committed}"
     trials = f"{recording.trials} trials, " if recording.trials else ""
     facts = [printable(f"{trials}created {recording.created}, {state}")]
+    facts += _lost_facts(recording.layers)
     if len(recording.recordings) > 1:
         names = ", ".join(recording.recordings[:_MAX_MEMBERS])
         more = ", …" if len(recording.recordings) > _MAX_MEMBERS else ""
@@ -159,6 +162,12 @@ def _facts(recording: RecordingSummary) -> list[str]:
         )
         facts.append(printable(f"selected {name}: {shown}{', …' if len(values) > _MAX_LISTED else ''}"))
     return facts
+
+
+def _lost_facts(layers: Sequence[LayerSummary]) -> list[str]:
+    lost = [f"{layer.lost_frames} of layer {layer.name!r}" for layer in layers if layer.lost_frames]
+    listed = ", ".join(lost[:_MAX_LISTED]) + (", …" if len(lost) > _MAX_LISTED else "")
+    return [printable(f"frames lost, and left out of all figures: {listed}")] if lost else []
 
 
 def _html_table(title: str, facts: Sequence[str], layers: Sequence[LayerSummary], more: int) -> str:

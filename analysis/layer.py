@@ -14,7 +14,7 @@ from analysis.questions import Per, parse_question
 from analysis.selecting import narrow_labels, narrow_steps, narrow_trials
 from analysis.spikes import lazy_spikes
 from analysis.statistics import Statistic, compute_lazily, with_layer
-from recorder.format.counting import Source, common_labels, frames_of
+from recorder.format.counting import Source, common_labels, frames_of, reader_of
 from recorder.format.grouping import Grouping, range_size, unite_ranges
 from recorder.format.layout import neuron_dimensions
 from recorder.format.trials import Value
@@ -69,6 +69,11 @@ class Layer:
     def frames(self) -> int:
         """Number of selected frames; one frame is one sample at one step."""
         return sum(frames_of(source).frames for source in self._sources)
+
+    @property
+    def lost_frames(self) -> int:
+        """Number of frames of the whole layer that were damaged and are marked lost; no figure has them."""
+        return sum(source.commit.lost_frames for source in self._sources)
 
     @property
     def steps(self) -> int:
@@ -171,8 +176,8 @@ def common_steps(layers: Sequence[Sequence[Source]], members: Members) -> int:
 
 
 def recorded_steps(sources: Iterable[Source]) -> int:
-    """Steps recorded in these layers, whatever is selected: the number of the last step and one."""
-    ends = (frames_of(source.narrowed(type(source.selection)())).segments.last_step for source in sources)
+    """Steps recorded in these layers, whatever is selected or lost: the number of the last step and one."""
+    ends = (reader_of(source).segments().last_step for source in sources)
     return max((int(end[-1]) for end in ends if len(end)), default=0)
 
 
@@ -186,4 +191,5 @@ def summarise_layer(sources: Sequence[Source], members: Members) -> LayerSummary
         dtype=source.commit.dtype,
         frames=sum(frames_of(source).frames for source in sources),
         steps=selected_steps(sources, members),
+        lost_frames=sum(source.commit.lost_frames for source in sources),
     )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import glob
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from zarr.abc.store import Store
 
 from analysis.recording import Recording
-from recorder.format.errors import RecordingNotFoundError, StoreError
+from recorder.format.errors import LostFramesWarning, RecordingNotFoundError, StoreError
 from recorder.format.ranks import missing_ranks, parse_rank_location, rank_location, rank_pattern
 from recorder.format.reading import TapeReader
 from recorder.format.stores import StoreLike, open_store
@@ -45,6 +46,12 @@ def open_recording(
         As of the newest commit; ``recording.refresh()`` sees what was committed since. Of several recordings
         it has the frames of all; see `Recording` for what is pooled.
 
+    Warns
+    -----
+    LostFramesWarning
+        If frames were damaged and ``spiketape recover --mark-lost`` has marked them lost. They are a gap in
+        their layer, as if it had not been called in these steps: no figure has their spikes or their slots.
+
     Raises
     ------
     RecordingNotFoundError
@@ -58,8 +65,21 @@ def open_recording(
         If ``store`` is none of these.
     """
     readers = open_readers(store, storage_options)
+    for reader in readers:
+        _warn_of_lost_frames(reader)
     location = os.fspath(store) if isinstance(store, str | os.PathLike) else None
     return Recording(readers, use_counts=use_counts, location=location)
+
+
+def _warn_of_lost_frames(reader: TapeReader) -> None:
+    lost = {layer.name: layer.lost_frames for layer in reader.metadata.layers if layer.lost_frames}
+    if lost:
+        warnings.warn(
+            f"{reader.store.location}: {sum(lost.values())} frames were damaged and are marked lost, in "
+            f"layers {', '.join(map(repr, lost))}; figures are about the frames that remain",
+            LostFramesWarning,
+            stacklevel=3,
+        )
 
 
 def open_readers(

@@ -40,6 +40,9 @@ class Recording:
     nothing to do with each other do not; asked per step, window or trial, they are to be kept apart, as in
     ``per=("recording", "step")``. Labels are the same wherever their values are.
 
+    Frames that were damaged and marked lost are in no figure, selection or array: to all of them it is as if
+    the layer had not been called in these steps. `Layer.lost_frames` says how many there are.
+
     Examples
     --------
     >>> recording = open_recording("run.zarr")  # doctest: +SKIP

@@ -9,6 +9,7 @@ questions with a common part, share work when they are computed together.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
@@ -38,6 +39,9 @@ from spiketape_worker import Parcel
 
 # Partial counts that one task adds up.
 _FAN_IN = 16
+# Labels so few that to tell neurons apart takes a small part of the time that decompression takes.
+_FEW_LABELS = 16
+_FEW_COUNTS = 2**19
 
 
 @dataclass(frozen=True)
@@ -214,17 +218,29 @@ def _tally_labels(source: Source, axis: LabelAxis, place: Place, quantity: Quant
     first, last = _whole(frames)
     tasks = -(-packed_bytes(plan, frames.segments.frames) // task_bytes)
     bounds = cut_frames(frames, first, last, tasks, plan.chunk_frames)
-    # Whether a neuron fired is known only when all its spikes have been added up.
-    counted: Place = "neuron" if quantity == "fired" else place
-    graph = _Graph(f"{quantity}-per-label", source, axis, place, bounds)
-    blocks: dict[tuple[int, ...], tuple[Any, ...]] = {}
+    # Whether a neuron fired is known only when all its spikes have been added up. Other questions join in
+    # where that costs little, so that rates and silent ratios asked together read every chunk once.
+    labels = axis.bounds[-1]
+    joins = quantity == "fired" or (labels <= _FEW_LABELS and labels * plan.neurons <= _FEW_COUNTS)
+    counted: Place = "neuron" if joins else place
+    places = math.prod(places_of(plan.neuron_shape, counted))
+    counting = _Graph("spikes-per-label", source, axis, counted, bounds)
+    sums: dict[tuple[int, ...], Any] = {}
     for block, (begin, end) in enumerate(pairwise(axis.bounds)):
         partial = [
-            graph.add((Parcel(count_labels), graph.source, begin, end, cut, next_cut, counted))
+            counting.add((Parcel(count_labels), counting.source, begin, end, cut, next_cut, counted))
             for cut, next_cut in pairwise(bounds)
         ]
-        blocks[(block,)] = (Parcel(finish), graph.sum(partial), plan.neuron_shape, place, quantity, True)
-    return graph.array(blocks, (np.diff(axis.bounds).tolist(),), places_of(plan.neuron_shape, place))
+        sums[(block,)] = counting.sum(partial)
+    lengths = (np.diff(axis.bounds).tolist(),)
+    spikes = counting.array(sums, lengths, (places,))
+    graph = _Graph(f"{quantity}-per-label", source, place, spikes.name)
+    graph.dependencies.append(spikes)
+    blocks: dict[tuple[int, ...], Any] = {
+        (block,): (Parcel(finish), (spikes.name, block, 0), plan.neuron_shape, place, quantity, True)
+        for block in range(len(axis.bounds) - 1)
+    }
+    return graph.array(blocks, lengths, places_of(plan.neuron_shape, place))
 
 
 def _whole(frames: SelectedFrames) -> tuple[int, int]:

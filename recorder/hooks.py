@@ -7,12 +7,14 @@ alive, and turn inert when a network that carries them is copied or pickled.
 from __future__ import annotations
 
 import functools
+import operator
 import os
 import sys
 import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterable
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -95,6 +97,37 @@ def _outside_graphs(call: Callable[..., None]) -> Callable[..., None]:
     return untraced
 
 
+def _refuse_unknown_compiler() -> None:
+    """Refuse a torch.compile, once it is in use, that may trace hooks: better than to record wrongly."""
+    compiler = sys.modules.get("torch._dynamo")
+    if compiler is not None and not _leaves_hooks_alone(compiler):
+        raise RuntimeError(
+            f"this spiketape does not know how torch {torch.__version__} keeps hooks out of compiled graphs; "
+            "what they see there cannot be trusted. Use an older torch or a newer spiketape, or record "
+            "without torch.compile"
+        )
+
+
+@functools.cache
+def _leaves_hooks_alone(compiler: ModuleType) -> bool:
+    """Whether the compiler still marks what it shall not trace as `_outside_graphs` does."""
+    marked = compiler.disable(lambda: None)
+    return set_eval_frame is not None and getattr(marked, "_torchdynamo_disable", False) is True
+
+
+def _refuse_unknown_torch() -> None:
+    """Refuse a torch without the private names that tell when a hook sees no ordinary forward."""
+    for name in ("_current_graph_task_id", "_is_tracing", "_functorch.peek_interpreter_stack"):
+        try:
+            operator.attrgetter(name)(torch._C)  # noqa: SLF001 - to find out before they are needed
+        except AttributeError:
+            raise RuntimeError(
+                f"torch {torch.__version__} has no torch._C.{name}, without which this spiketape cannot tell "
+                "a forward from one that is traced, transformed or computed again. Use an older torch or a "
+                "newer spiketape"
+            ) from None
+
+
 def _is_recomputation() -> bool:
     """Whether this happens during a backward pass, where activation checkpointing runs forwards once more."""
     return bool(torch._C._current_graph_task_id() != -1)  # noqa: SLF001 - nothing else tells
@@ -158,6 +191,7 @@ class LayerHook(_Hook):
         session = self._link.session
         # Compiled graphs go on calling hooks that were taken away.
         if session is not None and self._link.is_enabled and not _is_recomputation():
+            _refuse_unknown_compiler()
             _refuse_what_runs_otherwise(self._layer)
             try:
                 session.record(self._layer, output)
@@ -182,6 +216,7 @@ class _BeginHook(_ForwardHook):
     def __call__(self, *_: Any) -> None:
         session, forwards = self.running()
         if session is not None and forwards is not None:
+            _refuse_unknown_compiler()
             forwards.thread_id = threading.get_ident()
             forwards.handled_error = sys.exc_info()[1]
             try:
@@ -237,6 +272,8 @@ class NetworkHooks:
         """
         if self._handles:
             return
+        _refuse_unknown_torch()
+        _refuse_unknown_compiler()
         compiler = sys.modules.get("torch._dynamo")
         if compiler is not None:
             compiler.reset()

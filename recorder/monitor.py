@@ -298,7 +298,9 @@ class Monitor:
     def get_nonfire_ratio(self, all: bool = True, module_name: str | None = None) -> Any:
         """Silent ratio: neurons that never fired ÷ neurons; otherwise as `get_avg_firing_rate`."""
         silent = neurons = 0
-        for _, counts in self._totals(all, module_name):
+        for frames, counts in self._totals(all, module_name):
+            if frames == 0:
+                continue  # all that was recorded of this layer is marked lost, which is not silence
             silent += int(np.count_nonzero(counts == 0))
             neurons += len(counts)
         return self._ratio(silent, neurons)
@@ -389,7 +391,7 @@ class Monitor:
             raise NothingRecordedError(f"layer {name!r} has not been called since recording began")
 
     def _ratio(self, numerator: int, denominator: int) -> Any:
-        ratio = np.float64(numerator / denominator)
+        ratio = np.float64(numerator / denominator if denominator else np.nan)
         if self._backend == "numpy":
             return ratio
         return torch.tensor(float(ratio), dtype=torch.get_default_dtype(), device=self._device)

@@ -1,14 +1,11 @@
-"""Torch tensor → packed bytes, on the tensor's own device.
+"""Torch tensor in host memory → packed bytes; `recorder.device_packing` is for those on accelerators.
 
-A `FramePacker` takes what one layer puts out, call by call, checks that it holds only zeros and ones, and
-gives back rows of packed bits: eight frames to a byte, the first in the most significant bit. Frames that do
-not fill a byte yet wait here, so that what leaves is whole bytes whatever the batch size.
+A packer takes what one layer puts out, call by call, checks that it holds only zeros and ones, and gives back
+rows of packed bits: eight frames to a byte, the first in the most significant bit. Frames that do not fill a
+byte yet wait in it, so that what leaves is whole bytes whatever the batch size.
 """
 
 from __future__ import annotations
-
-import math
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,6 +15,7 @@ from recorder.format.bits import Bools, Packed, pack_frames
 
 # Booleans waiting to be packed; small enough to stay in a core's cache between writing and packing.
 STAGE_BYTES = 256 * 1024
+COMPARE_BYTES = 256 * 1024
 
 # NumPy has no bfloat16, and compares half precision in software.
 _WIDENED = (torch.float16, torch.bfloat16)
@@ -27,16 +25,30 @@ class NotSpikesError(ValueError):
     """A layer's output holds values other than 0 and 1."""
 
 
-class FramePacker(Protocol):
-    """Packs the frames of one layer."""
+class HostPacker:
+    """Packs the frames of one layer with numpy, several rows at a time.
+
+    Parameters
+    ----------
+    pending : bool array, shape [fewer than 8, neurons]
+        Frames to begin with.
+    """
+
+    def __init__(self, pending: Bools) -> None:
+        neurons = pending.shape[1]
+        frames = max(STAGE_BYTES // max(neurons, 1) // 8, 1) * 8
+        self._stage = np.empty((frames, neurons), np.bool_)
+        self._others = np.empty((frames, neurons), np.bool_)
+        self._waiting = len(pending)
+        self._stage[: self._waiting] = pending
 
     def push(self, frames: torch.Tensor) -> Packed:
         """Add frames and take the whole rows that result.
 
         Parameters
         ----------
-        frames : tensor, shape [frames, neurons]
-            Any real dtype; every value 0 or 1.
+        frames : tensor, shape [..., *neuron]
+            All frames in logical order; any real dtype, every value 0 or 1.
 
         Returns
         -------
@@ -48,41 +60,7 @@ class FramePacker(Protocol):
         NotSpikesError
             If there are other values; none of ``frames`` has then been added.
         """
-
-    def drain(self) -> tuple[Packed, Bools]:
-        """Take the whole rows that are waiting, and look at the frames (fewer than 8) that fill none.
-
-        Returns
-        -------
-        rows : uint8 array, shape [rows, neurons]
-        pending : bool array, shape [fewer than 8, neurons]
-            They go on waiting.
-        """
-
-
-def make_packer(neurons: int, device: torch.device, pending: Bools | None = None) -> FramePacker:
-    """Packer for a layer of ``neurons`` neurons whose output is on ``device``.
-
-    ``pending``, bool [fewer than 8, neurons], are frames to begin with.
-    """
-    waiting = np.empty((0, neurons), np.bool_) if pending is None else pending
-    return HostPacker(neurons, waiting) if device.type == "cpu" else DevicePacker(waiting, device)
-
-
-class HostPacker:
-    """Packs tensors in host memory with numpy, several rows at a time."""
-
-    def __init__(self, neurons: int, pending: Bools) -> None:
-        frames = max(STAGE_BYTES // max(neurons, 1) // 8, 1) * 8
-        self._stage = np.empty((frames, neurons), np.bool_)
-        self._nonzero = np.empty((frames, neurons), np.bool_)
-        self._waiting = len(pending)
-        self._stage[: self._waiting] = pending
-
-    def push(self, frames: torch.Tensor) -> Packed:
-        if frames.dtype in _WIDENED:
-            frames = frames.float()
-        values = frames.numpy()
+        values = _as_array(frames).reshape(-1, self._stage.shape[1])
         stage, total = self._stage, len(values)
         if self._waiting + total < len(stage):
             self._add(values)
@@ -105,6 +83,14 @@ class HostPacker:
         return packed[0] if len(packed) == 1 else np.concatenate(packed)
 
     def drain(self) -> tuple[Packed, Bools]:
+        """Take the whole rows that are waiting, and look at the frames (fewer than 8) that fill none.
+
+        Returns
+        -------
+        rows : uint8 array, shape [rows, neurons]
+        pending : bool array, shape [fewer than 8, neurons]
+            They go on waiting.
+        """
         whole = self._waiting // 8 * 8
         rows = _pack_rows(self._stage[:whole])
         pending = self._stage[whole : self._waiting].copy()
@@ -114,39 +100,29 @@ class HostPacker:
 
     def _add(self, values: NDArray[np.generic]) -> None:
         """Compare values into the stage; two comparisons agree exactly where a value is 0 or 1."""
-        first, last = self._waiting, self._waiting + len(values)
-        ones, nonzero = self._stage[first:last], self._nonzero[: len(values)]
-        np.equal(values, 1, out=ones)
-        np.not_equal(values, 0, out=nonzero)
-        if ones.tobytes() != nonzero.tobytes():
-            raise NotSpikesError(describe_values(torch.from_numpy(values[(ones != nonzero).any(axis=1)])))
-        self._waiting = last
+        neurons = values.shape[1]
+        # The second comparison finds a block of this size still in the core's cache.
+        block = max(COMPARE_BYTES // (neurons * values.itemsize), 1)
+        for first in range(0, len(values), block):
+            some = values[first : first + block]
+            place = self._waiting + first
+            ones, others = self._stage[place : place + len(some)], self._others[: len(some)]
+            np.equal(some, 1, out=ones)
+            np.not_equal(some, 0, out=others)
+            others ^= ones
+            if others.any():
+                raise NotSpikesError(describe_values(torch.from_numpy(some[others.any(axis=1)])))
+        self._waiting += len(values)
 
 
-class DevicePacker:
-    """Packs tensors on an accelerator with torch; only packed bytes travel to the host."""
-
-    def __init__(self, pending: Bools, device: torch.device) -> None:
-        self._pending = torch.from_numpy(pending.copy()).to(device)
-        self._places = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=device)
-
-    def push(self, frames: torch.Tensor) -> Packed:
-        ones = frames == 1
-        if not torch.equal(ones, frames != 0):
-            raise NotSpikesError(describe_values(frames))
-        waiting = torch.cat([self._pending, ones])
-        whole = len(waiting) // 8 * 8
-        self._pending = waiting[whole:].clone()
-        return self._pack(waiting[:whole])
-
-    def drain(self) -> tuple[Packed, Bools]:
-        return _no_rows(self._pending.shape[1]), self._pending.cpu().numpy()
-
-    def _pack(self, frames: torch.Tensor) -> Packed:
-        eights = frames.view(-1, 8, frames.shape[1]).to(torch.uint8)
-        # In uint8: the eight places of a byte are disjoint, so that their sum is their union.
-        rows = (eights * self._places.view(8, 1)).sum(dim=1, dtype=torch.uint8)
-        return rows.cpu().numpy()
+def _as_array(spikes: torch.Tensor) -> NDArray[np.generic]:
+    """A tensor in host memory as an array, its memory in logical order; copied only where it has to be."""
+    if spikes.requires_grad:
+        spikes = spikes.detach()
+    if spikes.dtype in _WIDENED:
+        spikes = spikes.float()
+    array: NDArray[np.generic] = spikes.contiguous().numpy()
+    return array
 
 
 def describe_values(values: torch.Tensor) -> str:
@@ -156,12 +132,6 @@ def describe_values(values: torch.Tensor) -> str:
         return f"NaN among values of dtype {str(values.dtype).removeprefix('torch.')}"
     dtype = str(values.dtype).removeprefix("torch.")
     return f"values from {wide.min().item():g} to {wide.max().item():g}, dtype {dtype}"
-
-
-def flatten_frames(spikes: torch.Tensor) -> torch.Tensor:
-    """View ``[T, N, *neuron]`` as ``[T * N, neurons]`` in logical order, copied only where it has to be."""
-    steps, batch, *neuron_shape = spikes.shape
-    return spikes.reshape(steps * batch, math.prod(neuron_shape))
 
 
 def _pack_rows(frames: Bools) -> Packed:

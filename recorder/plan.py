@@ -6,10 +6,12 @@ run out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from recorder.format.layout import ChunkPlan
+from recorder.format.encoding import ENCODING_THREADS
+from recorder.format.layout import SEGMENT_COLUMNS, ChunkPlan, table_chunk_rows
 from recorder.layer_recorder import GATHER_BYTES
 from recorder.packing import STAGE_BYTES
 
@@ -26,11 +28,14 @@ class LayerPlan:
     frames_per_step : int
         Batch size of its first step.
     chunks : ChunkPlan
+    device_bytes : int
+        Memory that is kept on an accelerator, at most; 0 if it runs on the CPU.
     """
 
     name: str
     frames_per_step: int
     chunks: ChunkPlan
+    device_bytes: int = 0
 
     @property
     def bits_per_step(self) -> int:
@@ -39,10 +44,20 @@ class LayerPlan:
 
     @property
     def host_bytes(self) -> int:
-        """Host memory that the layer keeps, at most: one chunk, outputs waiting to be packed, counts."""
+        """Host memory that the layer keeps, at most: a chunk of each array, outputs waiting to be packed."""
         stage = 2 * max(STAGE_BYTES, 8 * self.chunks.neurons) + GATHER_BYTES
         counts = 2 * 8 * self.chunks.neurons
-        return self.chunk_bytes + stage + counts
+        # Small arrays are kept until they fill a chunk, and copied as they grow.
+        tables = 2 * sum(
+            table_chunk_rows(shape, itemsize) * math.prod(shape) * itemsize
+            for shape, itemsize in (
+                (self.chunks.neuron_shape, 4),
+                ((), 4),
+                ((self.chunks.parts,), 4),
+                ((len(SEGMENT_COLUMNS),), 8),
+            )
+        )
+        return self.chunk_bytes + stage + counts + tables
 
     @property
     def chunk_bytes(self) -> int:
@@ -64,10 +79,16 @@ class RecordingPlan:
         Those that have been called so far.
     queue_limit_bytes : int
         Packed bytes that may wait for the disk before the network is held up.
+    ring_bytes : int
+        Pinned memory through which accelerators hand over packed bytes; 0 without one.
+    steps_per_hour : float
+        At the pace of the recording so far; NaN before its first forward has ended.
     """
 
     layers: Sequence[LayerPlan]
     queue_limit_bytes: int
+    ring_bytes: int = 0
+    steps_per_hour: float = math.nan
 
     @property
     def bytes_per_step(self) -> float:
@@ -78,9 +99,27 @@ class RecordingPlan:
     def host_bytes_limit(self) -> int:
         """Host memory at most, however long the recording."""
         kept = sum(layer.host_bytes for layer in self.layers)
-        # One chunk at a time is rearranged, compressed and written: about four times its size.
-        at_work = 4 * max((layer.chunk_bytes for layer in self.layers), default=0)
-        return kept + at_work + self.queue_limit_bytes
+        # To rearrange, compress and write a chunk takes about four times its size; with several threads at
+        # it, each has rows of its own, and one chunk more waits.
+        chunks = 4 if ENCODING_THREADS == 1 else 5 * (ENCODING_THREADS + 1)
+        at_work = chunks * max((layer.chunk_bytes for layer in self.layers), default=0)
+        # What has come through the ring is copied out of it before it is queued.
+        return kept + at_work + self.queue_limit_bytes + 2 * self.ring_bytes
+
+    @property
+    def device_bytes_limit(self) -> int:
+        """Memory on accelerators at most, however long the recording; 0 on the CPU."""
+        return sum(layer.device_bytes for layer in self.layers) + self.ring_bytes
+
+    @property
+    def bytes_per_hour(self) -> float:
+        """Packed bytes at the pace so far; NaN before there is one."""
+        return self.bytes_per_step * self.steps_per_hour
+
+    @property
+    def files_per_hour(self) -> float:
+        """Files at the pace so far; NaN before there is one."""
+        return math.nan if math.isnan(self.steps_per_hour) else float(self.files(round(self.steps_per_hour)))
 
     def files(self, steps: int) -> int:
         """Files that so many steps make."""
@@ -88,9 +127,17 @@ class RecordingPlan:
 
     def __str__(self) -> str:
         """One line for people."""
+        device = f" and {self.device_bytes_limit / _MIB:,.0f} MiB on the device" * bool(self.ring_bytes)
         return (
             f"{len(self.layers)} layers, {sum(layer.bits_per_step for layer in self.layers):,} slots a step: "
             f"at most {self.bytes_per_step / 1000:,.1f} kB a step, "
-            f"{self.bytes_per_step * 1e6 / 1e9:,.1f} GB and {self.files(10**6):,} files in a million steps, "
-            f"{self.host_bytes_limit / _MIB:,.0f} MiB of host memory however many"
+            f"{self.bytes_per_step * 1e6 / 1e9:,.1f} GB and {self.files(10**6):,} files in a million steps"
+            f"{self._hourly()}, "
+            f"{self.host_bytes_limit / _MIB:,.0f} MiB of host memory{device} however many"
         )
+
+    def _hourly(self) -> str:
+        if math.isnan(self.steps_per_hour):
+            return ""
+        bytes_and_files = f"{self.bytes_per_hour / 1e9:,.2f} GB and {self.files_per_hour:,.0f} files"
+        return f" ({bytes_and_files} an hour at the pace so far)"

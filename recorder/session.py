@@ -34,6 +34,7 @@ from recorder.format.trials import TrialLog, as_values
 from recorder.layer_recorder import LayerRecorder, SpikeValueError
 from recorder.plan import LayerPlan, RecordingPlan
 from recorder.spiking_layers import SpikingLayer
+from recorder.transfer import TransferRings
 from recorder.writer import BackgroundWriter
 
 IDLE_RETRY_SECONDS = 0.05
@@ -47,6 +48,28 @@ class _Trial:
     number: int
     columns: dict[str, Any]
     batch: int = 0
+
+
+@dataclass
+class _Pace:
+    """How fast the network runs: steps between its first forward and the end of its last."""
+
+    first_step: int = 0
+    began_at: float | None = None
+    ended_at: float = 0.0
+
+    def begin(self) -> None:
+        if self.began_at is None:
+            self.began_at = time.monotonic()
+
+    def end(self, now: float) -> None:
+        self.begin()
+        self.ended_at = now
+
+    def steps_per_hour(self, steps: int) -> float:
+        """NaN before there is anything to tell from."""
+        seconds = self.ended_at - (self.began_at or 0.0)
+        return 3600 * (steps - self.first_step) / seconds if self.began_at and seconds > 0 else math.nan
 
 
 @dataclass(frozen=True)
@@ -111,6 +134,7 @@ class RecordingSession:
         self._queue_limit_bytes = queue_limit_bytes
         self._has_logged_plan = False
         self._lock = threading.RLock()
+        self._rings = TransferRings()
         self._layers: dict[str, LayerRecorder] = {}
         self._trials = TrialLog(tape.metadata.trials)
         self._trial: _Trial | None = None
@@ -124,9 +148,10 @@ class RecordingSession:
         self._is_dirty = False
         self._idle_retry_at = 0.0
         self._committed_at = time.monotonic()
+        self._pace = _Pace()
         self._closed = False
         for position, (name, layer_class) in enumerate(layer_classes.items()):
-            self._layers[name] = LayerRecorder(name, position, layer_class)
+            self._layers[name] = LayerRecorder(name, position, layer_class, self._rings)
         self._resume_layers()
         reference = weakref.ref(self)
         self._writer = BackgroundWriter(
@@ -138,15 +163,17 @@ class RecordingSession:
     def _resume_layers(self) -> None:
         """Take up every layer of a resumed tape, also those that the network has no longer."""
         resumed = self._tape.resumed_layers()
+        self._lost_frames = {name: commit.lost_frames for name, (commit, _) in resumed.items()}
         for name, (commit, last_segment) in resumed.items():
             if name not in self._layers:
-                self._layers[name] = LayerRecorder(name, len(self._layers), commit.layer_class)
+                self._layers[name] = LayerRecorder(name, len(self._layers), commit.layer_class, self._rings)
             segments, pending = SegmentLog(last_segment), self._tape.pending_frames(name)
             self._layers[name].resume(commit.plan.neuron_shape, commit.dtype, segments, pending)
             self._tape.place_layer(name, self._layers[name].position)
         next_step = max((_last_step(segment) for _, segment in resumed.values()), default=0)
         for layer in self._layers.values():
             layer.next_step = next_step
+        self._pace.first_step = next_step
 
     @property
     def position(self) -> tuple[int, int]:
@@ -175,11 +202,15 @@ class RecordingSession:
         """What the recording costs, as far as its layers have been called."""
         with self._lock:
             layers = [
-                LayerPlan(layer.name, layer.first_batch, plan_chunks(layer.neuron_shape))
+                LayerPlan(layer.name, layer.first_batch, plan_chunks(layer.neuron_shape), layer.device_bytes)
                 for layer in self._layers.values()
                 if layer.neuron_shape is not None
             ]
-            return RecordingPlan(layers, self._queue_limit_bytes)
+            pace = self._pace.steps_per_hour(self._steps())
+            return RecordingPlan(layers, self._queue_limit_bytes, self._rings.size_bytes, pace)
+
+    def _steps(self) -> int:
+        return max((layer.next_step for layer in self._layers.values()), default=0)
 
     def stats(self) -> RecordingStats:
         """What the recording has cost so far."""
@@ -187,7 +218,7 @@ class RecordingSession:
             layers = self._layers.values()
             frames = {layer.name: layer.frames for layer in layers if layer.neuron_shape is not None}
             return RecordingStats(
-                steps=max((layer.next_step for layer in layers), default=0),
+                steps=self._steps(),
                 frames=frames,
                 packed_bytes=sum(
                     math.prod(layer.neuron_shape) * frames[layer.name] // 8
@@ -218,6 +249,7 @@ class RecordingSession:
                 self._notice_interrupted_forward(beginning=1)
             if self._forward_depth == 0 and self._called:
                 self._pass_boundary()
+            self._pace.begin()
             self._forward_depth += 1
 
     def end_forward(self, *, succeeded: bool) -> None:
@@ -229,9 +261,6 @@ class RecordingSession:
             if self._forward_depth == 0:
                 if not succeeded or self._called < len(self._layers):
                     self._align_steps(succeeded)
-                if not self._has_logged_plan and self._is_dirty:
-                    self._has_logged_plan = True
-                    _logger.info("recording to %s: %s", self.location, self.plan())
                 self._pass_boundary()
 
     def _notice_interrupted_forward(self, beginning: int = 0) -> None:
@@ -269,24 +298,32 @@ class RecordingSession:
             if known.forward != self._forward:
                 known.forward, known.steps_at_start = self._forward, known.next_step
                 self._called += 1
+            expected = layer.output
+            spikes = layer.pick(output, expected)
+            if expected.axes == "N" and known.is_gathering and known.gather(spikes, self._trial_number):
+                self._mark_dirty()
+                if known.has_gathered_enough:
+                    self._settle(known)
+                    self._raise_value_error()
+                return
             if known.is_gathering:
-                if known.gather(layer.pick(output), self._trial_number):
-                    self._mark_dirty()
-                    if known.has_gathered_enough:
-                        self._settle(known)
-                        self._raise_value_error()
-                    return
                 self._settle(known)
-            self._record_now(known, layer, layer.read_spikes(output))
+                known.stop_gathering()
+            if expected.axes == "N":
+                self._record_now(known, layer, spikes, None, len(spikes))
+            else:
+                spikes = layer.steps_first(spikes.detach(), expected)
+                self._record_now(known, layer, spikes, *spikes.shape[:2])
 
-    def _record_now(self, known: LayerRecorder, layer: SpikingLayer, spikes: torch.Tensor) -> None:
-        steps, batch = spikes.shape[:2]
-        if steps * batch == 0:
+    def _record_now(
+        self, known: LayerRecorder, layer: SpikingLayer, spikes: torch.Tensor, steps: int | None, batch: int
+    ) -> None:
+        if batch == 0 or steps == 0:
             return
         self._check_trial(known, batch)
         is_new = known.neuron_shape is None
         try:
-            rows = known.record(layer, spikes, self._trial_number)
+            rows = known.record(layer, spikes, steps, self._trial_number)
         finally:
             if is_new and known.neuron_shape is not None:
                 arguments = known.name, known.neuron_shape, known.dtype, known.layer_class, known.position
@@ -294,6 +331,7 @@ class RecordingSession:
         self._note_trial(batch)
         self._mark_dirty()
         self._put_rows(known.name, rows)
+        self._note_late_error(known)
 
     def _put_rows(self, name: str, pieces: list[Packed]) -> None:
         """Hand rows to the writer, many at a time: each time costs the network a switch of threads."""
@@ -311,10 +349,12 @@ class RecordingSession:
             self._writer.put(partial(_append_all, self._tape, rows), size_bytes)
 
     def _settle(self, layer: LayerRecorder) -> None:
-        """Pack what a layer has gathered; an error among its values is raised by whoever asks next."""
-        rows, error = layer.settle()
-        self._value_error = self._value_error or error
-        self._put_rows(layer.name, rows)
+        """Have all of a layer packed; an error among its values is raised by whoever asks next."""
+        self._put_rows(layer.name, layer.settle())
+        self._note_late_error(layer)
+
+    def _note_late_error(self, layer: LayerRecorder) -> None:
+        self._value_error = self._value_error or layer.take_late_error()
 
     def _raise_value_error(self) -> None:
         error, self._value_error = self._value_error, None
@@ -341,8 +381,14 @@ class RecordingSession:
     def _pass_boundary(self) -> None:
         self._forward += 1
         self._called = 0
-        if self._is_dirty and time.monotonic() - self._committed_at >= self._commit_interval:
-            self._put_commit()
+        if self._is_dirty:
+            now = time.monotonic()
+            self._pace.end(now)
+            if not self._has_logged_plan:
+                self._has_logged_plan = True
+                _logger.info("recording to %s: %s", self.location, self.plan())
+            if now - self._committed_at >= self._commit_interval:
+                self._put_commit()
 
     # -- trials --------------------------------------------------------------------------------------------
 
@@ -413,7 +459,10 @@ class RecordingSession:
             self._raise_value_error()
 
     def totals(self) -> dict[str, tuple[int, Counts]]:
-        """Frames, and spikes of each neuron (int64 [neurons]), of each layer recorded so far."""
+        """Frames, and spikes of each neuron (int64 [neurons]), of each layer recorded so far.
+
+        Without frames of a resumed recording that are marked lost.
+        """
         with self._lock:
             pending = {name: self._drain(self._layers[name]) for name in self.recorded_layers()}
             self._put_waiting_rows()
@@ -421,7 +470,7 @@ class RecordingSession:
             self._raise_value_error()
             return {
                 name: (
-                    self._layers[name].segments.frames,
+                    self._layers[name].segments.frames - self._lost_frames.get(name, 0),
                     self._tape.totals(name) + frames.sum(axis=0, dtype=np.int64),
                 )
                 for name, frames in pending.items()

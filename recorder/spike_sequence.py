@@ -24,13 +24,13 @@ class SpikeSequence(Sequence[Any]):
 
     Nothing is read before a step is asked for. An item is ``[batch, *neuron]``, in the data type that the
     layer put out; a slice is a list of items, so that ``torch.stack(monitor.s["1"][:])`` works. A layer that
-    was called several times in a step has an item for each call.
+    was called several times in a step has an item for each call; a step marked lost has none.
     """
 
     def __init__(self, layer: LayerReader, convert: Convert) -> None:
         self._layer = layer
         self._convert = convert
-        segments = layer.segments()
+        segments = layer.kept_segments()
         self._segments = segments
         self._first_item = np.concatenate([[0], np.cumsum(segments.steps)])
         self._read_chunk: Callable[[int], Packed] = functools.lru_cache(_CHUNKS_KEPT)(layer.chunk)

@@ -38,6 +38,7 @@ _SHAPES = {
     "NT": "[N, T, *neuron]",
     "N*T": "[N*T, *neuron]",
 }
+_LEAST_AXES = {"N": 1, "TN": 2, "NT": 2, "N*T": 1}
 
 
 class SpikingLayerError(ValueError):
@@ -157,29 +158,18 @@ class SpikingLayer:
             If the module put out something else than expected. Names the layer, what came and what to do.
         """
         expected = self.output
-        spikes = self._picked(output, expected).detach()
-        if expected.axes == "N":
-            return spikes.unsqueeze(0)
-        if expected.axes == "N*T":
-            batch_size = expected.batch_size or len(spikes) // (expected.num_steps or 1)
-            num_steps = expected.num_steps or len(spikes) // batch_size
-            if batch_size * num_steps != len(spikes):
-                raise self._unexpected(output, expected)
-            spikes = spikes.view(batch_size, num_steps, *spikes.shape[1:])
-        return spikes.transpose(0, 1) if expected.axes in ("NT", "N*T") else spikes
+        spikes = self.pick(output, expected).detach()
+        return spikes.unsqueeze(0) if expected.axes == "N" else self.steps_first(spikes, expected)
 
-    def pick(self, output: object) -> torch.Tensor:
+    def pick(self, output: object, expected: SpikeOutput) -> torch.Tensor:
         """The tensor of spikes in what the module put out, as it is; errors as in `read_spikes`."""
-        return self._picked(output, self.output)
-
-    def _picked(self, output: object, expected: SpikeOutput) -> torch.Tensor:
         spikes = output
         if isinstance(output, (tuple, list)) and expected.item is not None:
             index = 0 if expected.item == "first" else expected.item
             spikes = output[index] if index < len(output) else None
         elif isinstance(expected.item, int):
             spikes = None
-        if not isinstance(spikes, torch.Tensor) or spikes.ndim < len(expected.axes.split("*")[0]):
+        if not isinstance(spikes, torch.Tensor) or spikes.ndim < _LEAST_AXES[expected.axes]:
             raise self._unexpected(output, expected)
         if spikes.layout is not torch.strided:
             raise SpikingLayerError(
@@ -187,6 +177,16 @@ class SpikingLayer:
                 "give the layer dense input, or make its output dense with .to_dense()"
             )
         return spikes
+
+    def steps_first(self, spikes: torch.Tensor, expected: SpikeOutput) -> torch.Tensor:
+        """View what was picked from an output of several steps as ``[T, N, *neuron]``."""
+        if expected.axes == "N*T":
+            batch_size = expected.batch_size or len(spikes) // (expected.num_steps or 1)
+            num_steps = expected.num_steps or len(spikes) // batch_size
+            if batch_size * num_steps != len(spikes):
+                raise self._unexpected(spikes, expected)
+            spikes = spikes.view(batch_size, num_steps, *spikes.shape[1:])
+        return spikes if expected.axes == "TN" else spikes.transpose(0, 1)
 
     def _described(self) -> str:
         return f"layer {self.name!r} ({type(self.module).__name__})"

@@ -28,6 +28,7 @@ class Mutant:
 
 TAPE, READING, STORES = "recorder/format/tape.py", "recorder/format/reading.py", "recorder/format/stores.py"
 LOCK, HOOKS = "recorder/format/lock.py", "recorder/hooks.py"
+TRANSFER, DEVICE_PACKING = "recorder/transfer.py", "recorder/device_packing.py"
 TALLIES = "analysis/tallies.py"
 
 MUTANTS = (
@@ -58,7 +59,7 @@ MUTANTS = (
         "test_recorder_format_faults.py::test_a_writer_may_die_at_each_stage_of_a_commit",
         (
             (TAPE, "self._store.write(spikes_chunk_key(", "_LATE.append((spikes_chunk_key("),
-            (TAPE, "self._chunk, part), stored)", "self._chunk, part), stored))"),
+            (TAPE, "chunk, part), stored)", "chunk, part), stored))"),
             (
                 TAPE,
                 "self.store.write(ROOT_DOCUMENT, encode_document(root))\n",
@@ -91,7 +92,12 @@ MUTANTS = (
     Mutant(
         "a second writer is let in",
         "test_recorder_format_lock.py::test_a_second_writer_in_the_same_process_is_refused",
-        ((LOCK, 'if holder is None or state == "dead"', 'if holder is None or state in {"dead", "alive"}'),),
+        ((LOCK, 'if state == "dead" or', 'if state in {"dead", "alive"} or'),),
+    ),
+    Mutant(
+        "a machine of the same image is taken for an earlier start of this one",
+        "test_recorder_format_lock.py::test_a_machine_of_the_same_image_cannot_be_seen",
+        ((LOCK, 'return "dead" if all(map(_is_before_boot, moments)) else "unknown"', 'return "dead"'),),
     ),
     Mutant(
         "a writer that was taken over goes on",
@@ -107,6 +113,17 @@ MUTANTS = (
         "compiled graphs are kept",
         "test_recorder_hooks.py::test_a_network_compiled_before_it_is_monitored",
         ((HOOKS, "compiler.reset()", "pass"),),
+    ),
+    Mutant(
+        "copies from a device are not waited for",
+        "test_recorder_transfer.py::test_bytes_arrive_as_they_were_sent",
+        ((TRANSFER, "        piece.arrival.synchronize()\n", ""),),
+    ),
+    Mutant(
+        "what a device packs is kept whatever its verdict",
+        "test_recorder_device_packing.py"
+        "::test_other_values_are_told_with_the_next_commit_at_the_latest_and_left_out",
+        ((DEVICE_PACKING, "            if any(found):", "            if False:"),),
     ),
     Mutant(
         "workers take what their folder holds",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,12 @@ from tapes import Run, Trial, write_recording
 
 import analysis
 from analysis import planning
+from analysis.verification import find_problems
 from recorder.format import counting, tallying
+from recorder.format.layout import spikes_chunk_key
+from recorder.format.reading import LayerReader, TapeReader
+from recorder.format.recovery import plan_recovery, recover
+from recorder.format.stores import Folder
 
 NEURON_SHAPES = [(), (1,), (7,), (8,), (9,), (31,), (33,), (257,), (3, 5), (2, 3, 4)]
 LABELS = ["cat", "dog", "=cmd", "eel"]
@@ -78,6 +84,8 @@ def plans(draw: st.DrawFn) -> dict[str, Any]:
         "counts_share": draw(st.sampled_from([None, 0.25, 100])),
         "missing_trials": draw(st.integers(0, 1)),
         "seed": draw(st.integers(0, 2**32)),
+        # A chunk of each layer, as a share of its frames, that is damaged and marked lost.
+        "lost": draw(st.lists(st.floats(0, 1), max_size=2)),
         "density": draw(st.sampled_from([0.0, 0.002, 0.1, 0.9, 1.0])),
     }
 
@@ -110,11 +118,33 @@ def make_example(path: Path, plan: dict[str, Any]) -> Example:
         counts_share=plan["counts_share"],
         trials_begun=max((run.trial for run in plan["runs"]), default=-1) + 1,
     )
+    lost = lose_chunks(path, {name: plan["lost"][position:] for position, name in enumerate(layers)})
+    for name, frames in lost.items():
+        steps_lost = np.isin(steps[name], np.unique(steps[name][frames]))
+        for column in (layers, steps, trials, labels):
+            column[name] = column[name][~steps_lost]
     listed = list(itertools.chain.from_iterable(trial.columns.get("label", ()) for trial in presented))
     values = list(dict.fromkeys(listed))
     if values and not isinstance(values[0], str):
         values.sort()
     return Example(path, layers, steps, trials, labels, values)
+
+
+def lose_chunks(path: Path, shares: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
+    """Delete chunks of a recording and mark their steps lost; which frames they held."""
+    reader = TapeReader.open(Folder(path))
+    lost = {}
+    for name, layer in reader.layers.items():
+        size = layer.plan.chunk_frames
+        chunks = {int(share * (layer.frames - 1)) // size for share in shares[name]}
+        lost[name] = np.isin(np.arange(layer.frames) // size, list(chunks))
+        for chunk in chunks:
+            (path / spikes_chunk_key(layer.folder, layer.plan, chunk, 0)).unlink()
+    recovery = plan_recovery(reader, find_problems(reader), mark_lost=True)
+    if recovery.lost:
+        recover(Folder(path), recovery, reader.metadata.commit_number)
+        assert find_problems(TapeReader.open(Folder(path))) == []
+    return lost
 
 
 def _labels(run: Run, trials: Mapping[int, Trial]) -> np.ndarray:
@@ -161,7 +191,7 @@ def expected(
             for name in layer_group:
                 rows = selected[name] if time is None else selected[name] & (keys[time][name] == group)
                 bits = example.layers[name][rows]
-                flat = bits.reshape(len(bits), example.layers[name][0].size)
+                flat = bits.reshape(len(bits), math.prod(bits.shape[1:]))
                 values = (
                     flat.sum(axis=0) if statistic != "silent_ratio" else ~flat.any(axis=0) & bool(len(flat))
                 )
@@ -212,6 +242,7 @@ LAYER_QUESTIONS: list[tuple[str, ...]] = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore::recorder.format.errors.LostFramesWarning")
 @given(plan=plans(), window=st.sampled_from([1, 3, 20, 10**6]), data=st.data())
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_statistic_equals_numpy_on_the_unpacked_bits(
@@ -264,6 +295,7 @@ def test_every_statistic_equals_numpy_on_the_unpacked_bits(
                 check(found, wanted, (statistic, per, selection))
 
 
+@pytest.mark.filterwarnings("ignore::recorder.format.errors.LostFramesWarning")
 @given(plan=plans(), data=st.data())
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_spikes_and_their_coordinates_are_the_recorded_ones(
@@ -327,3 +359,20 @@ def test_many_labels_are_cut_into_blocks(
     selected = layer.select(labels=[3, 12]).spike_count(per=("label", "neuron"))
     assert selected["label"].values.tolist() == [3, 12]
     np.testing.assert_array_equal(selected, counts[[3, 12]])
+
+
+def test_rates_and_silent_ratios_of_labels_read_every_chunk_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spikes = np.random.default_rng(2).random((600, 3, 4)) < 0.05
+    labels = [sample % 3 for sample in range(20)]
+    write_recording(
+        tmp_path / "a", {"1": spikes}, [Run(0, 30, 20, 0)], [Trial(0, 20, {"label": labels})], chunk_bytes=100
+    )
+    read = []
+    chunk = LayerReader.chunk
+    monkeypatch.setattr(LayerReader, "chunk", lambda self, number: read.append(number) or chunk(self, number))
+    layer = analysis.open_recording(tmp_path / "a")["1"]
+    dask.compute(layer.firing_rate(per="label"), layer.silent_ratio(per="label"), scheduler="synchronous")
+    assert len(read) > 3
+    assert len(read) == len(set(read))

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import json
 import os
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 import zarr.storage
 from processes import finished, line, python
 
-from recorder.format import lock
+from recorder.format import lock, tape
 from recorder.format.errors import RecordingExistsError, RecordingInUseError
 from recorder.format.lock import LOCK_KEY, Holder, WriterLock, read_holder
 from recorder.format.reading import TapeReader
@@ -39,9 +40,15 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ByteStore:
     return Folder(tmp_path / "run.zarr")
 
 
+EARLIER_START = {"boot": "an earlier start of this host", "since": "2020-01-01T00:00:00+00:00"}
+
+
 def leave_lock(store: ByteStore, **changes: Any) -> Holder:
-    """A recording and the lock of another writer of it."""
-    TapeWriter.create(store, {}).release()
+    """A recording and the lock of another writer; as old as that, if it is of an earlier start."""
+    with pytest.MonkeyPatch.context() as patched:
+        if "boot" in changes and "since" in changes:
+            patched.setattr(tape, "_now", lambda: changes["since"])
+        TapeWriter.create(store, {}).release()
     holder = replace(Holder.this_process(), **changes)
     store.write(LOCK_KEY, json.dumps(vars(holder)).encode())
     return holder
@@ -102,7 +109,7 @@ def test_of_many_writers_that_begin_together_one_succeeds(tmp_path: Path) -> Non
     stores = [Folder(tmp_path / "run.zarr") for _ in range(8)]
     for state in ("no lock", "dead lock"):
         if state == "dead lock":
-            leave_lock(stores[0], boot="another")
+            leave_lock(stores[0], **EARLIER_START)
         together = threading.Barrier(len(stores))
         taken: list[WriterLock] = []
 
@@ -137,7 +144,7 @@ def test_a_file_system_without_links_has_locks_too(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"boot": "an earlier start of this host"},
+        EARLIER_START,
         {"process_started": "1"},
         {"process": 2**22 + 1},
         {"owner": "left in this very process"},
@@ -146,6 +153,34 @@ def test_a_file_system_without_links_has_locks_too(tmp_path: Path, monkeypatch: 
 def test_a_writer_that_is_seen_to_be_dead_is_taken_over(store: ByteStore, changes: Any) -> None:
     leave_lock(store, **changes)
     TapeWriter.resume(store)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="starts of the host are told apart as Linux does")
+@pytest.mark.parametrize("newer", ["since", "commit"])
+def test_a_machine_of_the_same_image_cannot_be_seen(store: ByteStore, newer: str) -> None:
+    """It has the same name and number, and another start; but it has written since this one was started."""
+    holder = leave_lock(store, **EARLIER_START)
+    if newer == "since":
+        since = Holder.this_process().since
+        store.write(LOCK_KEY, json.dumps(vars(replace(holder, since=since))).encode())
+    else:
+        document = store.read("zarr.json", 10**6)
+        assert document is not None
+        store.write(
+            "zarr.json", document.replace(holder.since.encode(), Holder.this_process().since.encode())
+        )
+    with pytest.raises(RecordingInUseError, match=r"cannot be seen from this host.*take_over=True"):
+        TapeWriter.create(store, {}, overwrite=True)
+    TapeWriter.create(store, {}, overwrite=True, take_over=True)
+
+
+@pytest.mark.parametrize("moment", ["", "yesterday", "9999-12-31T23:59:59-23:59"])
+def test_a_lock_of_unknown_age_is_of_no_earlier_start(store: ByteStore, moment: str) -> None:
+    holder = leave_lock(store, **EARLIER_START)
+    assert replace(holder, since=moment or "?").state() == "unknown"
+    assert replace(holder, since="2020-01-01T00:00:00+00:00").state(moment) == (
+        "unknown" if moment else "dead"
+    )
 
 
 @pytest.mark.parametrize("changes", [{"host": "elsewhere"}, {"machine": "x"}, {"namespace": "pid:[1]"}])
@@ -169,9 +204,13 @@ def test_a_lock_that_cannot_be_understood_is_no_licence_to_write(store: ByteStor
     TapeWriter.resume(store, take_over=True)
 
 
-def test_wrong_types_in_a_lock_are_not_understood(store: ByteStore) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [{"since": 3}, {"process": 1.5}, {"process": True}, {"process": "1"}, {"process": 0}, {"process": -1}],
+)
+def test_wrong_values_in_a_lock_are_not_understood(store: ByteStore, changes: Any) -> None:
     holder = leave_lock(store)
-    store.write(LOCK_KEY, json.dumps({**vars(holder), "since": 3}).encode())
+    store.write(LOCK_KEY, json.dumps({**vars(holder), **changes}).encode())
     with pytest.raises(RecordingInUseError, match="cannot be understood"):
         TapeWriter.resume(store)
 
@@ -193,7 +232,7 @@ def test_a_writer_that_was_taken_over_stops_at_its_next_commit(store: ByteStore)
 
 def test_what_was_killed_before_its_first_commit_is_begun_anew(tmp_path: Path) -> None:
     store = Folder(tmp_path / "run.zarr")
-    leave_lock(store, boot="another")
+    leave_lock(store, **EARLIER_START)
     (tmp_path / "run.zarr/zarr.json").unlink()
     TapeWriter.create(store, {})
 

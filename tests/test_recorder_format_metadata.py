@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -61,15 +62,33 @@ def test_metadata_comes_back_from_json() -> None:
     assert parse_attributes(attributes, "here") == example()
 
 
+def test_lost_frames_make_it_a_recording_that_older_readers_refuse() -> None:
+    assert "lost" not in to_attributes(example())["spiketape"]["layers"][0]
+    layer = replace(example().layers[0], lost=((0, 3), (10, 70)))
+    lost = replace(example(), layers=(layer,))
+    attributes = json.loads(json.dumps(to_attributes(lost)))
+    assert parse_attributes(attributes, "here") == lost
+    assert (example().format_version, attributes["spiketape"]["format_version"]) == (1, 2)
+    assert layer.lost_frames == 63
+    for version, record in ((1, attributes["spiketape"]), (2, to_attributes(example())["spiketape"])):
+        record["format_version"] = version
+        with pytest.raises(
+            RecordingFormatError, match=f"format_version is {version}, expected {3 - version}"
+        ):
+            parse_attributes(resealed(record), "here")
+
+
 def test_the_next_commit_counts_on() -> None:
     following = example().next_commit(state="closed")
     assert (following.commit_number, following.state, following.layers) == (5, "closed", example().layers)
 
 
-@pytest.mark.parametrize("version", [2, 0, "1", None, True, [1]])
+@pytest.mark.parametrize("version", [3, 0, "1", None, True, [1]])
 def test_an_unknown_version_is_refused_by_name(version: object) -> None:
     record = {**to_attributes(example())["spiketape"], "format_version": version}
-    with pytest.raises(RecordingFormatError, match=r"has format version .* this spiketape reads version 1"):
+    with pytest.raises(
+        RecordingFormatError, match=r"has format version .* this spiketape reads versions 1 and 2"
+    ):
         parse_attributes({"spiketape": record}, "here")
 
 
@@ -97,6 +116,15 @@ def set_in(record: Any, path: list[Any], value: object) -> None:
     [
         (["layers"], {}, "layers is {}, expected list"),
         (["layers", 0], 7, "layers[0] is 7, expected an object"),
+        (["layers", 0, "name"], "\ud800", r"name is '\ud800', which holds half a character"),
+        (["trials", "columns", 0, "name"], "\udfff", "half a character"),
+        (["trials", "columns", 0, "categories"], ["\ud800"], r"categories holds '\ud800'"),
+        (["layers", 0, "lost"], [[0, 1, 2]], "lost[0] is [0, 1, 2], expected first and last frame"),
+        (["layers", 0, "lost"], [[5, 5]], "lost[0][1] is 5, expected 6 to 70"),
+        (["layers", 0, "lost"], [[0, 71]], "lost[0][1] is 71, expected 1 to 70"),
+        (["layers", 0, "lost"], [[0, 5], [5, 6]], "lost[1][0] is 5, expected 6 to 70"),
+        (["layers", 0, "lost"], [[True, 5]], "lost[0][0] is True, expected int"),
+        (["layers", 0, "lost"], 3, "lost is 3, expected list"),
         (["layers", 0, "name"], "x" * 1025, "1025 characters, at most 1024"),
         (["layers", 0, "dtype"], "complex64", "dtype is 'complex64'"),
         (["layers", 0, "frames"], True, "frames is True, expected int"),

@@ -91,6 +91,39 @@ def test_longer_rows_of_a_later_commit_are_cut() -> None:
     assert clip_segments(rows, 0).tolist() == []
 
 
+def test_rows_of_strangers_may_be_too_far_apart_for_64_bits() -> None:
+    rows = clip_segments(np.array([[-(2**63), 0, 2**63 - 1, 1, -1]]), 2**53)
+    with pytest.raises(RecordingFormatError, match="does not continue"):
+        check_segments(rows, 2**53, "here")
+
+
+@pytest.mark.parametrize(
+    ("lost", "kept"),
+    [
+        ([], [[0, 0, 5, 8, 0], [40, 7, 4, 3, -1]]),
+        ([[0, 8]], [[8, 1, 4, 8, 0], [40, 7, 4, 3, -1]]),
+        ([[8, 16], [24, 32]], [[0, 0, 1, 8, 0], [16, 2, 1, 8, 0], [32, 4, 1, 8, 0], [40, 7, 4, 3, -1]]),
+        ([[32, 43]], [[0, 0, 4, 8, 0], [43, 8, 3, 3, -1]]),
+        ([[0, 40]], [[40, 7, 4, 3, -1]]),
+        ([[43, 52]], [[0, 0, 5, 8, 0], [40, 7, 1, 3, -1]]),
+        ([[0, 52]], []),
+    ],
+)
+def test_whole_steps_can_be_left_out(lost: list[list[int]], kept: list[list[int]]) -> None:
+    segments = Segments(np.array([[0, 0, 5, 8, 0], [40, 7, 4, 3, -1]]))
+    assert segments.without(np.array(lost, np.int64).reshape(-1, 2)).rows.tolist() == kept
+
+
+def test_frames_are_widened_to_the_steps_that_they_lie_in() -> None:
+    segments = Segments(np.array([[0, 0, 5, 8, 0], [40, 7, 4, 3, -1]]))
+    frames = np.array([[0, 1], [8, 16], [9, 17], [39, 41], [51, 52]])
+    whole = [[0, 8], [8, 16], [8, 24], [32, 43], [49, 52]]
+    assert segments.whole_steps(frames).tolist() == whole
+    for part in (frames[0], frames[3]):
+        with pytest.raises(ValueError, match="do not begin and end with steps"):
+            segments.without(part[None])
+
+
 @pytest.mark.parametrize(
     "rows",
     [

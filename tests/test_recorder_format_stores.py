@@ -188,3 +188,12 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zarr.storage.FsspecStore, "from_url", missing)
     with pytest.raises(StoreError, match="a package is missing: Install s3fs"):
         open_store("s3://bucket/run.zarr", read_only=True)
+
+
+def test_a_folder_remembers_a_bounded_number_of_folders_and_syncs_all_of_them(tmp_path: Path) -> None:
+    store = Folder(tmp_path / "run.zarr")
+    for chunk in range(1500):
+        store.write(f"c/{chunk}/0", b"x")
+    assert len(store._known_folders) <= 1001
+    assert len(store._unsynced_folders) > 1500
+    assert len(list(store.keys())) == 1500

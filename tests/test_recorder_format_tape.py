@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -329,6 +330,26 @@ def test_leftovers_of_a_kill_are_removed_on_resume(tmp_path: Path) -> None:
     TapeWriter.create(store, {})
     (tmp_path / "layers/zarr.json.0123456789abcdef.partial").touch()
     TapeWriter.resume(store)
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_writer_killed_while_it_takes_the_lock_leaves_room_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", kill)
+        patched.setattr(Path, "unlink", lambda *_, **__: None)  # who is dead cleans nothing up
+        with pytest.raises(Killed):
+            TapeWriter.create(Folder(tmp_path), {})
+    assert list(tmp_path.glob("writer.lock.*.partial"))
+    assert is_unbegun(Folder(tmp_path))
+    TapeWriter.create(Folder(tmp_path), {})
     assert not list(tmp_path.rglob("*.partial"))
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from recorder import Monitor
+from recorder import Monitor, hooks
 from recorder.spiking_layers import SpikingLayerError
 
 
@@ -254,3 +255,44 @@ def test_memory_order_is_not_logical_order(tmp_path: Path, memory: torch.memory_
     assert torch.equal(monitor.s["0"][0], x)
     assert torch.equal(monitor.s["0"][1], x[:1].expand(2, 3, 4, 5))
     monitor.close()
+
+
+@pytest.mark.parametrize(
+    "name", ["_current_graph_task_id", "_is_tracing", "_functorch.peek_interpreter_stack"]
+)
+def test_a_torch_without_a_private_name_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monitor = monitor_of(tmp_path, network())
+    *place, attribute = name.split(".")
+    monkeypatch.delattr(torch._C._functorch if place else torch._C, attribute)
+    with pytest.raises(RuntimeError, match=rf"torch .* has no torch\._C\.{name}.*Use an older torch"):
+        monitor.enable()
+
+
+@pytest.mark.parametrize("missing", ["mark", "set_eval_frame"])
+def test_a_compiler_that_may_trace_hooks_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    def disable(call: Any) -> Any:
+        call._torchdynamo_disable = missing != "mark"
+        return call
+
+    net = network()
+    monitor = monitor_of(tmp_path, net)
+    monkeypatch.delitem(sys.modules, "torch._dynamo", raising=False)
+    monitor.enable()
+    net(inputs(0))
+    if missing == "set_eval_frame":
+        monkeypatch.setattr(hooks, "set_eval_frame", None)
+        net(inputs(1))  # a torch without a compiler
+    # Now it is imported, as by the first call of torch.compile.
+    compiler = ModuleType("torch._dynamo")
+    compiler.__dict__.update(disable=disable, reset=lambda: None)
+    monkeypatch.setitem(sys.modules, "torch._dynamo", compiler)
+    with pytest.raises(RuntimeError, match=r"does not know how torch .* keeps hooks out of compiled graphs"):
+        net(inputs(2))
+    monitor.disable()
+    with pytest.raises(RuntimeError, match=r"or record without torch\.compile"):
+        monitor.enable()
+    assert len(monitor.s["0"]) == (2 if missing == "set_eval_frame" else 1)

@@ -172,8 +172,8 @@ def test_gathered_outputs_keep_no_graph_and_may_need_gradients(tmp_path: Path) -
             output = net(step.requires_grad_() * 1)
             assert output.requires_grad
         recorder = monitor._session._layers["0"]
-        assert recorder._gathered
-        assert not any(kept.requires_grad for kept in recorder._gathered)
+        assert recorder.is_gathering
+        assert not torch.from_numpy(recorder._gathering.outputs).requires_grad
 
 
 def test_a_failing_disk_is_told_while_gathering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

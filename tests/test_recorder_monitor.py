@@ -21,7 +21,9 @@ from torch import nn
 from recorder import Monitor, NeuronShapeError, SpikeOutput, SpikeValueError
 from recorder.format.errors import RecordingExistsError, RecordingFormatError, RecordingWriteError
 from recorder.format.reading import TapeReader
+from recorder.format.recovery import plan_recovery, recover
 from recorder.format.stores import Folder
+from recorder.format.verification import check_blocks
 from recorder.monitor import NothingRecordedError, UnknownLayerError
 
 
@@ -660,14 +662,20 @@ def test_the_plan_is_known_and_logged_from_the_first_step_on(
     with on_store(tmp_path, net) as monitor:
         with pytest.raises(NothingRecordedError):
             _ = monitor.plan
-        run(net, (16, 16))
+        run(net, (16,))
+        logged = monitor.plan
+        run(net, (16,))
         plan = monitor.plan
     assert plan.bytes_per_step == 16 * (9 + 5) / 8
     assert plan.files(10**6) == -(-16 * 10**6 // plan.layers[0].chunks.chunk_frames) + -(
         -16 * 10**6 // plan.layers[1].chunks.chunk_frames
     )
     assert plan.host_bytes_limit > plan.queue_limit_bytes + 2 * 4_000_000
-    assert [record.getMessage() for record in caplog.records] == [f"recording to {monitor.store}: {plan}"]
+    assert plan.device_bytes_limit == 0
+    assert plan.steps_per_hour > 0
+    assert plan.bytes_per_hour == plan.steps_per_hour * plan.bytes_per_step
+    assert plan.files_per_hour == plan.files(round(plan.steps_per_hour))
+    assert [record.getMessage() for record in caplog.records] == [f"recording to {monitor.store}: {logged}"]
     assert str(plan).startswith("2 layers, 224 slots a step: at most 0.0 kB a step, 0.0 GB and ")
 
 
@@ -853,6 +861,50 @@ def test_a_failing_disk_is_told_at_the_next_step_and_at_close(
     with on_store(tmp_path, net, resume=True) as monitor:
         run(net)
         assert len(monitor.s["0"]) == 8
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_lost_frames_are_in_no_answer_of_a_resumed_monitor(tmp_path: Path) -> None:
+    net = network()
+    outputs = Outputs(net)
+    inputs = torch.rand(120, 3, 9, generator=torch.Generator().manual_seed(1))
+    with on_store(tmp_path, net):
+        for step in range(100):
+            net(inputs[step])
+    store = Folder(tmp_path / "run.zarr")
+    # Of layer "0" frames 64 to 127, which lie in steps 21 to 42; of layer "2" the last, from step 85 on.
+    (tmp_path / "run.zarr/layers/0/spikes/c/1/0").unlink()
+    (tmp_path / "run.zarr/layers/2/spikes/c/4/0").unlink()
+    reader = TapeReader.open(store)
+    problems = [problem for layer in reader.layers.values() for problem in check_blocks(layer, 0, 1)]
+    recover(store, plan_recovery(reader, problems, mark_lost=True), reader.metadata.commit_number)
+    del outputs.kept["0"][21:43]
+    del outputs.kept["2"][85:]
+    with on_store(tmp_path, net, resume=True) as monitor:
+        for step in range(100, 120):
+            net(inputs[step])
+        outputs.check(monitor)
+    outputs.check(monitor)
+
+
+def test_what_is_lost_altogether_is_not_silent(tmp_path: Path) -> None:
+    net = network()
+    with on_store(tmp_path, net):
+        net(torch.ones(3, 9))
+    store = Folder(tmp_path / "run.zarr")
+    for layers in (["0"], ["2"]):
+        for name in layers:
+            (tmp_path / f"run.zarr/layers/{name}/spikes/c/0/0").unlink()
+        reader = TapeReader.open(store)
+        problems = [problem for layer in reader.layers.values() for problem in check_blocks(layer, 0, 1)]
+        recover(store, plan_recovery(reader, problems, mark_lost=True), reader.metadata.commit_number)
+        with on_store(tmp_path, net, resume=True) as monitor:
+            if layers == ["0"]:
+                alone = monitor.get_nonfire_ratio(all=False, module_name="2")
+                assert monitor.get_nonfire_ratio() == alone
+            assert np.isnan(monitor.get_avg_firing_rate(all=False, module_name="0"))
+            assert len(monitor.s["0"]) == 0
+    assert np.isnan(monitor.get_nonfire_ratio())
 
 
 def test_a_foreign_folder_is_not_resumed(tmp_path: Path) -> None:

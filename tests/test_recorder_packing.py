@@ -12,25 +12,15 @@ from hypothesis import strategies as st
 
 from recorder.packing import (
     STAGE_BYTES,
-    DevicePacker,
-    FramePacker,
     HostPacker,
     NotSpikesError,
-    flatten_frames,
-    make_packer,
 )
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int64]
-DEVICES = [
-    "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")),
-]
 
 
-def packers(neurons: int) -> list[FramePacker]:
-    """Both packers; the one for accelerators runs on any device, so also where there is none."""
-    none = np.empty((0, neurons), np.bool_)
-    return [HostPacker(neurons, none), DevicePacker(none, torch.device("cpu"))]
+def packer_of(neurons: int) -> HostPacker:
+    return HostPacker(np.empty((0, neurons), np.bool_))
 
 
 def unpacked(pieces: list[np.ndarray], pending: np.ndarray) -> np.ndarray:
@@ -56,25 +46,24 @@ def test_frames_come_out_as_they_went_in(
 def push_and_compare(neurons: int, batches: list[int], dtype: torch.dtype, seed: int) -> None:
     generator = np.random.default_rng(seed)
     batches_of_frames = [generator.random((frames, neurons)) < 0.3 for frames in batches]
-    for packer in packers(neurons):
-        pieces = [np.empty((0, neurons), np.uint8)]
-        for number, frames in enumerate(batches_of_frames):
-            pieces.append(packer.push(torch.from_numpy(frames).to(dtype)))
-            if number == 2:
-                rows, _ = packer.drain()
-                pieces.append(rows)
-        rows, pending = packer.drain()
-        assert len(pending) == sum(batches) % 8
-        assert np.array_equal(
-            unpacked([*pieces, rows], pending), np.concatenate([np.empty((0, neurons)), *batches_of_frames])
-        )
+    packer = packer_of(neurons)
+    pieces = [np.empty((0, neurons), np.uint8)]
+    for number, frames in enumerate(batches_of_frames):
+        pieces.append(packer.push(torch.from_numpy(frames).to(dtype)))
+        if number == 2:
+            rows, _ = packer.drain()
+            pieces.append(rows)
+    rows, pending = packer.drain()
+    assert len(pending) == sum(batches) % 8
+    assert np.array_equal(
+        unpacked([*pieces, rows], pending), np.concatenate([np.empty((0, neurons)), *batches_of_frames])
+    )
 
 
-@pytest.mark.parametrize("device", DEVICES)
-def test_a_packer_goes_on_from_pending_frames(device: str) -> None:
+def test_a_packer_goes_on_from_pending_frames() -> None:
     frames = np.random.default_rng(0).random((29, 5)) < 0.5
-    packer = make_packer(5, torch.device(device), frames[:6])
-    rows = packer.push(torch.from_numpy(frames[6:]).to(device))
+    packer = HostPacker(frames[:6])
+    rows = packer.push(torch.from_numpy(frames[6:]))
     more, pending = packer.drain()
     assert np.array_equal(unpacked([rows, more], pending), frames)
 
@@ -87,13 +76,13 @@ def test_other_values_are_refused_and_nothing_of_them_is_kept(value: float, plac
     good = np.random.default_rng(0).random((5, neurons)) < 0.5
     bad = torch.zeros(40, neurons)
     bad[place, 3] = value
-    for packer in packers(neurons):
-        packer.push(torch.from_numpy(good))
-        with pytest.raises(NotSpikesError, match=r"dtype float32"):
-            packer.push(bad)
-        rows, pending = packer.drain()
-        assert len(rows) == 0
-        assert np.array_equal(pending, good)
+    packer = packer_of(neurons)
+    packer.push(torch.from_numpy(good))
+    with pytest.raises(NotSpikesError, match=r"dtype float32"):
+        packer.push(bad)
+    rows, pending = packer.drain()
+    assert len(rows) == 0
+    assert np.array_equal(pending, good)
 
 
 @pytest.mark.parametrize(
@@ -105,15 +94,14 @@ def test_other_values_are_refused_and_nothing_of_them_is_kept(value: float, plac
     ],
 )
 def test_the_range_of_other_values_is_told(values: torch.Tensor, message: str) -> None:
-    for packer in packers(2):
-        with pytest.raises(NotSpikesError, match=message):
-            packer.push(values)
+    with pytest.raises(NotSpikesError, match=message):
+        packer_of(2).push(values)
 
 
 def test_minus_zero_is_silence() -> None:
-    for packer in packers(2):
-        packer.push(torch.tensor([[-0.0, 1.0]]))
-        assert packer.drain()[1].tolist() == [[False, True]]
+    packer = packer_of(2)
+    packer.push(torch.tensor([[-0.0, 1.0]]))
+    assert packer.drain()[1].tolist() == [[False, True]]
 
 
 def layouts() -> dict[str, torch.Tensor]:
@@ -131,5 +119,7 @@ def layouts() -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("layout", layouts())
 def test_frames_are_in_logical_order_whatever_the_memory_layout(layout: str) -> None:
     spikes: Any = layouts()[layout]
-    frames = flatten_frames(spikes)
-    assert np.array_equal(frames.numpy(), spikes.numpy().reshape(len(frames), -1))
+    frames = spikes.numpy().reshape(6, -1)
+    packer = packer_of(frames.shape[1])
+    assert len(packer.push(spikes)) == 0
+    assert np.array_equal(packer.drain()[1], frames)

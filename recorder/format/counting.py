@@ -115,7 +115,7 @@ def frames_of(source: Source, labelled: bool = False) -> SelectedFrames:
     """
     needed = labelled or source.selection.labels is not None
     labels = labels_of(source) if needed else None
-    return SelectedFrames(reader_of(source).segments(), source.selection, labels)
+    return SelectedFrames(reader_of(source).kept_segments(), source.selection, labels)
 
 
 @lru_cache(maxsize=256)

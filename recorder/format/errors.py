@@ -31,5 +31,9 @@ class RecordingWriteError(OSError):
     """Spikes could not be written; what was committed before is intact."""
 
 
+class LostFramesWarning(UserWarning):
+    """Frames of a recording were damaged and are marked lost: figures are about those that remain."""
+
+
 class RecordingStoppedWarning(UserWarning):
     """Spikes could not be written, and the network runs on without being recorded."""

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 FORMAT_VERSION: Final = 1
+# Of recordings with frames marked lost: who does not know of them would take what is left there for spikes.
+LOST_FORMAT_VERSION: Final = 2
 
 ATTRIBUTE: Final = "spiketape"
 ROOT_DOCUMENT: Final = "zarr.json"

@@ -69,21 +69,26 @@ class Holder:
         return cls(
             owner=uuid.uuid4().hex,
             host=socket.gethostname(),
-            machine=_read_line("/etc/machine-id"),
-            boot=_read_line("/proc/sys/kernel/random/boot_id"),
+            machine=_read_text("/etc/machine-id"),
+            boot=_read_text("/proc/sys/kernel/random/boot_id"),
             namespace=_read_link("/proc/self/ns/pid"),
             process=os.getpid(),
             process_started=_process_started(os.getpid()),
             since=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
-    def state(self) -> Literal["alive", "dead", "unknown"]:
-        """Whether the owner still runs, as far as this process can see."""
+    def state(self, last_commit: str = "") -> Literal["alive", "dead", "unknown"]:
+        """Whether the owner still runs, as far as this process can see.
+
+        ``last_commit`` is when the recording was last committed, ISO 8601, empty where unknown.
+        """
         here = Holder.this_process()
         if (self.host, self.machine) != (here.host, here.machine):
             return "unknown"
         if self.boot != here.boot:
-            return "dead"
+            # Machines made from one image may share name and number: one of them may write at this moment.
+            moments = [moment for moment in (self.since, last_commit) if moment]
+            return "dead" if all(map(_is_before_boot, moments)) else "unknown"
         if self.namespace != here.namespace:
             return "unknown"
         if (self.process, self.process_started) == (here.process, here.process_started):
@@ -184,9 +189,8 @@ def read_holder(store: ByteStore) -> Holder | None:
         holder = Holder(**fields)
     except (ValueError, TypeError, RecursionError) as error:
         raise RecordingFormatError(f"{store.location}/{LOCK_KEY} cannot be understood: {error}") from error
-    if [type(value) for value in fields.values()] != [type(getattr(holder, name)) for name in fields] or (
-        any(isinstance(getattr(holder, name), str) is (name == "process") for name in fields)
-    ):
+    expected = {name: int if name == "process" else str for name in fields}
+    if {name: type(value) for name, value in fields.items()} != expected or holder.process < 1:
         raise RecordingFormatError(f"{store.location}/{LOCK_KEY} cannot be understood: {fields}")
     return holder
 
@@ -203,10 +207,14 @@ def refuse_if_held(store: ByteStore, *, take_over: bool = False) -> None:
         if take_over:
             return
         raise RecordingInUseError(f"{store.location} may be in use: {error}. {hint}") from error
-    state = "dead" if holder is None else holder.state()
-    if holder is None or state == "dead" or (state == "unknown" and take_over):
+    if holder is None:
         return
-    what = f"{store.location} is being recorded by {holder.describe()}{_last_commit(store)}"
+    last_commit = _last_commit(store)
+    state = holder.state(last_commit)
+    if state == "dead" or (state == "unknown" and take_over):
+        return
+    committed = f", last commit {_age(last_commit)}" if last_commit else ""
+    what = f"{store.location} is being recorded by {holder.describe()}{committed}"
     if state == "alive":
         raise RecordingInUseError(
             f"{what}, which runs. One recording has one writer: close that one, or record into another store."
@@ -226,14 +234,28 @@ def _release(store: ByteStore, holder: Holder) -> None:
 
 
 def _last_commit(store: ByteStore) -> str:
-    """When the recording was last committed, which tells a writer at work from one that hangs."""
-    # The record may be damaged, and of any size; its time is only shown.
+    """When the recording was last committed, ISO 8601; empty where that is unknown."""
+    # Not parsed, as the record may be damaged.
     with contextlib.suppress(OSError, RecordingFormatError):
         document = store.read("zarr.json", 2**28) or b""
         found = re.search(rb'"committed": "([-0-9:.T+Z]{1,40})"', document)
         if found:
-            return f", last commit {_age(found[1].decode())}"
+            return found[1].decode()
     return ""
+
+
+def _is_before_boot(moment: str) -> bool:
+    """Whether a moment, ISO 8601, lies before this host was started; False where that is unknown."""
+    try:
+        return datetime.fromisoformat(moment).timestamp() < _booted()
+    except (ValueError, OverflowError):
+        return False
+
+
+def _booted() -> float:
+    """When this host was started, in seconds of Unix time; 0 where that is unknown."""
+    found = re.search(r"^btime (\d+)$", _read_text("/proc/stat"), re.MULTILINE)
+    return float(found[1]) if found else 0.0
 
 
 def _age(since: str) -> str:
@@ -266,13 +288,13 @@ def _process_started(process: int) -> str:
     A zombie, which has ended and is only waited for, is given another one: it writes no more.
     """
     # The name of the program, in parentheses, may hold spaces and parentheses itself.
-    fields = _read_line(f"/proc/{process}/stat").rpartition(")")[2].split()
+    fields = _read_text(f"/proc/{process}/stat").rpartition(")")[2].split()
     if len(fields) < 20:
         return ""
     return "ended" if fields[0] in "ZXx" else fields[19]
 
 
-def _read_line(path: str) -> str:
+def _read_text(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace").strip()
     except OSError:

@@ -14,7 +14,13 @@ from typing import Any, Final, Literal, get_args
 
 from recorder.format.chunks import checksum
 from recorder.format.errors import RecordingFormatError
-from recorder.format.layout import ATTRIBUTE, CHUNK_FRAMES_STEP, FORMAT_VERSION, ChunkPlan
+from recorder.format.layout import (
+    ATTRIBUTE,
+    CHUNK_FRAMES_STEP,
+    FORMAT_VERSION,
+    LOST_FORMAT_VERSION,
+    ChunkPlan,
+)
 
 State = Literal["recording", "closed"]
 ColumnKind = Literal["int64", "float64", "category"]
@@ -30,6 +36,7 @@ MAX_CHUNK_BYTES: Final = 2**28
 MAX_CHUNKS: Final = 2**28
 MAX_FRAMES: Final = 2**53
 MAX_ROWS: Final = 2**40
+MAX_LOST: Final = 100_000
 
 DTYPES: Final = (
     "bool",
@@ -84,6 +91,10 @@ class LayerCommit:
     tail : tuple of int
         For a last chunk that is not full: crc32c of its packed trains with every frame behind ``frames``
         silenced, one for each part. It holds for that chunk and for each longer self that replaces it.
+    lost : tuple of (int, int)
+        Frames that were damaged and are given up: ranges of whole steps, the second number exclusive,
+        ascending, none touching the next. Nothing is promised of them, nor of the rows of ``counts`` of the
+        blocks that they lie in.
     """
 
     name: str
@@ -95,6 +106,12 @@ class LayerCommit:
     segments: TableCommit
     checksums: TableCommit
     tail: tuple[int, ...]
+    lost: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def lost_frames(self) -> int:
+        """Number of frames marked lost."""
+        return sum(last - first for first, last in self.lost)
 
 
 @dataclass(frozen=True)
@@ -144,7 +161,6 @@ class RecordingMetadata:
     trials : TrialsCommit
     provenance : mapping
         What was recorded, where and with what; JSON values.
-    format_version : int
     """
 
     state: State
@@ -155,7 +171,11 @@ class RecordingMetadata:
     layers: tuple[LayerCommit, ...] = ()
     trials: TrialsCommit = field(default_factory=TrialsCommit)
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    format_version: int = FORMAT_VERSION
+
+    @property
+    def format_version(self) -> int:
+        """The lowest version of the format whose readers read this recording right."""
+        return LOST_FORMAT_VERSION if any(layer.lost for layer in self.layers) else FORMAT_VERSION
 
     def next_commit(self, **changes: Any) -> RecordingMetadata:
         """Metadata of the commit after this one."""
@@ -188,6 +208,7 @@ def to_attributes(metadata: RecordingMetadata) -> dict[str, Any]:
 
 def _layer_to_json(layer: LayerCommit) -> dict[str, Any]:
     plan = layer.plan
+    lost = {"lost": [list(frames) for frames in layer.lost]} if layer.lost else {}
     return {
         "name": layer.name,
         "layer_class": layer.layer_class,
@@ -201,6 +222,7 @@ def _layer_to_json(layer: LayerCommit) -> dict[str, Any]:
         "segments": {"rows": layer.segments.rows, "crc32c": layer.segments.crc32c},
         "checksums": {"rows": layer.checksums.rows, "crc32c": layer.checksums.crc32c},
         "tail": list(layer.tail),
+        **lost,
     }
 
 
@@ -242,10 +264,14 @@ def parse_attributes(attributes: Mapping[str, Any], place: str) -> RecordingMeta
             f'{place}: attributes["{ATTRIBUTE}"] is {_short(record)}, expected an object'
         )
     version = record.get("format_version")
-    if version != FORMAT_VERSION or isinstance(version, bool):
+    if (
+        version not in (FORMAT_VERSION, LOST_FORMAT_VERSION)
+        or not isinstance(version, int)
+        or version is True
+    ):
         raise RecordingFormatError(
-            f"{place} has format version {_short(version)}; this spiketape reads version {FORMAT_VERSION}. "
-            "A newer spiketape is needed if the version is higher."
+            f"{place} has format version {_short(version)}; this spiketape reads versions {FORMAT_VERSION} "
+            f"and {LOST_FORMAT_VERSION}. A newer spiketape is needed if the version is higher."
         )
     try:
         expected = _record_checksum(record)
@@ -274,6 +300,11 @@ def parse_attributes(attributes: Mapping[str, Any], place: str) -> RecordingMeta
         trials=_parse_trials(fields.child("trials")),
         provenance=provenance,
     )
+    if version != metadata.format_version:
+        fields.problems.append(
+            f"format_version is {version}, expected {metadata.format_version}: version "
+            f"{LOST_FORMAT_VERSION} is that of recordings with frames marked lost"
+        )
     if fields.problems:
         listed = "".join(f"\n  - {problem}" for problem in fields.problems)
         raise RecordingFormatError(
@@ -331,7 +362,23 @@ def _parse_layer(fields: _Fields) -> LayerCommit:
         segments=segments,
         checksums=checksums,
         tail=tail,
+        lost=_parse_lost(fields, frames),
     )
+
+
+def _parse_lost(fields: _Fields, frames: int) -> tuple[tuple[int, int], ...]:
+    """Ranges of lost frames, each within the layer and behind the one before it."""
+    if "lost" not in fields.record:
+        return ()
+    lost: list[tuple[int, int]] = []
+    for index, item in enumerate(fields.items("lost", MAX_LOST)):
+        if not isinstance(item, list) or len(item) != 2:
+            fields.problem(f"lost[{index}]", f"is {_short(item)}, expected first and last frame")
+            continue
+        least = lost[-1][1] + 1 if lost else 0
+        first = fields.item_integer(f"lost[{index}]", 0, item[0], least, frames)
+        lost.append((first, fields.item_integer(f"lost[{index}]", 1, item[1], first + 1, frames)))
+    return tuple(lost)
 
 
 def _parse_table(fields: _Fields) -> TableCommit:
@@ -349,7 +396,7 @@ def _parse_column(fields: _Fields) -> ColumnCommit:
         fields.problem("kind", f"is {_short(kind)}, expected one of {get_args(ColumnKind)}")
     categories = fields.items("categories", MAX_ROWS)
     for category in categories:
-        if not isinstance(category, str | int | float | bool):
+        if not isinstance(category, str | int | float | bool) or not _is_text(category):
             fields.problem("categories", f"holds {_short(category)}, expected text, numbers or booleans")
     return ColumnCommit(
         name=fields.text("name"),
@@ -383,6 +430,8 @@ class _Fields:
         value: str = self.take(key, str, "")
         if len(value) > MAX_NAME_LENGTH:
             self.problem(key, f"has {len(value)} characters, at most {MAX_NAME_LENGTH} are read")
+        if not _is_text(value):
+            self.problem(key, f"is {_short(value)}, which holds half a character")
         return value
 
     def integer(self, key: str, least: int, most: int) -> int:
@@ -422,6 +471,15 @@ class _Fields:
             self.problem(place, f"is {_short(value)}, expected {least} to {most}")
             return least
         return value
+
+
+def _is_text(value: object) -> bool:
+    """Whether a value can be written; JSON's escapes can name half a character, which no encoding has."""
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _short(value: object, limit: int = 80, show: Callable[[object], str] = repr) -> str:

@@ -7,12 +7,21 @@ sent to other processes, as long as the store can be reached from there.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recorder.format.bits import Bools, Counts, Packed, mask_trains, range_mask, unpack_trains
+from recorder.format.bits import (
+    Bools,
+    Counts,
+    Packed,
+    count_per_neuron,
+    mask_trains,
+    range_mask,
+    unpack_trains,
+)
 from recorder.format.chunks import checksum, decode_spikes, stored_checksum
 from recorder.format.errors import RecordingFormatError, RecordingNotFoundError
 from recorder.format.layout import (
@@ -127,6 +136,26 @@ class LayerReader:
         """Segments, cut to the committed frames."""
         return Segments(self._table("segments", self._read_segments))
 
+    def kept_segments(self) -> Segments:
+        """Segments without the steps whose frames are marked lost: a gap, as if the layer was not called."""
+        return Segments(self._table("kept segments", self._read_kept_segments))
+
+    @cached_property
+    def lost(self) -> NDArray[np.int64]:
+        """Ranges of frames marked lost, shape [ranges, 2], the second column exclusive."""
+        return np.array(self.commit.lost, np.int64).reshape(-1, 2)
+
+    def is_lost(self, chunk: int) -> bool:
+        """Whether all frames of a chunk are marked lost. Nothing is promised of such a chunk."""
+        begin = chunk * self.plan.chunk_frames
+        end = min(begin + self.plan.chunk_frames, self.frames)
+        return bool(((self.lost[:, 0] <= begin) & (end <= self.lost[:, 1])).any())
+
+    def has_lost_frames(self, block: int) -> bool:
+        """Whether frames of a block are marked lost. Nothing is promised of its row of ``counts``."""
+        begin = block * self.plan.block_frames
+        return bool(((self.lost[:, 0] < begin + self.plan.block_frames) & (begin < self.lost[:, 1])).any())
+
     def checksums(self) -> NDArray[np.uint32]:
         """Checksums of the stored chunks of ``spikes``, shape [chunks, parts]."""
         shape, commit = (self.plan.parts,), self.commit.checksums
@@ -154,7 +183,7 @@ class LayerReader:
         rows = read_rows(self.store, folder, self.plan.neuron_shape, "uint32", first, last)
         named = self.counts_checksums()[first:last]
         for block, row, expected in zip(range(first, last), rows, named, strict=True):
-            if rows_checksum(np.asarray(row)) != expected:
+            if rows_checksum(np.asarray(row)) != expected and not self.has_lost_frames(block):
                 frame = block * self.plan.block_frames
                 raise RecordingFormatError(
                     f"{self.store.location}/{folder}: the counts of block {block} of layer {self.name!r}, "
@@ -165,16 +194,35 @@ class LayerReader:
     def sum_counts(self, first: int, last: int) -> Counts:
         """Spikes of each neuron in blocks ``first`` to ``last`` (exclusive) together, int64 [neurons].
 
-        Reads a stored chunk of ``counts`` at a time; errors as in `counts`.
+        Without those in frames marked lost. Reads a stored chunk of ``counts`` at a time; errors as in
+        `counts`.
         """
         total = np.zeros(self.plan.neurons, np.int64)
         step = table_chunk_rows(self.plan.neuron_shape, 4)
         start = first
         while start < last:
             stop = min(start // step * step + step, last)
-            total += self.counts(start, stop).sum(axis=0, dtype=np.int64).reshape(-1)
+            kept = np.array([not self.has_lost_frames(block) for block in range(start, stop)], np.bool_)
+            total += self.counts(start, stop)[kept].sum(axis=0, dtype=np.int64).reshape(-1)
+            for block in (start + np.flatnonzero(~kept)).tolist():
+                for chunk in range(block * self.plan.block_chunks, (block + 1) * self.plan.block_chunks):
+                    total += count_per_neuron(self.kept_trains(chunk))
             start = stop
         return total
+
+    def chunk_or_silence(self, chunk: int) -> Packed:
+        """As `chunk`, and silence where all frames of it are marked lost: for a writer to go on behind."""
+        if self.is_lost(chunk):
+            return np.zeros((self.plan.neurons, self.plan.chunk_bytes), np.uint8)
+        return self.chunk(chunk)
+
+    def kept_trains(self, chunk: int) -> Packed:
+        """As `chunk_or_silence`, with silence in every frame that is marked lost."""
+        trains, size = self.chunk_or_silence(chunk), self.plan.chunk_frames
+        lost = np.clip(self.lost - chunk * size, 0, size)
+        for first, last in lost[lost[:, 0] < lost[:, 1]].tolist():
+            trains = mask_trains(trains, ~range_mask(size, first, last))
+        return trains
 
     def chunk(self, chunk: int) -> Packed:
         """Packed trains of one chunk, all its parts, silence behind the committed frames.
@@ -225,6 +273,8 @@ class LayerReader:
         Of a last chunk that is not full only `part` tells that it is the one named; errors as `chunk`.
         """
         plan = self.plan
+        if self.is_lost(chunk):
+            raise self.chunk_error(chunk, part, "is marked lost; lost spikes are not silence")
         key = spikes_chunk_key(self.folder, plan, chunk, part)
         stored = self.store.read(key, stored_limit(1 + plan.part_neurons * plan.chunk_bytes))
         if stored is None:
@@ -254,6 +304,15 @@ class LayerReader:
         rows = read_rows(self.store, folder, (len(SEGMENT_COLUMNS),), "int64", 0, commit.rows)
         rows = check_rows(clip_segments(rows, self.frames), commit, self.store, folder)
         return check_segments(rows, self.frames, f"{self.store.location}/{folder}").rows
+
+    def _read_kept_segments(self) -> NDArray[np.int64]:
+        segments = self.segments()
+        try:
+            return segments.without(self.lost).rows
+        except ValueError as error:
+            raise RecordingFormatError(
+                f"{self.store.location}: frames of layer {self.name!r} are marked lost, but {error}"
+            ) from error
 
     def _table(self, name: str, read: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         if name not in self._tables:

@@ -1,9 +1,10 @@
 """Bring an interrupted recording to a closed one, and say exactly what is dropped on the way.
 
 Behind the last commit lie chunks that were never promised; they are dropped. Damage before it is another
-matter: nothing is done about it unless asked for, and then the recording is cut before the first step whose
-frames, in any layer, cannot be trusted. What was lost is never counted as silence: the steps behind the cut
-are gone, for all layers together.
+matter: nothing is done about it unless asked for. Then either the recording is cut before the first step
+whose frames, in any layer, cannot be trusted; or the steps that such frames lie in are marked lost, in their
+layer only. What was lost is never counted as silence: steps behind the cut are gone, for all layers together,
+and lost ones are a gap, as if the layer had not been called.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from recorder.format.bits import count_per_neuron, mask_trains, pack_frames, range_mask
 from recorder.format.chunks import checksum
 from recorder.format.errors import RecordingDamagedError
+from recorder.format.grouping import merge_ranges
 from recorder.format.layout import (
     ROOT_DOCUMENT,
     SEGMENT_COLUMNS,
@@ -53,6 +55,27 @@ class LayerCut:
 
 
 @dataclass(frozen=True)
+class LayerLoss:
+    """What recovery marks lost of a layer.
+
+    Attributes
+    ----------
+    name : str
+    steps : tuple of (int, int)
+        First and last step of each run of frames that follow each other.
+    frames : int
+        Frames that are not lost yet.
+    lost : tuple of (int, int)
+        All frames of the layer that are lost then, as `LayerCommit` has them.
+    """
+
+    name: str
+    steps: tuple[tuple[int, int], ...]
+    frames: int
+    lost: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
 class Recovery:
     """What recovering a recording means.
 
@@ -61,6 +84,8 @@ class Recovery:
     cut_step : int or None
         Step before which the recording is cut; None if nothing that was committed is lost.
     layers : tuple of LayerCut
+    lost : tuple of LayerLoss
+        Layers of which frames are marked lost.
     dropped : tuple of str
         Keys of what lies behind the last commit, or behind the cut, and is removed.
     foreign : tuple of str
@@ -73,21 +98,35 @@ class Recovery:
 
     cut_step: int | None
     layers: tuple[LayerCut, ...]
+    lost: tuple[LayerLoss, ...]
     dropped: tuple[str, ...]
     foreign: tuple[str, ...]
     rewritten: tuple[Problem, ...]
     problems: tuple[Problem, ...]
 
 
-def plan_recovery(reader: TapeReader, problems: Sequence[Problem]) -> Recovery:
-    """Say what `recover` would do, given everything that `verification` found wrong; nothing is changed."""
+def plan_recovery(reader: TapeReader, problems: Sequence[Problem], *, mark_lost: bool = False) -> Recovery:
+    """Say what `recover` would do, given everything that `verification` found wrong; nothing is changed.
+
+    Parameters
+    ----------
+    reader : TapeReader
+    problems : sequence of Problem
+    mark_lost : bool
+        Mark the steps of damaged frames lost, layer by layer, instead of cutting all layers before them.
+    """
     hopeless = tuple(p for p in problems if p.frame is None and not p.is_redundant)
     rewritten = tuple(p for p in problems if p.is_redundant)
     if hopeless:
         layers = tuple(LayerCut(name, layer.frames, layer.frames) for name, layer in reader.layers.items())
-        return Recovery(None, layers, (), (), rewritten, hopeless)
+        return Recovery(None, layers, (), (), (), rewritten, hopeless)
+    damaged: dict[str, list[tuple[int, int]]] = {}
+    for problem in problems:
+        if problem.layer is not None and problem.frame is not None and problem.last_frame is not None:
+            damaged.setdefault(problem.layer, []).append((problem.frame, problem.last_frame))
     cut_step = min(
-        (_step_of(reader, problem) for problem in problems if problem.frame is not None), default=None
+        (_first_step(reader.layers[name], frames) for name, frames in damaged.items() if not mark_lost),
+        default=None,
     )
     layers = tuple(
         LayerCut(name, layer.frames if cut_step is None else _frames_before(layer, cut_step), layer.frames)
@@ -98,6 +137,7 @@ def plan_recovery(reader: TapeReader, problems: Sequence[Problem]) -> Recovery:
     return Recovery(
         cut_step=cut_step,
         layers=layers,
+        lost=tuple(_loss(reader.layers[name], frames) for name, frames in damaged.items() if mark_lost),
         dropped=tuple(key for key in others if _OURS.fullmatch(key)),
         foreign=tuple(key for key in others if not _OURS.fullmatch(key)),
         rewritten=rewritten,
@@ -131,15 +171,15 @@ def recover(
     if recovery.cut_step is not None and not cut:
         raise RecordingDamagedError(
             f"{store.location} has damaged frames; nothing was changed. It can be cut before step "
-            f"{recovery.cut_step}, which loses that step and all behind it, in all layers"
+            f"{recovery.cut_step}, which loses that step and all behind it, in all layers; or the steps that "
+            "are damaged can be marked lost, each in its layer"
         )
     lock = WriterLock.acquire(store, take_over=take_over)
     try:
         reader = TapeReader.open(store)
         if reader.metadata.commit_number != commit_number:
             raise RecordingDamagedError(f"{store.location} has gone on meanwhile; nothing was changed")
-        if recovery.cut_step is not None:
-            reader = TapeReader(store, _cut(reader, recovery))
+        reader = TapeReader(store, _give_up(reader, recovery))
         for name, layer in reader.layers.items():
             if any(problem.layer == name for problem in recovery.rewritten):
                 _count_again(layer)
@@ -167,23 +207,49 @@ def _last_progress(tape: TapeWriter, name: str, segment: Rows) -> LayerProgress:
 
 
 def _count_again(layer: LayerReader) -> None:
-    """Write the counts of whole blocks anew; each was found to have the checksum that the commit names."""
+    """Write the counts of whole blocks anew.
+
+    Each was found to have the checksum that the commit names, but for those with lost frames, of which
+    nothing is promised.
+    """
     plan = layer.plan
     table = TableWriter(layer.store, f"{layer.folder}/counts", plan.neuron_shape, "uint32", ())
     for block in range(layer.frames // plan.block_frames):
         chunks = range(block * plan.block_chunks, (block + 1) * plan.block_chunks)
         spikes = sum(
-            (count_per_neuron(layer.chunk(chunk)) for chunk in chunks), np.zeros(plan.neurons, np.int64)
+            (count_per_neuron(layer.chunk_or_silence(chunk)) for chunk in chunks),
+            np.zeros(plan.neurons, np.int64),
         )
         table.append(spikes.astype(np.uint32).reshape(1, *plan.neuron_shape))
     table.flush()
 
 
-def _step_of(reader: TapeReader, problem: Problem) -> int:
-    """Step of the first frame that a problem is about."""
-    segments = reader.layers[problem.layer or ""].segments()
-    frames = np.array([problem.frame], np.int64)
+def _first_step(layer: LayerReader, damaged: Sequence[tuple[int, int]]) -> int:
+    """Step of the first damaged frame."""
+    segments = layer.segments()
+    frames = np.array([min(damaged)[0]], np.int64)
     return int(segments.steps_of(frames, segments.segment_of(frames))[0])
+
+
+def _loss(layer: LayerReader, damaged: Sequence[tuple[int, int]]) -> LayerLoss:
+    """The steps that damaged frames lie in, and all frames that are lost with them."""
+    segments = layer.segments()
+    whole = segments.whole_steps(np.array(sorted({*damaged}), np.int64))
+    ends = np.stack([whole[:, 0], whole[:, 1] - 1])
+    first, last = segments.steps_of(ends, segments.segment_of(ends))
+    lost = tuple((int(begin), int(end)) for begin, end in merge_ranges(np.concatenate([layer.lost, whole])))
+    frames = sum(end - begin for begin, end in lost) - layer.commit.lost_frames
+    steps = merge_ranges(np.stack([first, last + 1], axis=1)) - [0, 1]
+    return LayerLoss(layer.name, tuple((int(begin), int(end)) for begin, end in steps), frames, lost)
+
+
+def _give_up(reader: TapeReader, recovery: Recovery) -> RecordingMetadata:
+    """The commit record without what is cut off, and with what is marked lost."""
+    if recovery.cut_step is not None:
+        return _cut(reader, recovery)
+    lost = {loss.name: loss.lost for loss in recovery.lost}
+    layers = (replace(layer, lost=lost.get(layer.name, layer.lost)) for layer in reader.metadata.layers)
+    return replace(reader.metadata, layers=tuple(layers))
 
 
 def _frames_before(layer: LayerReader, step: int) -> int:
@@ -221,7 +287,7 @@ def _cut_layer(layer: LayerReader, frames: int) -> LayerCommit:
     tail: tuple[int, ...] = ()
     if frames % plan.chunk_frames:
         trains = mask_trains(
-            layer.chunk(chunks), range_mask(plan.chunk_frames, 0, frames % plan.chunk_frames)
+            layer.chunk_or_silence(chunks), range_mask(plan.chunk_frames, 0, frames % plan.chunk_frames)
         )
         tail = tuple(checksum(trains[plan.part_slice(part)].tobytes()) for part in range(plan.parts))
     return replace(
@@ -231,6 +297,7 @@ def _cut_layer(layer: LayerReader, frames: int) -> LayerCommit:
         checksums=TableCommit(chunks, rows_checksum(layer.checksums()[:chunks])),
         counts_checksums=TableCommit(blocks, rows_checksum(layer.counts_checksums()[:blocks])),
         tail=tail,
+        lost=tuple((begin, min(end, frames)) for begin, end in layer.commit.lost if begin < frames),
     )
 
 

@@ -146,6 +146,41 @@ class Segments:
         rows = np.stack([self.first_frame + skipped, begin, end - begin, self.batch, self.trial], axis=1)
         return Segments(rows[end > begin])
 
+    def without(self, frames: Rows) -> Segments:
+        """The segments without some frames.
+
+        Parameters
+        ----------
+        frames : int64 array, shape [ranges, 2]
+            First frame and the frame behind the last one, ascending and disjoint.
+
+        Raises
+        ------
+        ValueError
+            If they are not whole steps of the segments.
+        """
+        if len(frames) == 0 or len(self) == 0:
+            return self
+        begin = np.unique(np.concatenate([self.first_frame, frames.ravel()]))
+        begin = begin[begin < self.last_frame[-1]]
+        end = np.append(begin[1:], self.last_frame[-1])
+        row = self.segment_of(begin)
+        if (row < 0).any() or self.samples_of(begin, row).any():
+            raise ValueError("they do not begin and end with steps")
+        batch = self.batch[row]
+        rows = np.stack([begin, self.steps_of(begin, row), (end - begin) // batch, batch, self.trial[row]], 1)
+        is_kept = np.searchsorted(frames[:, 0], begin, side="right") == np.searchsorted(
+            frames[:, 1], begin, side="right"
+        )
+        return Segments(rows[is_kept])
+
+    def whole_steps(self, frames: Rows) -> Rows:
+        """Ranges of frames, int64 [ranges, 2], each widened to the whole steps that it lies in."""
+        begin, last = frames[:, 0], frames[:, 1] - 1
+        begin = begin - self.samples_of(begin, self.segment_of(begin))
+        row = self.segment_of(last)
+        return np.stack([begin, last - self.samples_of(last, row) + self.batch[row]], axis=1)
+
     def select(self, kept: NDArray[np.bool_]) -> Segments:
         """The segments that a boolean array, shape [segments], keeps."""
         return Segments(self.rows[kept])
@@ -158,7 +193,8 @@ def clip_segments(rows: Rows, frames: int) -> Rows:
     """
     rows = rows[rows[:, 0] < frames].copy()
     if len(rows):
-        first, _, steps, batch, _ = rows[-1]
+        # In Python's own numbers, as those of a stranger's table may be too far apart for 64 bits.
+        first, _, steps, batch, _ = rows[-1].tolist()
         rows[-1, 2] = min(steps, (frames - first) // max(batch, 1))
     return rows
 

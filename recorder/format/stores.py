@@ -32,8 +32,9 @@ except ImportError:  # Windows
 
 StoreLike = str | os.PathLike[str] | Store
 
-# Behind the name of what was to be written.
-PARTIAL: Final = re.compile(r"\.[0-9a-f]{16}\.partial\Z")
+# Behind the name of what was to be written; twice, where it was to be written only if it was not there.
+PARTIAL: Final = re.compile(r"(\.[0-9a-f]{16}\.partial)+\Z")
+_MOST_KNOWN_FOLDERS: Final = 1000
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|[A-Za-z0-9+.-]+::")
 
 
@@ -238,6 +239,9 @@ class Folder:
             self._make_folder(folder.parent)
             folder.mkdir(exist_ok=True)
             self._unsynced_folders.add(folder.parent)
+        if len(self._known_folders) >= _MOST_KNOWN_FOLDERS:
+            # Chunks of layers have a folder each: over days they would fill the memory.
+            self._known_folders.clear()
         self._known_folders.add(folder)
 
 

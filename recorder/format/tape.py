@@ -16,13 +16,16 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recorder.format import encoding
 from recorder.format.bits import Counts, Packed, count_per_neuron, rows_to_trains, unpack_trains
 from recorder.format.chunks import checksum, encode_spikes, stored_checksum
+from recorder.format.encoding import InOrder
 from recorder.format.errors import RecordingExistsError
 from recorder.format.layout import (
     ATTRIBUTE,
@@ -92,6 +95,7 @@ class TapeWriter:
         self._layers: dict[str, _LayerWriter] = {}
         self._positions: dict[str, int] = {}
         self._trials = TrialsWriter(store)
+        self._encoding = InOrder(encoding.ENCODING_THREADS)
 
     @classmethod
     def create(
@@ -189,7 +193,7 @@ class TapeWriter:
         tape = cls(store, reader.metadata, lock)
         tape._trials = TrialsWriter(store, reader.metadata.trials)
         for position, (name, layer) in enumerate(reader.layers.items()):
-            tape._layers[name] = _LayerWriter.resume(layer)
+            tape._layers[name] = _LayerWriter.resume(layer, tape._encoding)
             tape._positions[name] = position
         layers = tuple(layer.committed for layer in tape._layers.values())
         tape._write_record(
@@ -201,7 +205,8 @@ class TapeWriter:
         self, name: str, neuron_shape: tuple[int, ...], dtype: str, layer_class: str, position: int
     ) -> None:
         """Add a layer whose first frames have arrived; ``position`` is its place in network order."""
-        writer = _LayerWriter(self.store, name, plan_chunks(neuron_shape), dtype, layer_class)
+        plan = plan_chunks(neuron_shape)
+        writer = _LayerWriter(self.store, self._encoding, name, plan, dtype, layer_class)
         group = group_document({"name": name})
         self.store.write(f"{layer_folder(name)}/{ROOT_DOCUMENT}", encode_document(group))
         self._layers[name] = writer
@@ -230,7 +235,11 @@ class TapeWriter:
         return {name: (layer.committed, layer.last_segment) for name, layer in self._layers.items()}
 
     def totals(self, name: str) -> Counts:
-        """Spikes of each neuron of a layer in the whole rows appended so far, int64 [neurons]."""
+        """Spikes of each neuron of a layer in the whole rows appended so far, int64 [neurons].
+
+        Without those in frames of a resumed recording that are marked lost.
+        """
+        self._encoding.finish()
         return self._layers[name].totals()
 
     def commit(
@@ -250,6 +259,7 @@ class TapeWriter:
             Whether the recording is finished: the last, partial block is counted and metadata consolidated.
         """
         self._lock.check()
+        self._encoding.finish()
         names = sorted(progress, key=self._positions.__getitem__)
         layers = tuple(self._layers[name].commit(progress[name], close=close) for name in names)
         self._trials.append(presented)
@@ -267,6 +277,7 @@ class TapeWriter:
 
     def release(self) -> None:
         """Let others write to the recording; nothing may be written through this tape any more."""
+        self._encoding.close()
         self._lock.release()
 
     def _write_shapes(self) -> dict[str, Any]:
@@ -295,8 +306,16 @@ class TapeWriter:
 class _LayerWriter:
     """Chunks, counts and checksums of one layer."""
 
-    def __init__(self, store: ByteStore, name: str, plan: ChunkPlan, dtype: str, layer_class: str) -> None:
-        self._store = store
+    def __init__(
+        self,
+        store: ByteStore,
+        encoding: InOrder,
+        name: str,
+        plan: ChunkPlan,
+        dtype: str,
+        layer_class: str,
+    ) -> None:
+        self._store, self._encoding = store, encoding
         self._name, self._plan, self._dtype, self._layer_class = name, plan, dtype, layer_class
         self._folder = folder = layer_folder(name)
         neurons = neuron_dimensions(plan.neuron_shape)
@@ -310,21 +329,27 @@ class _LayerWriter:
         )
         self._segments = TableWriter(store, f"{folder}/segments", (columns,), "int64", ("segment", "column"))
         self._rows = np.empty((plan.chunk_bytes, plan.neurons), np.uint8)
+        # Where rows are put that are not being encoded.
+        self._spare: list[Packed] = []
+        # The chunk that is being filled, how many rows it has, and how many before it have been counted.
         self._chunk = 0
         self._filled = 0
+        self._counted = 0
         self._total = np.zeros(plan.neurons, np.int64)
         self._block = np.zeros(plan.neurons, np.int64)
         self.pending_frames = np.empty((0, plan.neurons), np.bool_)
         self.last_segment = np.empty((0, columns), np.int64)
+        self._lost: tuple[tuple[int, int], ...] = ()
         self._committed: LayerCommit | None = None
         self._shape_frames = -1
 
     @classmethod
-    def resume(cls, kept: LayerReader) -> _LayerWriter:
+    def resume(cls, kept: LayerReader, encoding: InOrder) -> _LayerWriter:
         """Go on behind the committed frames of a layer."""
         plan, frames = kept.plan, kept.frames
-        layer = cls(kept.store, kept.name, plan, kept.commit.dtype, kept.commit.layer_class)
-        layer._chunk = frames // plan.chunk_frames
+        layer = cls(kept.store, encoding, kept.name, plan, kept.commit.dtype, kept.commit.layer_class)
+        layer._lost = kept.commit.lost
+        layer._chunk = layer._counted = frames // plan.chunk_frames
         blocks = frames // plan.block_frames
         checksums, names, segments = kept.checksums(), kept.counts_checksums(), kept.segments().rows
         unfinished = blocks // layer._counts.chunk_rows * layer._counts.chunk_rows
@@ -337,10 +362,12 @@ class _LayerWriter:
             table.resume(rows, rows_checksum(rows))
         layer._total += kept.sum_counts(0, blocks)
         for chunk in range(blocks * plan.block_chunks, layer._chunk):
-            layer._block += count_per_neuron(kept.chunk(chunk))
-        layer._total += layer._block
+            layer._block += count_per_neuron(kept.chunk_or_silence(chunk))
+            layer._total += count_per_neuron(kept.kept_trains(chunk))
         if frames % plan.chunk_frames:
-            trains = kept.chunk(layer._chunk)
+            trains = kept.chunk_or_silence(layer._chunk)
+            # These spikes will be counted with the chunk, but are in frames that are marked lost.
+            layer._total -= count_per_neuron(trains) - count_per_neuron(kept.kept_trains(layer._chunk))
             layer._filled, pending = divmod(frames % plan.chunk_frames, 8)
             layer._rows[: layer._filled] = trains.T[: layer._filled]
             layer.pending_frames = unpack_trains(trains, layer._filled * 8, layer._filled * 8 + pending)
@@ -369,14 +396,26 @@ class _LayerWriter:
                 self._finish_chunk()
 
     def _finish_chunk(self) -> None:
-        trains = rows_to_trains(self._rows)
-        spikes = count_per_neuron(trains)
-        self._block += spikes
-        self._total += spikes
-        self._checksums.append(self._write_chunk(trains))
+        rows = self._rows
+        self._encoding.put(partial(self._store_rows, rows, self._chunk), self._count_chunk)
+        self._rows = self._spare.pop() if self._spare else np.empty_like(rows)
         self._chunk += 1
         self._filled = 0
-        if self._chunk % self._plan.block_chunks == 0:
+
+    def _store_rows(self, rows: Packed, chunk: int) -> tuple[Packed, Counts, NDArray[np.uint32]]:
+        """In any thread: write one chunk; its rows, the spikes of each neuron, and checksums."""
+        trains = rows_to_trains(rows)
+        return rows, count_per_neuron(trains), self._write_chunk(trains, chunk)
+
+    def _count_chunk(self, stored: tuple[Packed, Counts, NDArray[np.uint32]]) -> None:
+        """Chunk after chunk: take it into the small arrays."""
+        rows, spikes, checksums = stored
+        self._spare.append(rows)
+        self._block += spikes
+        self._total += spikes
+        self._checksums.append(checksums)
+        self._counted += 1
+        if self._counted % self._plan.block_chunks == 0:
             row, row_checksum = self._counts_row(self._block)
             self._counts.append(row)
             self._counts_checksums.append(row_checksum)
@@ -386,14 +425,14 @@ class _LayerWriter:
         row = counts.astype(np.uint32).reshape(1, *self._plan.neuron_shape)
         return row, np.array([rows_checksum(row)], np.uint32)
 
-    def _write_chunk(self, trains: Packed) -> NDArray[np.uint32]:
+    def _write_chunk(self, trains: Packed, chunk: int) -> NDArray[np.uint32]:
         """Write one chunk, all its parts; return their checksums, shape [1, parts]."""
         plan = self._plan
         checksums = np.empty((1, plan.parts), np.uint32)
         for part in range(plan.parts):
             stored = encode_spikes(plan.part_of(trains, part))
             checksums[0, part] = stored_checksum(stored)
-            self._store.write(spikes_chunk_key(self._folder, plan, self._chunk, part), stored)
+            self._store.write(spikes_chunk_key(self._folder, plan, chunk, part), stored)
         return checksums
 
     def totals(self) -> Counts:
@@ -421,7 +460,7 @@ class _LayerWriter:
         if tail_frames:
             trains = self._tail_trains(progress.pending_row)
             tail = tuple(checksum(trains[plan.part_slice(part)].tobytes()) for part in range(plan.parts))
-            stored = self._write_chunk(trains)
+            stored = self._write_chunk(trains, self._chunk)
             last_checksum = stored if close else None
             block = block + count_per_neuron(trains)
         if close and frames % plan.block_frames:
@@ -438,6 +477,7 @@ class _LayerWriter:
             segments=self._segments.flush(progress.open_segment),
             checksums=self._checksums.flush(last_checksum),
             tail=tail,
+            lost=self._lost,
         )
         return self._committed
 

@@ -43,8 +43,8 @@ class Problem:
         For people; names the file.
     layer : str or None
         Layer whose frames cannot be trusted.
-    frame : int or None
-        First of these frames.
+    frame, last_frame : int or None
+        First of these frames, and the frame behind the last one.
     is_redundant : bool
         Whether it is about what can be written again from the rest, without loss.
     """
@@ -52,6 +52,7 @@ class Problem:
     what: str
     layer: str | None = None
     frame: int | None = None
+    last_frame: int | None = None
     is_redundant: bool = False
 
     def __str__(self) -> str:
@@ -81,7 +82,7 @@ def check_documents(reader: TapeReader) -> list[Problem]:
 def check_tables(layer: LayerReader, trials: int) -> list[Problem]:
     """Check the segments and checksums of a layer; ``trials`` is the number of trials begun."""
     problems = [
-        *_failures(layer.segments),
+        *_failures(layer.kept_segments),
         *_failures(layer.checksums),
         *_failures(layer.counts_checksums),
     ]
@@ -99,7 +100,7 @@ def check_blocks(layer: LayerReader, first: int, last: int) -> list[Problem]:
     """Check the chunks of blocks ``first`` to ``last`` (exclusive) of a layer, and recount them.
 
     Each chunk's name, checksum, length and padding, and each neuron's spikes against ``counts``. The last
-    block may be a partial one.
+    block may be a partial one. Of chunks marked lost, and of the counts of their blocks, nothing is promised.
     """
     problems = []
     plan = layer.plan
@@ -107,21 +108,31 @@ def check_blocks(layer: LayerReader, first: int, last: int) -> list[Problem]:
         spikes: NDArray[np.int64] | None = np.zeros(plan.neurons, np.int64)
         chunks = range(block * plan.block_chunks, (block + 1) * plan.block_chunks)
         for chunk in chunks[: max(plan.chunk_count(layer.frames) - chunks.start, 0)]:
+            if layer.is_lost(chunk):
+                continue
+            first_frame = chunk * plan.chunk_frames
+            last_frame = min(first_frame + plan.chunk_frames, layer.frames)
             found = [
                 problem
                 for part in range(plan.parts)
                 for problem in _failures(partial(_check_part, layer, chunk, part))
             ]
-            problems += [Problem(p.what, layer.name, chunk * plan.chunk_frames) for p in found]
+            problems += [Problem(p.what, layer.name, first_frame, last_frame) for p in found]
             if found:
                 spikes = None
             elif spikes is not None:
                 spikes += count_per_neuron(layer.chunk(chunk))
         if block < layer.commit.counts_checksums.rows:
+            if layer.has_lost_frames(block):
+                spikes = None
             found = _failures(partial(_check_counts, layer, block, spikes))
-            can_be_counted = spikes is not None and not _failures(partial(_check_name, layer, block, spikes))
-            frame = None if can_be_counted else block * plan.block_frames
-            problems += [Problem(p.what, layer.name, frame, is_redundant=can_be_counted) for p in found]
+            # Nothing needs the counts of a block once frames of it are cut off or marked lost.
+            if spikes is None or not _failures(partial(_check_name, layer, block, spikes)):
+                problems += [Problem(p.what, layer.name, is_redundant=True) for p in found]
+            else:
+                first_frame = block * plan.block_frames
+                last_frame = min(first_frame + plan.block_frames, layer.frames)
+                problems += [Problem(p.what, layer.name, first_frame, last_frame) for p in found]
     return problems
 
 

@@ -1,0 +1,212 @@
+"""Feeds what opens other people's recordings with bytes that atheris makes up, led by the code they reach.
+
+Each target takes a document or a stored chunk as it would come from a store. Nothing may come of it but an
+answer that holds together, or a `RecordingFormatError`. Most targets put checksums right, as a forger would:
+otherwise nothing behind them would ever be reached.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import atheris
+import numcodecs
+import numpy as np
+
+with atheris.instrument_imports(include=["recorder"]):
+    from recorder.format import chunks, lock, metadata, reading, segments, selection, tables, trials
+    from recorder.format.errors import RecordingFormatError
+    from recorder.format.layout import ChunkPlan, spikes_document
+    from recorder.format.metadata import ColumnCommit, LayerCommit, TableCommit, TrialsCommit
+    from recorder.format.verification import expected_documents
+
+PLAN = ChunkPlan((5,), 64, 5, 25)
+
+
+class OneChunkStore:
+    """A store of which every key has the same bytes."""
+
+    location = "fuzzed"
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def read(self, _key: str, limit_bytes: int) -> bytes | None:
+        """The bytes, whatever the key."""
+        return self.data if len(self.data) <= limit_bytes else None
+
+
+def sealed(data: bytes) -> bytes:
+    """Bytes as a stored chunk, with a crc32c that is theirs."""
+    return data + chunks.checksum(data).to_bytes(4, "little")
+
+
+def fuzz_metadata(data: bytes) -> None:
+    """The root document; its record comes back from JSON as it was understood."""
+    parsed = metadata.parse_document(_resealed(data) or data, "fuzzed")
+    again = metadata.parse_attributes(json.loads(json.dumps(metadata.to_attributes(parsed))), "again")
+    assert again == parsed
+    reader = reading.TapeReader(OneChunkStore(b""), parsed)  # type: ignore[arg-type]
+    expected_documents(parsed)
+    for layer in reader.layers.values():
+        assert layer.commit.lost_frames <= layer.frames
+        assert 0 <= layer.plan.part_neurons * layer.plan.chunk_bytes <= metadata.MAX_CHUNK_BYTES
+        spikes_document(layer.plan, layer.frames)
+
+
+def _resealed(data: bytes) -> bytes | None:
+    """The same document with the checksum that its record should have, if it has a record."""
+    try:
+        root = json.loads(data)
+        record = root["attributes"]["spiketape"]
+        record["crc32c"] = metadata._record_checksum(record)  # noqa: SLF001 - as a forger would
+        return json.dumps(root).encode()
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+
+
+def fuzz_stored_chunk(data: bytes) -> None:
+    """A stored chunk: what it decompresses to has the size that is expected."""
+    assert chunks.decode_spikes(sealed(data), 5, 8).shape == (5, 8)
+
+
+def fuzz_damaged_chunk(data: bytes) -> None:
+    """A stored chunk whose checksum is not put right."""
+    assert chunks.decode_spikes(data, 5, 8).shape == (5, 8)
+
+
+def fuzz_spikes(data: bytes) -> None:
+    """What a chunk decompresses to: header and trains."""
+    stored = sealed(numcodecs.Zstd().encode(data))
+    commit = LayerCommit("1", "", "bool", PLAN, 64, TableCommit(), TableCommit(), TableCommit(), ())
+    layer = reading.LayerReader(OneChunkStore(stored), commit)  # type: ignore[arg-type]
+    layer._tables["checksums"] = np.array([[chunks.stored_checksum(stored)]], np.uint32)  # noqa: SLF001
+    frames = layer.frame_bits(0, 64)
+    assert frames.sum() == sum(byte.bit_count() for byte in data[1:])
+
+
+def fuzz_segments(data: bytes) -> None:
+    """Segments, and the marks of lost frames over them."""
+    rows = _rows(data, 5)
+    count = len(rows) // 2
+    lost, rows = rows[count:, :2], rows[:count]
+    frames = int(np.clip(rows[-1, 0] if len(rows) else 0, 0, metadata.MAX_FRAMES))
+    found = segments.check_segments(segments.clip_segments(rows, frames), frames, "fuzzed")
+    assert found.frames == frames
+    ranges = [(int(first), int(last)) for first, last in lost if 0 <= first < last <= frames]
+    disjoint = [b for a, b in zip([(-1, -1), *ranges], ranges, strict=False) if a[1] < b[0]][:1]
+    whole = found.whole_steps(np.array(disjoint, np.int64).reshape(-1, 2))
+    assert found.without(whole).frames == frames - int((whole[:, 1] - whole[:, 0]).sum())
+
+
+def fuzz_trials(data: bytes) -> None:
+    """The table of trials: three columns of one stored chunk."""
+    values = _rows(data, 1)[: tables.table_chunk_rows((), 8), 0]
+    crc = tables.rows_checksum(values)
+    kind = ("int64", "float64", "category")[len(data) % 3]
+    columns = tuple(
+        ColumnCommit(name, column_kind, crc, ("a", "b") if column_kind == "category" else ())
+        for name, column_kind in (("trial", "int64"), ("sample", "int64"), ("label", kind))
+    )
+    commit = TrialsCommit(trials=len(values), rows=len(values), columns=columns)  # type: ignore[arg-type]
+    store = OneChunkStore(chunks.encode_rows(values, tables.table_chunk_rows((), 8)))
+    labels = selection.SampleLabels.read(store, commit)  # type: ignore[arg-type]
+    assert len(labels.code) == len(values)
+    assert labels.code.max(initial=-1) < max(len(labels.values), 1)
+    assert all(len(column) == len(values) for column in trials.read_columns(store, commit).values())  # type: ignore[arg-type]
+
+
+def fuzz_lock(data: bytes) -> None:
+    """The lock of a writer."""
+    holder = lock.read_holder(OneChunkStore(data))  # type: ignore[arg-type]
+    assert holder is not None
+    holder.describe()
+    holder.state(holder.since)
+
+
+def _rows(data: bytes, columns: int) -> Any:
+    size = len(data) // (8 * columns) * 8 * columns
+    return np.frombuffer(data[:size], "<i8").astype(np.int64).reshape(-1, columns)
+
+
+def _seeds(target: str) -> Iterator[bytes]:
+    """Sound inputs to begin with."""
+    layer = LayerCommit(
+        "1",
+        "Neuron",
+        "float32",
+        PLAN,
+        70,
+        TableCommit(),
+        TableCommit(2, 3),
+        TableCommit(1, 4),
+        (5,),
+        ((0, 3),),
+    )
+    columns = (ColumnCommit("label", "category", 5, ("cat", 3, True, 0.5)), ColumnCommit("x", "float64", 6))
+    record = metadata.RecordingMetadata(
+        "recording", "abc", "2026", "2026", 4, (layer,), TrialsCommit(2, 9, columns), {"network": {"ä": [1]}}
+    )
+    document = {"zarr_format": 3, "node_type": "group", "attributes": metadata.to_attributes(record)}
+    trains = np.arange(40, dtype=np.uint8).reshape(5, 8)
+    stored = chunks.encode_spikes(trains)
+    rows = np.array([[0, 0, 3, 10, 0], [30, 5, 40, 1, -1], [70, 0, 0, 0, 0], [10, 30, 0, 0, 0]], "<i8")
+    yield {
+        "metadata": json.dumps(document).encode(),
+        "stored_chunk": stored[:-4],
+        "damaged_chunk": stored,
+        "spikes": b"\0" + trains.tobytes(),
+        "segments": rows.tobytes(),
+        "trials": np.zeros(1, "<i8").tobytes(),
+        "lock": json.dumps(vars(lock.Holder.this_process())).encode(),
+    }[target]
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    name.removeprefix("fuzz_"): target for name, target in list(globals().items()) if name.startswith("fuzz_")
+}
+
+
+def main() -> None:
+    """Fuzz one target, until something is found or the given number of tries or seconds is over."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("target", choices=TARGETS)
+    parser.add_argument(
+        "--runs", type=int, default=-1, help="tries; as many as there is time for if left out"
+    )
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--corpus", type=Path, help="folder where what reaches new code is kept")
+    parser.add_argument(
+        "input", type=Path, nargs="?", help="only this file, such as one that was found before"
+    )
+    arguments = parser.parse_args()
+    target = TARGETS[arguments.target]
+    warnings.simplefilter("error")
+
+    def try_one(data: bytes) -> None:
+        with contextlib.suppress(RecordingFormatError):
+            target(data)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        corpus = arguments.corpus or Path(scratch)
+        corpus.mkdir(parents=True, exist_ok=True)
+        for number, seed in enumerate(_seeds(arguments.target)):
+            target(seed)  # a seed that is refused would lead nowhere
+            (corpus / f"seed{number}").write_bytes(seed)
+        limits = [f"-runs={arguments.runs}", f"-max_total_time={arguments.seconds}", "-max_len=8192"]
+        limits += ["-timeout=20", "-rss_limit_mb=2048", "-print_final_stats=1"]
+        what = [str(arguments.input)] if arguments.input else [str(corpus)]
+        atheris.Setup([sys.argv[0], *limits, *what], try_one)
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
