@@ -6,8 +6,6 @@ integers, summed over layers where these are pooled, and divided once, last.
 
 from __future__ import annotations
 
-import functools
-import operator
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -29,7 +27,7 @@ from analysis.planning import (
     task_bytes,
 )
 from analysis.questions import Question
-from analysis.tallies import Axis, GroupAxis, LabelAxis, frames_in, tally_together
+from analysis.tallies import Axis, GroupAxis, LabelAxis, add_together, frames_together, tally_together
 from recorder.format.counting import Source, common_labels, frames_of, labels_of, ratio
 from recorder.format.grouping import Grouping, range_keys, range_size, unite_ranges
 from recorder.format.layout import neuron_dimensions
@@ -128,7 +126,7 @@ def _pooled(
         neurons = plan.neurons // int(np.prod(places, dtype=np.int64))
         quantity: Literal["spikes", "fired"] = "fired" if statistic == "silent_ratio" else "spikes"
         counted = tally_together(sources, axis, question.place, quantity, bytes_per_task)
-        frames = functools.reduce(operator.add, (frames_in(source, axis) for source in sources))
+        frames = frames_together(sources, axis)
         frames = frames.reshape(frames.shape + (1,) * len(places))
         if statistic == "silent_ratio":
             looked_at = (frames > 0) * np.int64(neurons)
@@ -246,7 +244,7 @@ def _over_layers(arrays: list[Any], apart: bool, axis: Axis) -> Any:
     if apart and arrays:
         return da.stack(arrays)
     if arrays:
-        return functools.reduce(operator.add, arrays)
+        return add_together(arrays)
     groups = (axis.bounds[-1],) if axis is not None else ()
     return da.zeros((0, *groups) if apart else groups, dtype=np.int64)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import dask.array as da
@@ -143,18 +143,41 @@ def tally_together(
         return tally(sources[0], axis, place, quantity, task_bytes)
     counted: Place = "neuron" if quantity == "fired" else place
     tallies = [tally(source, axis, counted, "spikes", task_bytes) for source in sources]
+    spikes = add_together(tallies)
+    if quantity == "spikes":
+        return spikes
     shape = sources[0].commit.plan.neuron_shape
     places = places_of(shape, place)
     if axis is not None and axis.bounds[-1] == 0:
         return da.zeros((0, *places), dtype=np.int64)
-    graph = _Graph(f"{quantity}-together", None, place, [one.name for one in tallies])
-    graph.dependencies += tallies
-    rest = (0,) * (tallies[0].ndim - (axis is not None))
-    blocks: dict[tuple[int, ...], tuple[Any, ...]] = {}
+    graph = _Graph(f"{quantity}-together", None, place, spikes.name)
+    graph.dependencies.append(spikes)
+    blocks: dict[tuple[int, ...], Any] = {}
     for block in [()] if axis is None else [(number,) for number in range(len(axis.bounds) - 1)]:
-        total = graph.sum([(one.name, *block, *rest) for one in tallies])
+        total = (spikes.name, *block, *[0] * len(shape))
         blocks[block] = (Parcel(finish), total, shape, place, quantity, axis is not None)
     return graph.array(blocks, () if axis is None else (np.diff(axis.bounds).tolist(),), places)
+
+
+def frames_together(sources: Sequence[Source], axis: Axis) -> Any:
+    """Number of selected frames of one layer in several recordings together; otherwise as `frames_in`."""
+    return add_together([frames_in(source, axis) for source in sources])
+
+
+def add_together(arrays: Sequence[Any]) -> Any:
+    """Sum of lazy arrays of int64 that are cut alike, a few at a time.
+
+    Dask would fuse a chain of additions into one task that holds all of them, and take long to do so.
+    """
+    if len(arrays) == 1:
+        return arrays[0]
+    graph = _Graph("sum", None, [array.name for array in arrays])
+    graph.dependencies += arrays
+    blocks = {
+        block: graph.sum([(array.name, *block) for array in arrays])
+        for block in product(*(range(len(lengths)) for lengths in arrays[0].chunks))
+    }
+    return graph.array(blocks, arrays[0].chunks, ())
 
 
 def frames_in(source: Source, axis: Axis) -> Any:
@@ -276,7 +299,10 @@ class _Graph:
         return keys[0]
 
     def array(
-        self, blocks: dict[tuple[int, ...], Any], group_chunks: tuple[list[int], ...], shape: tuple[int, ...]
+        self,
+        blocks: dict[tuple[int, ...], Any],
+        group_chunks: Sequence[Sequence[int]],
+        shape: tuple[int, ...],
     ) -> Any:
         """The array of these blocks: cut along groups, if there are any, and whole along ``shape``."""
         for place, task in blocks.items():
