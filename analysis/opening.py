@@ -18,7 +18,8 @@ def open_recording(
     ----------
     store : str, path or zarr.abc.store.Store
         What was passed to ``Monitor(store=...)``: a path, a URL such as ``s3://bucket/run.zarr``, or a Zarr
-        store.
+        store. Also what `spiketape pack` has made: a folder, a URL, or a ``.zip`` file, on a disk or behind a
+        URL, web servers included.
     storage_options : dict, optional
         For URLs, passed to fsspec: credentials, endpoint.
     use_counts : bool
@@ -36,6 +37,10 @@ def open_recording(
         If there is nothing at the store.
     RecordingFormatError
         If it is not a recording, of an unknown version, or malformed.
+    StoreAccessError
+        If what is behind a URL does not answer, or refuses.
+    StoreError
+        If a package is missing that the URL needs; it says what to install.
     TypeError
         If ``store`` is none of these.
     """
