@@ -33,7 +33,9 @@ def open_recording(
     store : str, path or zarr.abc.store.Store, or several
         What was passed to ``Monitor(store=...)``: a path, a URL such as ``s3://bucket/run.zarr``, or a Zarr
         store. Of a distributed run, whose ranks each have a recording of their own, that opens all of them. A
-        pattern such as ``"runs/*.zarr"`` opens all recordings that it matches, a list those listed.
+        pattern such as ``"runs/*.zarr"`` opens all recordings that it matches, a list those listed. Also what
+        ``spiketape pack`` has made: a folder, a URL, or a ``.zip`` file, on a disk or behind a URL, web
+        servers included.
     storage_options : dict, optional
         For URLs, passed to fsspec: credentials, endpoint.
     use_counts : bool
@@ -61,6 +63,10 @@ def open_recording(
         If it is not a recording, of an unknown version, or malformed.
     JointRecordingError
         If several recordings do not have the same layers, or one is listed twice.
+    StoreAccessError
+        If what is behind a URL does not answer, or refuses.
+    StoreError
+        If a package is missing that the URL needs; it says what to install.
     TypeError
         If ``store`` is none of these.
     """

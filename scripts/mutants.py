@@ -190,6 +190,39 @@ MUTANTS = (
         "test_recorder_ranks.py::test_ranks_that_crashed_at_different_steps_go_on_at_the_same_one",
         (("recorder/monitor.py", "            self._catch_up(self._rank)\n", "            pass\n"),),
     ),
+    Mutant(
+        "the index of a shard is believed",
+        "test_recorder_format_pack.py::test_damage_to_shards_is_an_error_and_never_silence",
+        (
+            (
+                "recorder/format/sharding.py",
+                "if len(stored) != plan.index_bytes or checksum(encoded)",
+                "if False and checksum(encoded)",
+            ),
+        ),
+    ),
+    Mutant(
+        "what is packed has its root before its chunks",
+        "test_recorder_format_pack.py::test_packing_cut_short_anywhere_leaves_no_recording_and_goes_on",
+        (
+            (
+                "recorder/format/pack.py",
+                "    arrays = [\n",
+                "    target.write(ROOT_DOCUMENT, encode_document(root_document(packed, None)))\n"
+                "    arrays = [\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "chunks are got one by one",
+        "test_object_stores.py::test_many_chunks_are_on_their_way_at_once",
+        (("recorder/format/zarr_stores.py", "reads_under_way = READS_UNDER_WAY", "reads_under_way = 1"),),
+    ),
+    Mutant(
+        "recordings in buckets are finished after the threads that reach them",
+        "test_object_stores.py::test_a_program_that_ends_without_closing_has_closed_its_recording",
+        (("recorder/monitor.py", '"_register_atexit", atexit.register', '"", atexit.unregister'),),
+    ),
 )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from object_store import BUCKET, ObjectStore, Proxy, options
+from processes import finished, python
 from tapes import Run, write_recording
 from torch import nn
 
@@ -394,3 +395,34 @@ def test_workers_in_other_processes_read_the_bucket_themselves(
     with dask.config.set(num_workers=1):
         rate = recording["0"].firing_rate().compute(scheduler="processes")
     assert float(rate) == expected(60).mean()
+
+
+FORGETFUL = """
+import json, sys
+from test_object_stores import monitor_of, record
+monitor = monitor_of(sys.argv[1], json.loads(sys.argv[2]))
+monitor.enable()
+record(monitor, 0, 30)
+"""
+
+
+def test_a_program_that_ends_without_closing_has_closed_its_recording(
+    object_store: ObjectStore, url: str
+) -> None:
+    with python(FORGETFUL, url, json.dumps(object_store.options)) as program:
+        finished(program)
+    recording = analysis.open_recording(url, storage_options=object_store.options)
+    assert recording.state == "closed"
+    assert recording["0"].frames == 150
+    assert LOCK_KEY not in set(store_of(url, object_store.options).keys())
+
+
+def test_a_killed_program_has_lost_nothing_that_was_committed(object_store: ObjectStore, url: str) -> None:
+    killed = FORGETFUL + "monitor.flush()\nrecord(monitor, 30, 35)\nimport os\nos.kill(os.getpid(), 9)\n"
+    with python(killed, url, json.dumps(object_store.options)) as program:
+        program.communicate(timeout=120)
+    assert program.returncode == -9
+    assert np.array_equal(spikes_of(store_of(url, object_store.options)), expected(30))
+    with monitor_of(url, object_store.options, resume=True) as monitor:
+        record(monitor, 30, 40)
+    assert np.array_equal(spikes_of(store_of(url, object_store.options)), expected(40))
