@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for rank in range(RANKS):
         write_rank(Path(rank_location(str(run), rank, RANKS)), rank)
     return run
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(command_line.main, [*map(str, arguments)])
 
 
 @pytest.fixture
@@ -283,9 +288,6 @@ def test_a_run_in_a_bucket(run: Path) -> None:
 
 
 def test_the_command_line_takes_a_run_for_one_recording(run: Path, tmp_path: Path) -> None:
-    def call(*arguments: str) -> Result:
-        return CliRunner().invoke(command_line.main, arguments)
-
     facts = json.loads(call("info", str(run), "--format", "json").stdout)
     assert [one["provenance"]["distributed"]["rank"] for one in facts] == [0, 1, 2]
     assert call("info", str(run)).stdout.count("recording ") == 3
@@ -334,3 +336,15 @@ def test_names_of_ranks_tell_the_run_again(location: str) -> None:
         assert name is not None
         assert (name.run, name.rank, name.ranks) == (location, rank, ranks)
     assert parse_rank_location(location) is None
+
+
+def test_the_digest_of_a_run_is_that_of_its_ranks_in_order(run: Path, tmp_path: Path) -> None:
+    ranks = [rank_location(str(run), rank, RANKS) for rank in range(RANKS)]
+    one_by_one = [analysis.open_recording(rank).digest() for rank in ranks]
+    joint = hashlib.sha256(json.dumps(one_by_one, separators=(",", ":")).encode()).hexdigest()
+    assert analysis.open_recording(run).digest() == joint
+    assert call("digest", run).output == f"{joint}\n"
+    assert call("verify", run, "--digest", joint.upper()).exit_code == 0
+    refused = call("verify", run, "--digest", one_by_one[0])
+    assert refused.exit_code == 1
+    assert f"has the digest {joint}, expected {one_by_one[0]}" in refused.output

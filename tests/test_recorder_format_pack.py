@@ -34,6 +34,7 @@ from recorder.format.errors import (
     RecordingUnfinishedError,
     StoreError,
 )
+from recorder.format.layout import spikes_chunk_key
 from recorder.format.pack import pack, pack_recording
 from recorder.format.reading import TapeReader
 from recorder.format.sharding import plan_shards
@@ -117,6 +118,25 @@ def test_every_form_gives_the_same_answers(source: Path, tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "again.zarr", "kept.zarr", "kept.zip", "run.zarr",
     ]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::recorder.format.errors.LostFramesWarning")
+def test_lost_frames_stay_lost_in_every_form(source: Path, tmp_path: Path) -> None:
+    whole = analysis.open_recording(source).digest()
+    for name in ("a/b", "wide"):
+        layer = reader_of(source).layers[name]
+        (source / spikes_chunk_key(layer.folder, layer.plan, 1, 0)).unlink()
+    recovered = CliRunner().invoke(main, ["recover", str(source), "--mark-lost", "--apply"])
+    assert recovered.exit_code == 0, recovered.output
+    expected = answers(source)
+    assert expected[-1] != whole
+    folder, archive = packed_at(source, tmp_path / "kept.zarr"), packed_at(source, tmp_path / "kept.zip")
+    for form in (folder, archive, packed_at(archive, tmp_path / "again.zarr")):
+        assert answers(form) == expected
+        assert find_problems(reader_of(form)) == []
+        layer = analysis.open_recording(form)["a/b"]
+        assert 0 < layer.lost_frames < FRAMES
+        assert layer.frames == FRAMES - layer.lost_frames
 
 
 def files(folder: Path) -> list[Path]:

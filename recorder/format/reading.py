@@ -242,7 +242,9 @@ class LayerReader:
             kept = np.array([not self.has_lost_frames(block) for block in range(start, stop)], np.bool_)
             total += self.counts(start, stop)[kept].sum(axis=0, dtype=np.int64).reshape(-1)
             for block in (start + np.flatnonzero(~kept)).tolist():
-                for chunk in range(block * self.plan.block_chunks, (block + 1) * self.plan.block_chunks):
+                # The last block of a closed recording may have fewer chunks.
+                end = min((block + 1) * self.plan.block_chunks, self.plan.chunk_count(self.frames))
+                for chunk in range(block * self.plan.block_chunks, end):
                     total += count_per_neuron(self.kept_trains(chunk))
             start = stop
         return total
