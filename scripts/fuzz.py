@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import sys
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,19 +24,32 @@ import numcodecs
 import numpy as np
 
 with atheris.instrument_imports(include=["recorder"]):
-    from recorder.format import chunks, lock, metadata, reading, segments, selection, tables, trials
+    from recorder.format import (
+        archive,
+        chunks,
+        lock,
+        metadata,
+        reading,
+        segments,
+        selection,
+        sharding,
+        tables,
+        trials,
+    )
     from recorder.format.errors import RecordingFormatError
     from recorder.format.layout import ChunkPlan, spikes_document
     from recorder.format.metadata import ColumnCommit, LayerCommit, TableCommit, TrialsCommit
     from recorder.format.verification import expected_documents
 
 PLAN = ChunkPlan((5,), 64, 5, 25)
+SHARDS = sharding.ShardPlan(2, (2,), 2)
 
 
 class OneChunkStore:
     """A store of which every key has the same bytes."""
 
     location = "fuzzed"
+    reads_under_way = 1
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -42,6 +57,14 @@ class OneChunkStore:
     def read(self, _key: str, limit_bytes: int) -> bytes | None:
         """The bytes, whatever the key."""
         return self.data if len(self.data) <= limit_bytes else None
+
+    def read_range(self, _key: str, start: int, size: int) -> bytes | None:
+        """Some of the bytes; the last ``size`` of them if ``start`` is -1."""
+        return self.data[-size:] if start == -1 else self.data[start : start + size]
+
+    def size_of(self, _key: str) -> int:
+        """How many there are."""
+        return len(self.data)
 
 
 def sealed(data: bytes) -> bytes:
@@ -132,6 +155,23 @@ def fuzz_lock(data: bytes) -> None:
     holder.state(holder.since)
 
 
+def fuzz_shard(data: bytes) -> None:
+    """A shard: what its index says of the chunks in it."""
+    index, rest = data[: SHARDS.index_bytes - 4], data[SHARDS.index_bytes - 4 :]
+    index = index.ljust(SHARDS.index_bytes - 4, b"\0")
+    shard = rest + index + chunks.checksum(index).to_bytes(4, "little")
+    store = sharding.ShardedStore(OneChunkStore(shard), {"a": SHARDS})  # type: ignore[arg-type]
+    for key in SHARDS.chunk_keys("a", 0):
+        assert len(store.read(key, 100) or b"") <= 100
+
+
+def fuzz_archive(data: bytes) -> None:
+    """A zip archive: names, sizes, and bytes of what is in it."""
+    kept = archive.Archive(OneChunkStore(data), "fuzzed.zip")  # type: ignore[arg-type]
+    for key in list(kept.keys()):
+        assert len(kept.read(key, 1000) or b"") <= 1000
+
+
 def _rows(data: bytes, columns: int) -> Any:
     size = len(data) // (8 * columns) * 8 * columns
     return np.frombuffer(data[:size], "<i8").astype(np.int64).reshape(-1, columns)
@@ -158,6 +198,11 @@ def _seeds(target: str) -> Iterator[bytes]:
     document = {"zarr_format": 3, "node_type": "group", "attributes": metadata.to_attributes(record)}
     trains = np.arange(40, dtype=np.uint8).reshape(5, 8)
     stored = chunks.encode_spikes(trains)
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w") as file:
+        file.writestr("zarr.json", b"{}")
+        file.writestr("layers/1/spikes/c/0", stored)
+    places = np.array([[0, 4], [4, 6], [2**64 - 1, 2**64 - 1], [10, 1]], "<u8")
     rows = np.array([[0, 0, 3, 10, 0], [30, 5, 40, 1, -1], [70, 0, 0, 0, 0], [10, 30, 0, 0, 0]], "<i8")
     yield {
         "metadata": json.dumps(document).encode(),
@@ -166,6 +211,8 @@ def _seeds(target: str) -> Iterator[bytes]:
         "spikes": b"\0" + trains.tobytes(),
         "segments": rows.tobytes(),
         "trials": np.zeros(1, "<i8").tobytes(),
+        "shard": places.tobytes() + b"some chunks",
+        "archive": zipped.getvalue(),
         "lock": json.dumps(vars(lock.Holder.this_process())).encode(),
     }[target]
 

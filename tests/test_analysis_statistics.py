@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -370,8 +370,13 @@ def test_rates_and_silent_ratios_of_labels_read_every_chunk_once(
         tmp_path / "a", {"1": spikes}, [Run(0, 30, 20, 0)], [Trial(0, 20, {"label": labels})], chunk_bytes=100
     )
     read = []
-    chunk = LayerReader.chunk
-    monkeypatch.setattr(LayerReader, "chunk", lambda self, number: read.append(number) or chunk(self, number))
+    chunks = LayerReader.chunks
+
+    def noted(self: LayerReader, wanted: Sequence[int]) -> Iterator[np.ndarray]:
+        read.extend(wanted)
+        return chunks(self, wanted)
+
+    monkeypatch.setattr(LayerReader, "chunks", noted)
     layer = analysis.open_recording(tmp_path / "a")["1"]
     dask.compute(layer.firing_rate(per="label"), layer.silent_ratio(per="label"), scheduler="synchronous")
     assert len(read) > 3

@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 FUZZ = Path(__file__).parent.parent / "scripts/fuzz.py"
-TARGETS = ("metadata", "stored_chunk", "damaged_chunk", "spikes", "segments", "trials", "lock")
+TARGETS = (
+    "metadata",
+    "stored_chunk",
+    "damaged_chunk",
+    "spikes",
+    "segments",
+    "trials",
+    "shard",
+    "archive",
+    "lock",
+)
 
 
 def test_no_target_finds_anything_in_a_moment(tmp_path: Path) -> None:
