@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -30,6 +31,7 @@ from recorder.format.errors import (
     RecordingInUseError,
     RecordingWriteError,
 )
+from recorder.format.finalizing import finish
 from recorder.format.reading import TapeReader
 from recorder.format.stores import ByteStore, StoreLike, open_store
 from recorder.format.tape import TapeWriter, is_unbegun
@@ -379,7 +381,7 @@ class Monitor:
         )
         self._session = self._link.session = session
         # Also at the interpreter's exit, while the background thread still runs.
-        self._finalizer = weakref.finalize(self, _finish, self._hooks, self._link, session)
+        self._finalizer = weakref.finalize(self, finish, partial(_finish, self._hooks, self._link, session))
         _finalizers.difference_update([finalizer for finalizer in _finalizers if not finalizer.alive])
         _finalizers.add(self._finalizer)
 

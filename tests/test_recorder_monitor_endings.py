@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 from processes import line, python
 from torch import nn
+from zarr.core.sync import sync
+from zarr.storage import MemoryStore
 
-from recorder import Monitor
+from recorder import Monitor, SpikeOutput
 from recorder.format.errors import RecordingInUseError
 from recorder.format.lock import LOCK_KEY
 from recorder.format.reading import TapeReader
-from recorder.format.stores import Folder
+from recorder.format.stores import Folder, open_store
 
 
 class Threshold(nn.Module):
@@ -54,7 +59,7 @@ import os, signal, sys
 import torch
 from pathlib import Path
 from torch import nn
-from recorder.format.stores import Folder
+from recorder.format.stores import Folder, open_store
 from test_recorder_monitor_endings import Threshold, monitor_of
 
 torch.set_num_threads(1)
@@ -127,3 +132,40 @@ def test_however_a_process_ends_its_recording_is_good_and_goes_on(tmp_path: Path
             net = nn.Sequential(Threshold())
             with monitor_of(folder, net, resume=True):
                 net(torch.ones(2, 3))
+
+
+@pytest.mark.parametrize("where", ["event loop", "encoder", "main"])
+def test_a_forgotten_monitor_is_finished_whatever_thread_collects_it(
+    where: str, small_chunks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Garbage is collected in any thread, so also in those that finishing waits for."""
+    monkeypatch.setattr("recorder.format.encoding.ENCODING_THREADS", 2)
+    store = MemoryStore()
+    net = nn.Sequential(nn.ReLU())
+    monitor = Monitor(net, store=store, layers={nn.ReLU: SpikeOutput("N")})
+    monitor.enable()
+    net(torch.ones(500, 3))
+    forgotten = [monitor]
+    forgotten.append(forgotten)  # a cycle, which only garbage collection ends
+    session = monitor._session
+    gc.disable()
+    try:
+        del monitor, forgotten
+        if where == "event loop":
+
+            async def collect() -> None:
+                gc.collect()
+
+            sync(collect())
+        elif where == "encoder":
+            with ThreadPoolExecutor(1, "spiketape-encoder") as threads:
+                threads.submit(gc.collect).result()
+        else:
+            gc.collect()
+    finally:
+        gc.enable()
+    for thread in threading.enumerate():
+        if thread.name == "spiketape-finish":
+            thread.join()
+    assert session.closed
+    assert TapeReader.open(open_store(store, read_only=True)).metadata.state == "closed"

@@ -22,10 +22,12 @@ import uuid
 import weakref
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
 from recorder.format.errors import RecordingFormatError, RecordingInUseError
+from recorder.format.finalizing import finish
 from recorder.format.stores import ByteStore
 
 LOCK_KEY: Final = "writer.lock"
@@ -109,7 +111,7 @@ class WriterLock:
         self._holder = holder
         _held.add(holder.owner)
         # Also when a writer is forgotten, and at the interpreter's exit.
-        self._release = weakref.finalize(self, _release, store, holder)
+        self._release = weakref.finalize(self, finish, partial(_release, store, holder))
 
     @classmethod
     def acquire(cls, store: ByteStore, *, take_over: bool = False) -> WriterLock:
@@ -173,7 +175,8 @@ class WriterLock:
 
     def release(self) -> None:
         """Let others write; nothing happens if that was done before."""
-        self._release()
+        if self._release.detach() is not None:
+            _release(self._store, self._holder)
 
 
 def read_holder(store: ByteStore) -> Holder | None:
