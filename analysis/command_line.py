@@ -35,8 +35,11 @@ try:
     from analysis.questions import PER, parse_question
     from analysis.recording import Recording
     from analysis.verification import find_problems
+    from recorder.format.digest import join_recordings
     from recorder.format.errors import LostFramesWarning, RecordingFormatError, StoreError
+    from recorder.format.metadata import RecordingMetadata
     from recorder.format.pack import pack_recording
+    from recorder.format.ranks import RankRecord, rank_location
     from recorder.format.reading import TapeReader
     from recorder.format.recovery import Recovery, plan_recovery
     from recorder.format.recovery import recover as recover_recording
@@ -206,18 +209,37 @@ def pack(source: str, destination: str) -> None:
     cut short goes on when it is asked for again. Spikes are copied as they are stored.
     """
     with _errors_as_messages():
-        reader = _reader(source)
-        with click.progressbar(
-            length=1, label="packing", file=sys.stderr, hidden=_shown_on() is None, update_min_steps=1
-        ) as bar:
-
-            def show(done: int, total: int) -> None:
-                bar.length = total
-                bar.update(done - bar.pos)
-
-            packed = pack_recording(reader, destination, progress=show, find_digest=_find_digest)
-    click.echo(packed.digest)
+        readers = open_readers(source)
+        digests = [
+            _pack(reader, place).digest
+            for reader, place in zip(readers, _places(readers, destination), strict=True)
+        ]
+        click.echo(join_recordings(digests))
     click.echo(f"{printable(destination)}: packed, with the digest above", err=True)
+
+
+def _places(readers: list[TapeReader], destination: str) -> list[str]:
+    """Where recordings are packed to: the ranks of a run beside each other, as they were recorded."""
+    if len(readers) == 1:
+        return [destination]
+    ranks = [RankRecord.from_provenance(reader.metadata.provenance) for reader in readers]
+    if None in ranks or len({record.run for record in ranks if record is not None}) > 1:
+        raise click.UsageError(
+            "these recordings are not the ranks of one run: pack each under a name of its own"
+        )
+    return [rank_location(destination, record.rank, record.ranks) for record in ranks if record is not None]
+
+
+def _pack(reader: TapeReader, destination: str) -> RecordingMetadata:
+    with click.progressbar(
+        length=1, label="packing", file=sys.stderr, hidden=_shown_on() is None, update_min_steps=1
+    ) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos)
+
+        return pack_recording(reader, destination, progress=show, find_digest=_find_digest)
 
 
 @main.command()

@@ -172,13 +172,15 @@ class LayerRecorder:
         if kept is None or kept.calls == 0 or self._packer is None:
             return []
         outputs = torch.from_numpy(kept.outputs[: kept.calls])
-        step, kept.calls = self.next_step - kept.calls, 0
+        step = self.next_step - kept.calls
         try:
-            rows = self._packer.push(outputs)
+            rows = [self._packer.push(outputs)]
+            self.segments.extend(step, len(outputs), kept.batch, kept.trial)
         except NotSpikesError:
-            return self._settle_one_by_one(outputs, step, kept.trial)
-        self.segments.extend(step, len(outputs), kept.batch, kept.trial)
-        return [rows]
+            rows = self._settle_one_by_one(outputs, step, kept.trial)
+        # Last: an exception from outside, such as that of Ctrl-C, must not make them be forgotten.
+        kept.calls = 0
+        return rows
 
     def take_late_error(self) -> SpikeValueError | None:
         """The first error among values that were looked at after their call."""
@@ -261,6 +263,11 @@ class LayerRecorder:
 
     def _prepare(self, shape: tuple[int, ...], spikes: torch.Tensor) -> list[Packed]:
         """Have a packer for frames of this shape on this device; rows that another one held."""
+        if spikes.is_meta:
+            raise SpikeValueError(
+                f"layer {self.name!r} put out a tensor on the meta device, which holds no values; disable() "
+                "the monitor while shapes are tried out"
+            )
         if self._packer is None or self.neuron_shape is None:
             self._check_recordable(shape, spikes.dtype)
             self._packer = self._make_packer(spikes.device, np.empty((0, math.prod(shape)), np.bool_))

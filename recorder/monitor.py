@@ -204,7 +204,14 @@ class Monitor:
         ------
         RecordingWriteError
             If writing has failed and was only warned of.
+        RuntimeError
+            In a forked child of the process that records.
         """
+        if self._session.process_id != os.getpid():
+            raise RuntimeError(
+                f"process {self._session.process_id} records to {self.store}, and this is a forked child "
+                "of it: make a monitor with a store of its own here"
+            )
         if self._session.closed:
             with _write_errors(self._store):
                 self._begin(TapeWriter.resume(self._store))
@@ -248,8 +255,9 @@ class Monitor:
             try:
                 self._session.close()
             except RecordingWriteError as failure:
+                self._finalizer.detach()
                 self._link.stop(failure)
-            finally:
+            else:
                 self._finalizer.detach()
 
     def __enter__(self) -> Self:

@@ -446,6 +446,8 @@ class RecordingSession:
         RecordingWriteError
             If writing has failed.
         """
+        if self._is_elsewhere():
+            return
         with self._lock:
             self._notice_interrupted_forward()
             if self._forward_depth:
@@ -463,6 +465,11 @@ class RecordingSession:
 
         Without frames of a resumed recording that are marked lost.
         """
+        if self._is_elsewhere():
+            raise RuntimeError(
+                f"process {self.process_id} records, and this is a forked child of it: ask there, or open "
+                "the recording with analysis.open_recording"
+            )
         with self._lock:
             pending = {name: self._drain(self._layers[name]) for name in self.recorded_layers()}
             self._put_waiting_rows()
@@ -477,19 +484,39 @@ class RecordingSession:
             }
 
     def close(self) -> None:
-        """Commit, mark the recording closed and end the background thread. Closing again does nothing."""
+        """Commit, mark the recording closed and end the background thread. Closing again does nothing.
+
+        Cut short by an exception from outside, such as that of Ctrl-C, it can be called again. In a forked
+        child, whose recording it is not, it does nothing.
+        """
+        if self._is_elsewhere():
+            return
         with self._lock:
             if self._closed:
                 return
-            self._closed = True
             self._forward_depth = 0
+            is_put = False
             try:
-                self._put_commit(close=True)
                 self._writer.wait()
-            finally:
-                self._writer.stop()
-                self._tape.release()
+                if self._tape.metadata.state != "closed":
+                    self._put_commit(close=True)
+                is_put = True
+                self._writer.wait()
+            except BaseException as error:
+                if is_put or isinstance(error, Exception):
+                    self._end()
+                raise
+            self._end()
             self._raise_value_error()
+
+    def _end(self) -> None:
+        self._writer.stop()
+        self._tape.release()
+        self._closed = True
+
+    def _is_elsewhere(self) -> bool:
+        """Whether this is a forked child of the process that records; it has no thread that writes."""
+        return self.process_id != os.getpid()
 
     def abandon(self) -> None:
         """End the background thread without another commit.

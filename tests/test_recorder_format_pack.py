@@ -31,11 +31,14 @@ from recorder.format.documents import plain_documents
 from recorder.format.errors import (
     RecordingExistsError,
     RecordingFormatError,
+    RecordingInUseError,
     RecordingUnfinishedError,
+    StoreAccessError,
     StoreError,
 )
 from recorder.format.layout import spikes_chunk_key
 from recorder.format.pack import pack, pack_recording
+from recorder.format.ranks import RankRecord
 from recorder.format.reading import TapeReader
 from recorder.format.sharding import plan_shards
 from recorder.format.stores import Folder, ZarrStore, open_store
@@ -229,8 +232,8 @@ def test_nothing_is_overwritten(source: Path, tmp_path: Path) -> None:
         with pytest.raises(RecordingExistsError, match="exists; nothing was touched"):
             packed_at(source, place)
         assert place.read_text() == "precious"
-    other = tmp_path / "other.zarr.partial"
-    other.mkdir()
+    other = tmp_path / "other.zarr.partial" / "recording"
+    other.mkdir(parents=True)
     (other / "precious").touch()
     with pytest.raises(RecordingExistsError, match="holds something else"):
         packed_at(source, tmp_path / "other.zarr")
@@ -274,7 +277,7 @@ def test_packing_goes_on_where_it_was_cut_short(
     with pytest.raises(KeyboardInterrupt):
         packed_at(source, kept, progress=stop)
     assert not kept.exists()
-    partial = tmp_path / "kept.zip.partial"
+    partial = tmp_path / "kept.zip.partial" / "recording"
     shards = {path.relative_to(partial).as_posix() for path in files(partial) if "/c/" in path.as_posix()}
     written = []
     real = Folder.write_pieces
@@ -438,3 +441,86 @@ def test_the_commands_pack_digest_and_verify(source: Path, tmp_path: Path) -> No
     refused = run(main, ["pack", str(source), str(tmp_path / "kept.zip")])
     assert refused.exit_code == 1
     assert "exists; nothing was touched" in refused.stderr
+
+
+@pytest.mark.parametrize("form", ["kept.zarr", "kept.zip"])
+def test_a_second_packer_to_the_same_place_is_refused(source: Path, tmp_path: Path, form: str) -> None:
+    tried = []
+
+    def second(_done: int, _total: int) -> None:
+        if not tried:
+            with pytest.raises(RecordingInUseError, match="is being packed by somebody else"):
+                packed_at(source, tmp_path / form)
+            tried.append(True)
+
+    place = packed_at(source, tmp_path / form, progress=second)
+    assert tried
+    assert answers(place) == answers(source)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([source.name, form])
+
+
+def test_packing_leaves_what_somebody_else_keeps_there(source: Path, tmp_path: Path) -> None:
+    others = [tmp_path / "kept.zip.partial.zip", tmp_path / "kept.zip.partial" / "mine"]
+    others[1].parent.mkdir()
+    for other in others:
+        other.write_text("mine")
+    packed_at(source, tmp_path / "kept.zip")
+    assert [other.read_text() for other in others] == ["mine", "mine"]
+    with pytest.raises(RecordingExistsError, match="lies inside"):
+        packed_at(source, source / "inner.zarr")
+
+
+def test_an_archive_that_only_we_can_read_is_not_sound(source: Path, tmp_path: Path) -> None:
+    place = packed_at(source, tmp_path / "kept.zip")
+    data = bytearray(place.read_bytes())
+    data[data.index(b"layers/") + 2] ^= 1  # in the header of an entry
+    place.write_bytes(data)
+    assert answers(place) == answers(source)
+    assert ["kept.zip" in str(problem) for problem in find_problems(reader_of(place))] == [True]
+
+
+def test_the_ranks_of_a_run_are_packed_beside_each_other(tmp_path: Path) -> None:
+    for rank in range(2):
+        provenance = RankRecord("id", rank, 2).to_provenance()
+        write(tmp_path / f"run.rank-{rank:05}-of-00002.zarr", provenance=provenance)
+    result = CliRunner().invoke(main, ["pack", str(tmp_path / "run.zarr"), str(tmp_path / "kept.zip")])
+    assert result.exit_code == 0, result.output
+    packed = analysis.open_recording(tmp_path / "kept.zip")
+    assert len(packed.recordings) == 2
+    assert packed.digest() == analysis.open_recording(tmp_path / "run.zarr").digest()
+    assert result.stdout == f"{packed.digest()}\n"
+
+
+class _Busy(_Quiet):
+    """Answers that it is busy, or refuses, before it answers."""
+
+    answers: list[int]
+
+    def send_head(self) -> Any:
+        if self.answers:
+            self.send_error(self.answers.pop(0))
+            return None
+        return super().send_head()
+
+
+@pytest.mark.parametrize(("statuses", "is_read"), [([503, 503], True), ([403] * 9, False)])
+def test_a_web_server_that_is_busy_is_asked_again_and_one_that_refuses_is_named(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statuses: list[int], is_read: bool
+) -> None:
+    monkeypatch.setattr("recorder.format.zarr_stores._WEB_WAITS", (0.0, 0.0, 0.0, 0.0))
+    packed_at(source, tmp_path / "kept.zip")
+    _Busy.answers = statuses
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Busy, directory=str(tmp_path)))
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.server_address[1]}/kept.zip"
+        if is_read:
+            assert analysis.open_recording(url).firing_rate() > 0
+        else:
+            with pytest.raises(StoreAccessError, match="403"):
+                analysis.open_recording(url)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -197,3 +197,13 @@ def test_a_folder_remembers_a_bounded_number_of_folders_and_syncs_all_of_them(tm
     assert len(store._known_folders) <= 1001
     assert len(store._unsynced_folders) > 1500
     assert len(list(store.keys())) == 1500
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "trials").symlink_to(tmp_path / "victim")
+    for key in ("trials/zarr.json", "trials/label/zarr.json"):
+        with pytest.raises(RecordingFormatError, match="symbolic link"):
+            Folder(tmp_path / "run").write(key, b"{}")
+    assert list((tmp_path / "victim").iterdir()) == []

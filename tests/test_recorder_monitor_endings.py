@@ -8,19 +8,24 @@ import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from processes import line, python
+from processes import finished, line, python
 from torch import nn
 from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
-from recorder import Monitor, SpikeOutput
-from recorder.format.errors import RecordingInUseError
+import analysis
+from analysis.verification import find_problems
+from recorder import Monitor, SpikeOutput, SpikeValueError
+from recorder.format.errors import RecordingInUseError, RecordingWriteError
 from recorder.format.lock import LOCK_KEY
 from recorder.format.reading import TapeReader
 from recorder.format.stores import Folder, open_store
+from recorder.session import RecordingSession
+from recorder.writer import BackgroundWriter
 
 
 class Threshold(nn.Module):
@@ -60,6 +65,8 @@ import torch
 from pathlib import Path
 from torch import nn
 from recorder.format.stores import Folder, open_store
+from recorder.session import RecordingSession
+from recorder.writer import BackgroundWriter
 from test_recorder_monitor_endings import Threshold, monitor_of
 
 torch.set_num_threads(1)
@@ -169,3 +176,113 @@ def test_a_forgotten_monitor_is_finished_whatever_thread_collects_it(
             thread.join()
     assert session.closed
     assert TapeReader.open(open_store(store, read_only=True)).metadata.state == "closed"
+
+
+@pytest.mark.parametrize("place", ["_put_rows", "_note_trial", "_mark_dirty"])
+def test_an_exception_from_outside_in_the_midst_of_recording_breaks_no_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    net = nn.Sequential(Threshold())
+    monitor = monitor_of(tmp_path, net)
+    monitor.enable()
+    spikes = torch.rand(8, 20_000)
+    net(spikes)
+    monitor.flush()
+    original = getattr(RecordingSession, place)
+
+    def interrupted(*_: object) -> None:
+        monkeypatch.setattr(RecordingSession, place, original)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RecordingSession, place, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        net(spikes)
+    try:
+        net(spikes)
+        monitor.close()
+    except RecordingWriteError as error:
+        assert "Ctrl-C" in str(error)  # noqa: PT017 - the interrupt may also have done no harm
+        whole = 1
+    else:
+        whole = 3
+    recording = analysis.open_recording(tmp_path / "run.zarr")
+    assert recording["0"].frames == whole * 8
+    assert (recording["0"].spike_count(per="step") == int((spikes > 0.5).sum())).all()
+    assert find_problems(TapeReader.open(Folder(tmp_path / "run.zarr"))) == []
+    monitor.close()
+    monitor.enable()
+    net(spikes)
+    monitor.close()
+    assert analysis.open_recording(tmp_path / "run.zarr")["0"].frames == (whole + 1) * 8
+
+
+def test_close_can_be_called_again_after_an_interrupt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait = BackgroundWriter.wait
+    for moment in range(3):
+        net = nn.Sequential(Threshold())
+        monitor = Monitor(net, layers=[Threshold], store=tmp_path / f"{moment}.zarr")
+        monitor.enable()
+        net(torch.ones(3, 5))
+        calls = iter(range(10))
+
+        def interrupted(self: BackgroundWriter, moment: int = moment, calls: Any = calls) -> None:
+            number = next(calls)
+            if number == moment:
+                raise KeyboardInterrupt
+            wait(self)
+            if number == moment - 1 == 1:
+                raise KeyboardInterrupt  # once all is done
+
+        monkeypatch.setattr(BackgroundWriter, "wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            monitor.close()
+        monkeypatch.setattr(BackgroundWriter, "wait", wait)
+        monitor.close()
+        recording = analysis.open_recording(tmp_path / f"{moment}.zarr")
+        assert (recording.state, recording["0"].frames) == ("closed", 3)
+
+
+FORKED = """
+import os, sys, torch
+from torch import nn
+import analysis
+from analysis.verification import find_problems
+from recorder import Monitor, SpikeOutput, SpikeValueError
+net = nn.Sequential(nn.ReLU())
+with Monitor(net, store=sys.argv[1], layers={nn.ReLU: SpikeOutput("N")}) as monitor:
+    net(torch.ones(2, 3))
+    child = os.fork()
+    if child == 0:
+        for ask in (monitor.get_avg_firing_rate, monitor.enable):
+            try:
+                ask()
+            except RuntimeError as error:
+                assert "forked child" in str(error), error
+            else:
+                sys.exit("not refused")
+        net(torch.ones(2, 3))
+        monitor.flush()
+        monitor.disable()
+        sys.exit(0)  # through __exit__
+    assert os.waitpid(child, 0)[1] == 0
+    net(torch.ones(2, 3))
+"""
+
+
+def test_a_forked_child_may_close_its_monitor(tmp_path: Path) -> None:
+    with python(FORKED, tmp_path / "run.zarr") as process:
+        finished(process, seconds=60)
+    recording = analysis.open_recording(tmp_path / "run.zarr")
+    assert (recording.state, recording["0"].frames) == ("closed", 4)
+
+
+def test_a_tensor_without_values_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    net = nn.Sequential(Threshold())
+    with monitor_of(tmp_path, net) as monitor:
+        for _ in range(2):
+            with pytest.raises(SpikeValueError, match=r"layer '0'.*meta device"):
+                net(torch.ones(2, 3, device="meta"))
+            net(torch.ones(2, 3))
+        assert len(monitor.s["0"]) == 2

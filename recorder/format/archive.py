@@ -87,6 +87,16 @@ class Archive(ReadOnlyStore):
         entry = self._directory().get(key)
         return None if entry is None else entry[1]
 
+    def find_damage(self) -> str | None:
+        """The first thing that would keep others from reading the archive; reads all of it."""
+        size = self._outer.size_of(self._name) or 0
+        try:
+            with zipfile.ZipFile(_Bytes(self._outer, self._name, size)) as archive:
+                damaged = archive.testzip()
+        except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+            return str(error)
+        return None if damaged is None else f"entry {damaged} does not match its own checksum"
+
     def _data_offset(self, key: str, header: int) -> int:
         """Where an entry's bytes begin: behind its own header, whose length only it knows."""
         found = self._outer.read_range(self._name, header, _LOCAL_HEADER) or b""

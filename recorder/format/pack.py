@@ -21,9 +21,15 @@ from recorder.format.archive import write_archive
 from recorder.format.chunks import checksum, stored_checksum
 from recorder.format.digest import digest_recording
 from recorder.format.documents import expected_documents, plain_documents, root_document
-from recorder.format.errors import RecordingExistsError, RecordingFormatError, RecordingUnfinishedError
+from recorder.format.errors import (
+    RecordingExistsError,
+    RecordingFormatError,
+    RecordingInUseError,
+    RecordingUnfinishedError,
+)
 from recorder.format.fetching import read_ahead
 from recorder.format.layout import ROOT_DOCUMENT
+from recorder.format.lock import WriterLock
 from recorder.format.metadata import MAX_DOCUMENT_BYTES, RecordingMetadata, parse_document
 from recorder.format.reading import TapeReader, as_recorded
 from recorder.format.sharding import SHARD_BYTES, decoded_bytes, plan_shards, shard_pieces
@@ -76,6 +82,8 @@ def pack_recording(
         If the recording is not closed.
     RecordingExistsError
         If something else is at the destination.
+    RecordingInUseError
+        If somebody else is packing to that destination.
     RecordingFormatError
         If the recording is damaged; nothing is then at the destination under its name.
     StoreError, OSError
@@ -90,19 +98,35 @@ def pack_recording(
         target = open_store(destination, read_only=False, storage_options=storage_options)
         return pack(reader, target, shard_bytes=shard_bytes, progress=progress, find_digest=find_digest)
     path = Path(os.path.abspath(destination))
+    _check_free(path)
+    if path.is_relative_to(reader.store.location):
+        raise RecordingExistsError(f"{path} lies inside the recording that is packed; choose another place")
+    # All that is made on the way has this name; what is there already from another try is gone on with.
+    work = path.with_name(f"{path.name}.partial")
+    try:
+        lock = WriterLock.acquire(Folder(work))
+    except RecordingInUseError as error:
+        raise RecordingInUseError(f"{path} is being packed by somebody else: {error}") from error
+    try:
+        _check_free(path)  # somebody may have finished meanwhile
+        target = Folder(work / "recording")
+        packed = pack(reader, target, shard_bytes=shard_bytes, progress=progress, find_digest=find_digest)
+        if path.suffix.lower() == ".zip":
+            write_archive(work / "recording", work / "archive")
+            _rename(work / "archive", path)
+            shutil.rmtree(work / "recording")
+        else:
+            _rename(work / "recording", path)
+    finally:
+        lock.release()
+        with suppress(OSError):
+            work.rmdir()  # unless there is something left to go on with, or somebody else's
+    return packed
+
+
+def _check_free(path: Path) -> None:
     if os.path.lexists(path):
         raise RecordingExistsError(f"{path} exists; nothing was touched. Choose another name.")
-    partial = path.with_name(f"{path.name}.partial")
-    target = Folder(partial)
-    packed = pack(reader, target, shard_bytes=shard_bytes, progress=progress, find_digest=find_digest)
-    if path.suffix == ".zip":
-        archive = path.with_name(f"{path.name}.partial.zip")
-        write_archive(partial, archive)
-        _rename(archive, path)
-        shutil.rmtree(partial)
-    else:
-        _rename(partial, path)
-    return packed
 
 
 def pack(

@@ -288,6 +288,13 @@ class Folder:
             self._make_folder(folder.parent)
             folder.mkdir(exist_ok=True)
             self._unsynced_folders.add(folder.parent)
+        elif folder.is_relative_to(self._root):
+            # As in `read`: a link would let a recording write to its resumer's other files.
+            real = os.path.join(os.path.realpath(self._root), folder.relative_to(self._root))
+            if os.path.realpath(folder) != os.path.normpath(real):
+                raise RecordingFormatError(
+                    f"{folder} is reached through a symbolic link; recordings hold none"
+                )
         if len(self._known_folders) >= _MOST_KNOWN_FOLDERS:
             # Chunks of layers have a folder each: over days they would fill the memory.
             self._known_folders.clear()

@@ -335,6 +335,8 @@ class _LayerWriter:
         self.pending_frames = np.empty((0, plan.neurons), np.bool_)
         self.last_segment = np.empty((0, columns), np.int64)
         self._lost: tuple[tuple[int, int], ...] = ()
+        # Frames in segments that are finished.
+        self._described = 0
         self._committed: LayerCommit | None = None
         self._shape_frames = -1
 
@@ -367,6 +369,7 @@ class _LayerWriter:
             layer._rows[: layer._filled] = trains.T[: layer._filled]
             layer.pending_frames = unpack_trains(trains, layer._filled * 8, layer._filled * 8 + pending)
         layer.last_segment = segments[-1:]
+        layer._described = _frames_in(segments[:-1])
         # The rows that only a closed recording has (a last, partial block) are no longer promised.
         layer._committed = replace(
             kept.commit,
@@ -460,6 +463,7 @@ class _LayerWriter:
             block = block + count_per_neuron(trains)
         if close and frames % plan.block_frames:
             last_counts, last_counts_checksum = self._counts_row(block)
+        self._check_described(progress, frames)
         self._segments.append(progress.closed_segments)
         self._counts.flush(last_counts)
         self._committed = LayerCommit(
@@ -475,6 +479,16 @@ class _LayerWriter:
             lost=self._lost,
         )
         return self._committed
+
+    def _check_described(self, progress: LayerProgress, frames: int) -> None:
+        """Never commit frames whose steps are not known, or steps whose frames are not there."""
+        self._described += _frames_in(progress.closed_segments)
+        if self._described + _frames_in(progress.open_segment) != frames:
+            raise RuntimeError(
+                f"the frames of layer {self._name!r} and their steps do not fit any more: an exception, such "
+                "as that of Ctrl-C, came in the midst of recording them. To go on behind the last commit, "
+                "close() the monitor, then enable() it again"
+            )
 
     def write_documents(self) -> dict[str, Any]:
         """Bring the shapes of the layer's arrays up to the commit; the documents by key prefix."""
@@ -492,6 +506,11 @@ class _LayerWriter:
             f"{folder}/checksums": self._checksums.write_document(commit.checksums.rows),
             f"{folder}/segments": self._segments.write_document(commit.segments.rows, columns),
         }
+
+
+def _frames_in(segments: Rows) -> int:
+    steps, batch = SEGMENT_COLUMNS.index("steps"), SEGMENT_COLUMNS.index("batch")
+    return int((segments[:, steps] * segments[:, batch]).sum())
 
 
 def is_unbegun(store: ByteStore) -> bool:

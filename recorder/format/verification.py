@@ -15,12 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recorder.format.archive import Archive
 from recorder.format.bits import count_per_neuron
 from recorder.format.documents import expected_documents
 from recorder.format.errors import RecordingFormatError
 from recorder.format.layout import ATTRIBUTE, ROOT_DOCUMENT, group_document
 from recorder.format.metadata import MAX_DOCUMENT_BYTES, LayerCommit, RecordingMetadata
 from recorder.format.reading import LayerReader, TapeReader
+from recorder.format.sharding import ShardedStore
+from recorder.format.stores import ByteStore
 from recorder.format.tables import rows_checksum
 
 
@@ -67,7 +70,14 @@ def check_documents(reader: TapeReader) -> list[Problem]:
         if document is not None and not _agrees(document, expected, metadata.state == "recording"):
             problems.append(Problem(f"{location}/{key} does not describe what the commit names: {document}"))
     redundant = [replace(problem, is_redundant=True) for problem in problems]
-    return [*redundant, *_failures(reader.trials)]
+    return [*redundant, *_failures(reader.trials), *_check_archive(reader.store)]
+
+
+def _check_archive(store: ByteStore) -> list[Problem]:
+    """Check what others need to read the archive that a packed recording may lie in."""
+    archive = store.inner if isinstance(store, ShardedStore) else store
+    damage = archive.find_damage() if isinstance(archive, Archive) else None
+    return [] if damage is None else [Problem(f"{archive.location}: {damage}")]
 
 
 def check_tables(layer: LayerReader, trials: int) -> list[Problem]:

@@ -30,6 +30,7 @@ READS_UNDER_WAY: Final = 16
 # minute for one that says that it is busy.
 S3_ATTEMPTS: Final = 10
 _WEB_WAITS: Final = (0.5, 1.0, 2.0, 4.0)
+_ABSENT_STATUS = (404, 410)
 _WEB: Final = ("http", "https")
 _S3: Final = ("s3", "s3a")
 _MISSING: Final = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
@@ -132,6 +133,22 @@ class RemoteStore(ZarrStore):
     def is_empty(self) -> bool:
         # One level only: a recording may have millions of keys.
         return not self._wait("", lambda: _collect(self.store.list_dir("")))
+
+    def size_of(self, key: str) -> int | None:
+        async def size() -> int:
+            try:
+                return await self.store.getsize(key)
+            except FileNotFoundError as error:
+                # What fsspec makes of all that a web server may answer, and of none.
+                cause = error.__cause__
+                if isinstance(cause, Exception) and getattr(cause, "status", 0) not in _ABSENT_STATUS:
+                    raise cause from None
+                raise
+
+        try:
+            return self._wait(key, size)
+        except FileNotFoundError:
+            return None
 
     def write_new(self, key: str, data: bytes) -> bool:
         path = f"{self.store.path}/{key}"
