@@ -18,14 +18,16 @@ from damage import write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from processes import finished, python
+from tapes import Run, write_recording
 
 from recorder.format.chunks import checksum, decode_rows, decode_spikes
 from recorder.format.errors import RecordingFormatError
-from recorder.format.layout import trial_column_folder
+from recorder.format.layout import spikes_chunk_key, trial_column_folder
 from recorder.format.metadata import MAX_FRAMES, ColumnCommit, TrialsCommit, parse_document
+from recorder.format.reading import TapeReader
 from recorder.format.segments import check_segments, clip_segments
 from recorder.format.selection import SampleLabels, SelectedFrames, Selection
-from recorder.format.stores import ZarrStore
+from recorder.format.stores import Folder, ZarrStore
 from recorder.format.tables import TableWriter
 
 READER = """
@@ -253,3 +255,24 @@ def test_a_mutated_chunk_is_of_the_right_size_or_one_error(
         except RecordingFormatError:
             continue
         assert decoded.shape in {(45, 8), (4096, 5)}
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "link", "folder", "too long"])
+def test_a_chunk_that_is_no_plain_file_is_named_with_its_layer_and_frames(tmp_path: Path, kind: str) -> None:
+    write_recording(tmp_path / "run.zarr", {"1": np.ones((200, 3), bool)}, [Run(0, 200, 1)])
+    layer = TapeReader.open(Folder(tmp_path / "run.zarr")).layers["1"]
+    chunk = tmp_path / "run.zarr" / spikes_chunk_key(layer.folder, layer.plan, 0, 0)
+    stored = chunk.read_bytes()
+    chunk.unlink()
+    if kind == "FIFO":
+        os.mkfifo(chunk)
+    elif kind == "link":
+        chunk.symlink_to("/etc/hostname")
+    elif kind == "folder":
+        chunk.mkdir()
+    else:
+        chunk.write_bytes(stored + bytes(2**26))
+    with pytest.raises(
+        RecordingFormatError, match=r"spikes/c/0.*: the chunk of layer '1' with frames 0 to 199"
+    ):
+        layer.chunk(0)

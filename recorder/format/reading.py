@@ -340,7 +340,13 @@ class LayerReader:
     def _read_stored(self, wanted: Sequence[tuple[int, int]]) -> Iterator[bytes | None]:
         plan = self.plan
         keys = [spikes_chunk_key(self.folder, plan, chunk, part) for chunk, part in wanted]
-        return read_ahead(self.store, keys, stored_limit(1 + plan.part_neurons * plan.chunk_bytes))
+        stored = read_ahead(self.store, keys, stored_limit(1 + plan.part_neurons * plan.chunk_bytes))
+        for chunk, part in wanted:
+            try:
+                found = next(stored)
+            except RecordingFormatError as error:
+                raise self.chunk_error(chunk, part, f"cannot be read: {error}") from error
+            yield found
 
     def _decode(self, chunk: int, part: int, stored: bytes | None) -> Packed:
         plan = self.plan
