@@ -507,6 +507,7 @@ class _Busy(_Quiet):
 def test_a_web_server_that_is_busy_is_asked_again_and_one_that_refuses_is_named(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statuses: list[int], is_read: bool
 ) -> None:
+    pytest.importorskip("aiohttp")
     monkeypatch.setattr("recorder.format.zarr_stores._WEB_WAITS", (0.0, 0.0, 0.0, 0.0))
     packed_at(source, tmp_path / "kept.zip")
     _Busy.answers = statuses
