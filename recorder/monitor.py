@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import itertools
-import os
 import sys
 import threading
 import weakref
@@ -207,11 +206,7 @@ class Monitor:
         RuntimeError
             In a forked child of the process that records.
         """
-        if self._session.process_id != os.getpid():
-            raise RuntimeError(
-                f"process {self._session.process_id} records to {self.store}, and this is a forked child "
-                "of it: make a monitor with a store of its own here"
-            )
+        self._session.refuse_elsewhere()
         if self._session.closed:
             with _write_errors(self._store):
                 self._begin(TapeWriter.resume(self._store))
@@ -443,8 +438,7 @@ getattr(threading, "_register_atexit", atexit.register)(_finish_all)
 def _finish(hooks: NetworkHooks, link: SessionLink, session: RecordingSession) -> None:
     hooks.remove()
     link.session = None
-    if session.process_id == os.getpid():
-        session.close()
+    session.close()
 
 
 def _is_positive(number: Any) -> bool:

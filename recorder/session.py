@@ -111,11 +111,6 @@ class RecordingSession:
     running_forwards : callable
         How many forwards of the network are on the stack; asked only where one that has begun was not seen
         to end, as happens when it is interrupted from the keyboard.
-
-    Attributes
-    ----------
-    process_id : int
-        The process that records. A forked child has the session in its memory, but not its thread.
     """
 
     def __init__(
@@ -127,7 +122,7 @@ class RecordingSession:
         queue_limit_bytes: int,
         running_forwards: Callable[[], int],
     ) -> None:
-        self.process_id = os.getpid()
+        self._process_id = os.getpid()
         self._tape = tape
         self._running_forwards = running_forwards
         self._commit_interval = commit_interval
@@ -465,11 +460,7 @@ class RecordingSession:
 
         Without frames of a resumed recording that are marked lost.
         """
-        if self._is_elsewhere():
-            raise RuntimeError(
-                f"process {self.process_id} records, and this is a forked child of it: ask there, or open "
-                "the recording with analysis.open_recording"
-            )
+        self.refuse_elsewhere()
         with self._lock:
             pending = {name: self._drain(self._layers[name]) for name in self.recorded_layers()}
             self._put_waiting_rows()
@@ -516,7 +507,16 @@ class RecordingSession:
 
     def _is_elsewhere(self) -> bool:
         """Whether this is a forked child of the process that records; it has no thread that writes."""
-        return self.process_id != os.getpid()
+        return self._process_id != os.getpid()
+
+    def refuse_elsewhere(self) -> None:
+        """Raise RuntimeError in a forked child of the process that records."""
+        if self._is_elsewhere():
+            raise RuntimeError(
+                f"process {self._process_id} records to {self.location}, and this is a forked child of it. "
+                "Ask there, or open the recording with analysis.open_recording; to record here, make a "
+                "monitor with a store of its own"
+            )
 
     def abandon(self) -> None:
         """End the background thread without another commit.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
+from web import serving
 
 from recorder.format import layout
 
@@ -19,6 +21,13 @@ hypothesis.settings.load_profile("no deadline")
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of 64 frames and blocks of 25 chunks whatever the layer, so that little data makes many."""
     monkeypatch.setattr(layout, "CHUNK_TARGET_BYTES", 1)
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """Address of a static file server of the test's folder."""
+    with serving(tmp_path) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

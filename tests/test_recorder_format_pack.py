@@ -6,11 +6,7 @@ import hashlib
 import json
 import pickle
 import shutil
-import threading
 import zipfile
-from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +16,7 @@ import zarr
 from click.testing import CliRunner
 from faults import DiskError, FaultyStore
 from tapes import Run, Trial, write_recording
+from web import Files, serving
 
 import analysis
 from analysis.command_line import main
@@ -179,28 +176,11 @@ def test_a_bucket_is_packed_to(source: Path, object_store: Any, request: pytest.
         pack_recording(reader_of(source), "s3://runs/x.zip", **options)
 
 
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def web(tmp_path: Path) -> Iterator[str]:
-    """A static file server that knows no ranges and always answers with the whole."""
-    pytest.importorskip("aiohttp")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(tmp_path)))
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
 @pytest.mark.parametrize("name", ["kept.zarr", "kept.zip"])
 def test_packed_recordings_are_read_from_a_web_server(
     source: Path, tmp_path: Path, web: str, name: str
 ) -> None:
+    pytest.importorskip("aiohttp")
     packed_at(source, tmp_path / name)
     assert float(analysis.open_recording(f"{web}/{name}").firing_rate()) == float(
         analysis.open_recording(source).firing_rate()
@@ -491,7 +471,7 @@ def test_the_ranks_of_a_run_are_packed_beside_each_other(tmp_path: Path) -> None
     assert result.stdout == f"{packed.digest()}\n"
 
 
-class _Busy(_Quiet):
+class _Busy(Files):
     """Answers that it is busy, or refuses, before it answers."""
 
     answers: list[int]
@@ -511,17 +491,9 @@ def test_a_web_server_that_is_busy_is_asked_again_and_one_that_refuses_is_named(
     monkeypatch.setattr("recorder.format.zarr_stores._WEB_WAITS", (0.0, 0.0, 0.0, 0.0))
     packed_at(source, tmp_path / "kept.zip")
     _Busy.answers = statuses
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Busy, directory=str(tmp_path)))
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        url = f"http://127.0.0.1:{server.server_address[1]}/kept.zip"
+    with serving(tmp_path, _Busy) as web:
         if is_read:
-            assert analysis.open_recording(url).firing_rate() > 0
+            assert analysis.open_recording(f"{web}/kept.zip").firing_rate() > 0
         else:
             with pytest.raises(StoreAccessError, match="403"):
-                analysis.open_recording(url)
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+                analysis.open_recording(f"{web}/kept.zip")
