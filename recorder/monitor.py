@@ -30,7 +30,7 @@ from recorder.format.errors import (
     RecordingInUseError,
     RecordingWriteError,
 )
-from recorder.format.finalizing import finish
+from recorder.format.finalizing import finish_now, finish_when_gone
 from recorder.format.reading import TapeReader
 from recorder.format.stores import ByteStore, StoreLike, open_store
 from recorder.format.tape import TapeWriter, is_unbegun
@@ -384,7 +384,7 @@ class Monitor:
         )
         self._session = self._link.session = session
         # Also at the interpreter's exit, while the background thread still runs.
-        self._finalizer = weakref.finalize(self, finish, partial(_finish, self._hooks, self._link, session))
+        self._finalizer = finish_when_gone(self, partial(_finish, self._hooks, self._link, session))
         _finalizers.difference_update([finalizer for finalizer in _finalizers if not finalizer.alive])
         _finalizers.add(self._finalizer)
 
@@ -426,7 +426,7 @@ def _finish_all() -> None:
     """Finish what nobody has closed, as the interpreter ends."""
     for finalizer in list(_finalizers):
         try:
-            finalizer()
+            finish_now(finalizer)
         except Exception:  # noqa: BLE001 - nobody is left to catch it; shown, as finalizers do
             sys.excepthook(*sys.exc_info())
 

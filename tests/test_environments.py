@@ -28,28 +28,24 @@ def test_what_needs_no_torch_passes_where_there_is_none(variable: str, tmp_path:
         pytest.skip(f"{variable} names no interpreter of an environment without torch; scripts/test sets it")
     has_torch = subprocess.run([python, "-P", "-c", "import torch"], capture_output=True, check=False)
     assert has_torch.returncode != 0
-    # -P: the installed packages are tested, not the folder that the tests are in.
-    run = subprocess.run(
-        [
-            python,
-            "-P",
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            f"--basetemp={tmp_path}",
-            *WITHOUT_TORCH,
-        ],
-        cwd=TESTS.parent,
-        env={**os.environ, "PYTHONPATH": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert int(re.search(r"(\d+) passed", run.stdout)[1]) > 200  # type: ignore[index]
-    print(run.stdout[-2000:])  # noqa: T201 - what was skipped in there shows with -rP
+    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={tmp_path / 'tests'}"]
+    with (tmp_path / "output").open("w+") as output:
+        try:
+            # -P: the installed packages are tested, not the folder that the tests are in.
+            run = subprocess.run(
+                [python, "-P", *command, *WITHOUT_TORCH],
+                cwd=TESTS.parent,
+                env={**os.environ, "PYTHONPATH": ""},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+        finally:
+            output.seek(0)
+            said = output.read()
+            print(said[-20_000:])  # noqa: T201 - shown if this fails or hangs; what was skipped, with -rP
+    assert run.returncode == 0
+    assert int(re.search(r"(\d+) passed", said)[1]) > 200  # type: ignore[index]
 
 
 def test_zarr_is_the_newest_where_it_should_be() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import signal
@@ -141,7 +142,7 @@ def test_however_a_process_ends_its_recording_is_good_and_goes_on(tmp_path: Path
                 net(torch.ones(2, 3))
 
 
-@pytest.mark.parametrize("where", ["event loop", "encoder", "main"])
+@pytest.mark.parametrize("where", ["event loop", "encoder", "main", "main, needed by the event loop"])
 def test_a_forgotten_monitor_is_finished_whatever_thread_collects_it(
     where: str, small_chunks: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,8 +168,22 @@ def test_a_forgotten_monitor_is_finished_whatever_thread_collects_it(
         elif where == "encoder":
             with ThreadPoolExecutor(1, "spiketape-encoder") as threads:
                 threads.submit(gc.collect).result()
-        else:
+        elif where == "main":
             gc.collect()
+        else:
+            # As inside a request to a store, whose result is handed over under a lock.
+            needed = threading.Lock()
+
+            async def running() -> asyncio.AbstractEventLoop:
+                return asyncio.get_running_loop()
+
+            async def need() -> bool:
+                return needed.acquire(timeout=30)
+
+            with needed:
+                waiting = asyncio.run_coroutine_threadsafe(need(), sync(running()))
+                gc.collect()
+            assert waiting.result(), "what was collected waited for the event loop, which waited for it"
     finally:
         gc.enable()
     for thread in threading.enumerate():

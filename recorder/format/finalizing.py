@@ -1,35 +1,45 @@
 """Runs what is to be done when an object is gone.
 
-Garbage collection calls finalizers in whatever thread it happens to run in. That may be the thread in which
-an event loop does the input and output of stores, or one that encodes chunks: to wait there for a store, or
-for chunks to be encoded, would be to wait for oneself.
+Garbage collection calls finalizers in whatever thread it happens to run in, wherever that is: in the thread
+of an event loop that does the input and output of stores, in one that encodes chunks, or in the main thread
+while it holds a lock that those need. To wait there for a store would be to wait for oneself. So the work is
+done in a thread of its own, and waited for only as long as can be afforded if it waits for the waiting one.
 """
 
 from __future__ import annotations
 
-import asyncio
 import threading
+import weakref
 from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+# Whoever deletes the last reference mostly finds the work done.
+_PATIENCE_SECONDS = 1.0
 
 
-def finish(work: Callable[[], None]) -> None:
-    """Do the work: here, or in a thread of its own where others are waited for by waiting for this one."""
-    if not _is_waited_for():
+def finish_when_gone(owner: T, work: Callable[[], None]) -> weakref.finalize[..., T]:
+    """Have work done, once, when the owner is gone or the interpreter ends; ``work`` must not refer to it."""
+    return weakref.finalize(owner, _finish_apart, work)
+
+
+def finish_now(finalizer: weakref.finalize[..., T]) -> None:
+    """Do the work in this thread, unless it is done or was called off; raises what the work raises."""
+    detached = finalizer.detach()
+    if detached is not None:
+        work = detached[2][0]
         work()
+
+
+def _finish_apart(work: Callable[[], None]) -> None:
+    if not threading.main_thread().is_alive():
+        work()  # the interpreter is shutting down: no thread is waited for, and no collection called this
         return
+    thread = threading.Thread(target=work, name="spiketape-finish")
     try:
-        threading.Thread(target=work, name="spiketape-finish").start()
+        thread.start()
     except RuntimeError:
-        work()  # the interpreter is shutting down, and begins no threads any more
-
-
-def _is_waited_for() -> bool:
-    if threading.current_thread() is threading.main_thread():
-        return False
-    if threading.current_thread().name.startswith(("spiketape-encoder", "spiketape-writer")):
-        return True
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+        work()  # there are too many threads
+    else:
+        thread.join(_PATIENCE_SECONDS)

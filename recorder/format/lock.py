@@ -19,7 +19,6 @@ import os
 import re
 import socket
 import uuid
-import weakref
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -27,7 +26,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from recorder.format.errors import RecordingFormatError, RecordingInUseError
-from recorder.format.finalizing import finish
+from recorder.format.finalizing import finish_now, finish_when_gone
 from recorder.format.stores import ByteStore
 
 LOCK_KEY: Final = "writer.lock"
@@ -111,7 +110,7 @@ class WriterLock:
         self._holder = holder
         _held.add(holder.owner)
         # Also when a writer is forgotten, and at the interpreter's exit.
-        self._release = weakref.finalize(self, finish, partial(_release, store, holder))
+        self._release = finish_when_gone(self, partial(_release, store, holder))
 
     @classmethod
     def acquire(cls, store: ByteStore, *, take_over: bool = False) -> WriterLock:
@@ -175,8 +174,7 @@ class WriterLock:
 
     def release(self) -> None:
         """Let others write; nothing happens if that was done before."""
-        if self._release.detach() is not None:
-            _release(self._store, self._holder)
+        finish_now(self._release)
 
 
 def read_holder(store: ByteStore) -> Holder | None:
