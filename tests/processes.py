@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,3 +48,11 @@ def line(process: subprocess.Popen[str]) -> str:
     found = process.stdout.readline()
     assert found, process.communicate()[1]
     return found.strip()
+
+
+def collect_garbage() -> None:
+    """Collect it, and return when what was forgotten has been finished."""
+    gc.collect()
+    for thread in threading.enumerate():
+        if thread.name == "spiketape-finish":
+            thread.join()

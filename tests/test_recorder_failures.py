@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import gc
 import os
 import shutil
 import subprocess
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from processes import python
+from processes import collect_garbage, python
 from torch import nn
 
 from recorder import Monitor
@@ -83,7 +82,7 @@ def mount(tmp_path: Path) -> Iterator[Callable[..., Path]]:
         return place
 
     yield mount
-    gc.collect()
+    collect_garbage()
     for place in mounted:
         subprocess.run(["umount", "--lazy", str(place)], check=False, capture_output=True)  # noqa: S607
 
@@ -249,7 +248,7 @@ def test_a_power_cut_takes_no_committed_step(
     with pytest.raises(RecordingWriteError):
         monitor.close()
     del monitor
-    gc.collect()
+    collect_garbage()
     run("umount", disk)
     again = mount("-o", "loop", image)
     if durability == "process":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import os
 import sys
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 import zarr.storage
-from processes import finished, line, python
+from processes import collect_garbage, finished, line, python
 
 from recorder.format import lock, tape
 from recorder.format.errors import RecordingExistsError, RecordingInUseError
@@ -101,7 +100,7 @@ def test_the_lock_is_given_back_at_the_end_of_the_interpreter(tmp_path: Path) ->
 def test_the_lock_of_a_forgotten_writer_is_given_back(store: ByteStore) -> None:
     writer = TapeWriter.create(store, {})
     del writer
-    gc.collect()
+    collect_garbage()
     assert LOCK_KEY not in set(store.keys())
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 import zarr.storage
+from processes import collect_garbage
 from torch import nn
 
 from recorder import Monitor, NeuronShapeError, SpikeOutput, SpikeValueError
@@ -363,7 +364,7 @@ def test_a_forgotten_monitor_is_freed_and_its_recording_finished(tmp_path: Path)
     run(net)
     reference = weakref.ref(monitor)
     del monitor
-    gc.collect()
+    collect_garbage()
     assert reference() is None
     run(net, (9,))
     metadata = TapeReader.open(Folder(tmp_path / "run.zarr")).metadata

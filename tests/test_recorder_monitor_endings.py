@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from processes import finished, line, python
+from processes import collect_garbage, finished, line, python
 from torch import nn
 from zarr.core.sync import sync
 from zarr.storage import MemoryStore
@@ -186,9 +186,7 @@ def test_a_forgotten_monitor_is_finished_whatever_thread_collects_it(
             assert waiting.result(), "what was collected waited for the event loop, which waited for it"
     finally:
         gc.enable()
-    for thread in threading.enumerate():
-        if thread.name == "spiketape-finish":
-            thread.join()
+    collect_garbage()
     assert session.closed
     assert TapeReader.open(open_store(store, read_only=True)).metadata.state == "closed"
 

@@ -2,12 +2,14 @@
 
 Garbage collection calls finalizers in whatever thread it happens to run in, wherever that is: in the thread
 of an event loop that does the input and output of stores, in one that encodes chunks, or in the main thread
-while it holds a lock that those need. To wait there for a store would be to wait for oneself. So the work is
-done in a thread of its own, and waited for only as long as can be afforded if it waits for the waiting one.
+while it holds a lock that those need. To wait there for a store would be to wait for oneself. So what garbage
+collection finds is finished in a thread of its own, and what somebody deletes, before the deletion returns.
 """
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import threading
 import weakref
 from collections.abc import Callable
@@ -15,13 +17,10 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# Whoever deletes the last reference mostly finds the work done.
-_PATIENCE_SECONDS = 1.0
-
 
 def finish_when_gone(owner: T, work: Callable[[], None]) -> weakref.finalize[..., T]:
     """Have work done, once, when the owner is gone or the interpreter ends; ``work`` must not refer to it."""
-    return weakref.finalize(owner, _finish_apart, work)
+    return weakref.finalize(owner, _finish, work)
 
 
 def finish_now(finalizer: weakref.finalize[..., T]) -> None:
@@ -32,14 +31,32 @@ def finish_now(finalizer: weakref.finalize[..., T]) -> None:
         work()
 
 
-def _finish_apart(work: Callable[[], None]) -> None:
-    if not threading.main_thread().is_alive():
-        work()  # the interpreter is shutting down: no thread is waited for, and no collection called this
-        return
-    thread = threading.Thread(target=work, name="spiketape-finish")
+def _finish(work: Callable[[], None]) -> None:
+    if _collector == threading.get_ident() or _runs_an_event_loop():
+        try:
+            threading.Thread(target=work, name="spiketape-finish").start()
+        except RuntimeError:
+            pass  # the interpreter is shutting down, and begins no threads any more
+        else:
+            return
+    work()
+
+
+def _runs_an_event_loop() -> bool:
     try:
-        thread.start()
+        asyncio.get_running_loop()
     except RuntimeError:
-        work()  # there are too many threads
-    else:
-        thread.join(_PATIENCE_SECONDS)
+        return False
+    return True
+
+
+# The thread that collects garbage at this moment.
+_collector: int | None = None
+
+
+def _note_collector(phase: str, _: object) -> None:
+    global _collector  # noqa: PLW0603 - there is one garbage collection in a process
+    _collector = threading.get_ident() if phase == "start" else None
+
+
+gc.callbacks.append(_note_collector)
