@@ -34,13 +34,31 @@ except AttributeError:  # a torch without a compiler
 
 
 class SessionLink:
-    """What hooks record into, if anything: the monitor fills it, and empties it when it is gone."""
+    """What hooks record into, if anything: the monitor fills it, and empties it when it is gone.
+
+    Attributes
+    ----------
+    thread_id : int
+        Of the thread that ran the network last.
+    handled_error : exception or None
+        What that thread was handling when the forward that runs began.
+    """
 
     def __init__(self, *, warn_of_failures: bool = False) -> None:
         self.session: RecordingSession | None = None
         self.is_enabled = False
+        self.thread_id = 0
+        self.handled_error: BaseException | None = None
         self._warn_of_failures = warn_of_failures
         _links.add(self)
+
+    def records_to(self) -> RecordingSession | None:
+        """What a hook that is called now is to tell; None if nothing is to be recorded."""
+        # Compiled graphs go on calling hooks that were taken away. During a backward pass, activation
+        # checkpointing runs forwards once more.
+        if self.session is None or not self.is_enabled or _current_graph_task_id() != -1:
+            return None
+        return self.session
 
     def stop(self, failure: RecordingWriteError) -> None:
         """Record nothing more as writing has failed; raises ``failure``, or warns where that was chosen."""
@@ -83,7 +101,7 @@ def _outside_graphs(call: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(call)
     def untraced(*arguments: Any) -> None:
-        if set_eval_frame is None:
+        if set_eval_frame is None or "torch._dynamo" not in sys.modules:
             call(*arguments)
             return
         # What the hook calls would be compiled, frame by frame.
@@ -116,40 +134,41 @@ def _leaves_hooks_alone(compiler: ModuleType) -> bool:
     return set_eval_frame is not None and getattr(marked, "_torchdynamo_disable", False) is True
 
 
+def _of_torch(name: str) -> Any:
+    """A private name of torch, None where this torch has none."""
+    try:
+        return operator.attrgetter(name)(torch._C)  # noqa: SLF001 - nothing public tells these
+    except AttributeError:
+        return None
+
+
+# What tells when a hook sees no ordinary forward: of activation checkpointing, torch.jit.trace, torch.func.
+# Looked up once, as it is asked at each call.
+_PRIVATE = "_current_graph_task_id", "_is_tracing", "_functorch.peek_interpreter_stack"
+_current_graph_task_id, _is_tracing, _peek_interpreter_stack = map(_of_torch, _PRIVATE)
+
+
 def _refuse_unknown_torch() -> None:
-    """Refuse a torch without the private names that tell when a hook sees no ordinary forward."""
-    for name in ("_current_graph_task_id", "_is_tracing", "_functorch.peek_interpreter_stack"):
-        try:
-            operator.attrgetter(name)(torch._C)  # noqa: SLF001 - to find out before they are needed
-        except AttributeError:
+    for name in _PRIVATE:
+        if _of_torch(name) is None:
             raise RuntimeError(
                 f"torch {torch.__version__} has no torch._C.{name}, without which this spiketape cannot tell "
                 "a forward from one that is traced, transformed or computed again. Use an older torch or a "
                 "newer spiketape"
-            ) from None
-
-
-def _is_recomputation() -> bool:
-    """Whether this happens during a backward pass, where activation checkpointing runs forwards once more."""
-    return bool(torch._C._current_graph_task_id() != -1)  # noqa: SLF001 - nothing else tells
-
-
-def _is_capturing() -> bool:
-    """Whether a CUDA graph is captured; asking before CUDA is in use would begin to use it."""
-    is_in_use: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    return is_in_use and torch.cuda.is_current_stream_capturing()
+            )
 
 
 def _refuse_what_runs_otherwise(layer: SpikingLayer) -> None:
     """Refuse transformations under which a hook runs once for many forwards, or sees no values."""
-    if torch._C._is_tracing():  # noqa: SLF001 - what torch.jit.is_tracing asks
+    if _is_tracing():
         what = "torch.jit.trace runs the network once, for a graph that has no hooks: trace it while disabled"
-    elif torch._C._functorch.peek_interpreter_stack() is not None:  # noqa: SLF001 - nothing else tells
+    elif _peek_interpreter_stack() is not None:
         what = (
             "torch.func (vmap, grad and the like) runs it on wrapped tensors, whose values and batch cannot "
             "be seen: call the network without it, or disable() the monitor"
         )
-    elif _is_capturing():
+    # To ask the second before CUDA is in use would begin to use it.
+    elif torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():  # type: ignore[no-untyped-call]
         what = "a CUDA graph is captured, and replays without hooks: disable() the monitor first"
     else:
         return
@@ -189,9 +208,8 @@ class LayerHook(_Hook):
                     "call; use DistributedDataParallel with one monitor in each process instead"
                 )
             return
-        session = self._link.session
-        # Compiled graphs go on calling hooks that were taken away.
-        if session is not None and self._link.is_enabled and not _is_recomputation():
+        session = self._link.records_to()
+        if session is not None:
             _refuse_unknown_compiler()
             _refuse_what_runs_otherwise(self._layer)
             try:
@@ -200,45 +218,39 @@ class LayerHook(_Hook):
                 self._link.stop(failure)
 
 
-class _ForwardHook(_Hook):
-    def __init__(self, link: SessionLink, forwards: NetworkHooks) -> None:
+class _BeginHook(_Hook):
+    def __init__(self, link: SessionLink) -> None:
         self._link = link
-        self._forwards = weakref.ref(forwards)
 
-    def running(self) -> tuple[RecordingSession | None, NetworkHooks | None]:
-        """What to tell of a forward; nothing where it is not to be recorded."""
-        if not self._link.is_enabled or _is_recomputation():
-            return None, None
-        return self._link.session, self._forwards()
-
-
-class _BeginHook(_ForwardHook):
     @_outside_graphs
     def __call__(self, *_: Any) -> None:
-        session, forwards = self.running()
-        if session is not None and forwards is not None:
+        session = self._link.records_to()
+        if session is not None:
             _refuse_unknown_compiler()
-            forwards.thread_id = threading.get_ident()
-            forwards.handled_error = sys.exc_info()[1]
+            self._link.thread_id = threading.get_ident()
+            self._link.handled_error = sys.exception()
             try:
                 session.begin_forward()
             except RecordingWriteError as failure:
                 self._link.stop(failure)
 
 
-class _EndHook(_ForwardHook):
+class _EndHook(_Hook):
+    def __init__(self, link: SessionLink) -> None:
+        self._link = link
+
     @_outside_graphs
     def __call__(self, *_: Any) -> None:
-        session, forwards = self.running()
-        if session is not None and forwards is not None:
+        session = self._link.records_to()
+        if session is not None:
             # Torch calls hooks while it handles the exception that a forward has raised; the network may also
             # be called by somebody who handles another one.
-            error = sys.exc_info()[1]
+            error = sys.exception()
             try:
-                session.end_forward(succeeded=error is None or error is forwards.handled_error)
+                session.end_forward(succeeded=error is None or error is self._link.handled_error)
             except RecordingWriteError as failure:
                 self._link.stop(failure)
-            forwards.handled_error = None
+            self._link.handled_error = None
 
 
 class NetworkHooks:
@@ -257,8 +269,6 @@ class NetworkHooks:
         self._layers = tuple(layers)
         self._link = link
         self._handles: list[RemovableHandle] = []
-        self.thread_id = 0
-        self.handled_error: BaseException | None = None
 
     @property
     def in_place(self) -> bool:
@@ -279,11 +289,10 @@ class NetworkHooks:
         if compiler is not None:
             compiler.reset()
         self._link.is_enabled = True
-        begin, end = _BeginHook(self._link, self), _EndHook(self._link, self)
         self._handles = [
-            self._network.register_forward_pre_hook(begin),
+            self._network.register_forward_pre_hook(_BeginHook(self._link)),
             *(layer.module.register_forward_hook(LayerHook(layer, self._link)) for layer in self._layers),
-            self._network.register_forward_hook(end, always_call=True),
+            self._network.register_forward_hook(_EndHook(self._link), always_call=True),
         ]
 
     def remove(self) -> None:
@@ -300,7 +309,7 @@ class NetworkHooks:
         KeyboardInterrupt.
         """
         # Underscored, but documented; there is no other way to look at another thread's stack.
-        frame = sys._current_frames().get(self.thread_id)  # noqa: SLF001
+        frame = sys._current_frames().get(self._link.thread_id)  # noqa: SLF001
         running = 0
         while frame is not None:
             if frame.f_code.co_name == "_call_impl" and frame.f_locals.get("self") is self._network:

@@ -1,15 +1,18 @@
 """What is recorded of one layer, from its output to packed rows: checks, steps, segments.
 
-A layer that puts out little and is called often, say 100 neurons a million times, would spend its time on the
-way and not on the work. After some calls its outputs are only copied, and packed many at a time. Until then,
-and for larger outputs always, a value other than 0 and 1 is an error at the call that put it out; later it is
-one at the next packing, or the next question, or the next commit. Outputs on an accelerator are packed there,
-and what is found in them comes as late. Either way that call alone is left out.
+Most calls are like the one before. Of such calls only the number is noted, until somebody asks. A layer that
+puts out little and is called often, say 100 neurons a million times, would even so spend its time on the way
+and not on the work: after some calls its outputs are only copied, and packed many at a time. Until then, and
+for larger outputs always, a value other than 0 and 1 is an error at the call that put it out; later it is one
+at the next packing, or the next question, or the next commit. Outputs on an accelerator are packed there, and
+what is found in them comes as late. Either way that call alone is left out.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
+import sys
 from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -33,6 +36,9 @@ GATHER_BYTES = 64 * 1024
 GATHER_CALLS = 1024
 
 
+_NO_ROWS = np.empty((0, 0), np.uint8)
+
+
 class SpikeValueError(ValueError):
     """A layer put out values other than 0 and 1."""
 
@@ -51,20 +57,35 @@ class _Call(NamedTuple):
 
 
 @dataclass
-class _Gathering:
-    """Outputs of one kind that wait to be packed: [calls, N, *neuron], those that fit; how many there are."""
+class _Alike:
+    """Single-step outputs in host memory that follow each other and have all of this in common.
 
-    outputs: NDArray[np.generic]
-    kind: tuple[torch.Size, torch.dtype, bool, int]
+    Attributes
+    ----------
+    packer : HostPacker
+    shape : tuple of int
+        ``(N, *neuron)``.
+    dtype : torch.dtype
+    trial : int
+    calls : int
+        Outputs that are in no segment yet.
+    limit : int
+        How many those may become.
+    gathered : array, shape [limit, N, *neuron], or None
+        Where they wait to be packed; None where each is packed at once.
+    """
+
+    packer: HostPacker
+    shape: torch.Size
+    dtype: torch.dtype
+    trial: int
     calls: int = 0
+    limit: int = sys.maxsize
+    gathered: NDArray[np.generic] | None = None
 
     @property
     def batch(self) -> int:
-        return int(self.outputs.shape[1])
-
-    @property
-    def trial(self) -> int:
-        return self.kind[3]
+        return self.shape[0]
 
 
 class LayerRecorder:
@@ -113,32 +134,63 @@ class LayerRecorder:
         self._calls = 0
         self._unsure: deque[_Call] = deque()
         self._late_error: SpikeValueError | None = None
-        self._gathering: _Gathering | None = None
+        self._alike: _Alike | None = None
 
     def resume(self, neuron_shape: tuple[int, ...], dtype: str, segments: SegmentLog, pending: Bools) -> None:
         """Go on behind frames recorded earlier; ``pending`` are those that fill no byte."""
         self.neuron_shape, self.dtype, self.segments = neuron_shape, dtype, segments
         self._packer = HostPacker(pending)
 
-    # -- small outputs, gathered -------------------------------------------------------------------------
+    # -- outputs like those before ------------------------------------------------------------------------
 
-    def gather(self, output: torch.Tensor, trial: int) -> bool:
-        """Copy a small single-step output, shape [N, *neuron], to be packed later; False if it is not one."""
-        kept = self._gathering
-        if kept is None or (output.shape, output.dtype, output.is_cpu, trial) != kept.kind:
-            return False
-        # Twice as fast as torch's own copy, for so little.
-        kept.outputs[kept.calls] = (output.detach() if output.requires_grad else output).numpy()
-        kept.calls += 1
+    def repeat(self, output: torch.Tensor, trial: int) -> Packed | None:
+        """Record a single-step output, shape [N, *neuron], if it is like the one before.
+
+        Parameters
+        ----------
+        output : tensor
+        trial : int
+
+        Returns
+        -------
+        uint8 array, shape [rows, neurons], or None
+            Whole rows that resulted; None if ``output`` is of another kind and is not recorded.
+
+        Raises
+        ------
+        SpikeValueError
+            Nothing of ``output`` is then recorded. Values of small outputs are told of by `take_late_error`.
+        """
+        alike = self._alike
+        if (
+            alike is None
+            or output.shape != alike.shape
+            or output.dtype is not alike.dtype
+            or trial != alike.trial
+            or not output.is_cpu
+        ):
+            return None
+        if alike.gathered is None:
+            rows = self._pack(alike.packer, output, _Call(self.next_step, 1, alike.batch, trial))
+        else:
+            # Twice as fast as torch's own copy, for so little.
+            alike.gathered[alike.calls] = (output.detach() if output.requires_grad else output).numpy()
+            rows = _NO_ROWS
+        alike.calls += 1
         self.next_step += 1
-        return True
+        return rows
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time to `settle`."""
+        return self._alike is not None and self._alike.calls >= self._alike.limit
 
     @property
     def frames(self) -> int:
         """Frames recorded so far, those included that are not packed, or not known to be spikes."""
         unsure = sum(call.steps * call.batch for call in self._unsure)
-        gathered = 0 if self._gathering is None else self._gathering.calls * self._gathering.batch
-        return self.segments.frames + unsure + gathered
+        alike = 0 if self._alike is None else self._alike.calls * self._alike.batch
+        return self.segments.frames + unsure + alike
 
     @property
     def device_bytes(self) -> int:
@@ -147,39 +199,32 @@ class LayerRecorder:
             return 0
         return math.prod(self.neuron_shape) * (2 + -(-self._most_frames // 8))
 
-    @property
-    def is_gathering(self) -> bool:
-        """Whether outputs may be gathered."""
-        return self._gathering is not None
-
-    def stop_gathering(self) -> None:
-        """Pack the next output at once; nothing may be gathered."""
-        self._gathering = None
-
-    @property
-    def has_gathered_enough(self) -> bool:
-        """Whether it is time to `settle`."""
-        return self._gathering is not None and self._gathering.calls == len(self._gathering.outputs)
-
     def settle(self) -> list[Packed]:
-        """Pack what was gathered, and wait for what devices have packed: the whole rows.
+        """Wait for what devices have packed, and `settle_alike`."""
+        if isinstance(self._packer, DevicePacker):
+            return self._collect(self._packer, wait=True)
+        return self.settle_alike()
+
+    def settle_alike(self) -> list[Packed]:
+        """Pack what was gathered, and note the calls that were alike: the whole rows.
 
         An error among the values is kept for `take_late_error`.
         """
-        if isinstance(self._packer, DevicePacker):
-            return self._collect(self._packer, wait=True)
-        kept = self._gathering
-        if kept is None or kept.calls == 0 or self._packer is None:
+        alike = self._alike
+        if alike is None or alike.calls == 0:
             return []
-        outputs = torch.from_numpy(kept.outputs[: kept.calls])
-        step = self.next_step - kept.calls
-        try:
-            rows = [self._packer.push(outputs)]
-            self.segments.extend(step, len(outputs), kept.batch, kept.trial)
-        except NotSpikesError:
-            rows = self._settle_one_by_one(outputs, step, kept.trial)
+        step = self.next_step - alike.calls
+        rows: list[Packed] = []
+        if alike.gathered is None:
+            self.segments.extend(step, alike.calls, alike.batch, alike.trial)
+        else:
+            outputs = torch.from_numpy(alike.gathered)[: alike.calls]
+            rows = self._pack_gathered(alike, outputs, _Call(step, alike.calls, alike.batch, alike.trial))
+        self._calls += alike.calls
         # Last: an exception from outside, such as that of Ctrl-C, must not make them be forgotten.
-        kept.calls = 0
+        alike.calls = 0
+        if alike.gathered is None and self._calls >= alike.limit:
+            self._gather(alike)
         return rows
 
     def take_late_error(self) -> SpikeValueError | None:
@@ -187,11 +232,13 @@ class LayerRecorder:
         error, self._late_error = self._late_error, None
         return error
 
-    def _settle_one_by_one(self, outputs: torch.Tensor, first_step: int, trial: int) -> list[Packed]:
-        rows: list[Packed] = []
-        for step, output in enumerate(outputs, first_step):
+    def _pack_gathered(self, alike: _Alike, outputs: torch.Tensor, calls: _Call) -> list[Packed]:
+        with contextlib.suppress(SpikeValueError):  # one of them is to blame, or more
+            return [self._push_to_host(alike.packer, outputs, calls)]
+        rows = []
+        for step, output in enumerate(outputs, calls.step):
             try:
-                rows += self._push(output, _Call(step, 1, len(output), trial))
+                rows.append(self._push_to_host(alike.packer, output, calls._replace(step=step, steps=1)))
             except SpikeValueError as error:
                 self._late_error = self._late_error or error
         return rows
@@ -201,7 +248,7 @@ class LayerRecorder:
         for verdict in verdicts:
             call = self._unsure.popleft()
             if verdict == 0:
-                self.segments.extend(call.step, call.steps, call.batch, call.trial)
+                self.segments.extend(*call)
             else:
                 what = f"values such as {verdict:g}, dtype {self.dtype}"
                 self._late_error = self._late_error or self._value_error(what, call)
@@ -212,7 +259,7 @@ class LayerRecorder:
     def record(
         self, layer: SpikingLayer, spikes: torch.Tensor, steps: int | None, trial: int
     ) -> list[Packed]:
-        """Pack an output at once; nothing may be gathered.
+        """Pack any output at once; whatever came before must be settled.
 
         Parameters
         ----------
@@ -237,28 +284,40 @@ class LayerRecorder:
         axes = 1 if steps is None else 2
         shape = tuple(spikes.shape)
         call = _Call(self.next_step, steps or 1, shape[axes - 1], trial)
+        self._alike = None
         rows = self._prepare(shape[axes:], spikes)
-        rows += self._push(spikes, call)
+        try:
+            rows += self._push(spikes, call)
+        except SpikeValueError as error:
+            if not rows:
+                raise
+            self._late_error = self._late_error or error  # rows of a device left behind must not be lost
+            return rows
         self.next_step += call.steps
         self.first_batch = self.first_batch or call.batch
         self._most_frames = max(self._most_frames, call.steps * call.batch)
         self._calls += 1
-        if steps is None and self._calls > GATHER_AFTER_CALLS:
-            self._decide_on_gathering(spikes, trial)
+        if steps is None and isinstance(self._packer, HostPacker):
+            self._expect_more(self._packer, spikes, trial)
         return rows
 
-    def _decide_on_gathering(self, spikes: torch.Tensor, trial: int) -> None:
-        size = spikes.numel() * spikes.element_size()
+    def _expect_more(self, packer: HostPacker, spikes: torch.Tensor, trial: int) -> None:
+        self._alike = _Alike(packer, spikes.shape, spikes.dtype, trial)
         # NumPy has no bfloat16.
-        if size <= GATHER_OUTPUT_BYTES and spikes.is_cpu and spikes.dtype != torch.bfloat16:
-            calls = min(GATHER_BYTES // size, GATHER_CALLS)
-            outputs = torch.empty((calls, *spikes.shape), dtype=spikes.dtype).numpy()
-            self._gathering = _Gathering(outputs, (spikes.shape, spikes.dtype, True, trial))
+        if spikes.numel() * spikes.element_size() <= GATHER_OUTPUT_BYTES and spikes.dtype != torch.bfloat16:
+            self._alike.limit = GATHER_AFTER_CALLS
+            if self._calls >= GATHER_AFTER_CALLS:
+                self._gather(self._alike)
+
+    def _gather(self, alike: _Alike) -> None:
+        """Copy the outputs that follow, to be packed later."""
+        calls = min(GATHER_BYTES // (alike.shape.numel() * alike.dtype.itemsize), GATHER_CALLS)
+        alike.gathered, alike.limit = torch.empty((calls, *alike.shape), dtype=alike.dtype).numpy(), calls
 
     def drain(self) -> tuple[Packed, Bools]:
-        """Whole rows that are waiting, and the frames that fill none; nothing may be gathered."""
+        """Whole rows that are waiting, and the frames that fill none; all must be settled."""
         if self._packer is None:
-            return np.empty((0, 0), np.uint8), np.empty((0, 0), np.bool_)
+            return _NO_ROWS, np.empty((0, 0), np.bool_)
         return self._packer.drain()
 
     def _prepare(self, shape: tuple[int, ...], spikes: torch.Tensor) -> list[Packed]:
@@ -298,12 +357,18 @@ class LayerRecorder:
             self._packer.push(spikes)
             self._unsure.append(call)
             return self._collect(self._packer, wait=False)
+        return [self._push_to_host(self._packer, spikes, call)]
+
+    def _push_to_host(self, packer: HostPacker, spikes: torch.Tensor, call: _Call) -> Packed:
+        rows = self._pack(packer, spikes, call)
+        self.segments.extend(*call)
+        return rows
+
+    def _pack(self, packer: HostPacker, spikes: torch.Tensor, call: _Call) -> Packed:
         try:
-            rows = self._packer.push(spikes)
+            return packer.push(spikes)
         except NotSpikesError as error:
             raise self._value_error(str(error), call) from error
-        self.segments.extend(call.step, call.steps, call.batch, call.trial)
-        return [rows]
 
     def _value_error(self, what: str, call: _Call) -> SpikeValueError:
         last = call.step + call.steps - 1

@@ -15,7 +15,8 @@ from recorder.format.bits import Bools, Packed, pack_frames
 
 # Booleans waiting to be packed; small enough to stay in a core's cache between writing and packing.
 STAGE_BYTES = 256 * 1024
-COMPARE_BYTES = 256 * 1024
+# Values compared at once; the second comparison finds them in the core's cache.
+COMPARE_BYTES = 1024 * 1024
 
 # NumPy has no bfloat16, and compares half precision in software.
 _WIDENED = (torch.float16, torch.bfloat16)
@@ -60,11 +61,16 @@ class HostPacker:
         NotSpikesError
             If there are other values; none of ``frames`` has then been added.
         """
-        values = _as_array(frames).reshape(-1, self._stage.shape[1])
-        stage, total = self._stage, len(values)
-        if self._waiting + total < len(stage):
+        stage, neurons = self._stage, self._stage.shape[1]
+        values = _as_array(frames).reshape(-1, neurons)
+        total, room = len(values), len(stage) - self._waiting
+        if total < room:
             self._add(values)
-            return _no_rows(stage.shape[1])
+            return _no_rows(neurons)
+        if total == room:
+            self._add(values)
+            self._waiting = 0
+            return _pack_rows(stage)
         before = stage[: self._waiting].copy()
         packed = []
         first = 0
@@ -100,11 +106,9 @@ class HostPacker:
 
     def _add(self, values: NDArray[np.generic]) -> None:
         """Compare values into the stage; two comparisons agree exactly where a value is 0 or 1."""
-        neurons = values.shape[1]
-        # The second comparison finds a block of this size still in the core's cache.
-        block = max(COMPARE_BYTES // (neurons * values.itemsize), 1)
-        for first in range(0, len(values), block):
-            some = values[first : first + block]
+        at_once = max(COMPARE_BYTES // (values.shape[1] * values.itemsize), 1)
+        for first in range(0, len(values), at_once):
+            some = values[first : first + at_once]
             place = self._waiting + first
             ones, others = self._stage[place : place + len(some)], self._others[: len(some)]
             np.equal(some, 1, out=ones)
@@ -121,7 +125,9 @@ def _as_array(spikes: torch.Tensor) -> NDArray[np.generic]:
         spikes = spikes.detach()
     if spikes.dtype in _WIDENED:
         spikes = spikes.float()
-    array: NDArray[np.generic] = spikes.contiguous().numpy()
+    if not spikes.is_contiguous():
+        spikes = spikes.contiguous()
+    array: NDArray[np.generic] = spikes.numpy()
     return array
 
 

@@ -133,6 +133,7 @@ class RecordingSession:
         self._layers: dict[str, LayerRecorder] = {}
         self._trials = TrialLog(tape.metadata.trials)
         self._trial: _Trial | None = None
+        self._trial_number = NO_TRIAL
         # Forwards, or what stands for them, so far; layers called in this one; how many are running.
         self._forward = 0
         self._called = 0
@@ -295,24 +296,28 @@ class RecordingSession:
                 self._called += 1
             expected = layer.output
             spikes = layer.pick(output, expected)
-            if expected.axes == "N" and known.is_gathering and known.gather(spikes, self._trial_number):
-                self._mark_dirty()
-                if known.has_gathered_enough:
+            if expected.axes == "N":
+                rows = known.repeat(spikes, self._trial_number)
+                if rows is None:
+                    self._record_other(known, layer, spikes, None, len(spikes))
+                    return
+                if not self._is_dirty:
+                    self._mark_dirty()
+                if len(rows):
+                    self._put_rows(known.name, rows)
+                if known.is_full:
                     self._settle(known)
                     self._raise_value_error()
-                return
-            if known.is_gathering:
-                self._settle(known)
-                known.stop_gathering()
-            if expected.axes == "N":
-                self._record_now(known, layer, spikes, None, len(spikes))
             else:
                 spikes = layer.steps_first(spikes.detach(), expected)
-                self._record_now(known, layer, spikes, *spikes.shape[:2])
+                self._record_other(known, layer, spikes, *spikes.shape[:2])
 
-    def _record_now(
+    def _record_other(
         self, known: LayerRecorder, layer: SpikingLayer, spikes: torch.Tensor, steps: int | None, batch: int
     ) -> None:
+        """Record an output that is not like the one before, or not known to be."""
+        self._put_rows(known.name, *known.settle_alike())
+        self._note_late_error(known)
         if batch == 0 or steps == 0:
             return
         self._check_trial(known, batch)
@@ -325,10 +330,10 @@ class RecordingSession:
                 self._writer.put(partial(self._tape.add_layer, *arguments), 0)
         self._note_trial(batch)
         self._mark_dirty()
-        self._put_rows(known.name, rows)
+        self._put_rows(known.name, *rows)
         self._note_late_error(known)
 
-    def _put_rows(self, name: str, pieces: list[Packed]) -> None:
+    def _put_rows(self, name: str, *pieces: Packed) -> None:
         """Hand rows to the writer, many at a time: each time costs the network a switch of threads."""
         for rows in pieces:
             if len(rows):
@@ -345,7 +350,7 @@ class RecordingSession:
 
     def _settle(self, layer: LayerRecorder) -> None:
         """Have all of a layer packed; an error among its values is raised by whoever asks next."""
-        self._put_rows(layer.name, layer.settle())
+        self._put_rows(layer.name, *layer.settle())
         self._note_late_error(layer)
 
     def _note_late_error(self, layer: LayerRecorder) -> None:
@@ -400,17 +405,14 @@ class RecordingSession:
                 {name: as_values(f"trial(): {name}", given, None) for name, given in columns.items()}
             )
             self._trial = _Trial(self._trials.trials, dict(columns))
+            self._trial_number = self._trial.number
             if self._forward_depth == 0:
                 self._pass_boundary()
         try:
             yield
         finally:
             with self._lock:
-                self._trial = None
-
-    @property
-    def _trial_number(self) -> int:
-        return NO_TRIAL if self._trial is None else self._trial.number
+                self._trial, self._trial_number = None, NO_TRIAL
 
     def _check_trial(self, layer: LayerRecorder, batch: int) -> None:
         """Raise ValueError if the values of the open trial do not fit the batch."""
@@ -540,7 +542,7 @@ class RecordingSession:
         """Hand a layer's whole rows to the writer; the frames that fill none."""
         self._settle(layer)
         rows, pending = layer.drain()
-        self._put_rows(layer.name, [rows])
+        self._put_rows(layer.name, rows)
         return pending
 
     def _put_commit(self, *, close: bool = False) -> None:

@@ -152,6 +152,9 @@ def test_the_kernel_is_chosen_on_cuda_only() -> None:
 # -- through the monitor -----------------------------------------------------------------------------
 
 
+MAKE_PACKER = LayerRecorder._make_packer
+
+
 class Relay(nn.Module):
     """Puts out what it is given, as a new tensor that the next module overwrites."""
 
@@ -176,7 +179,6 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> t
             return DevicePacker(pending, where, ring)
 
         monkeypatch.setattr(LayerRecorder, "_make_packer", make_packer)
-        monkeypatch.setattr("recorder.layer_recorder.GATHER_OUTPUT_BYTES", 0)
     return where
 
 
@@ -240,6 +242,27 @@ def test_other_values_are_told_with_the_next_commit_at_the_latest_and_left_out(
     assert list(recorded.firing_rate(per="step").step) == steps
     expected = torch.stack(given).cpu().numpy()[steps].reshape(-1, 37).astype(bool)
     assert np.array_equal(recorded.spikes.values, expected)
+
+
+def test_a_layer_moves_to_the_host_and_loses_nothing_whatever_it_puts_out_there(
+    device: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, given = network(), inputs(torch.device("cpu"), 12)
+    with monitor_of(net, tmp_path / "run.zarr") as monitor:
+        for spikes in given[:5]:
+            net(spikes.to(device))
+        if device.type == "cpu":  # the one that only looks like another
+            monkeypatch.setattr(LayerRecorder, "_make_packer", MAKE_PACKER)
+            for recorder in monitor._session._layers.values():
+                recorder._device = torch.device("meta")
+        with pytest.raises(SpikeValueError, match=r"layer '0'.*at step 5"):
+            net(given[5] * 0.5)
+        for spikes in given[6:]:
+            net(spikes)
+    recorded = analysis.open_recording(tmp_path / "run.zarr")["0"]
+    assert recorded.firing_rate(per="step").step.values.tolist() == list(range(11))
+    good = torch.cat([*given[:5], *given[6:]])
+    assert np.array_equal(recorded.spikes.values, good.numpy() == 1)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

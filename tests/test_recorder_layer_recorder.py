@@ -1,15 +1,19 @@
-"""Small outputs of a layer that is called often are gathered, and nothing else changes by that."""
+"""Calls like the one before are only counted, small outputs gathered; nothing else changes by that."""
 
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
+from zarr.storage import MemoryStore
 
 from recorder import Monitor, SpikeValueError
 from recorder.format.errors import RecordingWriteError
@@ -18,6 +22,15 @@ from recorder.format.stores import Folder
 from recorder.layer_recorder import GATHER_AFTER_CALLS, GATHER_BYTES
 
 MANY = GATHER_AFTER_CALLS + 700
+# Batch, data type, and the number of a trial, if any.
+KINDS = [
+    (1, torch.float32, 0),
+    (1, torch.bool, 0),
+    (2, torch.float32, 1),
+    (7, torch.bfloat16, 0),
+    (90, torch.float64, 1),
+    (300, torch.float64, 0),
+]
 
 
 class Given(nn.Module):
@@ -97,6 +110,35 @@ def test_trials_batches_and_large_outputs_end_the_gathering(tmp_path: Path) -> N
     ]
 
 
+@given(st.lists(st.tuples(st.sampled_from(KINDS), st.integers(1, 40), st.booleans()), max_size=12))
+@settings(deadline=None, max_examples=60)
+def test_calls_alike_and_others_are_recorded_one_after_the_other(
+    runs: list[tuple[tuple[int, torch.dtype, int], int, bool]],
+) -> None:
+    """Outputs that fill the stage, fill it partly or are gathered; of other batches, types and trials."""
+    net = Given()
+    monitor = Monitor(net, store=MemoryStore(), layers=[Given])
+    expected = []
+    with monitor, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("recorder.layer_recorder.GATHER_AFTER_CALLS", 20)
+        patch.setattr("recorder.layer_recorder.GATHER_BYTES", 3000)
+        for seed, ((batch, dtype, trial), calls, is_bad_inside) in enumerate(runs):
+            with monitor.trial(number=trial) if trial else nullcontext():
+                for number, step in enumerate(some_steps(calls, batch, 9, seed=seed)):
+                    spikes = step.to(dtype)
+                    if is_bad_inside and number == 3 and dtype is torch.float64:
+                        # Of small outputs the second tells.
+                        with pytest.raises(SpikeValueError, match=r"values from 0\.5"):  # noqa: PT012
+                            net(torch.full_like(spikes, 0.5))
+                            monitor.flush()
+                    net(spikes)
+                    expected.append(step)
+            assert monitor.stats.frames.get("", 0) == sum(map(len, expected))
+        monitor.flush()
+        recorded = monitor.s[""] if expected else []
+        assert all(np.array_equal(a, b.numpy()) for a, b in zip(recorded, expected, strict=True))
+
+
 def test_a_label_for_each_sample_is_checked_against_gathered_batches_too(tmp_path: Path) -> None:
     net = Given()
     with monitored(tmp_path, net) as monitor:
@@ -172,8 +214,7 @@ def test_gathered_outputs_keep_no_graph_and_may_need_gradients(tmp_path: Path) -
             output = net(step.requires_grad_() * 1)
             assert output.requires_grad
         recorder = monitor._session._layers["0"]
-        assert recorder.is_gathering
-        assert not torch.from_numpy(recorder._gathering.outputs).requires_grad
+        assert not torch.from_numpy(recorder._alike.gathered).requires_grad
 
 
 def test_a_failing_disk_is_told_while_gathering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
