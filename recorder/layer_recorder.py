@@ -170,12 +170,15 @@ class LayerRecorder:
             or not output.is_cpu
         ):
             return None
-        if alike.gathered is None:
-            rows = self._pack(alike.packer, output, _Call(self.next_step, 1, alike.batch, trial))
-        else:
+        if alike.gathered is not None:
             # Twice as fast as torch's own copy, for so little.
             alike.gathered[alike.calls] = (output.detach() if output.requires_grad else output).numpy()
             rows = _NO_ROWS
+        else:
+            try:
+                rows = alike.packer.push(output)
+            except NotSpikesError as error:
+                raise self._value_error(str(error), _Call(self.next_step, 1, alike.batch, trial)) from error
         alike.calls += 1
         self.next_step += 1
         return rows
@@ -360,15 +363,12 @@ class LayerRecorder:
         return [self._push_to_host(self._packer, spikes, call)]
 
     def _push_to_host(self, packer: HostPacker, spikes: torch.Tensor, call: _Call) -> Packed:
-        rows = self._pack(packer, spikes, call)
-        self.segments.extend(*call)
-        return rows
-
-    def _pack(self, packer: HostPacker, spikes: torch.Tensor, call: _Call) -> Packed:
         try:
-            return packer.push(spikes)
+            rows = packer.push(spikes)
         except NotSpikesError as error:
             raise self._value_error(str(error), call) from error
+        self.segments.extend(*call)
+        return rows
 
     def _value_error(self, what: str, call: _Call) -> SpikeValueError:
         last = call.step + call.steps - 1

@@ -40,6 +40,7 @@ class HostPacker:
         frames = max(STAGE_BYTES // max(neurons, 1) // 8, 1) * 8
         self._stage = np.empty((frames, neurons), np.bool_)
         self._others = np.empty((frames, neurons), np.bool_)
+        self._no_rows = np.empty((0, neurons), np.uint8)
         self._waiting = len(pending)
         self._stage[: self._waiting] = pending
 
@@ -66,7 +67,7 @@ class HostPacker:
         total, room = len(values), len(stage) - self._waiting
         if total < room:
             self._add(values)
-            return _no_rows(neurons)
+            return self._no_rows
         if total == room:
             self._add(values)
             self._waiting = 0
@@ -152,7 +153,3 @@ def _pack_rows(frames: Bools) -> Packed:
         rows += rows
     rows |= eights[:, 7]
     return rows
-
-
-def _no_rows(neurons: int) -> Packed:
-    return np.empty((0, neurons), np.uint8)

@@ -372,9 +372,9 @@ def test_rates_and_silent_ratios_of_labels_read_every_chunk_once(
     read = []
     chunks = LayerReader.chunks
 
-    def noted(self: LayerReader, wanted: Sequence[int]) -> Iterator[np.ndarray]:
+    def noted(self: LayerReader, wanted: Sequence[int], **how: bool) -> Iterator[np.ndarray]:
         read.extend(wanted)
-        return chunks(self, wanted)
+        return chunks(self, wanted, **how)
 
     monkeypatch.setattr(LayerReader, "chunks", noted)
     layer = analysis.open_recording(tmp_path / "a")["1"]

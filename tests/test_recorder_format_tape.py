@@ -137,6 +137,20 @@ def test_many_blocks_and_a_split_layer_read_back(small_chunks: None, monkeypatch
     recording.check()
 
 
+def test_chunks_are_kept_unless_they_may_pass(small_chunks: None) -> None:
+    recording = Recording(ZarrStore(zarr.storage.MemoryStore()), {"7": (7,)})
+    recording.record(90, 7, 0)
+    recording.commit(close=True)
+    layer = TapeReader.open(recording.store).layers["7"]
+    numbers = range(layer.plan.chunk_count(layer.frames))
+    one_by_one = [layer.chunk(number) for number in numbers]
+    assert len(numbers) > 3
+    assert np.array_equal(list(layer.chunks(numbers)), one_by_one)
+    assert np.array_equal([chunk.copy() for chunk in layer.chunks(numbers, passing=True)], one_by_one)
+    first, second, *_ = layer.chunks(numbers, passing=True)
+    assert np.shares_memory(first, second)
+
+
 def test_an_older_reader_still_sees_its_commit_after_later_ones(small_chunks: None) -> None:
     recording = Recording(ZarrStore(zarr.storage.MemoryStore()), {"1": (5,)})
     recording.record(30, 3, 0)

@@ -191,6 +191,20 @@ def test_a_forgotten_monitor_is_finished_whatever_thread_collects_it(
     assert TapeReader.open(open_store(store, read_only=True)).metadata.state == "closed"
 
 
+def test_a_monitor_that_a_notebook_deletes_has_finished_its_recording(tmp_path: Path) -> None:
+    """The cells of a notebook run within an event loop."""
+
+    async def cell() -> None:
+        net = nn.Sequential(Threshold())
+        monitor = monitor_of(tmp_path, net)
+        monitor.enable()
+        net(torch.ones(2, 3))
+        del monitor
+        assert TapeReader.open(Folder(tmp_path / "run.zarr")).metadata.state == "closed"
+
+    asyncio.run(cell())
+
+
 @pytest.mark.parametrize(
     ("place", "batch"), [("_put_rows", 8), ("_mark_dirty", 8), ("_put_rows", 9), ("_note_trial", 9)]
 )

@@ -28,6 +28,7 @@ _BLOCK_NEURONS = 4096
 # A byte-wide lane holds sums up to 255 before it runs into its neighbour.
 _LANE_LIMIT = 255
 _ROW_WORDS = 512
+_COUNTED_WORDS = 2**16
 
 
 def pack_frames(frames: Bools) -> Packed:
@@ -113,9 +114,17 @@ def count_per_neuron(trains: Packed, mask: Packed | None = None) -> Counts:
     int64 array, shape [neurons]
     """
     words = trains.view(np.uint64)
-    if mask is not None:
-        words = words & mask.view(np.uint64)
-    counts: Counts = np.bitwise_count(words).sum(axis=1, dtype=np.int64)
+    neurons, width = words.shape
+    counts = np.empty(neurons, np.int64)
+    # A few neurons at a time, so that counts of words stay in the processor's cache.
+    rows = max(_COUNTED_WORDS // max(width, 1), 1)
+    counted = np.empty((min(rows, neurons), width), np.uint8)
+    for first in range(0, neurons, rows):
+        some = words[first : first + rows]
+        if mask is not None:
+            some = some & mask.view(np.uint64)
+        np.bitwise_count(some, out=counted[: len(some)])
+        counted[: len(some)].sum(axis=1, dtype=np.int64, out=counts[first : first + rows])
     return counts
 
 

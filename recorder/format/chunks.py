@@ -22,6 +22,8 @@ from recorder.format.layout import ZSTD_LEVEL
 
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _CRC_BYTES = 4
+# The crc32c of any data followed by its own crc32c: such bytes are checked without being cut in two.
+_SEALED = 0x48674BC7
 
 
 def checksum(data: bytes | bytearray | memoryview, previous: int = 0) -> int:
@@ -32,8 +34,7 @@ def checksum(data: bytes | bytearray | memoryview, previous: int = 0) -> int:
 def stored_checksum(stored: bytes) -> int:
     """The checksum that a stored chunk ends in, by which the commit names it.
 
-    It is that of the bytes before it. A crc over all of them would name nothing: over any data followed by
-    its own crc32c it is 0x48674bc7.
+    It is that of the bytes before it. A crc over all of them would name nothing: it is the same for all.
     """
     return int.from_bytes(stored[-_CRC_BYTES:], "little")
 
@@ -51,8 +52,21 @@ def encode_spikes(trains: Packed) -> bytes:
     return _seal(zstd.compress(payload, ZSTD_LEVEL))
 
 
-def decode_spikes(stored: bytes, neurons: int, chunk_bytes: int) -> Packed:
+def room_for_spikes(neurons: int, chunk_bytes: int) -> Packed:
+    """Memory to decode a chunk of this size into."""
+    # Seven bytes more put the trains behind the header byte on a word boundary.
+    return np.empty(8 + neurons * chunk_bytes, np.uint8)
+
+
+def decode_spikes(stored: bytes, neurons: int, chunk_bytes: int, room: Packed | None = None) -> Packed:
     """Packed trains of one stored chunk of ``spikes``.
+
+    Parameters
+    ----------
+    stored : bytes
+    neurons, chunk_bytes : int
+    room : uint8 array, optional
+        Of `room_for_spikes`; what it held is overwritten.
 
     Returns
     -------
@@ -64,13 +78,11 @@ def decode_spikes(stored: bytes, neurons: int, chunk_bytes: int) -> Packed:
         If the bytes are not one chunk of exactly this size. The message does not name the chunk; the caller
         knows where it lies.
     """
-    size = neurons * chunk_bytes
-    # Seven bytes of room put the trains behind the header byte on a word boundary.
-    buffer = np.empty(8 + size, np.uint8)
-    _unseal(stored, buffer[7:])
-    if buffer[7] != 0:
-        raise RecordingFormatError(f"its header byte is {buffer[7]}, expected 0 (no padding bits)")
-    return buffer[8:].reshape(neurons, chunk_bytes)
+    room = room_for_spikes(neurons, chunk_bytes) if room is None else room
+    _unseal(stored, room[7:])
+    if room[7] != 0:
+        raise RecordingFormatError(f"its header byte is {room[7]}, expected 0 (no padding bits)")
+    return room[8:].reshape(neurons, chunk_bytes)
 
 
 def encode_rows(rows: NDArray[Any], chunk_rows: int) -> bytes:
@@ -95,11 +107,11 @@ def _seal(compressed: bytes) -> bytes:
 
 def _unseal(stored: bytes, out: Packed) -> None:
     """Check and decompress stored bytes into ``out``, which they must fill exactly."""
-    compressed = stored[:-_CRC_BYTES]
-    if len(stored) <= _CRC_BYTES or checksum(compressed) != stored_checksum(stored):
+    if len(stored) <= _CRC_BYTES or checksum(stored) != _SEALED:
         raise RecordingFormatError(
             f"its {len(stored)} bytes do not match their own crc32c: cut short or altered"
         )
+    compressed = memoryview(stored)[:-_CRC_BYTES]
     declared = _declared_size(compressed)
     if declared != out.nbytes:
         raise RecordingFormatError(f"it declares {declared} bytes when decompressed, expected {out.nbytes}")
@@ -109,7 +121,7 @@ def _unseal(stored: bytes, out: Packed) -> None:
         raise RecordingFormatError(f"zstd cannot decompress it: {error}") from error
 
 
-def _declared_size(compressed: bytes) -> int | None:
+def _declared_size(compressed: memoryview) -> int | None:
     """Content size that a zstd frame header declares (RFC 8878, 3.1.1.1); None where it declares none.
 
     Looked at before decompression, as a small frame may declare and deliver a gigabyte.

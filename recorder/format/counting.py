@@ -169,7 +169,7 @@ def count_groups(
     )
     chunks = _chunks_outside(reader, frames, first, last, blocks)
     slabs = _slabs(reader, blocks, np.searchsorted(chunks, blocks * reader.plan.block_chunks))
-    decoded = zip(chunks.tolist(), reader.chunks(chunks.tolist()), strict=True)
+    decoded = zip(chunks.tolist(), reader.chunks(chunks.tolist(), passing=True), strict=True)
     done = 0
     for behind, slab in slabs:
         for chunk, trains in islice(decoded, behind - done):
@@ -273,7 +273,7 @@ def count_labels(
     places = math.prod(places_of(reader.plan.neuron_shape, place))
     spikes = np.zeros((last_label - first_label, places), np.int64)
     chunks = _chunks_outside(reader, frames, first, last, _NOTHING[0]).tolist()
-    for chunk, trains in zip(chunks, reader.chunks(chunks), strict=True):
+    for chunk, trains in zip(chunks, reader.chunks(chunks, passing=True), strict=True):
         for frame, asked_first, asked_last, some in _slices(reader, chunk, trains, first, last):
             row, begin, end = frames.runs(asked_first, asked_last)
             codes = np.full(some.shape[1] * 8, NO_LABEL, np.int32)

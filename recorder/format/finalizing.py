@@ -32,7 +32,7 @@ def finish_now(finalizer: weakref.finalize[..., T]) -> None:
 
 
 def _finish(work: Callable[[], None]) -> None:
-    if _collector == threading.get_ident() or _runs_an_event_loop():
+    if _collector == threading.get_ident() or _serves_others():
         try:
             threading.Thread(target=work, name="spiketape-finish").start()
         except RuntimeError:
@@ -42,7 +42,10 @@ def _finish(work: Callable[[], None]) -> None:
     work()
 
 
-def _runs_an_event_loop() -> bool:
+def _serves_others() -> bool:
+    """Whether this thread runs an event loop for others; that of a notebook runs in the main thread."""
+    if threading.current_thread() is threading.main_thread():
+        return False
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -23,7 +23,7 @@ from recorder.format.bits import (
     range_mask,
     unpack_trains,
 )
-from recorder.format.chunks import checksum, decode_spikes, stored_checksum
+from recorder.format.chunks import checksum, decode_spikes, room_for_spikes, stored_checksum
 from recorder.format.documents import plain_documents
 from recorder.format.errors import RecordingFormatError, RecordingNotFoundError
 from recorder.format.fetching import read_ahead
@@ -288,10 +288,16 @@ class LayerReader:
         """
         return next(self.chunks([chunk]))
 
-    def chunks(self, chunks: Iterable[int]) -> Iterator[Packed]:
-        """Packed trains of several chunks in turn, read ahead where the store is far away; as `chunk`."""
+    def chunks(self, chunks: Iterable[int], *, passing: bool = False) -> Iterator[Packed]:
+        """Packed trains of several chunks in turn, read ahead where the store is far away; as `chunk`.
+
+        With ``passing`` they may lie in the same memory, and are gone when the next is asked for. Fresh
+        memory for each takes as long as to decode it, where what is freed goes back to the system at once,
+        as in workers of dask.distributed.
+        """
         wanted, count = list(chunks), self.plan.parts
-        parts = self.parts([(chunk, part) for chunk in wanted for part in range(count)])
+        places = [(chunk, part) for chunk in wanted for part in range(count)]
+        parts = self.parts(places, passing=passing and count == 1)
         for _ in wanted:
             pieces = list(islice(parts, count))
             yield pieces[0] if count == 1 else np.concatenate(pieces)
@@ -313,10 +319,11 @@ class LayerReader:
         """Packed trains of one part of a chunk, [part's neurons, chunk_frames / 8]; errors as `chunk`."""
         return next(self.parts([(chunk, part)]))
 
-    def parts(self, wanted: Sequence[tuple[int, int]]) -> Iterator[Packed]:
+    def parts(self, wanted: Sequence[tuple[int, int]], *, passing: bool = False) -> Iterator[Packed]:
         """Packed trains of several parts of chunks in turn, read ahead; each as `part`."""
+        room = room_for_spikes(self.plan.part_neurons, self.plan.chunk_bytes) if passing else None
         for (chunk, part), stored in zip(wanted, self._read_stored(wanted), strict=True):
-            yield self._committed_part(chunk, part, self._decode(chunk, part, stored))
+            yield self._committed_part(chunk, part, self._decode(chunk, part, stored, room))
 
     def _committed_part(self, chunk: int, part: int, trains: Packed) -> Packed:
         plan = self.plan
@@ -348,7 +355,7 @@ class LayerReader:
                 raise self.chunk_error(chunk, part, f"cannot be read: {error}") from error
             yield found
 
-    def _decode(self, chunk: int, part: int, stored: bytes | None) -> Packed:
+    def _decode(self, chunk: int, part: int, stored: bytes | None, room: Packed | None = None) -> Packed:
         plan = self.plan
         if self.is_lost(chunk):
             raise self.chunk_error(chunk, part, "is marked lost; lost spikes are not silence")
@@ -360,7 +367,7 @@ class LayerReader:
                 chunk, part, "is not the chunk that the commit names: altered, cut short or swapped"
             )
         try:
-            return decode_spikes(stored, plan.part_neurons, plan.chunk_bytes)
+            return decode_spikes(stored, plan.part_neurons, plan.chunk_bytes, room)
         except RecordingFormatError as error:
             raise self.chunk_error(chunk, part, f"is damaged: {error}") from error
 
