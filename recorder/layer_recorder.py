@@ -10,7 +10,6 @@ what is found in them comes as late. Either way that call alone is left out.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import sys
 from collections import deque
@@ -216,34 +215,48 @@ class LayerRecorder:
         alike = self._alike
         if alike is None or alike.calls == 0:
             return []
-        step = self.next_step - alike.calls
-        rows: list[Packed] = []
+        step, rows, calls = self.next_step - alike.calls, [], alike.calls
+        # An exception from outside, such as that of Ctrl-C, comes up where a call begins. So there is none
+        # between noting calls in a segment and forgetting them: they are noted once.
         if alike.gathered is None:
-            self.segments.extend(step, alike.calls, alike.batch, alike.trial)
+            self.segments.extend(step, calls, alike.batch, alike.trial)
+            alike.calls = 0
         else:
-            outputs = torch.from_numpy(alike.gathered)[: alike.calls]
-            rows = self._pack_gathered(alike, outputs, _Call(step, alike.calls, alike.batch, alike.trial))
-        self._calls += alike.calls
-        # Last: an exception from outside, such as that of Ctrl-C, must not make them be forgotten.
-        alike.calls = 0
+            outputs = torch.from_numpy(alike.gathered)[:calls]
+            try:
+                packed = alike.packer.push(outputs)
+                self.segments.extend(step, calls, alike.batch, alike.trial)
+                alike.calls = 0
+                rows.append(packed)
+            except NotSpikesError:
+                rows = self._pack_one_by_one(alike, outputs, step)
+        self._calls += calls
         if alike.gathered is None and self._calls >= alike.limit:
             self._gather(alike)
         return rows
+
+    def settle_before(self, output: torch.Tensor) -> list[Packed]:
+        """`settle_alike`, and all that is left on a device that ``output`` is not on any more."""
+        if self._packer is None or output.device == self._device:
+            return self.settle_alike()
+        settled = self.settle()
+        return [*settled, self._packer.drain()[0]]
 
     def take_late_error(self) -> SpikeValueError | None:
         """The first error among values that were looked at after their call."""
         error, self._late_error = self._late_error, None
         return error
 
-    def _pack_gathered(self, alike: _Alike, outputs: torch.Tensor, calls: _Call) -> list[Packed]:
-        with contextlib.suppress(SpikeValueError):  # one of them is to blame, or more
-            return [self._push_to_host(alike.packer, outputs, calls)]
+    def _pack_one_by_one(self, alike: _Alike, outputs: torch.Tensor, first_step: int) -> list[Packed]:
+        """Pack gathered outputs of which one is to blame, or more."""
         rows = []
-        for step, output in enumerate(outputs, calls.step):
+        for step, output in enumerate(outputs, first_step):
+            call = _Call(step, 1, alike.batch, alike.trial)
             try:
-                rows.append(self._push_to_host(alike.packer, output, calls._replace(step=step, steps=1)))
+                rows.append(self._push_to_host(alike.packer, output, call))
             except SpikeValueError as error:
                 self._late_error = self._late_error or error
+        alike.calls = 0
         return rows
 
     def _collect(self, packer: DevicePacker, *, wait: bool) -> list[Packed]:
@@ -251,7 +264,7 @@ class LayerRecorder:
         for verdict in verdicts:
             call = self._unsure.popleft()
             if verdict == 0:
-                self.segments.extend(*call)
+                self.segments.extend(call.step, call.steps, call.batch, call.trial)
             else:
                 what = f"values such as {verdict:g}, dtype {self.dtype}"
                 self._late_error = self._late_error or self._value_error(what, call)
@@ -262,7 +275,7 @@ class LayerRecorder:
     def record(
         self, layer: SpikingLayer, spikes: torch.Tensor, steps: int | None, trial: int
     ) -> list[Packed]:
-        """Pack any output at once; whatever came before must be settled.
+        """Pack any output at once; after `settle_before`.
 
         Parameters
         ----------
@@ -288,14 +301,8 @@ class LayerRecorder:
         shape = tuple(spikes.shape)
         call = _Call(self.next_step, steps or 1, shape[axes - 1], trial)
         self._alike = None
-        rows = self._prepare(shape[axes:], spikes)
-        try:
-            rows += self._push(spikes, call)
-        except SpikeValueError as error:
-            if not rows:
-                raise
-            self._late_error = self._late_error or error  # rows of a device left behind must not be lost
-            return rows
+        self._prepare(shape[axes:], spikes)
+        rows = self._push(spikes, call)
         self.next_step += call.steps
         self.first_batch = self.first_batch or call.batch
         self._most_frames = max(self._most_frames, call.steps * call.batch)
@@ -323,8 +330,8 @@ class LayerRecorder:
             return _NO_ROWS, np.empty((0, 0), np.bool_)
         return self._packer.drain()
 
-    def _prepare(self, shape: tuple[int, ...], spikes: torch.Tensor) -> list[Packed]:
-        """Have a packer for frames of this shape on this device; rows that another one held."""
+    def _prepare(self, shape: tuple[int, ...], spikes: torch.Tensor) -> None:
+        """Have a packer for frames of this shape on this device."""
         if spikes.is_meta:
             raise SpikeValueError(
                 f"layer {self.name!r} put out a tensor on the meta device, which holds no values; disable() "
@@ -341,11 +348,7 @@ class LayerRecorder:
                 "another size into another store."
             )
         elif spikes.device != self._device:
-            settled = self.settle()
-            rows, pending = self._packer.drain()
-            self._packer = self._make_packer(spikes.device, pending)
-            return [*settled, rows]
-        return []
+            self._packer = self._make_packer(spikes.device, self._packer.drain()[1])
 
     def _make_packer(self, device: torch.device, pending: Bools) -> HostPacker | DevicePacker:
         self._device = device
@@ -367,7 +370,7 @@ class LayerRecorder:
             rows = packer.push(spikes)
         except NotSpikesError as error:
             raise self._value_error(str(error), call) from error
-        self.segments.extend(*call)
+        self.segments.extend(call.step, call.steps, call.batch, call.trial)
         return rows
 
     def _value_error(self, what: str, call: _Call) -> SpikeValueError:

@@ -6,11 +6,7 @@ reading are the other modules' work.
 
 from __future__ import annotations
 
-import atexit
 import itertools
-import sys
-import threading
-import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
@@ -30,7 +26,7 @@ from recorder.format.errors import (
     RecordingInUseError,
     RecordingWriteError,
 )
-from recorder.format.finalizing import finish_now, finish_when_gone
+from recorder.format.finalizing import finish_when_gone
 from recorder.format.reading import TapeReader
 from recorder.format.stores import ByteStore, StoreLike, open_store
 from recorder.format.tape import TapeWriter, is_unbegun
@@ -385,8 +381,6 @@ class Monitor:
         self._session = self._link.session = session
         # Also at the interpreter's exit, while the background thread still runs.
         self._finalizer = finish_when_gone(self, partial(_finish, self._hooks, self._link, session))
-        _finalizers.difference_update([finalizer for finalizer in _finalizers if not finalizer.alive])
-        _finalizers.add(self._finalizer)
 
     def _totals(self, all: bool, module_name: str | None) -> list[tuple[int, Counts]]:
         if not all:
@@ -417,22 +411,6 @@ class Monitor:
         if self._backend == "numpy":
             return ratio
         return torch.tensor(float(ratio), dtype=torch.get_default_dtype(), device=self._device)
-
-
-_finalizers: set[weakref.finalize[..., Monitor]] = set()
-
-
-def _finish_all() -> None:
-    """Finish what nobody has closed, as the interpreter ends."""
-    for finalizer in list(_finalizers):
-        try:
-            finish_now(finalizer)
-        except Exception:  # noqa: BLE001 - nobody is left to catch it; shown, as finalizers do
-            sys.excepthook(*sys.exc_info())
-
-
-# Not by atexit, as finalizers do by themselves: the threads by which buckets are reached have then ended.
-getattr(threading, "_register_atexit", atexit.register)(_finish_all)
 
 
 def _finish(hooks: NetworkHooks, link: SessionLink, session: RecordingSession) -> None:

@@ -70,8 +70,9 @@ class HostPacker:
             return self._no_rows
         if total == room:
             self._add(values)
+            rows = _pack_rows(stage)
             self._waiting = 0
-            return _pack_rows(stage)
+            return rows
         before = stage[: self._waiting].copy()
         packed = []
         first = 0

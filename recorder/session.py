@@ -297,7 +297,9 @@ class RecordingSession:
             expected = layer.output
             spikes = layer.pick(output, expected)
             if expected.axes == "N":
-                rows = known.repeat(spikes, self._trial_number)
+                # The first call of a trial notes its labels.
+                is_noted = self._trial is None or self._trial.batch > 0
+                rows = known.repeat(spikes, self._trial_number) if is_noted else None
                 if rows is None:
                     self._record_other(known, layer, spikes, None, len(spikes))
                     return
@@ -316,7 +318,7 @@ class RecordingSession:
         self, known: LayerRecorder, layer: SpikingLayer, spikes: torch.Tensor, steps: int | None, batch: int
     ) -> None:
         """Record an output that is not like the one before, or not known to be."""
-        self._put_rows(known.name, *known.settle_alike())
+        self._put_rows(known.name, *known.settle_before(spikes))
         self._note_late_error(known)
         if batch == 0 or steps == 0:
             return

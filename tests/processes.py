@@ -6,10 +6,11 @@ import gc
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from recorder.format.finalizing import wait_for_finished
 
 TESTS = Path(__file__).parent
 
@@ -53,6 +54,4 @@ def line(process: subprocess.Popen[str]) -> str:
 def collect_garbage() -> None:
     """Collect it, and return when what was forgotten has been finished."""
     gc.collect()
-    for thread in threading.enumerate():
-        if thread.name == "spiketape-finish":
-            thread.join()
+    wait_for_finished()

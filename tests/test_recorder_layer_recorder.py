@@ -18,18 +18,18 @@ from zarr.storage import MemoryStore
 from recorder import Monitor, SpikeValueError
 from recorder.format.errors import RecordingWriteError
 from recorder.format.reading import TapeReader
-from recorder.format.stores import Folder
+from recorder.format.stores import Folder, open_store
 from recorder.layer_recorder import GATHER_AFTER_CALLS, GATHER_BYTES
 
 MANY = GATHER_AFTER_CALLS + 700
-# Batch, data type, and the number of a trial, if any.
+# Batch, data type, and whether in a trial.
 KINDS = [
-    (1, torch.float32, 0),
-    (1, torch.bool, 0),
-    (2, torch.float32, 1),
-    (7, torch.bfloat16, 0),
-    (90, torch.float64, 1),
-    (300, torch.float64, 0),
+    (1, torch.float32, False),
+    (1, torch.bool, False),
+    (2, torch.float32, True),
+    (7, torch.bfloat16, False),
+    (90, torch.float64, True),
+    (300, torch.float64, False),
 ]
 
 
@@ -113,30 +113,38 @@ def test_trials_batches_and_large_outputs_end_the_gathering(tmp_path: Path) -> N
 @given(st.lists(st.tuples(st.sampled_from(KINDS), st.integers(1, 40), st.booleans()), max_size=12))
 @settings(deadline=None, max_examples=60)
 def test_calls_alike_and_others_are_recorded_one_after_the_other(
-    runs: list[tuple[tuple[int, torch.dtype, int], int, bool]],
+    runs: list[tuple[tuple[int, torch.dtype, bool], int, bool]],
 ) -> None:
     """Outputs that fill the stage, fill it partly or are gathered; of other batches, types and trials."""
     net = Given()
-    monitor = Monitor(net, store=MemoryStore(), layers=[Given])
-    expected = []
-    with monitor, pytest.MonkeyPatch.context() as patch:
+    store = MemoryStore()
+    expected, trials = [], []
+    with Monitor(net, store=store, layers=[Given]) as monitor, pytest.MonkeyPatch.context() as patch:
         patch.setattr("recorder.layer_recorder.GATHER_AFTER_CALLS", 20)
         patch.setattr("recorder.layer_recorder.GATHER_BYTES", 3000)
-        for seed, ((batch, dtype, trial), calls, is_bad_inside) in enumerate(runs):
-            with monitor.trial(number=trial) if trial else nullcontext():
+        for seed, ((batch, dtype, in_trial), calls, is_bad_inside) in enumerate(runs):
+            with monitor.trial(number=seed) if in_trial else nullcontext():
                 for number, step in enumerate(some_steps(calls, batch, 9, seed=seed)):
                     spikes = step.to(dtype)
-                    if is_bad_inside and number == 3 and dtype is torch.float64:
-                        # Of small outputs the second tells.
-                        with pytest.raises(SpikeValueError, match=r"values from 0\.5"):  # noqa: PT012
-                            net(torch.full_like(spikes, 0.5))
+                    if is_bad_inside and number == 30 and dtype.is_floating_point:
+                        # Of outputs that are gathered the second tells.
+                        with pytest.raises(SpikeValueError, match=r"values from 0"):  # noqa: PT012
+                            net(spikes * 0.5 + 0.25)
                             monitor.flush()
                     net(spikes)
                     expected.append(step)
+                    trials.append(seed if in_trial else -1)
             assert monitor.stats.frames.get("", 0) == sum(map(len, expected))
-        monitor.flush()
         recorded = monitor.s[""] if expected else []
         assert all(np.array_equal(a, b.numpy()) for a, b in zip(recorded, expected, strict=True))
+    reader = TapeReader.open(open_store(store, read_only=True))
+    rows = list(reader.layers[""].segments()) if expected else []
+    of_steps = [(first + n, batch, trial) for _, first, steps, batch, trial in rows for n in range(steps)]
+    assert [batch for _, batch, _ in of_steps] == [len(step) for step in expected]
+    numbers = {trial: number for number, trial in enumerate(dict.fromkeys(t for t in trials if t >= 0))}
+    assert [trial for *_, trial in of_steps] == [numbers.get(trial, -1) for trial in trials]
+    if not any(is_bad for *_, is_bad in runs):
+        assert [step for step, *_ in of_steps] == list(range(len(expected)))
 
 
 def test_a_label_for_each_sample_is_checked_against_gathered_batches_too(tmp_path: Path) -> None:

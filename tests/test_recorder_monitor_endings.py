@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,9 @@ from recorder import Monitor, SpikeOutput, SpikeValueError
 from recorder.format.errors import RecordingInUseError, RecordingWriteError
 from recorder.format.lock import LOCK_KEY
 from recorder.format.reading import TapeReader
+from recorder.format.segments import SegmentLog
 from recorder.format.stores import Folder, open_store
+from recorder.packing import HostPacker
 from recorder.session import RecordingSession
 from recorder.writer import BackgroundWriter
 
@@ -205,11 +208,33 @@ def test_a_monitor_that_a_notebook_deletes_has_finished_its_recording(tmp_path: 
     asyncio.run(cell())
 
 
+def interrupt(monkeypatch: pytest.MonkeyPatch, owner: type, place: str, *, after: bool = False) -> None:
+    """Have the next call interrupted, where it begins or just when it has ended."""
+    original = getattr(owner, place)
+
+    def interrupted(*arguments: Any, **named: Any) -> None:
+        monkeypatch.setattr(owner, place, original)
+        if after:
+            original(*arguments, **named)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(owner, place, interrupted)
+
+
 @pytest.mark.parametrize(
-    ("place", "batch"), [("_put_rows", 8), ("_mark_dirty", 8), ("_put_rows", 9), ("_note_trial", 9)]
+    ("owner", "place", "after", "batch"),
+    [
+        (RecordingSession, "_put_rows", False, 8),
+        (RecordingSession, "_mark_dirty", False, 8),
+        (RecordingSession, "_put_rows", False, 9),
+        (RecordingSession, "_note_trial", False, 9),
+        (HostPacker, "push", True, 8),
+        (HostPacker, "push", True, 9),
+        (SegmentLog, "extend", True, 9),
+    ],
 )
 def test_an_exception_from_outside_in_the_midst_of_recording_breaks_no_commit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, batch: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: type, place: str, after: bool, batch: int
 ) -> None:
     net = nn.Sequential(Threshold())
     monitor = monitor_of(tmp_path, net)
@@ -217,13 +242,7 @@ def test_an_exception_from_outside_in_the_midst_of_recording_breaks_no_commit(
     steps = [torch.rand(8, 20_000), torch.rand(batch, 20_000), torch.rand(8, 20_000)]
     net(steps[0])
     monitor.flush()
-    original = getattr(RecordingSession, place)
-
-    def interrupted(*_: object) -> None:
-        monkeypatch.setattr(RecordingSession, place, original)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(RecordingSession, place, interrupted)
+    interrupt(monkeypatch, owner, place, after=after)
     with pytest.raises(KeyboardInterrupt):
         net(steps[1])
     try:
@@ -244,6 +263,122 @@ def test_an_exception_from_outside_in_the_midst_of_recording_breaks_no_commit(
         [spikes[i] for i in one] for one in good
     ]
     assert find_problems(TapeReader.open(Folder(tmp_path / "run.zarr"))) == []
+
+
+@pytest.mark.parametrize(("owner", "place"), [(HostPacker, "push"), (SegmentLog, "extend")])
+def test_gathered_calls_are_noted_once_although_that_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: type, place: str
+) -> None:
+    net = nn.Sequential(Threshold())
+    monitor = monitor_of(tmp_path, net)
+    monitor.enable()
+    net(torch.rand(1, 3))
+    monitor.flush()
+    for _ in range(400):
+        net(torch.ones(1, 3))
+    interrupt(monkeypatch, owner, place, after=True)
+    with pytest.raises(KeyboardInterrupt):
+        monitor.flush()
+    frames = 401
+    try:
+        monitor.close()
+    except RecordingWriteError as error:
+        assert "Ctrl-C" in str(error)  # noqa: PT017
+        frames = 1
+    monitor.close()
+    assert analysis.open_recording(tmp_path / "run.zarr")["0"].frames == frames
+
+
+def test_a_trial_after_an_interrupted_one_keeps_its_label(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = nn.Sequential(Threshold())
+    with monitor_of(tmp_path, net) as monitor:
+        interrupt(monkeypatch, RecordingSession, "_note_trial")
+        with pytest.raises(KeyboardInterrupt), monitor.trial(label="first"):
+            net(torch.ones(4, 3))
+        with monitor.trial(label="second"):
+            for _ in range(3):
+                net(torch.ones(4, 3))
+    assert list(analysis.open_recording(tmp_path / "run.zarr").trials["label"]) == ["second"] * 4
+
+
+def test_a_recording_that_was_just_forgotten_can_be_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = nn.Sequential(Threshold())
+    monitor = monitor_of(tmp_path, net)
+    monitor.enable()
+    net(torch.ones(4, 3))
+    close = RecordingSession.close
+
+    def close_slowly(self: RecordingSession) -> None:
+        time.sleep(0.3)
+        close(self)
+
+    monkeypatch.setattr(RecordingSession, "close", close_slowly)
+    forgotten = [monitor]
+    forgotten.append(forgotten)
+    del monitor, forgotten
+    gc.collect()
+    with monitor_of(tmp_path, net, resume=True):
+        net(torch.ones(4, 3))
+    assert analysis.open_recording(tmp_path / "run.zarr")["0"].frames == 8
+
+
+FORGETS_AT_THE_END = """
+import gc, time
+from concurrent.futures import ThreadPoolExecutor
+from recorder.format.finalizing import finish_when_gone
+
+class Owner:
+    pass
+
+def work():
+    time.sleep(0.3)
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(print, "finished").result()
+
+owner = Owner()
+owner.itself = owner
+finish_when_gone(owner, work)
+del owner
+gc.collect()
+"""
+
+
+def test_what_is_forgotten_last_is_finished_before_the_interpreter_ends() -> None:
+    with python(FORGETS_AT_THE_END) as process:
+        assert finished(process) == "finished\n"
+
+
+INTERRUPTED_WHILE_COLLECTING = """
+import gc, signal, time
+from recorder.format import finalizing
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+gc.collect()
+gc.disable()
+garbage = [[] for _ in range(1_000_000)]
+for one in garbage:
+    one.append(one)
+del one
+signal.signal(signal.SIGALRM, interrupted)
+try:
+    signal.setitimer(signal.ITIMER_REAL, 0.02)
+    del garbage
+    gc.collect()
+    time.sleep(20)
+except KeyboardInterrupt:
+    print("interrupted", finalizing._is_collecting())
+"""
+
+
+def test_an_interrupt_while_garbage_is_collected_is_not_lost() -> None:
+    with python(INTERRUPTED_WHILE_COLLECTING) as process:
+        assert finished(process) == "interrupted False\n"
 
 
 def test_close_can_be_called_again_after_an_interrupt(

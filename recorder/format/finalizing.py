@@ -1,26 +1,41 @@
-"""Runs what is to be done when an object is gone.
+"""Runs what is to be done when an object is gone, or the interpreter ends.
 
 Garbage collection calls finalizers in whatever thread it happens to run in, wherever that is: in the thread
 of an event loop that does the input and output of stores, in one that encodes chunks, or in the main thread
 while it holds a lock that those need. To wait there for a store would be to wait for oneself. So what garbage
-collection finds is finished in a thread of its own, and what somebody deletes, before the deletion returns.
+collection finds is handed to a thread that waits for such work, without taking a lock; what somebody deletes
+is finished before the deletion returns.
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import gc
+import os
+import sys
 import threading
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable
-from typing import TypeVar
+from functools import partial
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+Work = Callable[[], object]
+PATIENCE_SECONDS = 60.0
 
-def finish_when_gone(owner: T, work: Callable[[], None]) -> weakref.finalize[..., T]:
+
+def finish_when_gone(owner: T, work: Work) -> weakref.finalize[..., T]:
     """Have work done, once, when the owner is gone or the interpreter ends; ``work`` must not refer to it."""
-    return weakref.finalize(owner, _finish, work)
+    _finisher.start()
+    finalizer = weakref.finalize(owner, _finish, work)
+    for gone in [one for one in _finalizers if not one.alive]:
+        del _finalizers[gone]
+    _finalizers[finalizer] = None
+    return finalizer
 
 
 def finish_now(finalizer: weakref.finalize[..., T]) -> None:
@@ -31,15 +46,16 @@ def finish_now(finalizer: weakref.finalize[..., T]) -> None:
         work()
 
 
-def _finish(work: Callable[[], None]) -> None:
-    if _collector == threading.get_ident() or _serves_others():
-        try:
-            threading.Thread(target=work, name="spiketape-finish").start()
-        except RuntimeError:
-            pass  # the interpreter is shutting down, and begins no threads any more
-        else:
-            return
-    work()
+def wait_for_finished() -> None:
+    """Return when what garbage collection has found so far is finished, a minute later at the latest."""
+    _finisher.wait()
+
+
+def _finish(work: Work) -> None:
+    if (_is_collecting() or _serves_others()) and _finisher.is_here:
+        _finisher.queue.put(work)
+    else:
+        work()
 
 
 def _serves_others() -> bool:
@@ -53,13 +69,69 @@ def _serves_others() -> bool:
     return True
 
 
-# The thread that collects garbage at this moment.
-_collector: int | None = None
+# Told of each collection by a call that runs no Python: an exception of the user's, such as that of Ctrl-C,
+# would otherwise come up there and be lost. The key that was moved last says whether one is under way.
+_phases = OrderedDict[str, None](start=None, stop=None)
+gc.callbacks.append(_phases.move_to_end)  # type: ignore[arg-type]  # called with a phase, and a dict that is true
 
 
-def _note_collector(phase: str, _: object) -> None:
-    global _collector  # noqa: PLW0603 - there is one garbage collection in a process
-    _collector = threading.get_ident() if phase == "start" else None
+def _is_collecting() -> bool:
+    """Whether garbage is being collected, by this thread or another."""
+    return next(reversed(_phases)) == "start"
 
 
-gc.callbacks.append(_note_collector)
+class _Finisher:
+    """A thread that does work in turn; each process has its own."""
+
+    def __init__(self) -> None:
+        self.queue: SimpleQueue[Work] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._process = 0
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the thread runs in this process, and not in one that this was forked from."""
+        return self._process == os.getpid()
+
+    def start(self) -> None:
+        """Start the thread, once in each process."""
+        if not self.is_here:
+            self.queue, self._process = SimpleQueue(), os.getpid()
+            self._thread = threading.Thread(
+                target=self._run, args=(self.queue,), name="spiketape-finisher", daemon=True
+            )
+            self._thread.start()
+
+    def wait(self) -> None:
+        if self.is_here and threading.current_thread() is not self._thread:
+            done = threading.Event()
+            self.queue.put(done.set)
+            done.wait(PATIENCE_SECONDS)
+
+    @staticmethod
+    def _run(queue: SimpleQueue[Work]) -> None:
+        while True:
+            _do(queue.get())
+
+
+_finisher = _Finisher()
+# In the order in which they were made.
+_finalizers: dict[weakref.finalize[..., Any], None] = {}
+
+
+def _do(work: Work) -> None:
+    try:
+        work()
+    except Exception:  # noqa: BLE001 - nobody is left to catch it; shown, as finalizers do
+        sys.excepthook(*sys.exc_info())
+
+
+def _finish_all() -> None:
+    """Finish what nobody has closed, as the interpreter ends; a recording before its lock is given back."""
+    wait_for_finished()
+    for finalizer in reversed(list(_finalizers)):
+        _do(partial(finish_now, finalizer))
+
+
+# Not by atexit, as finalizers do by themselves: the threads by which buckets are reached have then ended.
+getattr(threading, "_register_atexit", atexit.register)(_finish_all)

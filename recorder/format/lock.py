@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from recorder.format.errors import RecordingFormatError, RecordingInUseError
-from recorder.format.finalizing import finish_now, finish_when_gone
+from recorder.format.finalizing import finish_now, finish_when_gone, wait_for_finished
 from recorder.format.stores import ByteStore
 
 LOCK_KEY: Final = "writer.lock"
@@ -217,6 +217,10 @@ def refuse_if_held(store: ByteStore, *, take_over: bool = False) -> None:
     state = holder.state(last_commit)
     if state == "dead" or (state == "unknown" and take_over):
         return
+    if holder.owner in _held:
+        wait_for_finished()  # of a writer that is gone, the lock may be about to be given back
+        if holder.owner not in _held:
+            return
     committed = f", last commit {_age(last_commit)}" if last_commit else ""
     what = f"{store.location} is being recorded by {holder.describe()}{committed}"
     if state == "alive":

@@ -337,6 +337,7 @@ class _LayerWriter:
         self._lost: tuple[tuple[int, int], ...] = ()
         # Frames in segments that are finished.
         self._described = 0
+        self._last_closed = np.empty((0, len(SEGMENT_COLUMNS)), np.int64)
         self._committed: LayerCommit | None = None
         self._shape_frames = -1
 
@@ -369,7 +370,7 @@ class _LayerWriter:
             layer._rows[: layer._filled] = trains.T[: layer._filled]
             layer.pending_frames = unpack_trains(trains, layer._filled * 8, layer._filled * 8 + pending)
         layer.last_segment = segments[-1:]
-        layer._described = _frames_in(segments[:-1])
+        layer._described, layer._last_closed = _frames_in(segments[:-1]), segments[:-1][-1:]
         # The rows that only a closed recording has (a last, partial block) are no longer promised.
         layer._committed = replace(
             kept.commit,
@@ -483,7 +484,13 @@ class _LayerWriter:
     def _check_described(self, progress: LayerProgress, frames: int) -> None:
         """Never commit frames whose steps are not known, or steps whose frames are not there."""
         self._described += _frames_in(progress.closed_segments)
-        if self._described + _frames_in(progress.open_segment) != frames:
+        segments = np.concatenate([self._last_closed, progress.closed_segments, progress.open_segment])
+        first_step, steps = (segments[:, SEGMENT_COLUMNS.index(name)] for name in ("first_step", "steps"))
+        is_twice = (first_step[1:] < (first_step + steps)[:-1]).any()
+        self._last_closed = (
+            progress.closed_segments[-1:] if len(progress.closed_segments) else self._last_closed
+        )
+        if is_twice or self._described + _frames_in(progress.open_segment) != frames:
             raise RuntimeError(
                 f"the frames of layer {self._name!r} and their steps do not fit any more: an exception, such "
                 "as that of Ctrl-C, came in the midst of recording them. To go on behind the last commit, "
