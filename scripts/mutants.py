@@ -29,7 +29,7 @@ class Mutant:
 TAPE, READING, STORES = "recorder/format/tape.py", "recorder/format/reading.py", "recorder/format/stores.py"
 LOCK, HOOKS = "recorder/format/lock.py", "recorder/hooks.py"
 TRANSFER, DEVICE_PACKING = "recorder/transfer.py", "recorder/device_packing.py"
-TALLIES = "analysis/tallies.py"
+TALLIES, FINALIZING = "analysis/tallies.py", "recorder/format/finalizing.py"
 
 MUTANTS = (
     Mutant(
@@ -72,7 +72,7 @@ MUTANTS = (
     Mutant(
         "checksums of chunks are not looked at",
         "test_analysis_damage.py::test_no_damage_changes_an_answer_and_verification_finds_all_of_it",
-        (("recorder/format/chunks.py", " or checksum(compressed) != stored_checksum(stored)", ""),),
+        (("recorder/format/chunks.py", " or checksum(stored) != _SEALED", ""),),
     ),
     Mutant(
         "names of chunks are not looked at",
@@ -144,7 +144,7 @@ MUTANTS = (
     Mutant(
         "what is computed again is recorded again",
         "test_recorder_hooks.py::test_what_activation_checkpointing_computes_again_is_not_recorded_again",
-        ((HOOKS, "return bool(torch._C._current_graph_task_id() != -1)", "return False"),),
+        ((HOOKS, " or _current_graph_task_id() != -1", ""),),
     ),
     Mutant(
         "compiled graphs are kept",
@@ -221,7 +221,17 @@ MUTANTS = (
     Mutant(
         "recordings in buckets are finished after the threads that reach them",
         "test_object_stores.py::test_a_program_that_ends_without_closing_has_closed_its_recording",
-        (("recorder/monitor.py", '"_register_atexit", atexit.register', '"", atexit.unregister'),),
+        ((FINALIZING, '"_register_atexit", atexit.register', '"", atexit.unregister'),),
+    ),
+    Mutant(
+        "garbage collection waits for stores",
+        "test_recorder_monitor_endings.py::test_a_forgotten_monitor_is_finished_whatever_thread_collects_it",
+        ((FINALIZING, "(_is_collecting() or _serves_others())", "_serves_others()"),),
+    ),
+    Mutant(
+        "calls alike are noted twice",
+        "test_recorder_layer_recorder.py::test_calls_alike_and_others_are_recorded_one_after_the_other",
+        (("recorder/layer_recorder.py", "            alike.calls = 0\n        else:", "        else:"),),
     ),
 )  # fmt: skip
 
