@@ -328,8 +328,8 @@ def test_a_recording_that_was_just_forgotten_can_be_gone_on_with(
 
 FORGETS_AT_THE_END = """
 import gc, time
-from concurrent.futures import ThreadPoolExecutor
 from recorder.format.finalizing import finish_when_gone
+from concurrent.futures import ThreadPoolExecutor
 
 class Owner:
     pass

@@ -18,6 +18,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import thread as _executors  # noqa: F401 - see _finish_all
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -25,7 +26,6 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 Work = Callable[[], object]
-PATIENCE_SECONDS = 60.0
 
 
 def finish_when_gone(owner: T, work: Work) -> weakref.finalize[..., T]:
@@ -46,9 +46,9 @@ def finish_now(finalizer: weakref.finalize[..., T]) -> None:
         work()
 
 
-def wait_for_finished() -> None:
-    """Return when what garbage collection has found so far is finished, a minute later at the latest."""
-    _finisher.wait()
+def wait_for_finished(seconds: float | None = None) -> None:
+    """Return when what garbage collection has found so far is finished, or so many seconds later."""
+    _finisher.wait(seconds)
 
 
 def _finish(work: Work) -> None:
@@ -77,7 +77,8 @@ gc.callbacks.append(_phases.move_to_end)  # type: ignore[arg-type]  # called wit
 
 def _is_collecting() -> bool:
     """Whether garbage is being collected, by this thread or another."""
-    return next(reversed(_phases)) == "start"
+    # Looked at in one call: between two of them garbage may be collected.
+    return list(_phases)[-1] == "start"
 
 
 class _Finisher:
@@ -102,11 +103,12 @@ class _Finisher:
             )
             self._thread.start()
 
-    def wait(self) -> None:
+    def wait(self, seconds: float | None) -> None:
+        """As `wait_for_finished`."""
         if self.is_here and threading.current_thread() is not self._thread:
             done = threading.Event()
             self.queue.put(done.set)
-            done.wait(PATIENCE_SECONDS)
+            done.wait(seconds)
 
     @staticmethod
     def _run(queue: SimpleQueue[Work]) -> None:
@@ -134,4 +136,5 @@ def _finish_all() -> None:
 
 
 # Not by atexit, as finalizers do by themselves: the threads by which buckets are reached have then ended.
+# Those of executors end after what was registered later than their module was imported: above, then.
 getattr(threading, "_register_atexit", atexit.register)(_finish_all)

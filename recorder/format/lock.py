@@ -34,6 +34,7 @@ LOCK_KEY: Final = "writer.lock"
 _LIMIT_BYTES: Final = 4096
 
 # Owners in this very process: a lock that names the process, but none of them, was left behind.
+_PATIENCE_SECONDS = 60.0
 _held: set[str] = set()
 
 
@@ -218,7 +219,7 @@ def refuse_if_held(store: ByteStore, *, take_over: bool = False) -> None:
     if state == "dead" or (state == "unknown" and take_over):
         return
     if holder.owner in _held:
-        wait_for_finished()  # of a writer that is gone, the lock may be about to be given back
+        wait_for_finished(_PATIENCE_SECONDS)  # a writer that is gone may be about to give its lock back
         if holder.owner not in _held:
             return
     committed = f", last commit {_age(last_commit)}" if last_commit else ""
