@@ -56,7 +56,7 @@ class SessionLink:
         """What a hook that is called now is to tell; None if nothing is to be recorded."""
         # Compiled graphs go on calling hooks that were taken away. During a backward pass, activation
         # checkpointing runs forwards once more.
-        if self.session is None or not self.is_enabled or _current_graph_task_id() != -1:
+        if not self.is_enabled or _current_graph_task_id() != -1:
             return None
         return self.session
 
@@ -149,6 +149,7 @@ _current_graph_task_id, _is_tracing, _peek_interpreter_stack = map(_of_torch, _P
 
 
 def _refuse_unknown_torch() -> None:
+    """Refuse a torch without the private names that are asked at each call."""
     for name in _PRIVATE:
         if _of_torch(name) is None:
             raise RuntimeError(
@@ -176,6 +177,9 @@ def _refuse_what_runs_otherwise(layer: SpikingLayer) -> None:
 
 
 class _Hook:
+    def __init__(self, link: SessionLink) -> None:
+        self._link = link
+
     @property
     def __name__(self) -> str:
         # The first thing that torch.jit.script asks a hook for.
@@ -194,9 +198,9 @@ class LayerHook(_Hook):
     """Records what one spiking layer puts out."""
 
     def __init__(self, layer: SpikingLayer, link: SessionLink) -> None:
+        super().__init__(link)
         self._layer = layer
         self._module = layer.module
-        self._link = link
 
     @_outside_graphs
     def __call__(self, module: nn.Module, _: Any, output: Any) -> None:
@@ -219,9 +223,6 @@ class LayerHook(_Hook):
 
 
 class _BeginHook(_Hook):
-    def __init__(self, link: SessionLink) -> None:
-        self._link = link
-
     @_outside_graphs
     def __call__(self, *_: Any) -> None:
         session = self._link.records_to()
@@ -236,9 +237,6 @@ class _BeginHook(_Hook):
 
 
 class _EndHook(_Hook):
-    def __init__(self, link: SessionLink) -> None:
-        self._link = link
-
     @_outside_graphs
     def __call__(self, *_: Any) -> None:
         session = self._link.records_to()

@@ -34,7 +34,6 @@ GATHER_OUTPUT_BYTES = 4096
 GATHER_BYTES = 64 * 1024
 GATHER_CALLS = 1024
 
-
 _NO_ROWS = np.empty((0, 0), np.uint8)
 
 

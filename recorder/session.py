@@ -133,7 +133,6 @@ class RecordingSession:
         self._layers: dict[str, LayerRecorder] = {}
         self._trials = TrialLog(tape.metadata.trials)
         self._trial: _Trial | None = None
-        self._trial_number = NO_TRIAL
         # Forwards, or what stands for them, so far; layers called in this one; how many are running.
         self._forward = 0
         self._called = 0
@@ -407,14 +406,17 @@ class RecordingSession:
                 {name: as_values(f"trial(): {name}", given, None) for name, given in columns.items()}
             )
             self._trial = _Trial(self._trials.trials, dict(columns))
-            self._trial_number = self._trial.number
             if self._forward_depth == 0:
                 self._pass_boundary()
         try:
             yield
         finally:
             with self._lock:
-                self._trial, self._trial_number = None, NO_TRIAL
+                self._trial = None
+
+    @property
+    def _trial_number(self) -> int:
+        return NO_TRIAL if self._trial is None else self._trial.number
 
     def _check_trial(self, layer: LayerRecorder, batch: int) -> None:
         """Raise ValueError if the values of the open trial do not fit the batch."""

@@ -69,8 +69,6 @@ import torch
 from pathlib import Path
 from torch import nn
 from recorder.format.stores import Folder, open_store
-from recorder.session import RecordingSession
-from recorder.writer import BackgroundWriter
 from test_recorder_monitor_endings import Threshold, monitor_of
 
 torch.set_num_threads(1)
@@ -412,9 +410,7 @@ def test_close_can_be_called_again_after_an_interrupt(
 FORKED = """
 import os, sys, torch
 from torch import nn
-import analysis
-from analysis.verification import find_problems
-from recorder import Monitor, SpikeOutput, SpikeValueError
+from recorder import Monitor, SpikeOutput
 net = nn.Sequential(nn.ReLU())
 with Monitor(net, store=sys.argv[1], layers={nn.ReLU: SpikeOutput("N")}) as monitor:
     net(torch.ones(2, 3))

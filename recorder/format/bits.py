@@ -113,7 +113,7 @@ def count_per_neuron(trains: Packed, mask: Packed | None = None) -> Counts:
     -------
     int64 array, shape [neurons]
     """
-    words = trains.view(np.uint64)
+    words = (trains if mask is None else mask_trains(trains, mask)).view(np.uint64)
     neurons, width = words.shape
     counts = np.empty(neurons, np.int64)
     # A few neurons at a time, so that counts of words stay in the processor's cache.
@@ -121,8 +121,6 @@ def count_per_neuron(trains: Packed, mask: Packed | None = None) -> Counts:
     counted = np.empty((min(rows, neurons), width), np.uint8)
     for first in range(0, neurons, rows):
         some = words[first : first + rows]
-        if mask is not None:
-            some = some & mask.view(np.uint64)
         np.bitwise_count(some, out=counted[: len(some)])
         counted[: len(some)].sum(axis=1, dtype=np.int64, out=counts[first : first + rows])
     return counts

@@ -33,8 +33,9 @@ LOCK_KEY: Final = "writer.lock"
 
 _LIMIT_BYTES: Final = 4096
 
+# How long a lock is waited for that a writer of this process, who is gone, is about to give back.
+_PATIENCE_SECONDS: Final = 60.0
 # Owners in this very process: a lock that names the process, but none of them, was left behind.
-_PATIENCE_SECONDS = 60.0
 _held: set[str] = set()
 
 
@@ -219,7 +220,7 @@ def refuse_if_held(store: ByteStore, *, take_over: bool = False) -> None:
     if state == "dead" or (state == "unknown" and take_over):
         return
     if holder.owner in _held:
-        wait_for_finished(_PATIENCE_SECONDS)  # a writer that is gone may be about to give its lock back
+        wait_for_finished(_PATIENCE_SECONDS)
         if holder.owner not in _held:
             return
     committed = f", last commit {_age(last_commit)}" if last_commit else ""

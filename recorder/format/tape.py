@@ -487,9 +487,8 @@ class _LayerWriter:
         segments = np.concatenate([self._last_closed, progress.closed_segments, progress.open_segment])
         first_step, steps = (segments[:, SEGMENT_COLUMNS.index(name)] for name in ("first_step", "steps"))
         is_twice = (first_step[1:] < (first_step + steps)[:-1]).any()
-        self._last_closed = (
-            progress.closed_segments[-1:] if len(progress.closed_segments) else self._last_closed
-        )
+        if len(progress.closed_segments):
+            self._last_closed = progress.closed_segments[-1:]
         if is_twice or self._described + _frames_in(progress.open_segment) != frames:
             raise RuntimeError(
                 f"the frames of layer {self._name!r} and their steps do not fit any more: an exception, such "
