@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ from recorder.device_packing import DevicePacker
 from recorder.format.bits import Bools, Packed
 from recorder.format.metadata import DTYPES, MAX_RANK
 from recorder.format.segments import SegmentLog
-from recorder.packing import HostPacker, NotSpikesError
+from recorder.packing import HostPacker, NotSpikesError, StagePool, WholeRows
 from recorder.spiking_layers import SpikingLayer
 from recorder.transfer import TransferRings
 
@@ -96,6 +97,8 @@ class LayerRecorder:
         Place in network order.
     layer_class : str
         Qualified name of the module's class.
+    pool : StagePool
+        Memory for frames that wait on the host.
     rings : TransferRings
         The ways from accelerators to the host.
 
@@ -112,7 +115,9 @@ class LayerRecorder:
         Of the frames that are packed and known to hold zeros and ones only.
     """
 
-    def __init__(self, name: str, position: int, layer_class: str, rings: TransferRings) -> None:
+    def __init__(
+        self, name: str, position: int, layer_class: str, pool: StagePool, rings: TransferRings
+    ) -> None:
         self.name = name
         self.position = position
         self.layer_class = layer_class
@@ -125,6 +130,7 @@ class LayerRecorder:
         self.forward = -1
         self.steps_at_start = 0
         self._packer: HostPacker | DevicePacker | None = None
+        self._pool = pool
         self._rings = rings
         self._device = torch.device("cpu")
         self._hint = ""
@@ -137,11 +143,11 @@ class LayerRecorder:
     def resume(self, neuron_shape: tuple[int, ...], dtype: str, segments: SegmentLog, pending: Bools) -> None:
         """Go on behind frames recorded earlier; ``pending`` are those that fill no byte."""
         self.neuron_shape, self.dtype, self.segments = neuron_shape, dtype, segments
-        self._packer = HostPacker(pending)
+        self._packer = HostPacker(pending, self._pool)
 
     # -- outputs like those before ------------------------------------------------------------------------
 
-    def repeat(self, output: torch.Tensor, trial: int) -> Packed | None:
+    def repeat(self, output: torch.Tensor, trial: int) -> Sequence[WholeRows] | None:
         """Record a single-step output, shape [N, *neuron], if it is like the one before.
 
         Parameters
@@ -151,7 +157,7 @@ class LayerRecorder:
 
         Returns
         -------
-        uint8 array, shape [rows, neurons], or None
+        sequence of WholeRows, or None
             Whole rows that resulted; None if ``output`` is of another kind and is not recorded.
 
         Raises
@@ -171,7 +177,7 @@ class LayerRecorder:
         if alike.gathered is not None:
             # Twice as fast as torch's own copy, for so little.
             alike.gathered[alike.calls] = (output.detach() if output.requires_grad else output).numpy()
-            rows = _NO_ROWS
+            rows: Sequence[WholeRows] = ()
         else:
             try:
                 rows = alike.packer.push(output)
@@ -200,21 +206,22 @@ class LayerRecorder:
             return 0
         return math.prod(self.neuron_shape) * (2 + -(-self._most_frames // 8))
 
-    def settle(self) -> list[Packed]:
+    def settle(self) -> Sequence[WholeRows]:
         """Wait for what devices have packed, and `settle_alike`."""
         if isinstance(self._packer, DevicePacker):
             return self._collect(self._packer, wait=True)
         return self.settle_alike()
 
-    def settle_alike(self) -> list[Packed]:
+    def settle_alike(self) -> Sequence[WholeRows]:
         """Pack what was gathered, and note the calls that were alike: the whole rows.
 
         An error among the values is kept for `take_late_error`.
         """
         alike = self._alike
         if alike is None or alike.calls == 0:
-            return []
-        step, rows, calls = self.next_step - alike.calls, [], alike.calls
+            return ()
+        step, calls = self.next_step - alike.calls, alike.calls
+        rows: Sequence[WholeRows] = ()
         # An exception from outside, such as that of Ctrl-C, comes up where a call begins. So there is none
         # between noting calls in a segment and forgetting them: they are noted once.
         if alike.gathered is None:
@@ -223,10 +230,9 @@ class LayerRecorder:
         else:
             outputs = torch.from_numpy(alike.gathered)[:calls]
             try:
-                packed = alike.packer.push(outputs)
+                rows = alike.packer.push(outputs)
                 self.segments.extend(step, calls, alike.batch, alike.trial)
                 alike.calls = 0
-                rows.append(packed)
             except NotSpikesError:
                 rows = self._pack_one_by_one(alike, outputs, step)
         self._calls += calls
@@ -234,7 +240,7 @@ class LayerRecorder:
             self._gather(alike)
         return rows
 
-    def settle_before(self, output: torch.Tensor) -> list[Packed]:
+    def settle_before(self, output: torch.Tensor) -> Sequence[WholeRows]:
         """`settle_alike`, and all that is left on a device that ``output`` is not on any more."""
         if self._packer is None or output.device == self._device:
             return self.settle_alike()
@@ -246,13 +252,13 @@ class LayerRecorder:
         error, self._late_error = self._late_error, None
         return error
 
-    def _pack_one_by_one(self, alike: _Alike, outputs: torch.Tensor, first_step: int) -> list[Packed]:
+    def _pack_one_by_one(self, alike: _Alike, outputs: torch.Tensor, first_step: int) -> list[WholeRows]:
         """Pack gathered outputs of which one is to blame, or more."""
-        rows = []
+        rows: list[WholeRows] = []
         for step, output in enumerate(outputs, first_step):
             call = _Call(step, 1, alike.batch, alike.trial)
             try:
-                rows.append(self._push_to_host(alike.packer, output, call))
+                rows += self._push_to_host(alike.packer, output, call)
             except SpikeValueError as error:
                 self._late_error = self._late_error or error
         alike.calls = 0
@@ -273,7 +279,7 @@ class LayerRecorder:
 
     def record(
         self, layer: SpikingLayer, spikes: torch.Tensor, steps: int | None, trial: int
-    ) -> list[Packed]:
+    ) -> Sequence[WholeRows]:
         """Pack any output at once; after `settle_before`.
 
         Parameters
@@ -287,7 +293,7 @@ class LayerRecorder:
 
         Returns
         -------
-        list of uint8 arrays, shape [rows, neurons]
+        sequence of WholeRows
             Whole rows that resulted.
 
         Raises
@@ -352,19 +358,19 @@ class LayerRecorder:
     def _make_packer(self, device: torch.device, pending: Bools) -> HostPacker | DevicePacker:
         self._device = device
         if device.type == "cpu":
-            return HostPacker(pending)
+            return HostPacker(pending, self._pool)
         return DevicePacker(pending, device, self._rings.of(device))
 
-    def _push(self, spikes: torch.Tensor, call: _Call) -> list[Packed]:
+    def _push(self, spikes: torch.Tensor, call: _Call) -> Sequence[WholeRows]:
         if self._packer is None:
             raise RuntimeError("a layer is prepared before it is recorded")
         if isinstance(self._packer, DevicePacker):
             self._packer.push(spikes)
             self._unsure.append(call)
             return self._collect(self._packer, wait=False)
-        return [self._push_to_host(self._packer, spikes, call)]
+        return self._push_to_host(self._packer, spikes, call)
 
-    def _push_to_host(self, packer: HostPacker, spikes: torch.Tensor, call: _Call) -> Packed:
+    def _push_to_host(self, packer: HostPacker, spikes: torch.Tensor, call: _Call) -> list[WholeRows]:
         try:
             rows = packer.push(spikes)
         except NotSpikesError as error:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from recorder.format.encoding import ENCODING_THREADS
 from recorder.format.layout import SEGMENT_COLUMNS, ChunkPlan, table_chunk_rows
 from recorder.layer_recorder import GATHER_BYTES
-from recorder.packing import STAGE_BYTES
+from recorder.packing import PUT_BYTES, SPARE_BYTES, STAGE_BYTES
 
 _MIB = 2**20
 
@@ -45,7 +45,6 @@ class LayerPlan:
     @property
     def host_bytes(self) -> int:
         """Host memory that the layer keeps, at most: a chunk of each array, outputs waiting to be packed."""
-        stage = 2 * max(STAGE_BYTES, 8 * self.chunks.neurons) + GATHER_BYTES
         counts = 2 * 8 * self.chunks.neurons
         # Small arrays are kept until they fill a chunk, and copied as they grow.
         tables = 2 * sum(
@@ -57,7 +56,12 @@ class LayerPlan:
                 ((len(SEGMENT_COLUMNS),), 8),
             )
         )
-        return self.chunk_bytes + stage + counts + tables
+        return self.chunk_bytes + self.stage_bytes + GATHER_BYTES + counts + tables
+
+    @property
+    def stage_bytes(self) -> int:
+        """Booleans that wait until they are enough to be packed."""
+        return max(STAGE_BYTES, 8 * self.chunks.neurons)
 
     @property
     def chunk_bytes(self) -> int:
@@ -103,8 +107,12 @@ class RecordingPlan:
         # it, each has rows of its own, and one chunk more waits.
         chunks = 4 if ENCODING_THREADS == 1 else 5 * (ENCODING_THREADS + 1)
         at_work = chunks * max((layer.chunk_bytes for layer in self.layers), default=0)
+        # Stages on the way to the queue, what one output adds to them, and those that nobody needs just now.
+        stages = (
+            2 * PUT_BYTES + SPARE_BYTES + 2 * max((layer.stage_bytes for layer in self.layers), default=0)
+        )
         # What has come through the ring is copied out of it before it is queued.
-        return kept + at_work + self.queue_limit_bytes + 2 * self.ring_bytes
+        return kept + at_work + stages + self.queue_limit_bytes + 2 * self.ring_bytes
 
     @property
     def device_bytes_limit(self) -> int:

@@ -26,12 +26,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from recorder.format.bits import Bools, Counts, Packed, pack_frames
+from recorder.format.bits import Bools, Counts, pack_frames
 from recorder.format.layout import NO_TRIAL, plan_chunks
 from recorder.format.segments import Rows, SegmentLog
 from recorder.format.tape import LayerProgress, TapeWriter
 from recorder.format.trials import TrialLog, as_values
 from recorder.layer_recorder import LayerRecorder, SpikeValueError
+from recorder.packing import PUT_BYTES, StagePool, WholeRows, pack_whole
 from recorder.plan import LayerPlan, RecordingPlan
 from recorder.spiking_layers import SpikingLayer
 from recorder.transfer import TransferRings
@@ -40,7 +41,6 @@ from recorder.writer import BackgroundWriter
 IDLE_RETRY_SECONDS = 0.05
 
 _logger = logging.getLogger("recorder")
-PUT_BYTES = 2**20
 
 
 @dataclass
@@ -129,6 +129,7 @@ class RecordingSession:
         self._queue_limit_bytes = queue_limit_bytes
         self._has_logged_plan = False
         self._lock = threading.RLock()
+        self._pool = StagePool()
         self._rings = TransferRings()
         self._layers: dict[str, LayerRecorder] = {}
         self._trials = TrialLog(tape.metadata.trials)
@@ -138,7 +139,7 @@ class RecordingSession:
         self._called = 0
         self._forward_depth = 0
         self._value_error: SpikeValueError | None = None
-        self._rows: list[tuple[str, Packed]] = []
+        self._rows: list[tuple[str, WholeRows]] = []
         self._rows_bytes = 0
         self._is_dirty = False
         self._idle_retry_at = 0.0
@@ -146,7 +147,7 @@ class RecordingSession:
         self._pace = _Pace()
         self._closed = False
         for position, (name, layer_class) in enumerate(layer_classes.items()):
-            self._layers[name] = LayerRecorder(name, position, layer_class, self._rings)
+            self._layers[name] = LayerRecorder(name, position, layer_class, self._pool, self._rings)
         self._resume_layers()
         reference = weakref.ref(self)
         self._writer = BackgroundWriter(
@@ -161,7 +162,9 @@ class RecordingSession:
         self._lost_frames = {name: commit.lost_frames for name, (commit, _) in resumed.items()}
         for name, (commit, last_segment) in resumed.items():
             if name not in self._layers:
-                self._layers[name] = LayerRecorder(name, len(self._layers), commit.layer_class, self._rings)
+                self._layers[name] = LayerRecorder(
+                    name, len(self._layers), commit.layer_class, self._pool, self._rings
+                )
             segments, pending = SegmentLog(last_segment), self._tape.pending_frames(name)
             self._layers[name].resume(commit.plan.neuron_shape, commit.dtype, segments, pending)
             self._tape.place_layer(name, self._layers[name].position)
@@ -304,8 +307,8 @@ class RecordingSession:
                     return
                 if not self._is_dirty:
                     self._mark_dirty()
-                if len(rows):
-                    self._put_rows(known.name, rows)
+                if rows:
+                    self._put_rows(known.name, *rows)
                 if known.is_full:
                     self._settle(known)
                     self._raise_value_error()
@@ -334,20 +337,22 @@ class RecordingSession:
         self._put_rows(known.name, *rows)
         self._note_late_error(known)
 
-    def _put_rows(self, name: str, *pieces: Packed) -> None:
+    def _put_rows(self, name: str, *pieces: WholeRows) -> None:
         """Hand rows to the writer, many at a time: each time costs the network a switch of threads."""
-        for rows in pieces:
-            if len(rows):
+        for piece in pieces:
+            if piece.nbytes:
+                # What has to wait is to take little room.
+                rows = pack_whole(piece) if self._writer.is_behind else piece
                 self._rows.append((name, rows))
                 self._rows_bytes += rows.nbytes
         if self._rows_bytes >= PUT_BYTES:
             self._put_waiting_rows()
 
     def _put_waiting_rows(self) -> None:
-        rows, size_bytes = self._rows, self._rows_bytes
-        self._rows, self._rows_bytes = [], 0
-        if rows:
-            self._writer.put(partial(_append_all, self._tape, rows), size_bytes)
+        if self._rows:
+            # They are kept while putting waits, in case Ctrl-C ends that.
+            self._writer.put(partial(_append_all, self._tape, self._rows), self._rows_bytes)
+            self._rows, self._rows_bytes = [], 0
 
     def _settle(self, layer: LayerRecorder) -> None:
         """Have all of a layer packed; an error among its values is raised by whoever asks next."""
@@ -597,9 +602,9 @@ class RecordingSession:
             self._lock.release()
 
 
-def _append_all(tape: TapeWriter, rows: list[tuple[str, Packed]]) -> None:
+def _append_all(tape: TapeWriter, rows: list[tuple[str, WholeRows]]) -> None:
     for name, piece in rows:
-        tape.append(name, piece)
+        tape.append(name, pack_whole(piece))
 
 
 def _call(reference: weakref.ref[RecordingSession], method: Any) -> Any:

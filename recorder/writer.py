@@ -72,6 +72,11 @@ class BackgroundWriter:
             self._waiting_bytes += size_bytes
             self._changed.notify_all()
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether tasks are waiting besides the one that is at work."""
+        return bool(self._tasks)
+
     def wait(self) -> None:
         """Return once everything put in so far has been done; errors as in `put`."""
         if threading.current_thread() is self._thread:

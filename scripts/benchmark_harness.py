@@ -1,6 +1,6 @@
 """Times competitors side by side, and keeps what came of it as tables and as figures with targets.
 
-Machines are never quiet for long. So competitors take turns (A B C A B C …), a round at a time, and what is
+Machines are never quiet for long. So competitors take turns (A B C B A C …), a round at a time, and what is
 reported is the ratio of their medians, with the range that the ratio had within single rounds: whatever slows
 down a whole round leaves its ratios alone.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import random
 import subprocess
 import sys
 import time
@@ -180,7 +181,7 @@ class Race:
 
 
 def interleave(competitors: Mapping[str, Competitor], rounds: int, device: str = "cpu") -> Race:
-    """Let competitors take turns.
+    """Let competitors take turns, in another order each round, as each leaves its mark on the heap.
 
     A round that is not counted goes before, in which files, caches and allocators get warm.
 
@@ -195,9 +196,10 @@ def interleave(competitors: Mapping[str, Competitor], rounds: int, device: str =
     first = {name: _stopwatch(competitor, device) for name, competitor in competitors.items()}
     times: Times = {name: [] for name in competitors}
     cpu: Times = {name: [] for name in competitors}
+    order = random.Random(0)  # noqa: S311 - any will do, as long as it is the same again
     for _ in range(rounds):
-        for name, competitor in competitors.items():
-            seconds, cpu_seconds, _ = _stopwatch(competitor, device)
+        for name in order.sample(list(competitors), len(competitors)):
+            seconds, cpu_seconds, _ = _stopwatch(competitors[name], device)
             times[name].append(seconds)
             cpu[name].append(cpu_seconds)
     answers = {name: answer for name, (_, _, answer) in first.items()}

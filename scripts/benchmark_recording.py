@@ -34,8 +34,9 @@ def measure_run_time(options: Options, report: Report) -> None:
     networks = {"wide": wide_network(device, quick=options.quick)}
     if device == "cpu":
         networks = {"digits": trained_network(options.cache, quick=options.quick), **networks}
-    trials = {"digits": 1 if options.quick else 40, "wide": 1 if options.quick else 4}
-    rounds = 1 if options.quick else 5
+    # Some five seconds each.
+    trials = {"digits": 1 if options.quick else 60, "wide": 1 if options.quick else 10}
+    rounds = 1 if options.quick else 7
     limit = 1.10 if device == "cpu" else 1.05
     before = torch.get_num_threads()
     for threads in options.threads:

@@ -28,6 +28,7 @@ class Mutant:
 
 TAPE, READING, STORES = "recorder/format/tape.py", "recorder/format/reading.py", "recorder/format/stores.py"
 LOCK, HOOKS = "recorder/format/lock.py", "recorder/hooks.py"
+SESSION, PACKING = "recorder/session.py", "recorder/packing.py"
 TRANSFER, DEVICE_PACKING = "recorder/transfer.py", "recorder/device_packing.py"
 TALLIES, FINALIZING = "analysis/tallies.py", "recorder/format/finalizing.py"
 
@@ -150,6 +151,45 @@ MUTANTS = (
         "compiled graphs are kept",
         "test_recorder_hooks.py::test_a_network_compiled_before_it_is_monitored",
         ((HOOKS, "compiler.reset()", "pass"),),
+    ),
+    Mutant(
+        "rows are let go of before the writer has them",
+        "test_recorder_monitor_endings.py"
+        "::test_nothing_is_lost_if_waiting_for_a_slow_disk_is_interrupted",
+        (
+            (
+                SESSION,
+                "            self._writer.put(partial(_append_all, self._tape, self._rows)",
+                "            rows, self._rows = self._rows, []\n"
+                "            self._writer.put(partial(_append_all, self._tape, rows)",
+            ),
+        ),
+    ),
+    Mutant(
+        "booleans wait for a slow disk",
+        "test_recorder_monitor_endings.py::test_what_waits_for_a_slow_disk_is_packed",
+        ((SESSION, "pack_whole(piece) if self._writer.is_behind else piece", "piece"),),
+    ),
+    Mutant(
+        "a stage is used again before it is packed",
+        "test_recorder_packing.py::test_frames_come_out_as_they_went_in",
+        (
+            (
+                PACKING,
+                "        return FullStage(stage, self._pool)\n",
+                "        self._pool.give_back(stage)\n        return FullStage(stage, self._pool)\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "frames of a refused output stay",
+        "test_recorder_packing.py::test_other_values_are_refused_and_nothing_of_them_is_kept",
+        ((PACKING, "            self._stage, self._waiting = stage, waiting\n", ""),),
+    ),
+    Mutant(
+        "values are not checked",
+        "test_recorder_packing.py::test_other_values_are_refused_and_nothing_of_them_is_kept",
+        ((PACKING, "            _refuse_others(values, ones)\n", "            pass\n"),),
     ),
     Mutant(
         "copies from a device are not waited for",

@@ -122,6 +122,9 @@ def test_calls_alike_and_others_are_recorded_one_after_the_other(
     with Monitor(net, store=store, layers=[Given]) as monitor, pytest.MonkeyPatch.context() as patch:
         patch.setattr("recorder.layer_recorder.GATHER_AFTER_CALLS", 20)
         patch.setattr("recorder.layer_recorder.GATHER_BYTES", 3000)
+        patch.setattr("recorder.packing.STAGE_BYTES", 2000)
+        patch.setattr("recorder.packing.PUT_BYTES", 5000)
+        patch.setattr("recorder.session.PUT_BYTES", 5000)
         for seed, ((batch, dtype, in_trial), calls, is_bad_inside) in enumerate(runs):
             with monitor.trial(number=seed) if in_trial else nullcontext():
                 for number, step in enumerate(some_steps(calls, batch, 9, seed=seed)):

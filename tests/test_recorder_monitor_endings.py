@@ -8,7 +8,9 @@ import os
 import signal
 import threading
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,8 @@ from recorder.format.lock import LOCK_KEY
 from recorder.format.reading import TapeReader
 from recorder.format.segments import SegmentLog
 from recorder.format.stores import Folder, open_store
-from recorder.packing import HostPacker
+from recorder.format.tape import TapeWriter
+from recorder.packing import PUT_BYTES, SPARE_BYTES, STAGE_BYTES, HostPacker
 from recorder.session import RecordingSession
 from recorder.writer import BackgroundWriter
 
@@ -237,7 +240,8 @@ def test_an_exception_from_outside_in_the_midst_of_recording_breaks_no_commit(
     net = nn.Sequential(Threshold())
     monitor = monitor_of(tmp_path, net)
     monitor.enable()
-    steps = [torch.rand(8, 20_000), torch.rand(batch, 20_000), torch.rand(8, 20_000)]
+    neurons = STAGE_BYTES // 8  # so that eight frames fill a stage
+    steps = [torch.rand(8, neurons), torch.rand(batch, neurons), torch.rand(8, neurons)]
     net(steps[0])
     monitor.flush()
     interrupt(monkeypatch, owner, place, after=after)
@@ -261,6 +265,53 @@ def test_an_exception_from_outside_in_the_midst_of_recording_breaks_no_commit(
         [spikes[i] for i in one] for one in good
     ]
     assert find_problems(TapeReader.open(Folder(tmp_path / "run.zarr"))) == []
+
+
+def test_nothing_is_lost_if_waiting_for_a_slow_disk_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, append = threading.Event(), TapeWriter.append
+    monkeypatch.setattr(TapeWriter, "append", lambda *arguments: disk.wait() and append(*arguments))
+    monkeypatch.setattr("recorder.monitor.QUEUE_LIMIT_BYTES", 2**16)
+    monkeypatch.setattr("recorder.session.PUT_BYTES", 2**16)
+    net = nn.Sequential(Threshold())
+    steps = [torch.rand(8, 200_000) for _ in range(9)]
+    interrupt = threading.Timer(0.3, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+    interrupt.start()
+    remaining = iter(steps)
+
+    def run() -> None:
+        for step in remaining:
+            net(step)
+
+    with monitor_of(tmp_path, net):
+        with pytest.raises(KeyboardInterrupt):
+            run()
+        assert len(list(copy(remaining))) > 0
+        disk.set()
+        run()
+    counts = analysis.open_recording(tmp_path / "run.zarr")["0"].spike_count(per="step").values.tolist()
+    assert counts == [int((step > 0.5).sum()) for step in steps]
+
+
+def test_what_waits_for_a_slow_disk_is_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, append = threading.Event(), TapeWriter.append
+    monkeypatch.setattr(TapeWriter, "append", lambda *arguments: disk.wait() and append(*arguments))
+    net = nn.Sequential(Threshold())
+    step = torch.rand(64, 4096)
+    steps = 400
+    with monitor_of(tmp_path, net) as monitor:
+        tracemalloc.start()
+        for _ in range(steps):
+            net(step)
+        waiting = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        disk.set()
+    packed = steps * 64 * 4096 // 8
+    assert packed < waiting < packed + 3 * PUT_BYTES + SPARE_BYTES + 2 * STAGE_BYTES
+    assert monitor.stats.seconds_waited == 0
+    counts = analysis.open_recording(tmp_path / "run.zarr")["0"].spike_count(per="step").values
+    assert (counts == int((step > 0.5).sum())).all()
 
 
 @pytest.mark.parametrize(("owner", "place"), [(HostPacker, "push"), (SegmentLog, "extend")])

@@ -11,16 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recorder.packing import (
+    PUT_BYTES,
+    SPARE_BYTES,
     STAGE_BYTES,
+    FullStage,
     HostPacker,
     NotSpikesError,
+    StagePool,
+    WholeRows,
+    pack_whole,
 )
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int64]
 
 
 def packer_of(neurons: int) -> HostPacker:
-    return HostPacker(np.empty((0, neurons), np.bool_))
+    return HostPacker(np.empty((0, neurons), np.bool_), StagePool())
 
 
 def unpacked(pieces: list[np.ndarray], pending: np.ndarray) -> np.ndarray:
@@ -38,8 +44,9 @@ def test_frames_come_out_as_they_went_in(
     neurons: int, batches: list[int], dtype: torch.dtype, seed: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        # So small that pushes fill it, and more than once.
+        # So small that pushes fill it, and more than once; some of it is packed by the push itself.
         patch.setattr("recorder.packing.STAGE_BYTES", 512)
+        patch.setattr("recorder.packing.PUT_BYTES", 600)
         push_and_compare(neurons, batches, dtype, seed)
 
 
@@ -47,25 +54,57 @@ def push_and_compare(neurons: int, batches: list[int], dtype: torch.dtype, seed:
     generator = np.random.default_rng(seed)
     batches_of_frames = [generator.random((frames, neurons)) < 0.3 for frames in batches]
     packer = packer_of(neurons)
-    pieces = [np.empty((0, neurons), np.uint8)]
+    pieces: list[WholeRows] = [np.empty((0, neurons), np.uint8)]
     for number, frames in enumerate(batches_of_frames):
-        pieces.append(packer.push(torch.from_numpy(frames).to(dtype)))
+        pieces += packer.push(torch.from_numpy(frames).to(dtype))
         if number == 2:
             rows, _ = packer.drain()
             pieces.append(rows)
+        if number % 2:
+            # Some wait for others to pack them while frames go on coming, and into the memory of others.
+            pieces[: seed % 3] = map(pack_whole, pieces[: seed % 3])
     rows, pending = packer.drain()
     assert len(pending) == sum(batches) % 8
     assert np.array_equal(
-        unpacked([*pieces, rows], pending), np.concatenate([np.empty((0, neurons)), *batches_of_frames])
+        unpacked([*map(pack_whole, pieces), rows], pending),
+        np.concatenate([np.empty((0, neurons)), *batches_of_frames]),
     )
+
+
+def test_memory_is_used_again_and_little_is_kept() -> None:
+    pool = StagePool()
+    packer = HostPacker(np.empty((0, 8), np.bool_), pool)
+    stage = torch.ones(STAGE_BYTES // 8, 8)
+    left = [packer.push(stage)[0] for _ in range(2)]
+    for piece in left:
+        pack_whole(piece)
+    used = {piece.frames.ctypes.data for piece in left if isinstance(piece, FullStage)}
+    taken = [pool.take(8), pool.take(8)]
+    assert {stage.ctypes.data for stage in taken} == used
+    taken += [pool.take(8) for _ in range(3 * SPARE_BYTES // STAGE_BYTES)]
+    for one in taken:
+        pool.give_back(one)
+    memory = {one.ctypes.data for one in taken}
+    again = [pool.take(8) for _ in taken]
+    assert sum(stage.ctypes.data in memory for stage in again) == SPARE_BYTES // STAGE_BYTES
+
+
+def test_one_output_leaves_no_more_than_a_bound_to_others() -> None:
+    packer = packer_of(4096)
+    frames = torch.rand(40 * STAGE_BYTES // 4096, 4096) < 0.5
+    pieces = packer.push(frames)
+    left = [piece for piece in pieces if isinstance(piece, FullStage)]
+    assert sum(piece.nbytes for piece in left) == PUT_BYTES
+    rows = np.concatenate([pack_whole(piece) for piece in pieces])
+    assert np.array_equal(np.unpackbits(rows, axis=0), frames.numpy())
 
 
 def test_a_packer_goes_on_from_pending_frames() -> None:
     frames = np.random.default_rng(0).random((29, 5)) < 0.5
-    packer = HostPacker(frames[:6])
-    rows = packer.push(torch.from_numpy(frames[6:]))
-    more, pending = packer.drain()
-    assert np.array_equal(unpacked([rows, more], pending), frames)
+    packer = HostPacker(frames[:6], StagePool())
+    assert packer.push(torch.from_numpy(frames[6:])) == []
+    rows, pending = packer.drain()
+    assert np.array_equal(unpacked([rows], pending), frames)
 
 
 @pytest.mark.parametrize("value", [0.5, -1.0, 2.0, float("nan"), float("inf"), 1e-40, 1.0000001])
