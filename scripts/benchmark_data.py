@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
 import torch
 import zarr
 from numpy.typing import NDArray
+from spikingjelly.activation_based.functional import reset_net
+from spikingjelly.activation_based.layer import SeqToANNContainer
 from torch import Tensor, nn
 
 from demo_network import STEPS, Digits, build_network, load_digits, show, train
@@ -70,11 +74,31 @@ def test_images(device: str) -> Tensor:
     return digits.images[:BATCH].to(device)
 
 
+def multi_step(network: nn.Module) -> nn.Module:
+    """A copy of such a network in SpikingJelly's multi-step mode: a call is all `STEPS` steps of a trial."""
+    blocks = OrderedDict[str, nn.Module]()
+    for name, block in deepcopy(network).named_children():
+        *connections, spikes = block.children()
+        spikes.step_mode = "m"
+        parts = OrderedDict(connections=SeqToANNContainer(*connections), spikes=spikes)
+        blocks[name] = nn.Sequential(parts)
+    return nn.Sequential(blocks).eval()
+
+
 def show_often(network: nn.Module, images: Tensor, trials: int) -> None:
-    """Show one batch to the network again and again, `STEPS` steps each time."""
+    """Show one batch to the network again and again, `STEPS` steps each time, a step a call."""
     with torch.no_grad():
         for _ in range(trials):
             show(network, images)
+
+
+def show_at_once(network: nn.Module, images: Tensor, trials: int) -> None:
+    """As `show_often`, with all steps of a trial in one call."""
+    steps = images.expand(STEPS, *images.shape).contiguous()
+    with torch.no_grad():
+        for _ in range(trials):
+            network(steps)
+            reset_net(network)
 
 
 def draw_spikes(

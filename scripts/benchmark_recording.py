@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from itertools import product
 from statistics import median
 
 import torch
 from spikingjelly.activation_based.neuron import LIFNode
-from torch import nn
+from torch import Tensor, nn
 
-from benchmark_data import BATCH, Relay, relay_network, show_often, test_images, trained_network, wide_network
+from benchmark_data import (
+    BATCH,
+    Relay,
+    multi_step,
+    relay_network,
+    show_at_once,
+    show_often,
+    test_images,
+    trained_network,
+    wide_network,
+)
 from benchmark_harness import (
     Competitor,
     Lap,
@@ -27,6 +39,9 @@ from demo_network import STEPS
 
 NEURONS = 100
 
+Show = Callable[[nn.Module, Tensor, int], None]
+SHOWN: dict[str, Show] = {"single-step": show_often, "multi-step": show_at_once}
+
 
 def measure_run_time(options: Options, report: Report) -> None:
     """Run time with recording ÷ bare run, from before the first hook is put until everything is stored."""
@@ -36,15 +51,15 @@ def measure_run_time(options: Options, report: Report) -> None:
         networks = {"digits": trained_network(options.cache, quick=options.quick), **networks}
     # Some five seconds each.
     trials = {"digits": 1 if options.quick else 60, "wide": 1 if options.quick else 10}
-    rounds = 1 if options.quick else 7
+    rounds = 1 if options.quick else 5
     limit = 1.10 if device == "cpu" else 1.05
     before = torch.get_num_threads()
     for threads in options.threads:
         torch.set_num_threads(threads)
-        for name, network in networks.items():
-            race = _race(options, network, trials[name], rounds)
+        for (name, network), (how, show) in product(networks.items(), SHOWN.items()):
+            race = _race(options, network, show, trials[name], rounds)
             times = race.times
-            where = f"{name} network, {_on(device, threads)}"
+            where = f"{name} network, {how}, {_on(device, threads)}"
             report.table(
                 f"Run time with recording ÷ bare run: {where}",
                 ["kept by", "run", "÷ nothing kept", "÷ spiketape", "processor time ÷ nothing kept"],
@@ -103,13 +118,15 @@ def measure_calls(options: Options, report: Report) -> None:
         report.figure(f"cost per call: spiketape ÷ {raw}", _paired(costs, SPIKETAPE, raw), 1)
 
 
-def _race(options: Options, network: nn.Module, trials: int, rounds: int) -> Race:
+def _race(options: Options, network: nn.Module, show: Show, trials: int, rounds: int) -> Race:
     images = test_images(options.device)
+    if show is show_at_once:
+        network = multi_step(network)
 
     def run(peer: Peer) -> Competitor:
         def record() -> object:
             with peer(network, LIFNode, options.folder("run")) as kept:
-                show_often(network, images, trials)
+                show(network, images, trials)
             return kept
 
         return record
