@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from recorder.device_packing import DevicePacker
 from recorder.format.bits import Bools, Packed
+from recorder.format.errors import RecordingWriteError, out_of_step
 from recorder.format.metadata import DTYPES, MAX_RANK
 from recorder.format.segments import SegmentLog
 from recorder.packing import HostPacker, NotSpikesError, StagePool, WholeRows
@@ -71,7 +72,7 @@ class _Alike:
     limit : int
         How many those may become.
     gathered : array, shape [limit, N, *neuron], or None
-        Where they wait to be packed; None where each is packed at once.
+        Where they wait to be looked at; None where each is at once.
     """
 
     packer: HostPacker
@@ -112,7 +113,7 @@ class LayerRecorder:
     dtype : str
         Data type of the first output.
     segments : SegmentLog
-        Of the frames that are packed and known to hold zeros and ones only.
+        Of the frames that are known to hold zeros and ones only.
     """
 
     def __init__(
@@ -130,6 +131,7 @@ class LayerRecorder:
         self.forward = -1
         self.steps_at_start = 0
         self._packer: HostPacker | DevicePacker | None = None
+        self._frames_before = 0
         self._pool = pool
         self._rings = rings
         self._device = torch.device("cpu")
@@ -143,7 +145,7 @@ class LayerRecorder:
     def resume(self, neuron_shape: tuple[int, ...], dtype: str, segments: SegmentLog, pending: Bools) -> None:
         """Go on behind frames recorded earlier; ``pending`` are those that fill no byte."""
         self.neuron_shape, self.dtype, self.segments = neuron_shape, dtype, segments
-        self._packer = HostPacker(pending, self._pool)
+        self._packer = self._make_packer(self._device, pending)
 
     # -- outputs like those before ------------------------------------------------------------------------
 
@@ -198,6 +200,11 @@ class LayerRecorder:
         unsure = sum(call.steps * call.batch for call in self._unsure)
         alike = 0 if self._alike is None else self._alike.calls * self._alike.batch
         return self.segments.frames + unsure + alike
+
+    @property
+    def most_frames(self) -> int:
+        """Of the largest output so far."""
+        return self._most_frames
 
     @property
     def device_bytes(self) -> int:
@@ -280,7 +287,7 @@ class LayerRecorder:
     def record(
         self, layer: SpikingLayer, spikes: torch.Tensor, steps: int | None, trial: int
     ) -> Sequence[WholeRows]:
-        """Pack any output at once; after `settle_before`.
+        """Record any output at once; after `settle_before`.
 
         Parameters
         ----------
@@ -333,6 +340,12 @@ class LayerRecorder:
         """Whole rows that are waiting, and the frames that fill none; all must be settled."""
         if self._packer is None:
             return _NO_ROWS, np.empty((0, 0), np.bool_)
+        # What was pushed by a call that was cut short may have taken the place of what waited before it.
+        if (
+            isinstance(self._packer, HostPacker)
+            and self._frames_before + self._packer.frames != self.segments.frames
+        ):
+            raise RecordingWriteError(out_of_step(self.name))
         return self._packer.drain()
 
     def _prepare(self, shape: tuple[int, ...], spikes: torch.Tensor) -> None:
@@ -358,6 +371,7 @@ class LayerRecorder:
     def _make_packer(self, device: torch.device, pending: Bools) -> HostPacker | DevicePacker:
         self._device = device
         if device.type == "cpu":
+            self._frames_before = self.segments.frames
             return HostPacker(pending, self._pool)
         return DevicePacker(pending, device, self._rings.of(device))
 

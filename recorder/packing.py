@@ -10,7 +10,8 @@ one is left to whoever takes it, as that can be another thread.
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+import threading
+from collections import defaultdict
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,29 +43,39 @@ class NotSpikesError(ValueError):
     """A layer's output holds values other than 0 and 1."""
 
 
+def stage_bytes(neurons: int) -> int:
+    """Memory that a stage of so many neurons takes: at least eight frames."""
+    return max(STAGE_BYTES, 8 * neurons)
+
+
 class StagePool:
     """Memory for stages, used again and again: fresh memory is slow, as the system has to clear it."""
 
     def __init__(self) -> None:
-        self._spare: defaultdict[int, deque[Bools]] = defaultdict(deque)
+        self._lock = threading.Lock()
+        self._spare: defaultdict[int, list[Bools]] = defaultdict(list)
+        self._spare_bytes = 0
 
     def take(self, neurons: int) -> Bools:
         """Take a stage: bool array, shape [frames, neurons], a multiple of eight frames."""
-        size = max(STAGE_BYTES, 8 * neurons)
-        try:
-            # That given back last is the likeliest to be in a cache.
-            memory = self._spare[size].pop()
-        except IndexError:
-            memory = np.empty(size, np.bool_)
-        frames = size // max(neurons, 1) // 8 * 8
+        size = stage_bytes(neurons)
+        frames = size // neurons // 8 * 8
+        with self._lock:
+            if spare := self._spare[size]:
+                self._spare_bytes -= size
+                # That given back last is the likeliest to be in a cache.
+                memory = spare.pop()
+            else:
+                memory = np.empty(size, np.bool_)
         return memory[: frames * neurons].reshape(frames, neurons)
 
     def give_back(self, stage: Bools) -> None:
         """Take the memory of a stage that nobody looks at any more, in any thread."""
         memory = stage.base
-        kept = sum(size * len(spare) for size, spare in list(self._spare.items()))
-        if memory is not None and kept < SPARE_BYTES:
-            self._spare[memory.nbytes].append(memory)
+        with self._lock:
+            if memory is not None and self._spare_bytes + memory.nbytes <= SPARE_BYTES:
+                self._spare[memory.nbytes].append(memory)
+                self._spare_bytes += memory.nbytes
 
 
 class FullStage(NamedTuple):
@@ -82,8 +93,8 @@ class FullStage(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Before packing."""
-        return self.frames.nbytes
+        """Memory that is held until they are packed."""
+        return stage_bytes(self.frames.shape[1])
 
     def pack(self) -> Packed:
         """Return the rows: uint8 array, shape [rows, neurons]."""
@@ -108,9 +119,15 @@ class HostPacker:
     pending : bool array, shape [fewer than 8, neurons]
         Frames to begin with.
     pool : StagePool
+
+    Attributes
+    ----------
+    frames : int
+        Those pushed so far.
     """
 
     def __init__(self, pending: Bools, pool: StagePool) -> None:
+        self.frames = 0
         self._pool = pool
         self._neurons = pending.shape[1]
         self._stage = pool.take(self._neurons)
@@ -140,10 +157,11 @@ class HostPacker:
         values = _as_array(frames).reshape(-1, self._neurons)
         if values.dtype is not self._one.dtype:
             self._one = np.ones((), values.dtype)
-            self._bits = _BITS.get(values.dtype) or values.dtype
+            self._bits = _BITS.get(values.dtype, values.dtype)
         total = len(values)
         if total < len(self._stage) - self._waiting:
             self._add(values)
+            self.frames += total
             return []
         stage, waiting = self._stage, self._waiting
         full: list[WholeRows] = []
@@ -154,11 +172,12 @@ class HostPacker:
                 self._add(values[first : first + taken])
                 first += taken
                 if self._waiting == len(self._stage):
-                    full.append(self._take_full(leave=len(full) * stage.nbytes < PUT_BYTES))
-        except NotSpikesError:
-            # What has been added lies behind what was waiting.
+                    full.append(self._take_full(leave=len(full) * stage_bytes(self._neurons) < PUT_BYTES))
+        except BaseException:
+            # The first full stage is left, never packed here: what was waiting lies in it as it was.
             self._stage, self._waiting = stage, waiting
             raise
+        self.frames += total
         return full
 
     def drain(self) -> tuple[Packed, Bools]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from recorder.format.encoding import ENCODING_THREADS
 from recorder.format.layout import SEGMENT_COLUMNS, ChunkPlan, table_chunk_rows
 from recorder.layer_recorder import GATHER_BYTES
-from recorder.packing import PUT_BYTES, SPARE_BYTES, STAGE_BYTES
+from recorder.packing import PUT_BYTES, SPARE_BYTES, stage_bytes
 
 _MIB = 2**20
 
@@ -30,12 +30,15 @@ class LayerPlan:
     chunks : ChunkPlan
     device_bytes : int
         Memory that is kept on an accelerator, at most; 0 if it runs on the CPU.
+    output_frames : int
+        Of the largest output so far, which holds several steps where a call is several.
     """
 
     name: str
     frames_per_step: int
     chunks: ChunkPlan
     device_bytes: int = 0
+    output_frames: int = 0
 
     @property
     def bits_per_step(self) -> int:
@@ -60,8 +63,8 @@ class LayerPlan:
 
     @property
     def stage_bytes(self) -> int:
-        """Booleans that wait until they are enough to be packed."""
-        return max(STAGE_BYTES, 8 * self.chunks.neurons)
+        """Memory for booleans that wait until they are enough to be packed."""
+        return stage_bytes(self.chunks.neurons)
 
     @property
     def chunk_bytes(self) -> int:
@@ -82,7 +85,7 @@ class RecordingPlan:
     layers : sequence of LayerPlan
         Those that have been called so far.
     queue_limit_bytes : int
-        Packed bytes that may wait for the disk before the network is held up.
+        Bytes that may wait for the disk before the network is held up; packed, but for the first of them.
     ring_bytes : int
         Pinned memory through which accelerators hand over packed bytes; 0 without one.
     steps_per_hour : float
@@ -101,7 +104,7 @@ class RecordingPlan:
 
     @property
     def host_bytes_limit(self) -> int:
-        """Host memory at most, however long the recording."""
+        """Host memory at most, however long the recording; outputs themselves are the network's."""
         kept = sum(layer.host_bytes for layer in self.layers)
         # To rearrange, compress and write a chunk takes about four times its size; with several threads at
         # it, each has rows of its own, and one chunk more waits.
@@ -111,8 +114,12 @@ class RecordingPlan:
         stages = (
             2 * PUT_BYTES + SPARE_BYTES + 2 * max((layer.stage_bytes for layer in self.layers), default=0)
         )
+        # What is packed of one output goes to the queue as a whole.
+        output = max(
+            (-(-layer.output_frames // 8) * layer.chunks.neurons for layer in self.layers), default=0
+        )
         # What has come through the ring is copied out of it before it is queued.
-        return kept + at_work + stages + self.queue_limit_bytes + 2 * self.ring_bytes
+        return kept + at_work + stages + output + self.queue_limit_bytes + 2 * self.ring_bytes
 
     @property
     def device_bytes_limit(self) -> int:

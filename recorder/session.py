@@ -1,7 +1,7 @@
 """One recording while it is being made: steps, trials and commits, between the hooks and the tape.
 
 The thread that runs the network calls `RecordingSession.record` for each output of a spiking layer. Frames
-are packed at once; whole rows go to the background writer. A commit may only fall on a *boundary*, a moment
+are checked at once; whole rows go to the background writer. A commit may only fall on a *boundary*, a moment
 at which every layer has finished the same steps: the end of a forward of the network, or, where layers are
 called on their own, the moment before one of them is called again.
 
@@ -107,7 +107,7 @@ class RecordingSession:
     commit_interval : float
         Seconds after which what was recorded is committed at the next boundary.
     queue_limit_bytes : int
-        Packed bytes that may wait for the disk.
+        Bytes that may wait for the disk.
     running_forwards : callable
         How many forwards of the network are on the stack; asked only where one that has begun was not seen
         to end, as happens when it is interrupted from the keyboard.
@@ -200,7 +200,13 @@ class RecordingSession:
         """What the recording costs, as far as its layers have been called."""
         with self._lock:
             layers = [
-                LayerPlan(layer.name, layer.first_batch, plan_chunks(layer.neuron_shape), layer.device_bytes)
+                LayerPlan(
+                    layer.name,
+                    layer.first_batch,
+                    plan_chunks(layer.neuron_shape),
+                    layer.device_bytes,
+                    layer.most_frames,
+                )
                 for layer in self._layers.values()
                 if layer.neuron_shape is not None
             ]
@@ -255,17 +261,19 @@ class RecordingSession:
         with self._lock:
             if self._forward_depth == 0:
                 return  # enabled while this forward was running
+            is_last = self._forward_depth == 1
+            if is_last and (not succeeded or self._called < len(self._layers)):
+                self._align_steps(succeeded)
             self._forward_depth -= 1
-            if self._forward_depth == 0:
-                if not succeeded or self._called < len(self._layers):
-                    self._align_steps(succeeded)
+            if is_last:
                 self._pass_boundary()
 
     def _notice_interrupted_forward(self, beginning: int = 0) -> None:
         """Find out whether a forward has ended unseen; ``beginning`` ones are not counted yet."""
         if self._forward_depth and self._running_forwards() - beginning < self._forward_depth:
-            self._forward_depth = 0
             self._align_steps(succeeded=False)
+            # Not before: aligning may have to wait, and if Ctrl-C ends that, the next forward begins with it.
+            self._forward_depth = 0
             self._pass_boundary()
 
     def record(self, layer: SpikingLayer, output: object) -> None:
@@ -350,9 +358,10 @@ class RecordingSession:
 
     def _put_waiting_rows(self) -> None:
         if self._rows:
-            # They are kept while putting waits, in case Ctrl-C ends that.
-            self._writer.put(partial(_append_all, self._tape, self._rows), self._rows_bytes)
+            self._writer.wait_for_room(self._rows_bytes)
+            rows, size_bytes = self._rows, self._rows_bytes
             self._rows, self._rows_bytes = [], 0
+            self._writer.put(partial(_append_all, self._tape, rows), size_bytes)
 
     def _settle(self, layer: LayerRecorder) -> None:
         """Have all of a layer packed; an error among its values is raised by whoever asks next."""
@@ -374,6 +383,7 @@ class RecordingSession:
         made (a layer may be called several times). One that raised is over for all of them together.
         """
         made: dict[int, list[int]] = {}
+        steps: dict[LayerRecorder, int] = {}
         for layer in self._layers.values():
             if layer.forward == self._forward and layer.next_step > layer.steps_at_start:
                 made.setdefault(layer.steps_at_start, []).append(layer.next_step - layer.steps_at_start)
@@ -381,8 +391,12 @@ class RecordingSession:
             was_called = layer.forward == self._forward and layer.next_step > layer.steps_at_start
             start = layer.steps_at_start if layer.forward == self._forward else layer.next_step
             if start in made and not (was_called and succeeded):
-                self._settle(layer)
-                layer.next_step = start + (min(made[start]) if succeeded else max(made[start]))
+                steps[layer] = start + (min(made[start]) if succeeded else max(made[start]))
+        for layer in steps:
+            self._settle(layer)
+        # Nothing waits from here on: all or none are aligned.
+        for layer, next_step in steps.items():
+            layer.next_step = next_step
 
     def _pass_boundary(self) -> None:
         self._forward += 1
@@ -555,21 +569,19 @@ class RecordingSession:
         return pending
 
     def _put_commit(self, *, close: bool = False) -> None:
-        progress = self._take_progress()
+        layers = [layer for layer in self._layers.values() if layer.neuron_shape is not None]
+        pending = [self._drain(layer) for layer in layers]
         self._put_waiting_rows()
+        self._writer.wait_for_room(0)
+        # Nothing waits from here on: if Ctrl-C has ended a wait, nothing was taken for the commit yet.
+        progress = {}
+        for layer, frames in zip(layers, pending, strict=True):
+            closed, growing = layer.segments.take()
+            row = pack_frames(frames)[0] if len(frames) else None
+            progress[layer.name] = LayerProgress(len(frames), row, closed, growing)
         presented, trials = self._trials.take(), self._trials.trials
         self._mark_committed()
         self._writer.put(lambda: self._tape.commit(progress, presented, trials, close=close), 0)
-
-    def _take_progress(self) -> dict[str, LayerProgress]:
-        progress = {}
-        for name, layer in self._layers.items():
-            if layer.neuron_shape is not None:
-                pending = self._drain(layer)
-                closed, growing = layer.segments.take()
-                row = pack_frames(pending)[0] if len(pending) else None
-                progress[name] = LayerProgress(len(pending), row, closed, growing)
-        return progress
 
     def _mark_committed(self) -> None:
         self._is_dirty = False

@@ -60,21 +60,32 @@ class BackgroundWriter:
             If an earlier task has failed, with its exception as the cause.
         """
         with self._changed:
-            self.raise_failure()
-            # The background thread itself would wait for ever.
-            may_wait = threading.current_thread() is not self._thread
-            if may_wait and not self._has_room(size_bytes):
-                started = time.monotonic()
-                self._changed.wait_for(lambda: self._has_room(size_bytes) or self.failure)
-                self.seconds_waited += time.monotonic() - started
-                self.raise_failure()
+            self.wait_for_room(size_bytes)
             self._tasks.append((task, size_bytes))
             self._waiting_bytes += size_bytes
             self._changed.notify_all()
 
+    def wait_for_room(self, size_bytes: int) -> None:
+        """Wait until so many bytes can be put at once; errors as in `put`.
+
+        Whoever waits here first, and only then lets go of what is to be put, loses nothing if Ctrl-C ends the
+        waiting.
+        """
+        with self._changed:
+            self.raise_failure()
+            # The background thread itself would wait for ever.
+            if threading.current_thread() is self._thread or self._has_room(size_bytes):
+                return
+            started = time.monotonic()
+            try:
+                self._changed.wait_for(lambda: self._has_room(size_bytes) or self.failure)
+            finally:
+                self.seconds_waited += time.monotonic() - started
+            self.raise_failure()
+
     @property
     def is_behind(self) -> bool:
-        """Whether tasks are waiting besides the one that is at work."""
+        """Whether tasks are waiting that nobody has begun."""
         return bool(self._tasks)
 
     def wait(self) -> None:

@@ -156,14 +156,24 @@ MUTANTS = (
         "rows are let go of before the writer has them",
         "test_recorder_monitor_endings.py"
         "::test_nothing_is_lost_if_waiting_for_a_slow_disk_is_interrupted",
+        ((SESSION, "            self._writer.wait_for_room(self._rows_bytes)\n", ""),),
+    ),
+    Mutant(
+        "a forward that was cut short is forgotten before its layers are aligned",
+        "test_recorder_monitor_endings.py"
+        "::test_nothing_is_lost_if_waiting_for_a_slow_disk_is_interrupted",
         (
             (
                 SESSION,
-                "            self._writer.put(partial(_append_all, self._tape, self._rows)",
-                "            rows, self._rows = self._rows, []\n"
-                "            self._writer.put(partial(_append_all, self._tape, rows)",
+                "            self._align_steps(succeeded=False)\n",
+                "            self._forward_depth = 0\n            self._align_steps(succeeded=False)\n",
             ),
         ),
+    ),
+    Mutant(
+        "pushed frames are not counted",
+        "test_recorder_monitor_endings.py::test_frames_that_were_cut_short_take_no_place_of_others",
+        (("recorder/layer_recorder.py", "raise RecordingWriteError(out_of_step(self.name))", "pass"),),
     ),
     Mutant(
         "booleans wait for a slow disk",

@@ -10,7 +10,6 @@ import threading
 import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
-from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -267,31 +266,61 @@ def test_an_exception_from_outside_in_the_midst_of_recording_breaks_no_commit(
     assert find_problems(TapeReader.open(Folder(tmp_path / "run.zarr"))) == []
 
 
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("where", ["a step", "flush"])
 def test_nothing_is_lost_if_waiting_for_a_slow_disk_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, again: bool
+) -> None:
+    monkeypatch.setattr("recorder.session.PUT_BYTES", 2**16)  # so that every step is put, and may wait
+    net = nn.Sequential(Threshold(), Threshold())
+    steps = [torch.rand(8, STAGE_BYTES // 8) for _ in range(6)]
+    with monitor_of(tmp_path, net) as monitor:
+        for number, step in enumerate(steps):
+            if number == 3:
+                interrupt(monkeypatch, BackgroundWriter, "wait_for_room")
+                with pytest.raises(KeyboardInterrupt):
+                    monitor.flush() if where == "flush" else net(step)
+                if again:
+                    interrupt(monkeypatch, BackgroundWriter, "wait_for_room")
+                    with pytest.raises(KeyboardInterrupt):
+                        monitor.flush() if where == "flush" else net(step)
+            with monitor.trial(number=number):
+                net(step)
+    layers = TapeReader.open(Folder(tmp_path / "run.zarr")).layers
+    # The forward that was cut short reached the first layer; the second has no frames at its step.
+    cut = [3] if where == "a step" else []
+    expected = [0, 1, 2, *cut, 3, 4, 5]
+    recording = analysis.open_recording(tmp_path / "run.zarr")
+    for name, shown in (("0", expected), ("1", [0, 1, 2, 3, 4, 5])):
+        counts = recording[name].spike_count(per="step").values.tolist()
+        assert counts == [int((steps[number] > 0.5).sum()) for number in shown]
+    of_steps = [[(row[1], row[4]) for row in layers[name].segments()] for name in ("0", "1")]
+    trials = [0, 1, 2, *([-1] * len(cut)), 3, 4, 5]
+    assert of_steps[0] == list(enumerate(trials))
+    assert of_steps[1] == [pair for pair in of_steps[0] if pair[1] >= 0]
+
+
+def test_frames_that_were_cut_short_take_no_place_of_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    disk, append = threading.Event(), TapeWriter.append
-    monkeypatch.setattr(TapeWriter, "append", lambda *arguments: disk.wait() and append(*arguments))
-    monkeypatch.setattr("recorder.monitor.QUEUE_LIMIT_BYTES", 2**16)
-    monkeypatch.setattr("recorder.session.PUT_BYTES", 2**16)
     net = nn.Sequential(Threshold())
-    steps = [torch.rand(8, 200_000) for _ in range(9)]
-    interrupt = threading.Timer(0.3, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
-    interrupt.start()
-    remaining = iter(steps)
-
-    def run() -> None:
-        for step in remaining:
-            net(step)
-
-    with monitor_of(tmp_path, net):
-        with pytest.raises(KeyboardInterrupt):
-            run()
-        assert len(list(copy(remaining))) > 0
-        disk.set()
-        run()
+    monitor = monitor_of(tmp_path, net)
+    monitor.enable()
+    steps = [torch.rand(batch, STAGE_BYTES // 8) for batch in (4, 8, 4)]
+    net(steps[0])
+    monitor.flush()
+    interrupt(monkeypatch, HostPacker, "push", after=True)
+    with pytest.raises(KeyboardInterrupt):
+        net(steps[1])
+    net(steps[2])
+    for ask in (monitor.get_avg_firing_rate, monitor.close):
+        with pytest.raises(RecordingWriteError, match=r"Ctrl-C.*close\(\) the monitor"):
+            ask()
+    monitor.enable()
+    net(steps[2])
+    monitor.close()
     counts = analysis.open_recording(tmp_path / "run.zarr")["0"].spike_count(per="step").values.tolist()
-    assert counts == [int((step > 0.5).sum()) for step in steps]
+    assert counts == [int((steps[number] > 0.5).sum()) for number in (0, 2)]
 
 
 def test_what_waits_for_a_slow_disk_is_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,11 +331,13 @@ def test_what_waits_for_a_slow_disk_is_packed(tmp_path: Path, monkeypatch: pytes
     steps = 400
     with monitor_of(tmp_path, net) as monitor:
         tracemalloc.start()
-        for _ in range(steps):
-            net(step)
-        waiting = tracemalloc.get_traced_memory()[0]
-        tracemalloc.stop()
-        disk.set()
+        try:
+            for _ in range(steps):
+                net(step)
+            waiting = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+            disk.set()
     packed = steps * 64 * 4096 // 8
     assert packed < waiting < packed + 3 * PUT_BYTES + SPARE_BYTES + 2 * STAGE_BYTES
     assert monitor.stats.seconds_waited == 0

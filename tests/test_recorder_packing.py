@@ -125,6 +125,26 @@ def test_other_values_are_refused_and_nothing_of_them_is_kept(value: float, plac
 
 
 @pytest.mark.parametrize(
+    ("dtype", "others"),
+    [
+        (torch.float16, [0.5, float("nan"), 1.001, -1]),
+        (torch.bfloat16, [0.5, float("nan"), 1.01, -1]),
+        (torch.float64, [5e-324, float("-inf"), 1 + 2**-52]),
+        (torch.uint8, [2, 128, 255]),
+        (torch.int8, [-1, 2, -128]),
+        (torch.int16, [256, 257, -1]),
+        (torch.int64, [2**32, 2**32 + 1, 2**56, -1]),
+    ],
+)
+def test_other_values_of_any_dtype_are_refused(dtype: torch.dtype, others: list[float]) -> None:
+    for other in others:
+        packer = packer_of(9)
+        with pytest.raises(NotSpikesError):
+            packer.push(torch.tensor([[0, 1, 0, 1, 0, 1, 0, 1, other]], dtype=dtype))
+        assert len(packer.drain()[1]) == 0
+
+
+@pytest.mark.parametrize(
     ("values", "message"),
     [
         (torch.tensor([[0.0, 0.25], [3.0, 1.0]]), r"values from 0 to 3, dtype float32"),
@@ -137,10 +157,17 @@ def test_the_range_of_other_values_is_told(values: torch.Tensor, message: str) -
         packer_of(2).push(values)
 
 
-def test_minus_zero_is_silence() -> None:
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_minus_zero_is_silence(dtype: torch.dtype) -> None:
     packer = packer_of(2)
-    packer.push(torch.tensor([[-0.0, 1.0]]))
+    packer.push(torch.tensor([[-0.0, 1.0]], dtype=dtype))
     assert packer.drain()[1].tolist() == [[False, True]]
+
+
+def test_bytes_of_booleans_other_than_0_and_1_are_true_as_everywhere() -> None:
+    packer = packer_of(3)
+    packer.push(torch.tensor([[0, 1, 7]], dtype=torch.uint8).view(torch.bool))
+    assert packer.drain()[1].view(np.uint8).tolist() == [[0, 1, 1]]
 
 
 def layouts() -> dict[str, torch.Tensor]:

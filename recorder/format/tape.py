@@ -27,7 +27,7 @@ from recorder.format.bits import Counts, Packed, count_per_neuron, rows_to_train
 from recorder.format.chunks import checksum, encode_spikes, stored_checksum
 from recorder.format.documents import root_document
 from recorder.format.encoding import InOrder
-from recorder.format.errors import RecordingExistsError
+from recorder.format.errors import RecordingExistsError, out_of_step
 from recorder.format.layout import (
     ATTRIBUTE,
     GROUPS,
@@ -490,11 +490,7 @@ class _LayerWriter:
         if len(progress.closed_segments):
             self._last_closed = progress.closed_segments[-1:]
         if is_twice or self._described + _frames_in(progress.open_segment) != frames:
-            raise RuntimeError(
-                f"the frames of layer {self._name!r} and their steps do not fit any more: an exception, such "
-                "as that of Ctrl-C, came in the midst of recording them. To go on behind the last commit, "
-                "close() the monitor, then enable() it again"
-            )
+            raise RuntimeError(out_of_step(self._name))
 
     def write_documents(self) -> dict[str, Any]:
         """Bring the shapes of the layer's arrays up to the commit; the documents by key prefix."""
