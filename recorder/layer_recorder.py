@@ -110,6 +110,8 @@ class LayerRecorder:
         None until the first frames come.
     first_batch : int
         Batch size of the first output of this session.
+    output_frames : int
+        Of the largest output of this session.
     dtype : str
         Data type of the first output.
     segments : SegmentLog
@@ -136,7 +138,7 @@ class LayerRecorder:
         self._rings = rings
         self._device = torch.device("cpu")
         self._hint = ""
-        self._most_frames = 0
+        self.output_frames = 0
         self._calls = 0
         self._unsure: deque[_Call] = deque()
         self._late_error: SpikeValueError | None = None
@@ -202,16 +204,11 @@ class LayerRecorder:
         return self.segments.frames + unsure + alike
 
     @property
-    def most_frames(self) -> int:
-        """Of the largest output so far."""
-        return self._most_frames
-
-    @property
     def device_bytes(self) -> int:
         """Memory kept on an accelerator at most, besides what is on its way: two rows and a packed output."""
         if self._device.type == "cpu" or self.neuron_shape is None:
             return 0
-        return math.prod(self.neuron_shape) * (2 + -(-self._most_frames // 8))
+        return math.prod(self.neuron_shape) * (2 + -(-self.output_frames // 8))
 
     def settle(self) -> Sequence[WholeRows]:
         """Wait for what devices have packed, and `settle_alike`."""
@@ -276,7 +273,7 @@ class LayerRecorder:
         for verdict in verdicts:
             call = self._unsure.popleft()
             if verdict == 0:
-                self.segments.extend(call.step, call.steps, call.batch, call.trial)
+                self.segments.extend(*call)
             else:
                 what = f"values such as {verdict:g}, dtype {self.dtype}"
                 self._late_error = self._late_error or self._value_error(what, call)
@@ -317,7 +314,7 @@ class LayerRecorder:
         rows = self._push(spikes, call)
         self.next_step += call.steps
         self.first_batch = self.first_batch or call.batch
-        self._most_frames = max(self._most_frames, call.steps * call.batch)
+        self.output_frames = max(self.output_frames, call.steps * call.batch)
         self._calls += 1
         if steps is None and isinstance(self._packer, HostPacker):
             self._expect_more(self._packer, spikes, trial)
@@ -389,7 +386,7 @@ class LayerRecorder:
             rows = packer.push(spikes)
         except NotSpikesError as error:
             raise self._value_error(str(error), call) from error
-        self.segments.extend(call.step, call.steps, call.batch, call.trial)
+        self.segments.extend(*call)
         return rows
 
     def _value_error(self, what: str, call: _Call) -> SpikeValueError:

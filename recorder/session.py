@@ -205,7 +205,7 @@ class RecordingSession:
                     layer.first_batch,
                     plan_chunks(layer.neuron_shape),
                     layer.device_bytes,
-                    layer.most_frames,
+                    layer.output_frames,
                 )
                 for layer in self._layers.values()
                 if layer.neuron_shape is not None

@@ -43,6 +43,10 @@ class LostFramesWarning(UserWarning):
     """Frames of a recording were damaged and are marked lost: figures are about those that remain."""
 
 
+class RecordingStoppedWarning(UserWarning):
+    """Spikes could not be written, and the network runs on without being recorded."""
+
+
 def out_of_step(layer: str) -> str:
     """What to tell a user whose layer has frames that no step accounts for, or the other way round."""
     return (
@@ -50,7 +54,3 @@ def out_of_step(layer: str) -> str:
         "Ctrl-C, came in the midst of recording them. To go on behind the last commit, close() the monitor, "
         "then enable() it again"
     )
-
-
-class RecordingStoppedWarning(UserWarning):
-    """Spikes could not be written, and the network runs on without being recorded."""
