@@ -106,8 +106,8 @@ PEERS: Mapping[str, Peer] = {
     ZARR_BOOLS: record_zarr,
     H5PY_BITS: record_h5py,
 }
-# Those that keep raw spikes: not packed.
-RAW = (FLOAT_LIST, BOOL_LIST, ZARR_BOOLS)
+# Those that keep raw spikes, in whatever form.
+RAW = (FLOAT_LIST, BOOL_LIST, ZARR_BOOLS, H5PY_BITS)
 
 
 @contextmanager
