@@ -215,7 +215,7 @@ MUTANTS = (
     Mutant(
         "workers take what their folder holds",
         "test_analysis_cluster.py::test_what_a_parcel_holds_is_ours_wherever_it_is_opened",
-        (("spiketape_worker.py", "claim_package(Path(__file__).with_name(_PACKAGE))", ""),),
+        (("spiketape_worker.py", "                claim_packages()\n", ""),),
     ),
     Mutant(
         "silent neurons of several recordings are added up, not joined",
