@@ -26,6 +26,7 @@ import numpy as np
 with atheris.instrument_imports(include=["recorder"]):
     from recorder.format import (
         archive,
+        arrays,
         chunks,
         lock,
         metadata,
@@ -37,11 +38,12 @@ with atheris.instrument_imports(include=["recorder"]):
         trials,
     )
     from recorder.format.errors import RecordingFormatError
-    from recorder.format.layout import ChunkPlan, spikes_document
+    from recorder.format.layout import ChunkPlan
     from recorder.format.metadata import ColumnCommit, LayerCommit, TableCommit, TrialsCommit
     from recorder.format.verification import expected_documents
 
 PLAN = ChunkPlan((5,), 64, 5, 25)
+LABELS = arrays.trial_column_table("label", "int64")
 SHARDS = sharding.ShardPlan(2, (2,), 2)
 
 
@@ -82,7 +84,7 @@ def fuzz_metadata(data: bytes) -> None:
     for layer in reader.layers.values():
         assert layer.commit.lost_frames <= layer.frames
         assert 0 <= layer.plan.part_neurons * layer.plan.chunk_bytes <= metadata.MAX_CHUNK_BYTES
-        spikes_document(layer.plan, layer.frames)
+        arrays.spikes_document(layer.plan, layer.frames)
 
 
 def _resealed(data: bytes) -> bytes | None:
@@ -111,7 +113,7 @@ def fuzz_spikes(data: bytes) -> None:
     stored = sealed(numcodecs.Zstd().encode(data))
     commit = LayerCommit("1", "", "bool", PLAN, 64, TableCommit(), TableCommit(), TableCommit(), ())
     layer = reading.LayerReader(OneChunkStore(stored), commit)  # type: ignore[arg-type]
-    layer._tables["checksums"] = np.array([[chunks.stored_checksum(stored)]], np.uint32)  # noqa: SLF001
+    layer._read["checksums"] = np.array([[chunks.stored_checksum(stored)]], np.uint32)  # noqa: SLF001
     frames = layer.frame_bits(0, 64)
     assert frames.sum() == sum(byte.bit_count() for byte in data[1:])
 
@@ -132,7 +134,7 @@ def fuzz_segments(data: bytes) -> None:
 
 def fuzz_trials(data: bytes) -> None:
     """The table of trials: three columns of one stored chunk."""
-    values = _rows(data, 1)[: tables.table_chunk_rows((), 8), 0]
+    values = _rows(data, 1)[: LABELS.chunk_rows, 0]
     crc = tables.rows_checksum(values)
     kind = ("int64", "float64", "category")[len(data) % 3]
     columns = tuple(
@@ -140,7 +142,7 @@ def fuzz_trials(data: bytes) -> None:
         for name, column_kind in (("trial", "int64"), ("sample", "int64"), ("label", kind))
     )
     commit = TrialsCommit(trials=len(values), rows=len(values), columns=columns)  # type: ignore[arg-type]
-    store = OneChunkStore(chunks.encode_rows(values, tables.table_chunk_rows((), 8)))
+    store = OneChunkStore(chunks.encode_rows(values, LABELS.chunk_rows))
     labels = selection.SampleLabels.read(store, commit)  # type: ignore[arg-type]
     assert len(labels.code) == len(values)
     assert labels.code.max(initial=-1) < max(len(labels.values), 1)

@@ -49,9 +49,9 @@ MUTANTS = (
         (
             (
                 TAPE,
-                "self.store.persist()\n        documents = self._write_shapes()\n"
-                "        self.store.persist()\n",
-                "documents = self._write_shapes()\n",
+                "self.store.persist()\n        documents = plain_documents(record)\n"
+                "        self._write_documents(documents)\n        self.store.persist()\n",
+                "documents = plain_documents(record)\n        self._write_documents(documents)\n",
             ),
         ),
     ),
@@ -83,7 +83,8 @@ MUTANTS = (
     Mutant(
         "readers see frames behind the commit",
         "test_recorder_format_tape.py::test_an_older_reader_still_sees_its_commit_after_later_ones",
-        ((READING, "rows = check_rows(clip_segments(rows, self.frames)", "rows = check_rows(rows"),),
+        ((READING, "clip_segments(read_rows(self.store, table, 0, commit.rows), self.frames)",
+                "read_rows(self.store, table, 0, commit.rows)"),),
     ),
     Mutant(
         "lost frames are frames like others",

@@ -11,6 +11,7 @@ from tapes import Run, write_recording
 import analysis
 from analysis import planning
 from analysis.recording import Recording
+from recorder.format.arrays import layer_tables
 from recorder.format.grouping import Grouping
 from recorder.format.layout import plan_chunks
 from recorder.format.metadata import LayerCommit, RecordingMetadata, TableCommit
@@ -98,7 +99,7 @@ def huge(tmp_path: Path) -> Recording:
     store = Folder(tmp_path / "huge", durability="process")
     plan = plan_chunks((64, 16, 16))
     frames = 10**6 * plan.chunk_frames
-    table = TableWriter(store, "layers/1/segments", (5,), "int64", ("segment", "column"))
+    table = TableWriter(store, layer_tables("1", plan).segments)
     trial = np.arange(frames // 2048, dtype=np.int64)
     rows = np.stack(
         [trial * 2048, trial * 16, np.full(len(trial), 16), np.full(len(trial), 128), trial], axis=1

@@ -58,6 +58,24 @@ def test_a_sound_recording_passes(tmp_path: Path, state: str) -> None:
     )
 
 
+@pytest.mark.parametrize("state", ["closed", "interrupted"])
+def test_every_chunk_is_read_once(tmp_path: Path, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "run.zarr", state)
+    read: list[str] = []
+    whole = Folder.read
+
+    def counting(self: Folder, key: str, limit_bytes: int) -> bytes | None:
+        read.append(key)
+        return whole(self, key, limit_bytes)
+
+    monkeypatch.setattr(Folder, "read", counting)
+    reader = TapeReader.open(Folder(tmp_path / "run.zarr"))
+    assert find_problems(reader) == []
+    chunks = [key for key in read if "/spikes/c/" in key]
+    committed = [layer.plan.chunk_count(layer.frames) * layer.plan.parts for layer in reader.layers.values()]
+    assert len(chunks) == len(set(chunks)) == sum(committed) > 10
+
+
 def test_every_problem_is_listed(interrupted: Path) -> None:
     first, second = interrupted / "layers/1/spikes/c/1/0", interrupted / "layers/wide/spikes/c/3/1/0"
     first.unlink()

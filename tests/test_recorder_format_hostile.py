@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 from processes import finished, python
 from tapes import Run, write_recording
 
+from recorder.format.arrays import trial_column_table
 from recorder.format.chunks import checksum, decode_rows, decode_spikes
 from recorder.format.errors import RecordingFormatError
-from recorder.format.layout import spikes_chunk_key, trial_column_folder
+from recorder.format.layout import spikes_chunk_key
 from recorder.format.metadata import MAX_FRAMES, ColumnCommit, TrialsCommit, parse_document
 from recorder.format.reading import TapeReader
 from recorder.format.segments import check_segments, clip_segments
@@ -226,9 +227,9 @@ def test_forged_trials_hold_together_or_are_refused(rows: Any, in_order: bool, k
     store = ZarrStore(zarr.storage.MemoryStore())
     columns = []
     for name, values in (("trial", table[:, 0]), ("sample", table[:, 1]), ("label", label)):
-        writer = TableWriter(store, trial_column_folder(name), (), str(values.dtype), ("presentation",))
-        writer.append(values)
         of_kind = kind if name == "label" else "int64"
+        writer = TableWriter(store, trial_column_table(name, of_kind))
+        writer.append(values)
         categories = ("a", "b") if of_kind == "category" else ()
         columns.append(ColumnCommit(name, of_kind, writer.flush().crc32c, categories))
     try:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recorder.format.arrays import layer_tables, spikes_document
 from recorder.format.layout import (
     CHUNK_LIMIT_BYTES,
     CHUNK_TARGET_BYTES,
@@ -16,9 +17,6 @@ from recorder.format.layout import (
     neuron_dimensions,
     plan_chunks,
     spikes_chunk_key,
-    spikes_document,
-    table_chunk_key,
-    table_document,
 )
 
 MIB = 2**20
@@ -116,8 +114,8 @@ def test_keys_follow_the_rank() -> None:
     assert spikes_chunk_key("layers/1", plan_chunks(()), 3, 0) == "layers/1/spikes/c/3"
     assert spikes_chunk_key("layers/1", plan_chunks((4,)), 3, 0) == "layers/1/spikes/c/3/0"
     assert spikes_chunk_key("layers/1", plan_chunks((64, 256, 256)), 3, 2) == "layers/1/spikes/c/3/2/0/0"
-    assert table_chunk_key("layers/1/counts", 5, 0) == "layers/1/counts/c/5"
-    assert table_chunk_key("layers/1/counts", 5, 3) == "layers/1/counts/c/5/0/0/0"
+    assert layer_tables("1", plan_chunks(())).counts.chunk_key(5) == "layers/1/counts/c/5"
+    assert layer_tables("1", plan_chunks((2, 3, 4))).counts.chunk_key(5) == "layers/1/counts/c/5/0/0/0"
 
 
 def test_documents_state_shapes_and_chunks() -> None:
@@ -126,6 +124,8 @@ def test_documents_state_shapes_and_chunks() -> None:
     assert document["shape"] == [1000, 64, 256, 256]
     assert document["chunk_grid"]["configuration"]["chunk_shape"] == [64, 8, 256, 256]
     assert document["dimension_names"] == ["frame", "channel", "height", "width"]
-    table = table_document(7, (64, 256, 256), "uint32", ("block", "channel", "height", "width"))
+    table = layer_tables("1", plan).counts.document(7)
+    assert table["shape"] == [7, 64, 256, 256]
+    assert table["dimension_names"] == ["block", "channel", "height", "width"]
     rows, *row_shape = table["chunk_grid"]["configuration"]["chunk_shape"]
     assert (rows, math.prod(row_shape)) == (1, plan.neurons)

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from recorder.format.layout import (
-    ATTRIBUTE,
-    SEGMENT_COLUMNS,
-    group_document,
-    layer_folder,
-    neuron_dimensions,
-    spikes_document,
-    table_document,
-    trial_column_folder,
-)
+import numpy as np
+
+from recorder.format.arrays import group_document, layer_documents, trial_column_table
+from recorder.format.layout import GROUPS, ROOT_DOCUMENT
 from recorder.format.metadata import RecordingMetadata, to_attributes
 from recorder.format.sharding import sharded_document
 
@@ -29,32 +23,24 @@ def expected_documents(metadata: RecordingMetadata) -> dict[str, Any]:
 
 def plain_documents(metadata: RecordingMetadata) -> dict[str, Any]:
     """The same as they are while recording: a key for each chunk."""
-    documents: dict[str, Any] = {"layers": group_document(), "trials": group_document()}
+    documents: dict[str, Any] = {group: group_document() for group in GROUPS}
     for layer in metadata.layers:
-        folder, plan = layer_folder(layer.name), layer.plan
-        blocks, chunks = layer.counts_checksums.rows, layer.checksums.rows
-        neurons = neuron_dimensions(plan.neuron_shape)
-        columns = len(SEGMENT_COLUMNS)
-        documents |= {
-            folder: group_document({"name": layer.name}),
-            f"{folder}/spikes": spikes_document(plan, layer.frames),
-            f"{folder}/counts": table_document(blocks, plan.neuron_shape, "uint32", ("block", *neurons)),
-            f"{folder}/counts_checksums": table_document(blocks, (), "uint32", ("block",)),
-            f"{folder}/checksums": table_document(chunks, (plan.parts,), "uint32", ("chunk", "part")),
-            f"{folder}/segments": table_document(
-                layer.segments.rows,
-                (columns,),
-                "int64",
-                ("segment", "column"),
-                {"columns": list(SEGMENT_COLUMNS)},
-            ),
-        }
+        documents |= layer_documents(layer)
     for column in metadata.trials.columns:
-        data_type = "float64" if column.kind == "float64" else "int64"
-        documents[trial_column_folder(column.name)] = table_document(
-            metadata.trials.rows, (), data_type, ("presentation",), {ATTRIBUTE: {"kind": column.kind}}
-        )
+        table = trial_column_table(column.name, column.kind)
+        documents[table.folder] = table.document(metadata.trials.rows)
     return documents
+
+
+def all_keys(documents: Mapping[str, Any]) -> Iterator[str]:
+    """Every key that groups and arrays with these documents have, by key prefix, while recording."""
+    for folder, document in documents.items():
+        yield f"{folder}/{ROOT_DOCUMENT}"
+        if document["node_type"] == "array":
+            chunk_shape = document["chunk_grid"]["configuration"]["chunk_shape"]
+            grid = [-(-length // size) for length, size in zip(document["shape"], chunk_shape, strict=True)]
+            for index in np.ndindex(*grid):
+                yield f"{folder}/c/" + "/".join(map(str, index))
 
 
 def root_document(metadata: RecordingMetadata, documents: Mapping[str, Any] | None) -> dict[str, Any]:

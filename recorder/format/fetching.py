@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Final
 
 from recorder.format.stores import ByteStore
@@ -12,9 +13,11 @@ from recorder.format.stores import ByteStore
 # What reads under way may take together.
 READ_AHEAD_BYTES: Final = 64 * 2**20
 
+Read = Callable[[], bytes | None]
 
-def read_ahead(store: ByteStore, keys: Iterable[str], limit_bytes: int) -> Iterator[bytes | None]:
-    """The bytes of each key in turn, while the next ones are on their way.
+
+def read_ahead(store: ByteStore, keys: Iterable[str], limit_bytes: int) -> Iterator[Read]:
+    """For each key in turn a call that returns its bytes, while the next ones are on their way.
 
     Parameters
     ----------
@@ -22,18 +25,19 @@ def read_ahead(store: ByteStore, keys: Iterable[str], limit_bytes: int) -> Itera
     keys : iterable of str
         Asked for as it goes: a stranger's recording may declare any number of them.
     limit_bytes : int
-        Of each key, as in `ByteStore.read`, whose errors are raised when it is the key's turn. At most
-        ``store.reads_under_way`` keys, and 64 MiB of such, are under way or waiting for their turn.
+        Of each key, as in `ByteStore.read`. At most ``store.reads_under_way`` keys, and 64 MiB of such, are
+        under way or waiting for their turn.
 
     Yields
     ------
-    bytes or None
-        None for a key that is absent.
+    callable
+        Returns the bytes of the key, None if it is absent; raises what reading it has raised. The reads that
+        follow go on all the same.
     """
     together = min(store.reads_under_way, READ_AHEAD_BYTES // max(limit_bytes, 1))
     if together < 2:
         for key in keys:
-            yield store.read(key, limit_bytes)
+            yield partial(store.read, key, limit_bytes)
         return
     under_way: deque[Future[bytes | None]] = deque()
     with ThreadPoolExecutor(together, thread_name_prefix="spiketape-reader") as pool:
@@ -41,9 +45,9 @@ def read_ahead(store: ByteStore, keys: Iterable[str], limit_bytes: int) -> Itera
             for key in keys:
                 under_way.append(pool.submit(store.read, key, limit_bytes))
                 if len(under_way) == together:
-                    yield under_way.popleft().result()
+                    yield under_way.popleft().result
             while under_way:
-                yield under_way.popleft().result()
+                yield under_way.popleft().result
         finally:
             # Whoever asked may not want the rest.
             for future in under_way:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -205,81 +204,6 @@ def spikes_chunk_key(folder: str, plan: ChunkPlan, chunk: int, part: int) -> str
     return f"{folder}/spikes/c/" + "/".join(map(str, indices))
 
 
-def table_chunk_key(folder: str, chunk: int, row_rank: int) -> str:
-    """Key of one stored chunk of a small array whose rows have ``row_rank`` axes."""
-    return f"{folder}/c/" + "/".join(map(str, [chunk, *[0] * row_rank]))
-
-
 def table_chunk_rows(row_shape: tuple[int, ...], itemsize: int) -> int:
     """Rows in a chunk of a small array: a mebibyte of them, at least one, at most 4096."""
     return min(max(TABLE_CHUNK_BYTES // (math.prod(row_shape) * itemsize), 1), TABLE_CHUNK_ROWS)
-
-
-def group_document(attributes: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Zarr v3 document of a group."""
-    return {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes or {})}
-
-
-def spikes_document(plan: ChunkPlan, frames: int) -> dict[str, Any]:
-    """Zarr v3 document of ``spikes``: bool, ``(frame, *neuron)``, trains contiguous in a chunk."""
-    rank = 1 + len(plan.neuron_shape)
-    return _array_document(
-        shape=(frames, *plan.neuron_shape),
-        chunk_shape=(plan.chunk_frames, *((plan.part_rows, *plan.neuron_shape[1:]) if rank > 1 else ())),
-        data_type="bool",
-        dimensions=("frame", *neuron_dimensions(plan.neuron_shape)),
-        codecs=[
-            {"name": "transpose", "configuration": {"order": [*range(1, rank), 0]}},
-            {"name": "numcodecs.packbits", "configuration": {}},
-            {"name": "bytes"},
-            {"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}},
-            {"name": "crc32c"},
-        ],
-    )
-
-
-def table_document(
-    rows: int,
-    row_shape: tuple[int, ...],
-    data_type: str,
-    dimensions: tuple[str, ...],
-    attributes: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Zarr v3 document of a small array that grows by rows (see `recorder.format.tables`)."""
-    itemsize = int(data_type.lstrip("uintfloa")) // 8
-    return _array_document(
-        shape=(rows, *row_shape),
-        chunk_shape=(table_chunk_rows(row_shape, itemsize), *row_shape),
-        data_type=data_type,
-        dimensions=dimensions,
-        codecs=[
-            {"name": "bytes", "configuration": {"endian": "little"}},
-            {"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}},
-            {"name": "crc32c"},
-        ],
-        attributes=attributes,
-    )
-
-
-def _array_document(
-    *,
-    shape: tuple[int, ...],
-    chunk_shape: tuple[int, ...],
-    data_type: str,
-    dimensions: tuple[str, ...],
-    codecs: list[dict[str, Any]],
-    attributes: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    return {
-        "zarr_format": 3,
-        "node_type": "array",
-        "shape": list(shape),
-        "data_type": data_type,
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk_shape)}},
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-        "fill_value": False if data_type == "bool" else 0,
-        "codecs": codecs,
-        "attributes": dict(attributes or {}),
-        "dimension_names": list(dimensions),
-        "storage_transformers": [],
-    }

@@ -235,7 +235,7 @@ def _checked_chunks(
         if key in lost:
             yield None
             continue
-        stored = next(found)
+        stored = next(found)()
         if stored is None:
             raise RecordingFormatError(f"{store.location}/{key} is missing; nothing was packed")
         if len(stored) <= 4 or checksum(stored[:-4]) != stored_checksum(stored):

@@ -7,13 +7,14 @@ sent to other processes, as long as the store can be reached from there.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
-from itertools import islice
+from functools import cached_property, partial
+from itertools import islice, tee
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recorder.format.arrays import layer_tables
 from recorder.format.bits import (
     Bools,
     Counts,
@@ -26,15 +27,8 @@ from recorder.format.bits import (
 from recorder.format.chunks import checksum, decode_spikes, room_for_spikes, stored_checksum
 from recorder.format.documents import plain_documents
 from recorder.format.errors import RecordingFormatError, RecordingNotFoundError
-from recorder.format.fetching import read_ahead
-from recorder.format.layout import (
-    ROOT_DOCUMENT,
-    SEGMENT_COLUMNS,
-    ChunkPlan,
-    layer_folder,
-    spikes_chunk_key,
-    table_chunk_rows,
-)
+from recorder.format.fetching import Read, read_ahead
+from recorder.format.layout import ROOT_DOCUMENT, ChunkPlan, layer_folder, spikes_chunk_key
 from recorder.format.metadata import MAX_DOCUMENT_BYTES, LayerCommit, RecordingMetadata, parse_document
 from recorder.format.segments import Segments, check_segments, clip_segments
 from recorder.format.sharding import ShardedStore, plan_shards
@@ -134,17 +128,20 @@ class LayerReader:
     commit : LayerCommit
     folder : str
         Key prefix of the layer's arrays.
+    tables : LayerTables
+        The small ones among them.
     """
 
     def __init__(self, store: ByteStore, commit: LayerCommit) -> None:
         self.store = store
         self.commit = commit
         self.folder = layer_folder(commit.name)
-        self._tables: dict[str, NDArray[Any]] = {}
+        self.tables = layer_tables(commit.name, commit.plan)
+        self._read: dict[str, NDArray[Any]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # What was read before would travel to every worker with every task.
-        return {**self.__dict__, "_tables": {}}
+        return {**self.__dict__, "_read": {}}
 
     @property
     def name(self) -> str:
@@ -163,11 +160,11 @@ class LayerReader:
 
     def segments(self) -> Segments:
         """Segments, cut to the committed frames."""
-        return Segments(self._table("segments", self._read_segments))
+        return Segments(self._once("segments", self._read_segments))
 
     def kept_segments(self) -> Segments:
         """Segments without the steps whose frames are marked lost: a gap, as if the layer was not called."""
-        return Segments(self._table("kept segments", self._read_kept_segments))
+        return Segments(self._once("kept segments", self._read_kept_segments))
 
     @cached_property
     def lost(self) -> NDArray[np.int64]:
@@ -195,18 +192,14 @@ class LayerReader:
 
     def checksums(self) -> NDArray[np.uint32]:
         """Checksums of the stored chunks of ``spikes``, shape [chunks, parts]."""
-        shape, commit = (self.plan.parts,), self.commit.checksums
-        return self._table(
-            "checksums",
-            lambda: read_committed(self.store, f"{self.folder}/checksums", shape, "uint32", commit),
+        return self._once(
+            "checksums", lambda: read_committed(self.store, self.tables.checksums, self.commit.checksums)
         )
 
     def counts_checksums(self) -> NDArray[np.uint32]:
         """Checksums of the rows of ``counts``, shape [blocks]."""
-        folder, commit = f"{self.folder}/counts_checksums", self.commit.counts_checksums
-        return self._table(
-            "counts_checksums", lambda: read_committed(self.store, folder, (), "uint32", commit)
-        )
+        table, commit = self.tables.counts_checksums, self.commit.counts_checksums
+        return self._once("counts_checksums", lambda: read_committed(self.store, table, commit))
 
     def counts(self, first: int, last: int) -> NDArray[np.uint32]:
         """Spikes of each neuron in blocks ``first`` to ``last`` (exclusive), shape [blocks, *neuron].
@@ -216,15 +209,15 @@ class LayerReader:
         RecordingFormatError
             If a row is absent, damaged or not the one that the commit names.
         """
-        folder = f"{self.folder}/counts"
-        rows = read_rows(self.store, folder, self.plan.neuron_shape, "uint32", first, last)
+        rows = read_rows(self.store, self.tables.counts, first, last)
         named = self.counts_checksums()[first:last]
         for block, row, expected in zip(range(first, last), rows, named, strict=True):
             if rows_checksum(np.asarray(row)) != expected and not self.has_lost_frames(block):
                 frame = block * self.plan.block_frames
                 raise RecordingFormatError(
-                    f"{self.store.location}/{folder}: the counts of block {block} of layer {self.name!r}, "
-                    f"which begins at frame {frame}, are not those the commit names: altered or swapped"
+                    f"{self.store.location}/{self.tables.counts.folder}: the counts of block {block} of "
+                    f"layer {self.name!r}, which begins at frame {frame}, are not those the commit names: "
+                    "altered or swapped"
                 )
         return rows
 
@@ -235,7 +228,7 @@ class LayerReader:
         `counts`.
         """
         total = np.zeros(self.plan.neurons, np.int64)
-        step = table_chunk_rows(self.plan.neuron_shape, 4)
+        step = self.tables.counts.chunk_rows
         start = first
         while start < last:
             stop = min(start // step * step + step, last)
@@ -322,10 +315,27 @@ class LayerReader:
     def parts(self, wanted: Sequence[tuple[int, int]], *, passing: bool = False) -> Iterator[Packed]:
         """Packed trains of several parts of chunks in turn, read ahead; each as `part`."""
         room = room_for_spikes(self.plan.part_neurons, self.plan.chunk_bytes) if passing else None
-        for (chunk, part), stored in zip(wanted, self._read_stored(wanted), strict=True):
-            yield self._committed_part(chunk, part, self._decode(chunk, part, stored, room))
+        for (chunk, part), read in zip(wanted, self.stored_parts(wanted, room), strict=True):
+            yield self.committed_part(chunk, part, read())
 
-    def _committed_part(self, chunk: int, part: int, trains: Packed) -> Packed:
+    def stored_parts(
+        self, wanted: Iterable[tuple[int, int]], room: Packed | None = None
+    ) -> Iterator[Callable[[], Packed]]:
+        """For each of several parts of chunks a call that returns its trains as they are stored.
+
+        They are [part_neurons, chunk_frames / 8], padding and all. Of a last chunk that is not full only
+        `committed_part` tells that it is the one named. The call raises as `chunk` does; the parts that
+        follow can be read all the same.
+        """
+        plan = self.plan
+        places, places_of_keys = tee(wanted)
+        keys = (spikes_chunk_key(self.folder, plan, chunk, part) for chunk, part in places_of_keys)
+        reads = read_ahead(self.store, keys, stored_limit(1 + plan.part_neurons * plan.chunk_bytes))
+        for (chunk, part), read in zip(places, reads, strict=True):
+            yield partial(self._decode, chunk, part, read, room)
+
+    def committed_part(self, chunk: int, part: int, trains: Packed) -> Packed:
+        """What a commit promises of one part of a chunk, given as it is stored; raises as `chunk` does."""
         plan = self.plan
         neurons = plan.part_slice(part)
         trains = trains[: neurons.stop - neurons.start]
@@ -337,28 +347,14 @@ class LayerReader:
                 raise self.chunk_error(chunk, part, "does not begin with the frames that the commit names")
         return trains
 
-    def stored_part(self, chunk: int, part: int) -> Packed:
-        """One part of a chunk as it is stored, [part_neurons, chunk_frames / 8], padding and all.
-
-        Of a last chunk that is not full only `part` tells that it is the one named; errors as `chunk`.
-        """
-        return self._decode(chunk, part, next(self._read_stored([(chunk, part)])))
-
-    def _read_stored(self, wanted: Sequence[tuple[int, int]]) -> Iterator[bytes | None]:
-        plan = self.plan
-        keys = [spikes_chunk_key(self.folder, plan, chunk, part) for chunk, part in wanted]
-        stored = read_ahead(self.store, keys, stored_limit(1 + plan.part_neurons * plan.chunk_bytes))
-        for chunk, part in wanted:
-            try:
-                found = next(stored)
-            except RecordingFormatError as error:
-                raise self.chunk_error(chunk, part, f"cannot be read: {error}") from error
-            yield found
-
-    def _decode(self, chunk: int, part: int, stored: bytes | None, room: Packed | None = None) -> Packed:
+    def _decode(self, chunk: int, part: int, read: Read, room: Packed | None) -> Packed:
         plan = self.plan
         if self.is_lost(chunk):
             raise self.chunk_error(chunk, part, "is marked lost; lost spikes are not silence")
+        try:
+            stored = read()
+        except RecordingFormatError as error:
+            raise self.chunk_error(chunk, part, f"cannot be read: {error}") from error
         if stored is None:
             raise self.chunk_error(chunk, part, "is missing; absent spikes are not silence")
         is_full = (chunk + 1) * plan.chunk_frames <= self.frames
@@ -382,10 +378,10 @@ class LayerReader:
         )
 
     def _read_segments(self) -> NDArray[np.int64]:
-        folder, commit = f"{self.folder}/segments", self.commit.segments
-        rows = read_rows(self.store, folder, (len(SEGMENT_COLUMNS),), "int64", 0, commit.rows)
-        rows = check_rows(clip_segments(rows, self.frames), commit, self.store, folder)
-        return check_segments(rows, self.frames, f"{self.store.location}/{folder}").rows
+        table, commit = self.tables.segments, self.commit.segments
+        rows = clip_segments(read_rows(self.store, table, 0, commit.rows), self.frames)
+        rows = check_rows(rows, commit, self.store, table)
+        return check_segments(rows, self.frames, f"{self.store.location}/{table.folder}").rows
 
     def _read_kept_segments(self) -> NDArray[np.int64]:
         segments = self.segments()
@@ -396,7 +392,7 @@ class LayerReader:
                 f"{self.store.location}: frames of layer {self.name!r} are marked lost, but {error}"
             ) from error
 
-    def _table(self, name: str, read: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-        if name not in self._tables:
-            self._tables[name] = read()
-        return self._tables[name]
+    def _once(self, name: str, read: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        if name not in self._read:
+            self._read[name] = read()
+        return self._read[name]

@@ -15,31 +15,24 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from recorder.format.arrays import SPIKES, LayerTables
 from recorder.format.bits import count_per_neuron, mask_trains, pack_frames, range_mask
 from recorder.format.chunks import checksum
-from recorder.format.documents import expected_documents
+from recorder.format.documents import all_keys, plain_documents
 from recorder.format.errors import RecordingDamagedError
 from recorder.format.grouping import merge_ranges
-from recorder.format.layout import (
-    ROOT_DOCUMENT,
-    SEGMENT_COLUMNS,
-    layer_folder,
-    spikes_chunk_key,
-    table_chunk_key,
-    table_chunk_rows,
-    trial_column_folder,
-)
+from recorder.format.layout import ROOT_DOCUMENT
 from recorder.format.lock import LOCK_KEY, WriterLock
 from recorder.format.metadata import LayerCommit, RecordingMetadata, TableCommit, TrialsCommit
 from recorder.format.reading import LayerReader, TapeReader, refuse_if_packed
 from recorder.format.segments import Rows, SegmentLog, clip_segments
 from recorder.format.stores import ByteStore
-from recorder.format.tables import TableWriter, encode_document, rows_checksum
+from recorder.format.tables import TableWriter, rows_checksum
 from recorder.format.tape import LayerProgress, TapeWriter
 from recorder.format.trials import read_columns
 from recorder.format.verification import Problem
 
-_ARRAYS = "spikes|counts|counts_checksums|checksums|segments"
+_ARRAYS = "|".join([SPIKES, *LayerTables._fields])
 _OURS = re.compile(
     rf"layers/[^/]+/({ROOT_DOCUMENT}|({_ARRAYS})/({ROOT_DOCUMENT}|c(/[0-9]+)*))"
     rf"|trials/[^/]+/({ROOT_DOCUMENT}|c/[0-9]+)|.+\.[0-9a-f]{{16}}\.partial"
@@ -185,9 +178,6 @@ def recover(
         for name, layer in reader.layers.items():
             if any(problem.layer == name for problem in recovery.rewritten):
                 _count_again(layer)
-        for folder, document in expected_documents(reader.metadata).items():
-            if document["node_type"] == "group":
-                store.write(f"{folder}/{ROOT_DOCUMENT}", encode_document(document))
         tape = TapeWriter.go_on(reader, lock)
         progress = {
             name: _last_progress(tape, name, segment) for name, (_, segment) in tape.resumed_layers().items()
@@ -215,7 +205,7 @@ def _count_again(layer: LayerReader) -> None:
     nothing is promised.
     """
     plan = layer.plan
-    table = TableWriter(layer.store, f"{layer.folder}/counts", plan.neuron_shape, "uint32", ())
+    table = TableWriter(layer.store, layer.tables.counts)
     for block in range(layer.frames // plan.block_frames):
         chunks = range(block * plan.block_chunks, (block + 1) * plan.block_chunks)
         spikes = sum(
@@ -305,30 +295,18 @@ def _cut_layer(layer: LayerReader, frames: int) -> LayerCommit:
 
 def _keys_of(reader: TapeReader, frames: dict[str, int]) -> set[str]:
     """Every key of the recording, closed, with so many frames of each layer."""
-    keys = {ROOT_DOCUMENT, LOCK_KEY, f"layers/{ROOT_DOCUMENT}", f"trials/{ROOT_DOCUMENT}"}
-    for name, layer in reader.layers.items():
-        if not frames[name]:
-            continue
-        folder, plan = layer_folder(name), layer.plan
-        keys |= {f"{folder}/{ROOT_DOCUMENT}", f"{folder}/spikes/{ROOT_DOCUMENT}"}
-        chunks, blocks = plan.chunk_count(frames[name]), -(-frames[name] // plan.block_frames)
-        keys |= {
-            spikes_chunk_key(folder, plan, chunk, part)
-            for chunk in range(chunks)
-            for part in range(plan.parts)
-        }
-        segments = len(clip_segments(layer.segments().rows, frames[name]))
-        keys |= _table_keys(f"{folder}/counts", blocks, plan.neuron_shape, 4)
-        keys |= _table_keys(f"{folder}/counts_checksums", blocks, (), 4)
-        keys |= _table_keys(f"{folder}/checksums", chunks, (plan.parts,), 4)
-        keys |= _table_keys(f"{folder}/segments", segments, (len(SEGMENT_COLUMNS),), 8)
-    for column in reader.metadata.trials.columns:
-        keys |= _table_keys(trial_column_folder(column.name), reader.metadata.trials.rows, (), 8)
-    return keys
+    kept = (_closed(layer, frames[name]) for name, layer in reader.layers.items() if frames[name])
+    documents = plain_documents(replace(reader.metadata, layers=tuple(kept)))
+    return {ROOT_DOCUMENT, LOCK_KEY, *all_keys(documents)}
 
 
-def _table_keys(folder: str, rows: int, row_shape: tuple[int, ...], itemsize: int) -> set[str]:
-    chunks = -(-rows // table_chunk_rows(row_shape, itemsize))
-    return {f"{folder}/{ROOT_DOCUMENT}"} | {
-        table_chunk_key(folder, chunk, len(row_shape)) for chunk in range(chunks)
-    }
+def _closed(layer: LayerReader, frames: int) -> LayerCommit:
+    """What a commit says of the extent of a layer that is closed with so many frames."""
+    plan, segments = layer.plan, len(clip_segments(layer.segments().rows, frames))
+    return replace(
+        layer.commit,
+        frames=frames,
+        counts_checksums=TableCommit(-(-frames // plan.block_frames)),
+        checksums=TableCommit(plan.chunk_count(frames)),
+        segments=TableCommit(segments),
+    )

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recorder.format.arrays import TableLayout
 from recorder.format.chunks import checksum, decode_rows, encode_rows
 from recorder.format.errors import RecordingFormatError
 from recorder.format.fetching import read_ahead
-from recorder.format.layout import ROOT_DOCUMENT, table_chunk_key, table_chunk_rows, table_document
 from recorder.format.metadata import TableCommit
 from recorder.format.stores import ByteStore
 
@@ -34,39 +34,20 @@ def rows_checksum(rows: Rows, previous: int = 0) -> int:
 
 
 class TableWriter:
-    """Writes one small array.
+    """Writes one small array."""
 
-    Parameters
-    ----------
-    store : ByteStore
-    folder : str
-        Key prefix of the array.
-    row_shape : tuple of int
-    data_type : str
-        Zarr data type, e.g. ``"uint32"``.
-    dimensions : tuple of str
-    """
-
-    def __init__(
-        self,
-        store: ByteStore,
-        folder: str,
-        row_shape: tuple[int, ...],
-        data_type: str,
-        dimensions: tuple[str, ...],
-    ) -> None:
+    def __init__(self, store: ByteStore, layout: TableLayout) -> None:
         self._store = store
-        self._folder = folder
-        self._row_shape = row_shape
-        self._data_type = data_type
-        self._dimensions = dimensions
-        self._dtype = np.dtype(data_type)
-        self.chunk_rows = table_chunk_rows(row_shape, self._dtype.itemsize)
+        self._layout = layout
         self.rows = 0
         self._crc = 0
-        self._written_rows = -1
-        self._open = np.empty((0, *row_shape), self._dtype)
+        self._open = np.empty((0, *layout.row_shape), layout.dtype)
         self._dirty = False
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows in a stored chunk."""
+        return self._layout.chunk_rows
 
     def resume(self, kept: Rows, crc32c: int, first: int = 0) -> None:
         """Go on behind stored rows with this checksum, given from the row ``first`` of a chunk on."""
@@ -82,7 +63,7 @@ class TableWriter:
         """Add rows for good; chunks that they fill are written at once."""
         if len(rows) == 0:
             return
-        rows = np.asarray(rows, self._dtype)
+        rows = np.asarray(rows, self._layout.dtype)
         self._crc = rows_checksum(rows, self._crc)
         full_chunks = self.rows // self.chunk_rows
         self.rows += len(rows)
@@ -95,7 +76,7 @@ class TableWriter:
 
     def flush(self, provisional: Rows | None = None) -> TableCommit:
         """Write what is not stored yet, with provisional rows behind it; what a commit may then rely on."""
-        extra = self._open[:0] if provisional is None else np.asarray(provisional, self._dtype)
+        extra = self._open[:0] if provisional is None else np.asarray(provisional, self._layout.dtype)
         if self._dirty or len(extra):
             pending = np.concatenate([self._open, extra])
             for start in range(0, len(pending), self.chunk_rows):
@@ -104,22 +85,11 @@ class TableWriter:
             self._dirty = len(extra) > 0
         return TableCommit(self.rows + len(extra), rows_checksum(extra, self._crc))
 
-    def write_document(self, rows: int, attributes: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Make the array's shape say that it has ``rows`` rows; return the document."""
-        document = table_document(rows, self._row_shape, self._data_type, self._dimensions, attributes)
-        if rows != self._written_rows:
-            self._store.write(f"{self._folder}/{ROOT_DOCUMENT}", encode_document(document))
-            self._written_rows = rows
-        return document
-
     def _write_chunk(self, chunk: int, rows: Rows) -> None:
-        key = table_chunk_key(self._folder, chunk, len(self._row_shape))
-        self._store.write(key, encode_rows(rows, self.chunk_rows))
+        self._store.write(self._layout.chunk_key(chunk), encode_rows(rows, self.chunk_rows))
 
 
-def read_rows(
-    store: ByteStore, folder: str, row_shape: tuple[int, ...], data_type: str, first: int, last: int
-) -> Rows:
+def read_rows(store: ByteStore, layout: TableLayout, first: int, last: int) -> Rows:
     """Rows ``first`` to ``last`` (exclusive) of a small array.
 
     Each chunk is checked for itself; that it belongs where it stands is for the caller to check against
@@ -130,42 +100,39 @@ def read_rows(
     RecordingFormatError
         Naming the chunk that is absent or damaged.
     """
-    dtype = np.dtype(data_type)
-    chunk_rows = table_chunk_rows(row_shape, dtype.itemsize)
     # Collected chunk by chunk, so that memory follows what is stored and not what a stranger declares.
-    pieces = [np.empty((0, *row_shape), dtype)]
-    row_bytes = math.prod(row_shape) * dtype.itemsize
+    pieces = [np.empty((0, *layout.row_shape), layout.dtype)]
+    chunk_rows = layout.chunk_rows
+    row_bytes = math.prod(layout.row_shape) * layout.dtype.itemsize
     chunks = range(first // chunk_rows, -(-last // chunk_rows))
-    keys = (table_chunk_key(folder, chunk, len(row_shape)) for chunk in chunks)
-    for chunk, stored in zip(
-        chunks, read_ahead(store, keys, stored_limit(chunk_rows * row_bytes)), strict=True
-    ):
-        key = table_chunk_key(folder, chunk, len(row_shape))
+    reads = read_ahead(store, map(layout.chunk_key, chunks), stored_limit(chunk_rows * row_bytes))
+    for chunk, read in zip(chunks, reads, strict=True):
+        place = f"{store.location}/{layout.chunk_key(chunk)}"
+        stored = read()
         if stored is None:
-            raise RecordingFormatError(f"{store.location}/{key} is missing; the commit relies on it")
+            raise RecordingFormatError(f"{place} is missing; the commit relies on it")
         try:
-            rows = decode_rows(stored, chunk_rows, row_shape, data_type)
+            rows = decode_rows(stored, chunk_rows, layout.row_shape, layout.data_type)
         except RecordingFormatError as error:
-            raise RecordingFormatError(f"{store.location}/{key} is damaged: {error}") from error
+            raise RecordingFormatError(f"{place} is damaged: {error}") from error
         begin, end = max(first, chunk * chunk_rows), min(last, (chunk + 1) * chunk_rows)
         pieces.append(rows[begin - chunk * chunk_rows : end - chunk * chunk_rows])
     return np.concatenate(pieces)
 
 
-def read_committed(
-    store: ByteStore, folder: str, row_shape: tuple[int, ...], data_type: str, commit: TableCommit
-) -> Rows:
+def read_committed(store: ByteStore, layout: TableLayout, commit: TableCommit) -> Rows:
     """All committed rows of a small array, checked against the commit; errors as in `read_rows`."""
-    return check_rows(read_rows(store, folder, row_shape, data_type, 0, commit.rows), commit, store, folder)
+    return check_rows(read_rows(store, layout, 0, commit.rows), commit, store, layout)
 
 
-def check_rows(rows: Rows, commit: TableCommit, store: ByteStore, folder: str) -> Rows:
+def check_rows(rows: Rows, commit: TableCommit, store: ByteStore, layout: TableLayout) -> Rows:
     """``rows``, if they are the ones that the commit names; RecordingFormatError otherwise."""
     found = rows_checksum(rows)
     if found != commit.crc32c:
         raise RecordingFormatError(
-            f"{store.location}/{folder}: its {commit.rows} rows have crc32c {found:#010x}, but the commit "
-            f"names {commit.crc32c:#010x}: altered, swapped, or replaced since this recording was opened"
+            f"{store.location}/{layout.folder}: its {commit.rows} rows have crc32c {found:#010x}, but the "
+            f"commit names {commit.crc32c:#010x}: altered, swapped, or replaced since this recording was "
+            "opened"
         )
     return rows
 

@@ -23,9 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorder.format import encoding
+from recorder.format.arrays import layer_tables
 from recorder.format.bits import Counts, Packed, count_per_neuron, rows_to_trains, unpack_trains
 from recorder.format.chunks import checksum, encode_spikes, stored_checksum
-from recorder.format.documents import root_document
+from recorder.format.documents import plain_documents, root_document
 from recorder.format.encoding import InOrder
 from recorder.format.errors import RecordingExistsError, out_of_step
 from recorder.format.layout import (
@@ -34,12 +35,9 @@ from recorder.format.layout import (
     ROOT_DOCUMENT,
     SEGMENT_COLUMNS,
     ChunkPlan,
-    group_document,
     layer_folder,
-    neuron_dimensions,
     plan_chunks,
     spikes_chunk_key,
-    spikes_document,
 )
 from recorder.format.lock import LOCK_KEY, WriterLock, refuse_if_held
 from recorder.format.metadata import (
@@ -96,6 +94,7 @@ class TapeWriter:
         self._positions: dict[str, int] = {}
         self._trials = TrialsWriter(store)
         self._encoding = InOrder(encoding.ENCODING_THREADS)
+        self._written: dict[str, Any] = {}
 
     @classmethod
     def create(
@@ -154,8 +153,7 @@ class TapeWriter:
             provenance=provenance,
         )
         tape = cls(store, metadata, lock)
-        for group in GROUPS:
-            store.write(f"{group}/{ROOT_DOCUMENT}", encode_document(group_document()))
+        tape._write_documents(plain_documents(metadata))
         store.persist()
         tape._write_record(metadata, None)
         return tape
@@ -208,8 +206,6 @@ class TapeWriter:
         """Add a layer whose first frames have arrived; ``position`` is its place in network order."""
         plan = plan_chunks(neuron_shape)
         writer = _LayerWriter(self.store, self._encoding, name, plan, dtype, layer_class)
-        group = group_document({"name": name})
-        self.store.write(f"{layer_folder(name)}/{ROOT_DOCUMENT}", encode_document(group))
         self._layers[name] = writer
         self._positions[name] = position
 
@@ -265,12 +261,13 @@ class TapeWriter:
         layers = tuple(self._layers[name].commit(progress[name], close=close) for name in names)
         self._trials.append(presented)
         trials_commit = self._trials.flush(trials)
-        self.store.persist()
-        documents = self._write_shapes()
-        self.store.persist()
         record = self.metadata.next_commit(
             state="closed" if close else "recording", committed=_now(), layers=layers, trials=trials_commit
         )
+        self.store.persist()
+        documents = plain_documents(record)
+        self._write_documents(documents)
+        self.store.persist()
         self._write_record(record, documents if close else None)
         if close:
             self.release()
@@ -281,13 +278,12 @@ class TapeWriter:
         self._encoding.close()
         self._lock.release()
 
-    def _write_shapes(self) -> dict[str, Any]:
-        """Bring the shapes of all arrays up to the commit; every document below the root, by key prefix."""
-        documents: dict[str, Any] = {group: group_document() for group in GROUPS}
-        for layer in self._layers.values():
-            documents.update(layer.write_documents())
-        documents.update(self._trials.write_documents())
-        return documents
+    def _write_documents(self, documents: Mapping[str, Any]) -> None:
+        """Write those documents of groups and arrays, by key prefix, that have changed since."""
+        for folder, document in documents.items():
+            if document != self._written.get(folder):
+                self.store.write(f"{folder}/{ROOT_DOCUMENT}", encode_document(document))
+                self._written[folder] = document
 
     def _write_record(self, metadata: RecordingMetadata, documents: Mapping[str, Any] | None) -> None:
         root = root_document(metadata, documents)
@@ -312,17 +308,12 @@ class _LayerWriter:
     ) -> None:
         self._store, self._encoding = store, encoding
         self._name, self._plan, self._dtype, self._layer_class = name, plan, dtype, layer_class
-        self._folder = folder = layer_folder(name)
-        neurons = neuron_dimensions(plan.neuron_shape)
-        columns = len(SEGMENT_COLUMNS)
-        self._counts = TableWriter(
-            store, f"{folder}/counts", plan.neuron_shape, "uint32", ("block", *neurons)
-        )
-        self._counts_checksums = TableWriter(store, f"{folder}/counts_checksums", (), "uint32", ("block",))
-        self._checksums = TableWriter(
-            store, f"{folder}/checksums", (plan.parts,), "uint32", ("chunk", "part")
-        )
-        self._segments = TableWriter(store, f"{folder}/segments", (columns,), "int64", ("segment", "column"))
+        self._folder = layer_folder(name)
+        tables = layer_tables(name, plan)
+        self._counts = TableWriter(store, tables.counts)
+        self._counts_checksums = TableWriter(store, tables.counts_checksums)
+        self._checksums = TableWriter(store, tables.checksums)
+        self._segments = TableWriter(store, tables.segments)
         self._rows = np.empty((plan.chunk_bytes, plan.neurons), np.uint8)
         # Where rows are put that are not being encoded.
         self._spare: list[Packed] = []
@@ -333,13 +324,12 @@ class _LayerWriter:
         self._total = np.zeros(plan.neurons, np.int64)
         self._block = np.zeros(plan.neurons, np.int64)
         self.pending_frames = np.empty((0, plan.neurons), np.bool_)
-        self.last_segment = np.empty((0, columns), np.int64)
+        self.last_segment = np.empty((0, len(SEGMENT_COLUMNS)), np.int64)
         self._lost: tuple[tuple[int, int], ...] = ()
         # Frames in segments that are finished.
         self._described = 0
         self._last_closed = np.empty((0, len(SEGMENT_COLUMNS)), np.int64)
         self._committed: LayerCommit | None = None
-        self._shape_frames = -1
 
     @classmethod
     def resume(cls, kept: LayerReader, encoding: InOrder) -> _LayerWriter:
@@ -491,23 +481,6 @@ class _LayerWriter:
             self._last_closed = progress.closed_segments[-1:]
         if is_twice or self._described + _frames_in(progress.open_segment) != frames:
             raise RuntimeError(out_of_step(self._name))
-
-    def write_documents(self) -> dict[str, Any]:
-        """Bring the shapes of the layer's arrays up to the commit; the documents by key prefix."""
-        commit, folder = self.committed, self._folder
-        spikes = spikes_document(self._plan, commit.frames)
-        if commit.frames != self._shape_frames:
-            self._store.write(f"{folder}/spikes/{ROOT_DOCUMENT}", encode_document(spikes))
-            self._shape_frames = commit.frames
-        columns = {"columns": list(SEGMENT_COLUMNS)}
-        return {
-            folder: group_document({"name": self._name}),
-            f"{folder}/spikes": spikes,
-            f"{folder}/counts": self._counts.write_document(commit.counts_checksums.rows),
-            f"{folder}/counts_checksums": self._counts_checksums.write_document(commit.counts_checksums.rows),
-            f"{folder}/checksums": self._checksums.write_document(commit.checksums.rows),
-            f"{folder}/segments": self._segments.write_document(commit.segments.rows, columns),
-        }
 
 
 def _frames_in(segments: Rows) -> int:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from recorder.format.layout import ATTRIBUTE, trial_column_folder
+from recorder.format.arrays import trial_column_table
 from recorder.format.metadata import ColumnCommit, ColumnKind, TableCommit, TrialsCommit
 from recorder.format.stores import ByteStore
 from recorder.format.tables import TableWriter, read_committed
@@ -153,19 +153,8 @@ class TrialsWriter:
         )
         return TrialsCommit(trials, self.rows, columns)
 
-    def write_documents(self) -> dict[str, dict[str, Any]]:
-        """Bring the arrays' shapes up to date; the documents by key prefix."""
-        return {
-            trial_column_folder(name): table.write_document(
-                self.rows, {ATTRIBUTE: {"kind": self._kinds[name]}}
-            )
-            for name, table in self._tables.items()
-        }
-
     def _add_column(self, name: str, kind: ColumnKind) -> None:
-        data_type = "float64" if kind == "float64" else "int64"
-        folder = trial_column_folder(name)
-        self._tables[name] = TableWriter(self._store, folder, (), data_type, ("presentation",))
+        self._tables[name] = TableWriter(self._store, trial_column_table(name, kind))
         self._kinds[name] = kind
         self._categories[name] = {}
 
@@ -184,9 +173,8 @@ def read_columns(store: ByteStore, commit: TrialsCommit) -> dict[ColumnCommit, N
     """Committed values of every column as stored, checked against the commit."""
     columns = {}
     for column in commit.columns:
-        data_type = "float64" if column.kind == "float64" else "int64"
         table = TableCommit(commit.rows, column.crc32c)
-        columns[column] = read_committed(store, trial_column_folder(column.name), (), data_type, table)
+        columns[column] = read_committed(store, trial_column_table(column.name, column.kind), table)
     return columns
 
 

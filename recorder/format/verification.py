@@ -10,16 +10,18 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain, product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recorder.format.archive import Archive
-from recorder.format.bits import count_per_neuron
+from recorder.format.arrays import group_document
+from recorder.format.bits import Packed, count_per_neuron
 from recorder.format.documents import expected_documents
 from recorder.format.errors import RecordingFormatError
-from recorder.format.layout import ATTRIBUTE, ROOT_DOCUMENT, group_document
+from recorder.format.layout import ATTRIBUTE, ROOT_DOCUMENT
 from recorder.format.metadata import MAX_DOCUMENT_BYTES, LayerCommit, RecordingMetadata
 from recorder.format.reading import LayerReader, TapeReader
 from recorder.format.sharding import ShardedStore
@@ -103,38 +105,45 @@ def check_blocks(layer: LayerReader, first: int, last: int) -> list[Problem]:
     Each chunk's name, checksum, length and padding, and each neuron's spikes against ``counts``. The last
     block may be a partial one. Of chunks marked lost, and of the counts of their blocks, nothing is promised.
     """
-    problems = []
     plan = layer.plan
-    for block in range(first, last):
+    problems: list[Problem] = []
+    chunks_of = {block: _kept_chunks(layer, block) for block in range(first, last)}
+    reads = layer.stored_parts(product(chain.from_iterable(chunks_of.values()), range(plan.parts)))
+    for block, chunks in chunks_of.items():
+        # None once a chunk of the block cannot be trusted.
         spikes: NDArray[np.int64] | None = np.zeros(plan.neurons, np.int64)
-        chunks = range(block * plan.block_chunks, (block + 1) * plan.block_chunks)
-        for chunk in chunks[: max(plan.chunk_count(layer.frames) - chunks.start, 0)]:
-            if layer.is_lost(chunk):
-                continue
-            first_frame = chunk * plan.chunk_frames
-            last_frame = min(first_frame + plan.chunk_frames, layer.frames)
-            found = [
-                problem
-                for part in range(plan.parts)
-                for problem in _failures(partial(_check_part, layer, chunk, part))
-            ]
-            problems += [Problem(p.what, layer.name, first_frame, last_frame) for p in found]
-            if found:
+        for chunk, part in product(chunks, range(plan.parts)):
+            try:
+                counted = _count_part(layer, chunk, part, next(reads)())
+            except (RecordingFormatError, OSError) as error:
+                first_frame = chunk * plan.chunk_frames
+                last_frame = min(first_frame + plan.chunk_frames, layer.frames)
+                problems.append(Problem(str(error), layer.name, first_frame, last_frame))
                 spikes = None
-            elif spikes is not None:
-                spikes += count_per_neuron(layer.chunk(chunk))
-        if block < layer.commit.counts_checksums.rows:
-            if layer.has_lost_frames(block):
-                spikes = None
-            found = _failures(partial(_check_counts, layer, block, spikes))
-            # Nothing needs the counts of a block once frames of it are cut off or marked lost.
-            if spikes is None or not _failures(partial(_check_name, layer, block, spikes)):
-                problems += [Problem(p.what, layer.name, is_redundant=True) for p in found]
             else:
-                first_frame = block * plan.block_frames
-                last_frame = min(first_frame + plan.block_frames, layer.frames)
-                problems += [Problem(p.what, layer.name, first_frame, last_frame) for p in found]
+                if spikes is not None:
+                    spikes[plan.part_slice(part)] += counted
+        if block < layer.commit.counts_checksums.rows:
+            problems += _check_block(layer, block, None if layer.has_lost_frames(block) else spikes)
     return problems
+
+
+def _kept_chunks(layer: LayerReader, block: int) -> list[int]:
+    """Chunks of a block, without those whose frames are all marked lost."""
+    first = block * layer.plan.block_chunks
+    last = min(first + layer.plan.block_chunks, layer.plan.chunk_count(layer.frames))
+    return [chunk for chunk in range(first, last) if not layer.is_lost(chunk)]
+
+
+def _check_block(layer: LayerReader, block: int, spikes: NDArray[np.int64] | None) -> list[Problem]:
+    """Check the counts of a block, of each neuron's ``spikes`` if these are known."""
+    found = _failures(partial(_check_counts, layer, block, spikes))
+    # Nothing needs the counts of a block once frames of it are cut off or marked lost.
+    if spikes is None or not _failures(partial(_check_name, layer, block, spikes)):
+        return [Problem(p.what, layer.name, is_redundant=True) for p in found]
+    first_frame = block * layer.plan.block_frames
+    last_frame = min(first_frame + layer.plan.block_frames, layer.frames)
+    return [Problem(p.what, layer.name, first_frame, last_frame) for p in found]
 
 
 def count_blocks(commit: LayerCommit) -> int:
@@ -142,12 +151,14 @@ def count_blocks(commit: LayerCommit) -> int:
     return -(-commit.frames // commit.plan.block_frames)
 
 
-def _check_part(layer: LayerReader, chunk: int, part: int) -> None:
-    """Raise RecordingFormatError unless a stored chunk is the one named, with silence where nothing is."""
-    layer.part(chunk, part)
+def _count_part(layer: LayerReader, chunk: int, part: int, trains: Packed) -> NDArray[np.int64]:
+    """Spikes of each neuron of one part of a chunk, given as it is stored.
+
+    Raises RecordingFormatError unless it is the one that the commit names, with silence where nothing is.
+    """
     plan = layer.plan
-    trains = layer.stored_part(chunk, part)
     neurons = plan.part_slice(part)
+    committed = layer.committed_part(chunk, part, trains)
     if trains[neurons.stop - neurons.start :].any():
         raise layer.chunk_error(chunk, part, "holds spikes of neurons that the layer does not have")
     # While recording goes on, the last chunk is already longer than what is committed of it.
@@ -157,6 +168,7 @@ def _check_part(layer: LayerReader, chunk: int, part: int) -> None:
         bits = np.unpackbits(trains[:, behind // 8 :], axis=1)[:, behind % 8 :]
         if bits.any():
             raise layer.chunk_error(chunk, part, "holds spikes behind its last frame")
+    return count_per_neuron(committed)
 
 
 def _check_counts(layer: LayerReader, block: int, spikes: NDArray[np.int64] | None) -> None:

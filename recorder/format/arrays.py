@@ -1,0 +1,178 @@
+"""The arrays of a recording: where each lies, what it holds, its Zarr document. Pure functions.
+
+This is the one list of them. Documents, writer, reader, verification and recovery are derived from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from recorder.format.layout import (
+    ATTRIBUTE,
+    SEGMENT_COLUMNS,
+    ZSTD_LEVEL,
+    ChunkPlan,
+    layer_folder,
+    neuron_dimensions,
+    table_chunk_rows,
+    trial_column_folder,
+)
+from recorder.format.metadata import ColumnKind, LayerCommit
+
+SPIKES: Final = "spikes"
+
+
+@dataclass(frozen=True)
+class TableLayout:
+    """A small array that grows by rows, see `recorder.format.tables`.
+
+    Attributes
+    ----------
+    folder : str
+        Key prefix of the array.
+    data_type : str
+        Zarr data type, e.g. ``"uint32"``.
+    dimensions : tuple of str
+        Names of its axes, that of the rows first.
+    row_shape : tuple of int
+    attributes : mapping
+        What its Zarr document says beside.
+    """
+
+    folder: str
+    data_type: str
+    dimensions: tuple[str, ...]
+    row_shape: tuple[int, ...] = ()
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type of the rows in memory."""
+        return np.dtype(self.data_type)
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows in a stored chunk."""
+        return table_chunk_rows(self.row_shape, self.dtype.itemsize)
+
+    def chunk_key(self, chunk: int) -> str:
+        """Key of a stored chunk."""
+        return f"{self.folder}/c/" + "/".join(map(str, [chunk, *[0] * len(self.row_shape)]))
+
+    def document(self, rows: int) -> dict[str, Any]:
+        """Zarr v3 document of the array when it has ``rows`` rows."""
+        return _array_document(
+            shape=(rows, *self.row_shape),
+            chunk_shape=(self.chunk_rows, *self.row_shape),
+            data_type=self.data_type,
+            dimensions=self.dimensions,
+            codecs=[
+                {"name": "bytes", "configuration": {"endian": "little"}},
+                {"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}},
+                {"name": "crc32c"},
+            ],
+            attributes=self.attributes,
+        )
+
+
+class LayerTables(NamedTuple):
+    """The small arrays beside the spikes of a layer, by name."""
+
+    counts: TableLayout
+    counts_checksums: TableLayout
+    checksums: TableLayout
+    segments: TableLayout
+
+
+def layer_tables(name: str, plan: ChunkPlan) -> LayerTables:
+    """The small arrays of the layer named ``name``."""
+    folder = layer_folder(name)
+    blocks = ("block", *neuron_dimensions(plan.neuron_shape))
+    return LayerTables(
+        TableLayout(f"{folder}/counts", "uint32", blocks, plan.neuron_shape),
+        TableLayout(f"{folder}/counts_checksums", "uint32", ("block",)),
+        TableLayout(f"{folder}/checksums", "uint32", ("chunk", "part"), (plan.parts,)),
+        TableLayout(
+            f"{folder}/segments",
+            "int64",
+            ("segment", "column"),
+            (len(SEGMENT_COLUMNS),),
+            {"columns": list(SEGMENT_COLUMNS)},
+        ),
+    )
+
+
+def trial_column_table(name: str, kind: ColumnKind) -> TableLayout:
+    """The array of a column of the trials."""
+    data_type = "float64" if kind == "float64" else "int64"
+    return TableLayout(
+        trial_column_folder(name), data_type, ("presentation",), attributes={ATTRIBUTE: {"kind": kind}}
+    )
+
+
+def layer_documents(commit: LayerCommit) -> dict[str, dict[str, Any]]:
+    """Zarr documents of a layer's group and of its arrays as of a commit, by key prefix."""
+    tables = layer_tables(commit.name, commit.plan)
+    rows = {
+        "counts": commit.counts_checksums.rows,
+        "counts_checksums": commit.counts_checksums.rows,
+        "checksums": commit.checksums.rows,
+        "segments": commit.segments.rows,
+    }
+    folder = layer_folder(commit.name)
+    return {
+        folder: group_document({"name": commit.name}),
+        f"{folder}/{SPIKES}": spikes_document(commit.plan, commit.frames),
+        **{table.folder: table.document(rows[name]) for name, table in tables._asdict().items()},
+    }
+
+
+def group_document(attributes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Zarr v3 document of a group."""
+    return {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes or {})}
+
+
+def spikes_document(plan: ChunkPlan, frames: int) -> dict[str, Any]:
+    """Zarr v3 document of ``spikes``: bool, ``(frame, *neuron)``, trains contiguous in a chunk."""
+    rank = 1 + len(plan.neuron_shape)
+    return _array_document(
+        shape=(frames, *plan.neuron_shape),
+        chunk_shape=(plan.chunk_frames, *((plan.part_rows, *plan.neuron_shape[1:]) if rank > 1 else ())),
+        data_type="bool",
+        dimensions=("frame", *neuron_dimensions(plan.neuron_shape)),
+        codecs=[
+            {"name": "transpose", "configuration": {"order": [*range(1, rank), 0]}},
+            {"name": "numcodecs.packbits", "configuration": {}},
+            {"name": "bytes"},
+            {"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}},
+            {"name": "crc32c"},
+        ],
+    )
+
+
+def _array_document(
+    *,
+    shape: tuple[int, ...],
+    chunk_shape: tuple[int, ...],
+    data_type: str,
+    dimensions: tuple[str, ...],
+    codecs: list[dict[str, Any]],
+    attributes: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": list(shape),
+        "data_type": data_type,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk_shape)}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": False if data_type == "bool" else 0,
+        "codecs": codecs,
+        "attributes": dict(attributes or {}),
+        "dimension_names": list(dimensions),
+        "storage_transformers": [],
+    }
