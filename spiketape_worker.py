@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any
 
 # Our packages, and a file by which each is known.
-_PACKAGES = {"recorder": "format/FORMAT.md", "analysis": "opening.py"}
+_PACKAGES = {"recorder": "format/FORMAT.md", "analysis": "kernels/counting.py"}
 _HERE = Path(__file__).parent
 _lock = threading.RLock()
 

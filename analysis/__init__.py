@@ -14,11 +14,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis.errors import JointRecordingError, QuestionError, UnknownLayerError
     from analysis.layer import Layer
+    from analysis.members import JointRecordingError
     from analysis.opening import open_recording
+    from analysis.questions import QuestionError, UnknownLayerError
     from analysis.recording import Recording
-    from recorder.format.errors import LostFramesWarning, RecordingFormatError, RecordingNotFoundError
+    from recorder.format import LostFramesWarning, RecordingFormatError, RecordingNotFoundError
 
 __all__ = [
     "JointRecordingError",
@@ -33,14 +34,14 @@ __all__ = [
 ]
 
 _MODULES = {
-    "JointRecordingError": "analysis.errors",
+    "JointRecordingError": "analysis.members",
     "Layer": "analysis.layer",
-    "LostFramesWarning": "recorder.format.errors",
-    "QuestionError": "analysis.errors",
+    "LostFramesWarning": "recorder.format",
+    "QuestionError": "analysis.questions",
     "Recording": "analysis.recording",
-    "RecordingFormatError": "recorder.format.errors",
-    "RecordingNotFoundError": "recorder.format.errors",
-    "UnknownLayerError": "analysis.errors",
+    "RecordingFormatError": "recorder.format",
+    "RecordingNotFoundError": "recorder.format",
+    "UnknownLayerError": "analysis.questions",
     "open_recording": "analysis.opening",
 }
 _EXTRA = ("dask", "xarray", "pandas")

@@ -8,14 +8,12 @@ from functools import partial
 import xarray as xr
 
 from analysis.display import LayerSummary, describe_layer, layer_html
-from analysis.errors import QuestionError
+from analysis.kernels.counting import Source, common_labels, frames_of, reader_of
+from analysis.kernels.grouping import Grouping, range_size, unite_ranges
 from analysis.members import Members
-from analysis.questions import Per, parse_question
-from analysis.selecting import narrow_labels, narrow_steps, narrow_trials
+from analysis.questions import Per, QuestionError, narrow_labels, narrow_steps, narrow_trials, parse_question
 from analysis.spikes import lazy_spikes
 from analysis.statistics import Statistic, compute_lazily, with_layer
-from recorder.format.counting import Source, common_labels, frames_of, reader_of
-from recorder.format.grouping import Grouping, range_size, unite_ranges
 from recorder.format.layout import neuron_dimensions
 from recorder.format.trials import Value
 

@@ -11,10 +11,10 @@ from typing import Any
 from zarr.abc.store import Store
 
 from analysis.recording import Recording
-from recorder.format.errors import LostFramesWarning, RecordingNotFoundError, StoreError
-from recorder.format.ranks import missing_ranks, parse_rank_location, rank_location, rank_pattern
-from recorder.format.reading import TapeReader
-from recorder.format.stores import StoreLike, open_store
+from recorder.format import LostFramesWarning, RecordingNotFoundError, StoreError
+from recorder.stores import StoreLike, open_store
+from recorder.stores.rank_names import missing_ranks, parse_rank_location, rank_location, rank_pattern
+from recorder.tape import TapeReader
 
 _PATTERN_CHARACTERS = frozenset("*?[")
 _MAX_LISTED = 10

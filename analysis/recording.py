@@ -9,21 +9,28 @@ from typing import Any
 
 import xarray as xr
 
-from analysis.digest import find_digest
 from analysis.display import RecordingSummary, describe_recording, recording_html
-from analysis.errors import QuestionError, UnknownLayerError
+from analysis.keeping import find_digest
+from analysis.kernels.counting import Source, common_labels
+from analysis.kernels.selection import Selection
 from analysis.layer import Layer, common_steps, recorded_steps, summarise_layer
-from analysis.members import members_of
-from analysis.questions import Per, parse_question
-from analysis.selecting import narrow_labels, narrow_recordings, narrow_steps, narrow_trials
+from analysis.members import members_of, presented
+from analysis.questions import (
+    Per,
+    QuestionError,
+    UnknownLayerError,
+    narrow_labels,
+    narrow_recordings,
+    narrow_steps,
+    narrow_trials,
+    parse_question,
+)
 from analysis.statistics import Statistic, compute_lazily
-from analysis.trials import presented
-from recorder.format.counting import Source, common_labels
+from recorder.format import RecordingMetadata
 from recorder.format.layout import layer_folder
-from recorder.format.metadata import RecordingMetadata, State
-from recorder.format.reading import TapeReader
-from recorder.format.selection import Selection
+from recorder.format.metadata import State
 from recorder.format.trials import Value
+from recorder.tape import TapeReader
 
 
 class Recording:

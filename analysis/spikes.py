@@ -11,9 +11,8 @@ import xarray as xr
 from dask.base import tokenize
 from numpy.typing import NDArray
 
-from analysis.errors import QuestionError
-from recorder.format.counting import Source
-from recorder.format.frames import (
+from analysis.kernels.counting import Source
+from analysis.kernels.frames import (
     COORDINATES,
     column_dtype,
     kept_blocks,
@@ -21,7 +20,9 @@ from recorder.format.frames import (
     read_coordinate,
     read_spikes,
 )
-from recorder.format.layout import ChunkPlan, neuron_dimensions
+from analysis.questions import QuestionError
+from recorder.format import ChunkPlan
+from recorder.format.layout import neuron_dimensions
 from recorder.format.trials import KEYS
 from spiketape_worker import Parcel
 

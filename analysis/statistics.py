@@ -16,23 +16,18 @@ import pandas as pd
 import xarray as xr
 from dask.array.core import elemwise
 
-from analysis.errors import QuestionError
+from analysis.graphs import add_together, frames_together, tally_together
+from analysis.kernels.counting import Source, common_labels, labels_of, ratio
+from analysis.kernels.tallying import places_of
 from analysis.members import Members
 from analysis.planning import (
-    MAX_RESULT_BLOCKS,
-    RESULT_BLOCK_BYTES,
-    counted_bytes,
-    cut_groups,
-    packed_bytes,
+    Axis,
+    _axis,
+    _total_bytes,
     task_bytes,
 )
-from analysis.questions import Question
-from analysis.tallies import Axis, GroupAxis, LabelAxis, add_together, frames_together, tally_together
-from recorder.format.counting import Source, common_labels, frames_of, labels_of, ratio
-from recorder.format.grouping import Grouping, range_keys, range_size, unite_ranges
+from analysis.questions import Question, QuestionError
 from recorder.format.layout import neuron_dimensions
-from recorder.format.tallying import Place, places_of
-from recorder.format.trials import Value
 from spiketape_worker import Parcel
 
 Statistic = Literal["firing_rate", "silent_ratio", "spike_count"]
@@ -164,80 +159,6 @@ def _check_time(question: Question, members: Members) -> None:
         f"are not the ranks of one run, and each counts its own steps and trials. Keep them apart with "
         f'per=("recording", {question.time!r}), or look at one of them: select(recordings=...)'
     )
-
-
-def _total_bytes(sources: Sequence[Source], question: Question) -> int:
-    """Bytes to read to answer a question, about."""
-    if question.time is not None:
-        return sum(packed_bytes(s.commit.plan, frames_of(s).segments.frames) for s in sources)
-    return sum(
-        counted_bytes(s.commit.plan, frames_of(s), s.commit.counts_checksums.rows if s.use_counts else 0)
-        for s in sources
-    )
-
-
-def _axis(
-    sources: Sequence[Source], question: Question, bytes_per_task: int, counted: Place, keeps_neurons: bool
-) -> tuple[Axis, Any]:
-    """What is kept apart along time, and its coordinate.
-
-    ``counted`` is what is told apart within a layer, ``keeps_neurons`` whether its neurons are on the way.
-    """
-    if question.time is None:
-        return None, None
-    places = max((int(np.prod(places_of(s.commit.plan.neuron_shape, counted))) for s in sources), default=1)
-    if question.time == "label":
-        values = labels_of(sources[0]).values if sources else ()
-        if not values:
-            raise QuestionError(
-                'per="label": no labels were recorded; record with `with monitor.trial(label=...):`'
-            )
-        neurons = max(s.commit.plan.neurons for s in sources)
-        width = max(4 * RESULT_BLOCK_BYTES // (8 * (neurons if keeps_neurons else places)), 1)
-        return LabelAxis([*range(0, len(values), width), len(values)]), label_coordinate(values)
-    grouping = _grouping(sources, question)
-    ranges = unite_ranges([grouping.ranges_of(frames_of(source).segments) for source in sources])
-    costliest = max(
-        sources, key=lambda s: packed_bytes(s.commit.plan, frames_of(s).segments.frames), default=None
-    )
-    if costliest is None or len(ranges) == 0:
-        return GroupAxis(grouping, ranges, [0, 0]), np.empty(0, np.int64)
-    frames = frames_of(costliest)
-    tasks = -(-packed_bytes(costliest.commit.plan, frames.segments.frames) // bytes_per_task)
-    max_groups = max(RESULT_BLOCK_BYTES // (8 * places), 1)
-    if range_size(ranges) // max_groups > MAX_RESULT_BLOCKS:
-        raise QuestionError(
-            f"per={question.time!r} would give {range_size(ranges)} × {places} values; select fewer steps, "
-            'or use per="window" with a longer window'
-        )
-    bounds = cut_groups(ranges, grouping, frames, tasks, max_groups)
-    if len(ranges) == 1:
-        # A range is an index that takes no memory, however long.
-        first, last = ranges[0].tolist()
-        scale, anchor = (grouping.steps, grouping.anchor) if grouping.kind == "steps" else (1, 0)
-        coordinate: Any = pd.RangeIndex(anchor + first * scale, anchor + last * scale, scale)
-    else:
-        keys = range_keys(ranges)
-        coordinate = grouping.anchor + keys * grouping.steps if grouping.kind == "steps" else keys
-    return GroupAxis(grouping, ranges, bounds), coordinate
-
-
-def _grouping(sources: Sequence[Source], question: Question) -> Grouping:
-    if question.time == "trial":
-        return Grouping("trial")
-    if question.time == "step":
-        return Grouping("steps")
-    selection = sources[0].selection if sources else None
-    anchor = selection.steps[0] if selection is not None and selection.steps is not None else 0
-    ends = [int(frames_of(s).segments.last_step[-1]) for s in sources if len(frames_of(s).segments)]
-    # A window longer than the recording is as good as one of its length, and cannot overflow.
-    return Grouping("steps", min(question.window, max([1, *(end - anchor for end in ends)])), anchor)
-
-
-def label_coordinate(values: Sequence[Value]) -> np.ndarray[Any, np.dtype[Any]]:
-    """Labels as an array: of text, booleans or numbers where all are of one kind, of objects otherwise."""
-    kinds = {type(value) for value in values}
-    return np.array(values, None if len(kinds) == 1 else object)
 
 
 def _over_layers(arrays: list[Any], apart: bool, axis: Axis) -> Any:

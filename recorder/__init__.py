@@ -10,17 +10,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from recorder.layer_recorder import NeuronShapeError, SpikeValueError
+    from recorder.capture import NeuronShapeError, SpikeValueError
+    from recorder.frameworks import SpikeOutput
     from recorder.monitor import Monitor
     from recorder.ranks import RankError
-    from recorder.spiking_layers import SpikeOutput
 
 _HOMES = {
     "Monitor": "recorder.monitor",
-    "NeuronShapeError": "recorder.layer_recorder",
+    "NeuronShapeError": "recorder.capture",
     "RankError": "recorder.ranks",
-    "SpikeOutput": "recorder.spiking_layers",
-    "SpikeValueError": "recorder.layer_recorder",
+    "SpikeOutput": "recorder.frameworks",
+    "SpikeValueError": "recorder.capture",
 }
 
 __all__ = ["Monitor", "NeuronShapeError", "RankError", "SpikeOutput", "SpikeValueError"]

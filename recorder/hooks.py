@@ -21,9 +21,9 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from recorder.format.errors import RecordingStoppedWarning, RecordingWriteError
+from recorder.format import RecordingStoppedWarning, RecordingWriteError
+from recorder.frameworks import SpikingLayer, SpikingLayerError
 from recorder.session import RecordingSession
-from recorder.spiking_layers import SpikingLayer, SpikingLayerError
 
 set_eval_frame: Callable[[Any], Any] | None
 try:

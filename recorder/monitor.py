@@ -19,24 +19,24 @@ import numpy as np
 import torch
 from torch import nn
 
-from recorder.format.bits import Counts
-from recorder.format.errors import (
+from recorder.format import (
     RecordingExistsError,
     RecordingFormatError,
     RecordingInUseError,
     RecordingWriteError,
 )
-from recorder.format.finalizing import finish_when_gone
-from recorder.format.reading import TapeReader
-from recorder.format.stores import ByteStore, StoreLike, open_store
-from recorder.format.tape import TapeWriter, is_unbegun
+from recorder.format.bits import Counts
+from recorder.frameworks import LayerChoice, find_spiking_layers, refuse_unrecordable
 from recorder.hooks import NetworkHooks, SessionLink
-from recorder.plan import RecordingPlan
+from recorder.plan import RecordingPlan, RecordingStats
 from recorder.provenance import class_name, describe_run
 from recorder.ranks import RankPlace, place_of_rank, without_wrapper
-from recorder.session import RecordingSession, RecordingStats
+from recorder.session import RecordingSession
 from recorder.spike_sequence import SpikeMapping, to_numpy, to_tensor
-from recorder.spiking_layers import LayerChoice, find_spiking_layers, refuse_unrecordable
+from recorder.stores import ByteStore, StoreLike, open_store
+from recorder.tape import TapeReader, TapeWriter
+from recorder.tape.beginning import is_unbegun
+from recorder.tape.finalizing import finish_when_gone
 
 Backend = Literal["numpy", "torch"]
 
@@ -75,7 +75,7 @@ class Monitor:
     layers : optional
         Which modules to record where they are not found by themselves: names, types, a predicate
         ``(name, module) -> bool``, or a mapping from names or types to `SpikeOutput`; see
-        `recorder.spiking_layers.find_spiking_layers`.
+        `recorder.frameworks.finding.find_spiking_layers`.
     overwrite, resume : bool
         What to do with a recording that stands at ``store``: replace it, or go on behind its last commit. Of
         several ranks, all must resume, and wait for each other: they go on at the same step.

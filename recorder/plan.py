@@ -7,13 +7,19 @@ run out.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from recorder.format.encoding import ENCODING_THREADS
-from recorder.format.layout import SEGMENT_COLUMNS, ChunkPlan, table_chunk_rows
-from recorder.layer_recorder import GATHER_BYTES
-from recorder.packing import PUT_BYTES, SPARE_BYTES, stage_bytes
+from recorder.capture.host_packing import (
+    PUT_BYTES,
+    SPARE_BYTES,
+    stage_bytes,
+)
+from recorder.capture.layer_recorder import GATHER_BYTES
+from recorder.format import ChunkPlan
+from recorder.format.layout import SEGMENT_COLUMNS, table_chunk_rows
+from recorder.tape.in_order import ENCODING_THREADS
 
 _MIB = 2**20
 
@@ -156,3 +162,50 @@ class RecordingPlan:
             return ""
         bytes_and_files = f"{self.bytes_per_hour / 1e9:,.2f} GB and {self.files_per_hour:,.0f} files"
         return f" ({bytes_and_files} an hour at the pace so far)"
+
+
+@dataclass
+class Pace:
+    """How fast the network runs: steps between its first forward and the end of its last."""
+
+    first_step: int = 0
+    began_at: float | None = None
+    ended_at: float = 0.0
+
+    def begin(self) -> None:
+        """Note that a forward begins."""
+        if self.began_at is None:
+            self.began_at = time.monotonic()
+
+    def end(self, now: float) -> None:
+        """Note that a forward has ended at ``now``, of ``time.monotonic()``."""
+        self.begin()
+        self.ended_at = now
+
+    def steps_per_hour(self, steps: int) -> float:
+        """NaN before there is anything to tell from."""
+        seconds = self.ended_at - (self.began_at or 0.0)
+        return 3600 * (steps - self.first_step) / seconds if self.began_at and seconds > 0 else math.nan
+
+
+@dataclass(frozen=True)
+class RecordingStats:
+    """What a recording has cost so far.
+
+    Attributes
+    ----------
+    steps : int
+    frames : dict of str to int
+        Of each layer that has been called.
+    packed_bytes : int
+        Before compression.
+    commits : int
+    seconds_waited : float
+        How long the network was held up because the disk could not keep up.
+    """
+
+    steps: int
+    frames: dict[str, int]
+    packed_bytes: int
+    commits: int
+    seconds_waited: float

@@ -19,8 +19,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from zarr.abc.store import Store
 
-from recorder.format.ranks import RankRecord, rank_location
-from recorder.format.stores import StoreLike
+from recorder.stores import StoreLike
+from recorder.stores.rank_names import RankRecord, rank_location
 
 RESUME_TIMEOUT = timedelta(minutes=5)
 

@@ -26,17 +26,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from recorder.background import BackgroundWriter
+from recorder.capture import LayerRecorder, SpikeValueError
+from recorder.capture.host_packing import PUT_BYTES, StagePool, WholeRows, pack_whole
+from recorder.capture.transfer import TransferRings
+from recorder.format import plan_chunks
 from recorder.format.bits import Bools, Counts, pack_frames
-from recorder.format.layout import NO_TRIAL, plan_chunks
+from recorder.format.layout import NO_TRIAL
 from recorder.format.segments import Rows, SegmentLog
-from recorder.format.tape import LayerProgress, TapeWriter
 from recorder.format.trials import TrialLog, as_values
-from recorder.layer_recorder import LayerRecorder, SpikeValueError
-from recorder.packing import PUT_BYTES, StagePool, WholeRows, pack_whole
-from recorder.plan import LayerPlan, RecordingPlan
-from recorder.spiking_layers import SpikingLayer
-from recorder.transfer import TransferRings
-from recorder.writer import BackgroundWriter
+from recorder.frameworks import SpikingLayer
+from recorder.plan import LayerPlan, Pace, RecordingPlan, RecordingStats
+from recorder.tape import LayerProgress, TapeWriter
 
 IDLE_RETRY_SECONDS = 0.05
 
@@ -48,51 +49,6 @@ class _Trial:
     number: int
     columns: dict[str, Any]
     batch: int = 0
-
-
-@dataclass
-class _Pace:
-    """How fast the network runs: steps between its first forward and the end of its last."""
-
-    first_step: int = 0
-    began_at: float | None = None
-    ended_at: float = 0.0
-
-    def begin(self) -> None:
-        if self.began_at is None:
-            self.began_at = time.monotonic()
-
-    def end(self, now: float) -> None:
-        self.begin()
-        self.ended_at = now
-
-    def steps_per_hour(self, steps: int) -> float:
-        """NaN before there is anything to tell from."""
-        seconds = self.ended_at - (self.began_at or 0.0)
-        return 3600 * (steps - self.first_step) / seconds if self.began_at and seconds > 0 else math.nan
-
-
-@dataclass(frozen=True)
-class RecordingStats:
-    """What a recording has cost so far.
-
-    Attributes
-    ----------
-    steps : int
-    frames : dict of str to int
-        Of each layer that has been called.
-    packed_bytes : int
-        Before compression.
-    commits : int
-    seconds_waited : float
-        How long the network was held up because the disk could not keep up.
-    """
-
-    steps: int
-    frames: dict[str, int]
-    packed_bytes: int
-    commits: int
-    seconds_waited: float
 
 
 class RecordingSession:
@@ -144,7 +100,7 @@ class RecordingSession:
         self._is_dirty = False
         self._idle_retry_at = 0.0
         self._committed_at = time.monotonic()
-        self._pace = _Pace()
+        self._pace = Pace()
         self._closed = False
         for position, (name, layer_class) in enumerate(layer_classes.items()):
             self._layers[name] = LayerRecorder(name, position, layer_class, self._pool, self._rings)
@@ -289,7 +245,7 @@ class RecordingSession:
         ------
         SpikeValueError, NeuronShapeError, SpikingLayerError, ValueError
             Nothing of ``output`` is then recorded. Values of small outputs may be told of later, see
-            `recorder.layer_recorder`.
+            `recorder.capture.layer_recorder`.
         RecordingWriteError
             If writing has failed before.
         """

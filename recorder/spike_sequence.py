@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from recorder.format.bits import Packed
-from recorder.format.reading import LayerReader
+from recorder.tape import LayerReader
 
 Convert = Callable[[NDArray[np.bool_], str], Any]
 

@@ -18,8 +18,8 @@ import analysis
 from benchmark_harness import Options, Report, memory_bytes, run_child, show_seconds
 from recorder.format import layout
 from recorder.format.segments import SegmentLog
-from recorder.format.stores import Folder
-from recorder.format.tape import LayerProgress, TapeWriter
+from recorder.stores import Folder
+from recorder.tape import LayerProgress, TapeWriter
 
 LAYER = "spikes"
 NEURONS = 8

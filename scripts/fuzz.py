@@ -23,28 +23,31 @@ import atheris
 import numcodecs
 import numpy as np
 
-with atheris.instrument_imports(include=["recorder"]):
+with atheris.instrument_imports(include=["recorder", "analysis.kernels"]):
+    from analysis.kernels import selection
     from recorder.format import (
-        archive,
+        ChunkPlan,
+        LayerCommit,
+        RecordingFormatError,
+        RecordingMetadata,
         arrays,
         chunks,
-        lock,
         metadata,
-        reading,
+        parsing,
         segments,
-        selection,
-        sharding,
-        tables,
-        trials,
+        shards,
     )
-    from recorder.format.errors import RecordingFormatError
-    from recorder.format.layout import ChunkPlan
-    from recorder.format.metadata import ColumnCommit, LayerCommit, TableCommit, TrialsCommit
-    from recorder.format.verification import expected_documents
+    from recorder.format.documents import expected_documents
+    from recorder.format.metadata import ColumnCommit, TableCommit, TrialsCommit
+    from recorder.stores import archive
+    from recorder.stores.sharded import ShardedStore
+    from recorder.tape import LayerReader, TapeReader, lock, tables
+    from recorder.tape.holder import Holder
+    from recorder.tape.trial_columns import read_columns
 
 PLAN = ChunkPlan((5,), 64, 5, 25)
 LABELS = arrays.trial_column_table("label", "int64")
-SHARDS = sharding.ShardPlan(2, (2,), 2)
+SHARDS = shards.ShardPlan(2, (2,), 2)
 
 
 class OneChunkStore:
@@ -76,10 +79,10 @@ def sealed(data: bytes) -> bytes:
 
 def fuzz_metadata(data: bytes) -> None:
     """The root document; its record comes back from JSON as it was understood."""
-    parsed = metadata.parse_document(_resealed(data) or data, "fuzzed")
-    again = metadata.parse_attributes(json.loads(json.dumps(metadata.to_attributes(parsed))), "again")
+    parsed = parsing.parse_document(_resealed(data) or data, "fuzzed")
+    again = parsing.parse_attributes(json.loads(json.dumps(metadata.to_attributes(parsed))), "again")
     assert again == parsed
-    reader = reading.TapeReader(OneChunkStore(b""), parsed)  # type: ignore[arg-type]
+    reader = TapeReader(OneChunkStore(b""), parsed)  # type: ignore[arg-type]
     expected_documents(parsed)
     for layer in reader.layers.values():
         assert layer.commit.lost_frames <= layer.frames
@@ -112,7 +115,7 @@ def fuzz_spikes(data: bytes) -> None:
     """What a chunk decompresses to: header and trains."""
     stored = sealed(numcodecs.Zstd().encode(data))
     commit = LayerCommit("1", "", "bool", PLAN, 64, TableCommit(), TableCommit(), TableCommit(), ())
-    layer = reading.LayerReader(OneChunkStore(stored), commit)  # type: ignore[arg-type]
+    layer = LayerReader(OneChunkStore(stored), commit)  # type: ignore[arg-type]
     layer._read["checksums"] = np.array([[chunks.stored_checksum(stored)]], np.uint32)  # noqa: SLF001
     frames = layer.frame_bits(0, 64)
     assert frames.sum() == sum(byte.bit_count() for byte in data[1:])
@@ -146,7 +149,7 @@ def fuzz_trials(data: bytes) -> None:
     labels = selection.SampleLabels.read(store, commit)  # type: ignore[arg-type]
     assert len(labels.code) == len(values)
     assert labels.code.max(initial=-1) < max(len(labels.values), 1)
-    assert all(len(column) == len(values) for column in trials.read_columns(store, commit).values())  # type: ignore[arg-type]
+    assert all(len(column) == len(values) for column in read_columns(store, commit).values())  # type: ignore[arg-type]
 
 
 def fuzz_lock(data: bytes) -> None:
@@ -162,7 +165,7 @@ def fuzz_shard(data: bytes) -> None:
     index, rest = data[: SHARDS.index_bytes - 4], data[SHARDS.index_bytes - 4 :]
     index = index.ljust(SHARDS.index_bytes - 4, b"\0")
     shard = rest + index + chunks.checksum(index).to_bytes(4, "little")
-    store = sharding.ShardedStore(OneChunkStore(shard), {"a": SHARDS})  # type: ignore[arg-type]
+    store = ShardedStore(OneChunkStore(shard), {"a": SHARDS})  # type: ignore[arg-type]
     for key in SHARDS.chunk_keys("a", 0):
         assert len(store.read(key, 100) or b"") <= 100
 
@@ -194,7 +197,7 @@ def _seeds(target: str) -> Iterator[bytes]:
         ((0, 3),),
     )
     columns = (ColumnCommit("label", "category", 5, ("cat", 3, True, 0.5)), ColumnCommit("x", "float64", 6))
-    record = metadata.RecordingMetadata(
+    record = RecordingMetadata(
         "recording", "abc", "2026", "2026", 4, (layer,), TrialsCommit(2, 9, columns), {"network": {"ä": [1]}}
     )
     document = {"zarr_format": 3, "node_type": "group", "attributes": metadata.to_attributes(record)}
@@ -215,7 +218,7 @@ def _seeds(target: str) -> Iterator[bytes]:
         "trials": np.zeros(1, "<i8").tobytes(),
         "shard": places.tobytes() + b"some chunks",
         "archive": zipped.getvalue(),
-        "lock": json.dumps(vars(lock.Holder.this_process())).encode(),
+        "lock": json.dumps(vars(Holder.this_process())).encode(),
     }[target]
 
 

@@ -26,11 +26,13 @@ class Mutant:
     changes: tuple[tuple[str, str, str], ...]
 
 
-TAPE, READING, STORES = "recorder/format/tape.py", "recorder/format/reading.py", "recorder/format/stores.py"
-LOCK, HOOKS = "recorder/format/lock.py", "recorder/hooks.py"
-SESSION, PACKING = "recorder/session.py", "recorder/packing.py"
-TRANSFER, DEVICE_PACKING = "recorder/transfer.py", "recorder/device_packing.py"
-TALLIES, FINALIZING = "analysis/tallies.py", "recorder/format/finalizing.py"
+TAPE, LAYER = "recorder/tape/writing.py", "recorder/tape/layer_writing.py"
+READING, STORES = "recorder/tape/layer_reading.py", "recorder/stores/folder.py"
+LOCK, HOLDER, HOOKS = "recorder/tape/lock.py", "recorder/tape/holder.py", "recorder/hooks.py"
+LAYER_RECORDER = "recorder/capture/layer_recorder.py"
+SESSION, PACKING = "recorder/session.py", "recorder/capture/host_packing.py"
+TRANSFER, DEVICE_PACKING = "recorder/capture/transfer.py", "recorder/capture/device_packing.py"
+GRAPHS, FINALIZING = "analysis/graphs.py", "recorder/tape/finalizing.py"
 
 MUTANTS = (
     Mutant(
@@ -59,15 +61,16 @@ MUTANTS = (
         "the commit comes before the data",
         "test_recorder_format_faults.py::test_a_writer_may_die_at_each_stage_of_a_commit",
         (
-            (TAPE, "self._store.write(spikes_chunk_key(", "_LATE.append((spikes_chunk_key("),
-            (TAPE, "chunk, part), stored)", "chunk, part), stored))"),
+            (LAYER, "self._store.write(spikes_chunk_key(", "_LATE.append((spikes_chunk_key("),
+            (LAYER, "chunk, part), stored)", "chunk, part), stored))"),
             (
                 TAPE,
                 "self.store.write(ROOT_DOCUMENT, encode_document(root))\n",
                 "self.store.write(ROOT_DOCUMENT, encode_document(root))\n"
                 "        while _LATE:\n            self.store.write(*_LATE.pop())\n",
             ),
-            (TAPE, "Presented = list", "_LATE = []\nPresented = list"),
+            (LAYER, "TableWriter, rows_checksum\n", "TableWriter, rows_checksum\n\n_LATE = []\n"),
+            (TAPE, "Presented = list", "from recorder.tape.layer_writing import _LATE\nPresented = list"),
         ),
     ),
     Mutant(
@@ -89,7 +92,7 @@ MUTANTS = (
     Mutant(
         "lost frames are frames like others",
         "test_analysis_lost.py::test_a_step_of_which_frames_are_lost_is_a_gap_and_no_silence",
-        (("recorder/format/counting.py", "kept_segments()", "segments()"),),
+        (("analysis/kernels/counting.py", "kept_segments()", "segments()"),),
     ),
     Mutant(
         "counts are used of blocks with lost frames",
@@ -110,7 +113,7 @@ MUTANTS = (
     Mutant(
         "a writer goes on in a chunk that is lost in part as if nothing was lost",
         "test_recorder_monitor.py::test_lost_frames_are_in_no_answer_of_a_resumed_monitor",
-        ((TAPE, "            lost=self._lost,\n", ""),),
+        ((LAYER, "            lost=self._lost,\n", ""),),
     ),
     Mutant(
         "older readers take a recording with lost frames for theirs",
@@ -136,7 +139,7 @@ MUTANTS = (
     Mutant(
         "a machine of the same image is taken for an earlier start of this one",
         "test_recorder_format_lock.py::test_a_machine_of_the_same_image_cannot_be_seen",
-        ((LOCK, 'return "dead" if all(map(_is_before_boot, moments)) else "unknown"', 'return "dead"'),),
+        ((HOLDER, 'return "dead" if all(map(_is_before_boot, moments)) else "unknown"', 'return "dead"'),),
     ),
     Mutant(
         "a writer that was taken over goes on",
@@ -174,7 +177,7 @@ MUTANTS = (
     Mutant(
         "pushed frames are not counted",
         "test_recorder_monitor_endings.py::test_frames_that_were_cut_short_take_no_place_of_others",
-        (("recorder/layer_recorder.py", "raise RecordingWriteError(out_of_step(self.name))", "pass"),),
+        ((LAYER_RECORDER, "raise RecordingWriteError(out_of_step(self.name))", "pass"),),
     ),
     Mutant(
         "booleans wait for a slow disk",
@@ -222,8 +225,8 @@ MUTANTS = (
         "silent neurons of several recordings are added up, not joined",
         "test_analysis_joint.py::test_every_statistic_is_that_of_all_frames_together",
         (
-            (TALLIES, '"neuron" if quantity == "fired" else place\n    tallies', "place\n    tallies"),
-            (TALLIES, 'counted, "spikes", task_bytes) for', "counted, quantity, task_bytes) for"),
+            (GRAPHS, '"neuron" if quantity == "fired" else place\n    tallies', "place\n    tallies"),
+            (GRAPHS, 'counted, "spikes", task_bytes) for', "counted, quantity, task_bytes) for"),
         ),
     ),
     Mutant(
@@ -246,7 +249,7 @@ MUTANTS = (
         "test_recorder_format_pack.py::test_damage_to_shards_is_an_error_and_never_silence",
         (
             (
-                "recorder/format/sharding.py",
+                "recorder/stores/sharded.py",
                 "if len(stored) != plan.index_bytes or checksum(encoded)",
                 "if False and checksum(encoded)",
             ),
@@ -257,7 +260,7 @@ MUTANTS = (
         "test_recorder_format_pack.py::test_packing_cut_short_anywhere_leaves_no_recording_and_goes_on",
         (
             (
-                "recorder/format/pack.py",
+                "recorder/keeping/pack.py",
                 "    arrays = [\n",
                 "    target.write(ROOT_DOCUMENT, encode_document(root_document(packed, None)))\n"
                 "    arrays = [\n",
@@ -267,7 +270,7 @@ MUTANTS = (
     Mutant(
         "chunks are got one by one",
         "test_object_stores.py::test_many_chunks_are_on_their_way_at_once",
-        (("recorder/format/zarr_stores.py", "reads_under_way = READS_UNDER_WAY", "reads_under_way = 1"),),
+        (("recorder/stores/zarr_stores.py", "reads_under_way = READS_UNDER_WAY", "reads_under_way = 1"),),
     ),
     Mutant(
         "recordings in buckets are finished after the threads that reach them",
@@ -282,7 +285,7 @@ MUTANTS = (
     Mutant(
         "calls alike are noted twice",
         "test_recorder_layer_recorder.py::test_calls_alike_and_others_are_recorded_one_after_the_other",
-        (("recorder/layer_recorder.py", "            alike.calls = 0\n        else:", "        else:"),),
+        ((LAYER_RECORDER, "            alike.calls = 0\n        else:", "        else:"),),
     ),
 )  # fmt: skip
 

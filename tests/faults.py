@@ -6,7 +6,7 @@ import errno
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-from recorder.format.stores import ByteStore
+from recorder.stores import ByteStore
 
 
 class DiskError(OSError):

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from recorder.format.finalizing import wait_for_finished
+from recorder.tape.finalizing import wait_for_finished
 
 TESTS = Path(__file__).parent
 

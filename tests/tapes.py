@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recorder.format import bits, layout, tape
+from recorder.format import bits, layout
 from recorder.format.segments import SegmentLog
-from recorder.format.stores import Folder, ZarrStore
-from recorder.format.tape import LayerProgress, TapeWriter
+from recorder.stores import Folder, ZarrStore
+from recorder.tape import LayerProgress, TapeWriter, writing
 
 
 @dataclass
@@ -76,7 +76,7 @@ def write_recording(
         closed, opened = log.take()
         row = bits.pack_frames(flat[whole * 8 :])[0] if pending else None
         progress[name] = LayerProgress(pending, row, closed, opened)
-    presented: tape.Presented = [
+    presented: writing.Presented = [
         (t.number, t.batch, {k: list(v) for k, v in t.columns.items()}) for t in trials
     ]
     begun = max((t.number + 1 for t in trials), default=0) if trials_begun is None else trials_begun

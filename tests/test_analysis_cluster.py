@@ -22,11 +22,12 @@ from tapes import Run, Trial, write_recording
 
 import analysis
 import recorder.format
-from analysis import clusters, command_line, planning
-from analysis.verification import find_problems
-from recorder.format.counting import add_up
-from recorder.format.reading import TapeReader
-from recorder.format.stores import Folder
+from analysis import planning
+from analysis.cli import clusters, commands
+from analysis.keeping import find_problems
+from analysis.kernels.counting import add_up
+from recorder.stores import Folder
+from recorder.tape import TapeReader
 from spiketape_worker import Parcel
 
 WORKERS = 2
@@ -203,15 +204,15 @@ def test_a_worker_that_has_imported_a_file_of_the_user_says_so_at_once(
 def test_the_command_line_computes_where_it_is_told(
     path: Path, folder: Path, cluster: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command_line, "_shown_on", lambda: sys.stderr)
+    monkeypatch.setattr(commands, "_shown_on", lambda: sys.stderr)
     client = cluster[0]
-    wanted = CliRunner().invoke(command_line.main, ["rates", str(path), "--per", "step", "--format", "csv"])
+    wanted = CliRunner().invoke(commands.main, ["rates", str(path), "--per", "step", "--format", "csv"])
     for where in (client.scheduler.address, str(folder / "scheduler.json")):
         options = ["--per", "step", "--format", "csv", "--cluster", where]
-        found = CliRunner().invoke(command_line.main, ["rates", str(path), *options])
+        found = CliRunner().invoke(commands.main, ["rates", str(path), *options])
         assert found.stdout == wanted.stdout
         assert "100% Completed" in found.stderr
-    verified = CliRunner().invoke(command_line.main, ["verify", str(path), "--cluster", where])
+    verified = CliRunner().invoke(commands.main, ["verify", str(path), "--cluster", where])
     assert verified.exit_code == 0
     assert "sound" in verified.stderr
 
@@ -281,7 +282,7 @@ def test_a_cluster_with_certificates_is_reached_as_dask_is_configured(path: Path
 def test_a_cluster_that_cannot_be_is_a_message(path: Path, where: str, message: str) -> None:
     if where.startswith("slurm"):
         pytest.importorskip("dask_jobqueue")
-    found = CliRunner().invoke(command_line.main, ["rates", str(path), "--cluster", where])
+    found = CliRunner().invoke(commands.main, ["rates", str(path), "--cluster", where])
     assert found.exit_code == 1
     assert message in found.stderr
     assert "Traceback" not in found.output
@@ -289,6 +290,6 @@ def test_a_cluster_that_cannot_be_is_a_message(path: Path, where: str, message: 
 
 def test_what_a_cluster_needs_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
-    found = CliRunner().invoke(command_line.main, ["rates", str(path), "--cluster", "local"])
+    found = CliRunner().invoke(commands.main, ["rates", str(path), "--cluster", "local"])
     assert found.exit_code == 1
     assert "pip install 'spiketape[cluster]'" in found.stderr

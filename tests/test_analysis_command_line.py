@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from tapes import Run, Trial, write_recording
 
 import analysis
-from analysis import clusters, command_line
+from analysis.cli import clusters, commands
 
 EVIL = "=cmd|' /C calc'!A0"
 
@@ -42,7 +42,7 @@ def path(tmp_path: Path) -> str:
 
 
 def call(*arguments: str) -> Result:
-    return CliRunner().invoke(command_line.main, arguments)
+    return CliRunner().invoke(commands.main, arguments)
 
 
 def done(*arguments: str) -> str:
@@ -75,7 +75,7 @@ def test_info_where_a_store_cannot_list(path: str, monkeypatch: pytest.MonkeyPat
     def refuse(*_: object) -> int:
         raise NotImplementedError
 
-    monkeypatch.setattr("recorder.format.stores.Folder.size", refuse)
+    monkeypatch.setattr("recorder.stores.folder.Folder.size", refuse)
     assert "unknown" in done("info", path)
     assert json.loads(done("info", path, "--format", "json"))["stored_bytes"] is None
 
@@ -161,7 +161,7 @@ def test_parquet_of_labels_of_several_kinds(tmp_path: Path) -> None:
 
 
 def test_parquet_without_pyarrow(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command_line, "find_spec", lambda name: None)
+    monkeypatch.setattr("analysis.cli.tables.find_spec", lambda name: None)
     result = call("rates", path, "--format", "parquet", "-o", str(tmp_path / "out"))
     assert result.exit_code == 1
     assert "needs pyarrow: pip install 'spiketape[analysis]'" in result.stderr
@@ -207,7 +207,7 @@ def test_damage_is_a_message(path: str) -> None:
 
 def test_progress_is_shown_to_people(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clusters, "_PROGRESS_AFTER_SECONDS", 0.0)
-    monkeypatch.setattr(command_line, "_shown_on", lambda: sys.stderr)
+    monkeypatch.setattr(commands, "_shown_on", lambda: sys.stderr)
     result = call("rates", path, "--format", "json")
     assert "100% Completed" in result.stderr
     assert len(json.loads(result.stdout)) == 3
@@ -215,7 +215,7 @@ def test_progress_is_shown_to_people(path: str, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_missing_package_is_named_without_a_traceback() -> None:
     for package in ("click", "dask"):
-        code = f"import sys; sys.modules['{package}'] = None; import analysis.command_line"
+        code = f"import sys; sys.modules['{package}'] = None; from analysis.cli import main; main()"
         run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert run.returncode == 1
         assert run.stderr.startswith(f"spiketape: {package}")

@@ -13,12 +13,12 @@ import pytest
 from damage import damages, write
 
 import analysis
-from analysis.verification import find_problems
-from recorder.format import counting
-from recorder.format.errors import RecordingFormatError
-from recorder.format.reading import TapeReader
-from recorder.format.recovery import plan_recovery
-from recorder.format.stores import Folder
+from analysis.keeping import find_problems
+from analysis.kernels import counting
+from recorder.format import RecordingFormatError
+from recorder.keeping import plan_recovery
+from recorder.stores import Folder
+from recorder.tape import TapeReader
 
 QUESTIONS: dict[str, Callable[[analysis.Recording], Any]] = {
     "from counts": lambda r: r.spike_count(per="layer"),

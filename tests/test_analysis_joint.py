@@ -13,8 +13,9 @@ from click.testing import CliRunner, Result
 from tapes import Run, Trial, write_recording
 
 import analysis
-from analysis import command_line, planning
-from recorder.format.ranks import RankRecord, parse_rank_location, rank_location
+from analysis import planning
+from analysis.cli import commands
+from recorder.stores.rank_names import RankRecord, parse_rank_location, rank_location
 
 RANKS = 3
 STEPS = 40
@@ -67,14 +68,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def call(*arguments: object) -> Result:
-    return CliRunner().invoke(command_line.main, [*map(str, arguments)])
+    return CliRunner().invoke(commands.main, [*map(str, arguments)])
 
 
 @pytest.fixture
 def many_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "SMALL_TASK_BYTES", 100)
     monkeypatch.setattr(planning, "MANY_TASKS", 10**9)
-    monkeypatch.setattr("analysis.statistics.RESULT_BLOCK_BYTES", 2000)
+    monkeypatch.setattr("analysis.planning.RESULT_BLOCK_BYTES", 2000)
 
 
 class Oracle:

@@ -17,18 +17,16 @@ from numpy.typing import NDArray
 from tapes import Run, write_recording
 
 import analysis
-from analysis import command_line
-from analysis.errors import QuestionError
-from analysis.verification import find_problems
+from analysis.cli import commands
+from analysis.keeping import find_problems
+from analysis.questions import QuestionError
+from recorder.format import LayerCommit, RecordingFormatError
 from recorder.format.bits import pack_frames
-from recorder.format.errors import RecordingFormatError
-from recorder.format.lock import LOCK_KEY
-from recorder.format.metadata import LayerCommit
-from recorder.format.reading import TapeReader
-from recorder.format.recovery import plan_recovery, recover
 from recorder.format.segments import SegmentLog
-from recorder.format.stores import Folder
-from recorder.format.tape import LayerProgress, TapeWriter
+from recorder.keeping import plan_recovery, recover
+from recorder.stores import Folder
+from recorder.tape import LayerProgress, TapeReader, TapeWriter
+from recorder.tape.lock import LOCK_KEY
 
 pytestmark = pytest.mark.filterwarnings("ignore::recorder.format.errors.LostFramesWarning")
 
@@ -38,7 +36,7 @@ LOST = slice(190, 260)
 
 
 def call(*arguments: object) -> Result:
-    return CliRunner().invoke(command_line.main, list(map(str, arguments)))
+    return CliRunner().invoke(commands.main, list(map(str, arguments)))
 
 
 @pytest.fixture

@@ -10,16 +10,16 @@ from tapes import Run, write_recording
 
 import analysis
 from analysis import planning
+from analysis.kernels.grouping import Grouping
+from analysis.kernels.selection import SelectedFrames, Selection
 from analysis.recording import Recording
+from recorder.format import LayerCommit, RecordingMetadata, plan_chunks
 from recorder.format.arrays import layer_tables
-from recorder.format.grouping import Grouping
-from recorder.format.layout import plan_chunks
-from recorder.format.metadata import LayerCommit, RecordingMetadata, TableCommit
-from recorder.format.reading import TapeReader
+from recorder.format.metadata import TableCommit
 from recorder.format.segments import Segments
-from recorder.format.selection import SelectedFrames, Selection
-from recorder.format.stores import Folder
-from recorder.format.tables import TableWriter
+from recorder.stores import Folder
+from recorder.tape import TapeReader
+from recorder.tape.tables import TableWriter
 
 MIB = 2**20
 TIB = 2**40

@@ -17,8 +17,8 @@ import analysis
 from analysis import Recording
 from recorder.format import bits
 from recorder.format.segments import SegmentLog
-from recorder.format.stores import Folder, ZarrStore
-from recorder.format.tape import LayerProgress, TapeWriter
+from recorder.stores import Folder, ZarrStore
+from recorder.tape import LayerProgress, TapeWriter
 
 HOSTILE = "<script>alert(1)</script>\x1b[31m"
 
@@ -258,8 +258,8 @@ def test_places_are_asked_of_one_layer_that_has_them(path: Path) -> None:
 
 def test_too_long_results_are_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recording = analysis.open_recording(path)
-    monkeypatch.setattr("analysis.statistics.MAX_RESULT_BLOCKS", 3)
-    monkeypatch.setattr("analysis.statistics.RESULT_BLOCK_BYTES", 8)
+    monkeypatch.setattr("analysis.planning.MAX_RESULT_BLOCKS", 3)
+    monkeypatch.setattr("analysis.planning.RESULT_BLOCK_BYTES", 8)
     with pytest.raises(analysis.QuestionError, match="would give 50 × 1 values"):
         recording.firing_rate(per="step")
     monkeypatch.setattr("analysis.spikes.MAX_BLOCKS", 0)

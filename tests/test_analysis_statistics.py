@@ -20,12 +20,12 @@ from tapes import Run, Trial, write_recording
 
 import analysis
 from analysis import planning
-from analysis.verification import find_problems
-from recorder.format import counting, tallying
+from analysis.keeping import find_problems
+from analysis.kernels import counting, tallying
 from recorder.format.layout import spikes_chunk_key
-from recorder.format.reading import LayerReader, TapeReader
-from recorder.format.recovery import plan_recovery, recover
-from recorder.format.stores import Folder
+from recorder.keeping import plan_recovery, recover
+from recorder.stores import Folder
+from recorder.tape import LayerReader, TapeReader
 
 NEURON_SHAPES = [(), (1,), (7,), (8,), (9,), (31,), (33,), (257,), (3, 5), (2, 3, 4)]
 LABELS = ["cat", "dog", "=cmd", "eel"]
@@ -282,7 +282,7 @@ def test_every_statistic_equals_numpy_on_the_unpacked_bits(
             planning, "SMALL_TASK_BYTES", data.draw(st.sampled_from([40, 700, 2**24]), "task bytes")
         )
         patch.setattr(planning, "MANY_TASKS", 10**9)
-        patch.setattr("analysis.statistics.RESULT_BLOCK_BYTES", data.draw(st.sampled_from([64, 2**20])))
+        patch.setattr("analysis.planning.RESULT_BLOCK_BYTES", data.draw(st.sampled_from([64, 2**20])))
         patch.setattr(counting, "SLICE_FRAMES", data.draw(st.sampled_from([64, 192, 2**18])))
         patch.setattr(tallying, "SLAB_ELEMENTS", data.draw(st.sampled_from([1, 300, 2**22])))
         for statistic, question in itertools.product(STATISTICS, chosen_questions):
@@ -345,7 +345,7 @@ def test_many_labels_are_cut_into_blocks(
     labels = [(7 * sample) % 13 for sample in range(20)]
     trials = [Trial(0, 20, {"label": labels})]
     write_recording(tmp_path / "a", {"1": spikes}, [Run(0, 30, 20, 0)], trials, chunk_bytes=100)
-    monkeypatch.setattr("analysis.statistics.RESULT_BLOCK_BYTES", result_bytes)
+    monkeypatch.setattr("analysis.planning.RESULT_BLOCK_BYTES", result_bytes)
     monkeypatch.setattr(planning, "SMALL_TASK_BYTES", 200)
     layer = analysis.open_recording(tmp_path / "a")["1"]
     of_frame = np.tile(labels, 30)

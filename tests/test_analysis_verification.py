@@ -12,19 +12,19 @@ import pytest
 from click.testing import CliRunner, Result
 from damage import FRAMES, layers, write
 
-from analysis import command_line
-from analysis.verification import find_problems
+from analysis.cli import commands
+from analysis.keeping import find_problems
+from recorder.format import RecordingDamagedError
+from recorder.format.bits import count_per_neuron
 from recorder.format.chunks import encode_rows, encode_spikes
-from recorder.format.errors import RecordingDamagedError
-from recorder.format.lock import LOCK_KEY
-from recorder.format.reading import TapeReader
-from recorder.format.recovery import plan_recovery, recover
-from recorder.format.stores import Folder
-from recorder.format.tape import TapeWriter
+from recorder.keeping import plan_recovery, recover
+from recorder.stores import Folder
+from recorder.tape import TapeReader, TapeWriter
+from recorder.tape.lock import LOCK_KEY
 
 
 def call(*arguments: object) -> Result:
-    return CliRunner().invoke(command_line.main, list(map(str, arguments)))
+    return CliRunner().invoke(commands.main, list(map(str, arguments)))
 
 
 def files(path: Path) -> dict[str, bytes]:
@@ -116,14 +116,15 @@ def test_counts_and_padding_are_checked_against_the_spikes(
 
     path = tmp_path / "run.zarr"
     with monkeypatch.context() as patched:
-        patched.setattr("recorder.format.tape.encode_spikes", wrong_padding)
+        patched.setattr("recorder.tape.layer_writing.encode_spikes", wrong_padding)
         write(path, "closed")
     found = call("verify", path).stdout
     assert "holds spikes of neurons that the layer does not have" in found
     shutil.rmtree(path)
-    count = TapeWriter.__init__.__globals__["count_per_neuron"]
     with monkeypatch.context() as patched:
-        patched.setattr("recorder.format.tape.count_per_neuron", lambda trains: count(trains) + 1)
+        patched.setattr(
+            "recorder.tape.layer_writing.count_per_neuron", lambda trains: count_per_neuron(trains) + 1
+        )
         write(path, "closed")
     found = call("verify", path).stdout
     assert "block 0 of layer '1' has" in found
@@ -241,6 +242,6 @@ def test_a_plan_that_is_out_of_date_is_refused(interrupted: Path) -> None:
 
 
 def test_the_exit_status_reaches_scripts(interrupted: Path) -> None:
-    command = [sys.executable, "-P", "-m", "analysis.command_line", "verify", str(interrupted)]
+    command = [sys.executable, "-P", "-m", "analysis.cli", "verify", str(interrupted)]
     (interrupted / "layers/1/spikes/c/0/0").unlink()
     assert subprocess.run(command, capture_output=True, check=False).returncode == 1

@@ -21,9 +21,9 @@ from tapes import Run, write_recording
 from torch import nn
 
 import analysis
-from analysis.verification import find_problems
+from analysis.keeping import find_problems
 from recorder import Monitor
-from recorder.format.errors import (
+from recorder.format import (
     RecordingExistsError,
     RecordingFormatError,
     RecordingInUseError,
@@ -32,9 +32,9 @@ from recorder.format.errors import (
     StoreAccessError,
     StoreError,
 )
-from recorder.format.lock import LOCK_KEY, WriterLock
-from recorder.format.reading import TapeReader
-from recorder.format.stores import ByteStore, open_store
+from recorder.stores import ByteStore, open_store
+from recorder.tape import TapeReader
+from recorder.tape.lock import LOCK_KEY, WriterLock
 
 NEURONS = 33
 
@@ -303,7 +303,7 @@ def test_the_command_line_takes_the_endpoint_from_the_environment(
     command = [
         sys.executable,
         "-m",
-        "analysis.command_line",
+        "analysis.cli",
         "rates",
         url,
         "--layer",
@@ -319,7 +319,7 @@ def test_the_command_line_takes_the_endpoint_from_the_environment(
 def test_a_missing_package_is_named_with_what_to_install(missing: str) -> None:
     script = (
         f"import sys; sys.modules[{missing!r}] = None\n"
-        "from recorder.format.stores import open_store\n"
+        "from recorder.stores import open_store\n"
         "open_store('s3://bucket/run.zarr', read_only=True)"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

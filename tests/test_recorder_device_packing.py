@@ -16,10 +16,10 @@ from torch import nn
 
 import analysis
 from recorder import Monitor, SpikeOutput, SpikeValueError
-from recorder.device_packing import DevicePacker, PackFrames, choose_packing, pack_with_torch
+from recorder.capture import LayerRecorder
+from recorder.capture.device_packing import DevicePacker, PackFrames, choose_packing, pack_with_torch
+from recorder.capture.host_packing import HostPacker
 from recorder.format.bits import Bools
-from recorder.layer_recorder import LayerRecorder
-from recorder.packing import HostPacker
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int64]
 ON = "cuda" if torch.cuda.is_available() else "cpu"
@@ -96,7 +96,7 @@ def kernel() -> PackFrames:
     pytest.importorskip("triton", reason="no Triton")
     if not torch.cuda.is_available():
         os.environ["TRITON_INTERPRET"] = "1"
-    from recorder.packing_kernel import pack_with_triton
+    from recorder.capture.packing_kernel import pack_with_triton
 
     return pack_with_triton
 
@@ -170,7 +170,7 @@ class Overwrite(nn.Module):
 @pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> torch.device:
     """A device whose outputs are packed there: CUDA, or the CPU made to look like one that works late."""
-    monkeypatch.setattr("recorder.transfer.RING_BYTES", 2000)
+    monkeypatch.setattr("recorder.capture.transfer.RING_BYTES", 2000)
     ring, where = make_ring(request.param, 2000)
     if request.param == "late":
 

@@ -14,7 +14,7 @@ from torch import nn
 
 import analysis
 from recorder import Monitor, SpikeOutput
-from recorder.format.encoding import InOrder
+from recorder.tape.in_order import InOrder
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -62,7 +62,7 @@ def test_chunks_encoded_in_several_threads_are_the_same(
     spikes = torch.rand(4000, 13) < 0.2
     files = {}
     for threads in (1, 3):
-        monkeypatch.setattr("recorder.format.encoding.ENCODING_THREADS", threads)
+        monkeypatch.setattr("recorder.tape.in_order.ENCODING_THREADS", threads)
         store = tmp_path / f"{threads}.zarr"
         layers = {Relay: SpikeOutput("N")}
         with Monitor(Relay(), store=store, layers=layers, durability="process") as monitor:
@@ -80,8 +80,9 @@ def test_chunks_encoded_in_several_threads_are_the_same(
 
 ENDING = """
 import sys, torch
-from recorder.format import encoding, layout
-encoding.ENCODING_THREADS = 3
+from recorder.format import layout
+from recorder.tape import in_order
+in_order.ENCODING_THREADS = 3
 layout.CHUNK_TARGET_BYTES = 1
 from recorder import Monitor, SpikeOutput
 net = torch.nn.ReLU()

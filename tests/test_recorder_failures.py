@@ -18,9 +18,9 @@ from processes import collect_garbage, python
 from torch import nn
 
 from recorder import Monitor
-from recorder.format.errors import RecordingStoppedWarning, RecordingWriteError
-from recorder.format.reading import TapeReader
-from recorder.format.stores import Folder
+from recorder.format import RecordingStoppedWarning, RecordingWriteError
+from recorder.stores import Folder
+from recorder.tape import TapeReader
 
 NEURONS = 4001
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from numcodecs import zstd
 
 import recorder.format
+from recorder.format import RecordingFormatError
 from recorder.format.chunks import checksum, decode_rows, decode_spikes, encode_rows, encode_spikes
-from recorder.format.errors import RecordingFormatError
 
 FORMAT = Path(recorder.format.__file__).with_name("FORMAT.md")
 

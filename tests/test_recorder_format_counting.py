@@ -13,24 +13,23 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from tapes import Run, Trial, write_recording
 
-from recorder.format import bits, counting, frames, intervals
-from recorder.format.counting import Source
-from recorder.format.errors import RecordingFormatError
-from recorder.format.grouping import (
+from analysis.kernels import counting, frames, intervals
+from analysis.kernels.counting import Source
+from analysis.kernels.grouping import (
     Grouping,
     count_up,
-    merge_ranges,
     positions_of,
     range_keys,
     range_size,
     slice_ranges,
     unite_ranges,
 )
+from analysis.kernels.selection import SampleLabels, SelectedFrames, Selection
+from recorder.format import RecordingFormatError, bits
 from recorder.format.metadata import ColumnCommit, TrialsCommit
-from recorder.format.segments import Segments, check_segments
-from recorder.format.selection import SampleLabels, SelectedFrames, Selection
-from recorder.format.stores import Folder
-from recorder.format.tape import TapeWriter
+from recorder.format.segments import Segments, check_segments, merge_ranges
+from recorder.stores import Folder
+from recorder.tape import TapeWriter
 
 WORDS = 3
 FRAMES = WORDS * 64
@@ -179,7 +178,7 @@ def test_long_runs_get_the_same_labels_as_short_ones(monkeypatch: pytest.MonkeyP
     for first, last in [(0, 40), (16, 35), (20, 21)]:
         found = []
         for long in (0, 10**9):
-            monkeypatch.setattr("recorder.format.selection._LONG_RUNS", long)
+            monkeypatch.setattr("analysis.kernels.selection._LONG_RUNS", long)
             found.append(selected.codes(*selected.runs(first, last)))
         np.testing.assert_array_equal(*found)
 
@@ -190,7 +189,7 @@ def test_count_up() -> None:
 
 
 def source_of(path: Path, layer: str = "1", **changes: object) -> Source:
-    from recorder.format.reading import TapeReader
+    from recorder.tape import TapeReader
 
     reader = TapeReader.open(Folder(path))
     metadata = reader.metadata

@@ -12,13 +12,12 @@ from faults import DiskError, FaultyStore, VolatileStore
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recorder.format import layout
+from recorder.format import RecordingNotFoundError, layout
 from recorder.format.bits import pack_frames
-from recorder.format.errors import RecordingNotFoundError
-from recorder.format.reading import TapeReader
 from recorder.format.segments import SegmentLog
-from recorder.format.stores import ByteStore
-from recorder.format.tape import LayerProgress, TapeWriter, is_unbegun
+from recorder.stores import ByteStore
+from recorder.tape import LayerProgress, TapeReader, TapeWriter
+from recorder.tape.beginning import is_unbegun
 
 NEURONS = {"a": 3, "b": 9}
 FRAMES_PER_COMMIT = (5, 66, 260, 8)

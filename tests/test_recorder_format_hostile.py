@@ -20,16 +20,17 @@ from hypothesis import strategies as st
 from processes import finished, python
 from tapes import Run, write_recording
 
+from analysis.kernels.selection import SampleLabels, SelectedFrames, Selection
+from recorder.format import RecordingFormatError
 from recorder.format.arrays import trial_column_table
 from recorder.format.chunks import checksum, decode_rows, decode_spikes
-from recorder.format.errors import RecordingFormatError
 from recorder.format.layout import spikes_chunk_key
-from recorder.format.metadata import MAX_FRAMES, ColumnCommit, TrialsCommit, parse_document
-from recorder.format.reading import TapeReader
+from recorder.format.metadata import MAX_FRAMES, ColumnCommit, TrialsCommit
+from recorder.format.parsing import parse_document
 from recorder.format.segments import check_segments, clip_segments
-from recorder.format.selection import SampleLabels, SelectedFrames, Selection
-from recorder.format.stores import Folder, ZarrStore
-from recorder.format.tables import TableWriter
+from recorder.stores import Folder, ZarrStore
+from recorder.tape import TapeReader
+from recorder.tape.tables import TableWriter
 
 READER = """
 import json, resource, sys

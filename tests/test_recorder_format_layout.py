@@ -8,14 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recorder.format import ChunkPlan, plan_chunks
 from recorder.format.arrays import layer_tables, spikes_document
 from recorder.format.layout import (
     CHUNK_LIMIT_BYTES,
     CHUNK_TARGET_BYTES,
-    ChunkPlan,
     folder_name,
     neuron_dimensions,
-    plan_chunks,
     spikes_chunk_key,
 )
 

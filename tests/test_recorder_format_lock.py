@@ -15,17 +15,16 @@ import pytest
 import zarr.storage
 from processes import collect_garbage, finished, line, python
 
-from recorder.format import lock, tape
-from recorder.format.errors import RecordingExistsError, RecordingInUseError
-from recorder.format.lock import LOCK_KEY, Holder, WriterLock, read_holder
-from recorder.format.reading import TapeReader
-from recorder.format.stores import ByteStore, Folder, ZarrStore
-from recorder.format.tape import TapeWriter
+from recorder.format import RecordingExistsError, RecordingInUseError
+from recorder.stores import ByteStore, Folder, ZarrStore
+from recorder.tape import TapeReader, TapeWriter, lock, writing
+from recorder.tape.holder import Holder
+from recorder.tape.lock import LOCK_KEY, WriterLock, read_holder
 
 WRITER = """
 import sys
-from recorder.format.stores import Folder
-from recorder.format.tape import TapeWriter
+from recorder.stores.folder import Folder
+from recorder.tape.writing import TapeWriter
 writer = TapeWriter.create(Folder(sys.argv[1]), {}, overwrite=True)
 print("ready", flush=True)
 sys.stdin.readline()
@@ -46,7 +45,7 @@ def leave_lock(store: ByteStore, **changes: Any) -> Holder:
     """A recording and the lock of another writer; as old as that, if it is of an earlier start."""
     with pytest.MonkeyPatch.context() as patched:
         if "boot" in changes and "since" in changes:
-            patched.setattr(tape, "_now", lambda: changes["since"])
+            patched.setattr(writing, "_now", lambda: changes["since"])
         TapeWriter.create(store, {}).release()
     holder = replace(Holder.this_process(), **changes)
     store.write(LOCK_KEY, json.dumps(vars(holder)).encode())

@@ -12,19 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.format.errors import RecordingFormatError
-from recorder.format.layout import ChunkPlan
-from recorder.format.metadata import (
-    ColumnCommit,
-    LayerCommit,
-    RecordingMetadata,
-    TableCommit,
-    TrialsCommit,
-    _record_checksum,
-    parse_attributes,
-    parse_document,
-    to_attributes,
-)
+from recorder.format import ChunkPlan, LayerCommit, RecordingFormatError, RecordingMetadata
+from recorder.format.metadata import ColumnCommit, TableCommit, TrialsCommit, _record_checksum, to_attributes
+from recorder.format.parsing import parse_attributes, parse_document
 
 
 def example() -> RecordingMetadata:
@@ -191,7 +181,7 @@ def test_documents_that_are_no_recording_are_refused(document: bytes, problem: s
 
 
 def test_an_oversized_document_is_refused_unparsed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recorder.format.metadata.MAX_DOCUMENT_BYTES", 10)
+    monkeypatch.setattr("recorder.format.parsing.MAX_DOCUMENT_BYTES", 10)
     with pytest.raises(RecordingFormatError, match="has 11 bytes, more than the 10"):
         parse_document(b"x" * 11, "here")
 

@@ -19,13 +19,9 @@ from tapes import Run, Trial, write_recording
 from web import Files, serving
 
 import analysis
-from analysis.command_line import main
-from analysis.verification import find_problems
-from recorder.format import pack as packing
-from recorder.format.chunks import checksum
-from recorder.format.digest import digest_recording
-from recorder.format.documents import plain_documents
-from recorder.format.errors import (
+from analysis.cli.commands import main
+from analysis.keeping import find_problems
+from recorder.format import (
     RecordingExistsError,
     RecordingFormatError,
     RecordingInUseError,
@@ -33,13 +29,17 @@ from recorder.format.errors import (
     StoreAccessError,
     StoreError,
 )
+from recorder.format.chunks import checksum
+from recorder.format.documents import plain_documents
 from recorder.format.layout import spikes_chunk_key
-from recorder.format.pack import pack, pack_recording
-from recorder.format.ranks import RankRecord
-from recorder.format.reading import TapeReader
-from recorder.format.sharding import plan_shards
-from recorder.format.stores import Folder, ZarrStore, open_store
-from recorder.format.tape import TapeWriter
+from recorder.format.shards import plan_shards
+from recorder.keeping import pack as packing
+from recorder.keeping import pack_recording
+from recorder.keeping.digest import digest_recording
+from recorder.keeping.pack import pack
+from recorder.stores import Folder, ZarrStore, open_store
+from recorder.stores.rank_names import RankRecord
+from recorder.tape import TapeReader, TapeWriter
 
 FRAMES = 5 * 131
 # So few that the layers below lie in several shards.
@@ -488,7 +488,7 @@ def test_a_web_server_that_is_busy_is_asked_again_and_one_that_refuses_is_named(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statuses: list[int], is_read: bool
 ) -> None:
     pytest.importorskip("aiohttp")
-    monkeypatch.setattr("recorder.format.zarr_stores._WEB_WAITS", (0.0, 0.0, 0.0, 0.0))
+    monkeypatch.setattr("recorder.stores.zarr_stores._WEB_WAITS", (0.0, 0.0, 0.0, 0.0))
     packed_at(source, tmp_path / "kept.zip")
     _Busy.answers = statuses
     with serving(tmp_path, _Busy) as web:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.format.errors import RecordingFormatError
+from recorder.format import RecordingFormatError
 from recorder.format.segments import SegmentLog, Segments, check_segments, clip_segments
 
 # Skipped steps, steps, batch, trial.

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import zarr.storage
 
-from recorder.format.errors import RecordingFormatError, StoreError
-from recorder.format.stores import ByteStore, Folder, ZarrStore, open_store
+from recorder.format import RecordingFormatError, StoreError
+from recorder.stores import ByteStore, Folder, ZarrStore, open_store
 
 
 @pytest.fixture(params=["folder", "folder without fsync", "memory"])

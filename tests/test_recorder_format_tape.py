@@ -15,12 +15,12 @@ import zarr.storage
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recorder.format.errors import RecordingExistsError, RecordingFormatError, RecordingNotFoundError
+from recorder.format import RecordingExistsError, RecordingFormatError, RecordingNotFoundError
 from recorder.format.layout import layer_folder
-from recorder.format.reading import TapeReader
 from recorder.format.segments import SegmentLog
-from recorder.format.stores import ByteStore, Folder, ZarrStore
-from recorder.format.tape import LayerProgress, TapeWriter, is_unbegun
+from recorder.stores import ByteStore, Folder, ZarrStore
+from recorder.tape import LayerProgress, TapeReader, TapeWriter
+from recorder.tape.beginning import is_unbegun
 
 
 def flat(frames: np.ndarray) -> np.ndarray:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import zarr
 
-from recorder.format.errors import RecordingFormatError
-from recorder.format.reading import TapeReader
-from recorder.format.stores import Folder
+from recorder.format import RecordingFormatError
+from recorder.stores import Folder
+from recorder.tape import TapeReader
 
 WITNESS = Path(__file__).parent / "recordings" / "version-1.zarr"
 # Two segments, 3 steps of 50 samples in trial 0 and 7 of 3 samples in none; chunks of 64 frames.

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from recorder import Monitor, hooks
-from recorder.spiking_layers import SpikingLayerError
+from recorder.frameworks import SpikingLayerError
 
 
 class Threshold(nn.Module):

@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 from processes import line, python
 
-from recorder.format.errors import RecordingNotFoundError
-from recorder.format.reading import TapeReader
-from recorder.format.stores import Folder
-from recorder.format.tape import is_unbegun
+from recorder.format import RecordingNotFoundError
+from recorder.stores import Folder
+from recorder.tape import TapeReader
+from recorder.tape.beginning import is_unbegun
 
 NEURONS = 11
 NO_END = 10**9
@@ -35,9 +35,9 @@ import torch
 from torch import nn
 from recorder import Monitor
 from recorder.format import layout
-from recorder.format.reading import TapeReader
-from recorder.format.stores import Folder
-from recorder.format.tape import is_unbegun
+from recorder.tape.reading import TapeReader
+from recorder.stores.folder import Folder
+from recorder.tape.beginning import is_unbegun
 from test_recorder_kill import inputs
 
 class Threshold(nn.Module):

@@ -16,10 +16,10 @@ from torch import nn
 from zarr.storage import MemoryStore
 
 from recorder import Monitor, SpikeValueError
-from recorder.format.errors import RecordingWriteError
-from recorder.format.reading import TapeReader
-from recorder.format.stores import Folder, open_store
-from recorder.layer_recorder import GATHER_AFTER_CALLS, GATHER_BYTES
+from recorder.capture.layer_recorder import GATHER_AFTER_CALLS, GATHER_BYTES
+from recorder.format import RecordingWriteError
+from recorder.stores import Folder, open_store
+from recorder.tape import TapeReader
 
 MANY = GATHER_AFTER_CALLS + 700
 # Batch, data type, and whether in a trial.
@@ -120,10 +120,10 @@ def test_calls_alike_and_others_are_recorded_one_after_the_other(
     store = MemoryStore()
     expected, trials = [], []
     with Monitor(net, store=store, layers=[Given]) as monitor, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("recorder.layer_recorder.GATHER_AFTER_CALLS", 20)
-        patch.setattr("recorder.layer_recorder.GATHER_BYTES", 3000)
-        patch.setattr("recorder.packing.STAGE_BYTES", 2000)
-        patch.setattr("recorder.packing.PUT_BYTES", 5000)
+        patch.setattr("recorder.capture.layer_recorder.GATHER_AFTER_CALLS", 20)
+        patch.setattr("recorder.capture.layer_recorder.GATHER_BYTES", 3000)
+        patch.setattr("recorder.capture.host_packing.STAGE_BYTES", 2000)
+        patch.setattr("recorder.capture.host_packing.PUT_BYTES", 5000)
         patch.setattr("recorder.session.PUT_BYTES", 5000)
         for seed, ((batch, dtype, in_trial), calls, is_bad_inside) in enumerate(runs):
             with monitor.trial(number=seed) if in_trial else nullcontext():

@@ -20,12 +20,12 @@ from processes import collect_garbage
 from torch import nn
 
 from recorder import Monitor, NeuronShapeError, SpikeOutput, SpikeValueError
-from recorder.format.errors import RecordingExistsError, RecordingFormatError, RecordingWriteError
-from recorder.format.reading import TapeReader
-from recorder.format.recovery import plan_recovery, recover
-from recorder.format.stores import Folder
-from recorder.format.verification import check_blocks
+from recorder.format import RecordingExistsError, RecordingFormatError, RecordingWriteError
+from recorder.keeping import plan_recovery, recover
+from recorder.keeping.verification import check_blocks
 from recorder.monitor import NothingRecordedError, UnknownLayerError
+from recorder.stores import Folder
+from recorder.tape import TapeReader
 
 
 class Threshold(nn.Module):

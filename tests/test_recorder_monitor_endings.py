@@ -21,17 +21,16 @@ from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
 import analysis
-from analysis.verification import find_problems
+from analysis.keeping import find_problems
 from recorder import Monitor, SpikeOutput, SpikeValueError
-from recorder.format.errors import RecordingInUseError, RecordingWriteError
-from recorder.format.lock import LOCK_KEY
-from recorder.format.reading import TapeReader
+from recorder.background import BackgroundWriter
+from recorder.capture.host_packing import PUT_BYTES, SPARE_BYTES, STAGE_BYTES, HostPacker
+from recorder.format import RecordingInUseError, RecordingWriteError
 from recorder.format.segments import SegmentLog
-from recorder.format.stores import Folder, open_store
-from recorder.format.tape import TapeWriter
-from recorder.packing import PUT_BYTES, SPARE_BYTES, STAGE_BYTES, HostPacker
 from recorder.session import RecordingSession
-from recorder.writer import BackgroundWriter
+from recorder.stores import Folder, open_store
+from recorder.tape import TapeReader, TapeWriter
+from recorder.tape.lock import LOCK_KEY
 
 
 class Threshold(nn.Module):
@@ -70,7 +69,8 @@ import os, signal, sys
 import torch
 from pathlib import Path
 from torch import nn
-from recorder.format.stores import Folder, open_store
+from recorder.stores.folder import Folder
+from recorder.stores import open_store
 from test_recorder_monitor_endings import Threshold, monitor_of
 
 torch.set_num_threads(1)
@@ -150,7 +150,7 @@ def test_a_forgotten_monitor_is_finished_whatever_thread_collects_it(
     where: str, small_chunks: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Garbage is collected in any thread, so also in those that finishing waits for."""
-    monkeypatch.setattr("recorder.format.encoding.ENCODING_THREADS", 2)
+    monkeypatch.setattr("recorder.tape.in_order.ENCODING_THREADS", 2)
     store = MemoryStore()
     net = nn.Sequential(nn.ReLU())
     monitor = Monitor(net, store=store, layers={nn.ReLU: SpikeOutput("N")})
@@ -408,7 +408,7 @@ def test_a_recording_that_was_just_forgotten_can_be_gone_on_with(
 
 FORGETS_AT_THE_END = """
 import gc, time
-from recorder.format.finalizing import finish_when_gone
+from recorder.tape.finalizing import finish_when_gone
 from concurrent.futures import ThreadPoolExecutor
 
 class Owner:
@@ -434,7 +434,7 @@ def test_what_is_forgotten_last_is_finished_before_the_interpreter_ends() -> Non
 
 INTERRUPTED_WHILE_COLLECTING = """
 import gc, signal, time
-from recorder.format import finalizing
+from recorder.tape import finalizing
 
 def interrupted(*_):
     raise KeyboardInterrupt

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.packing import (
+from recorder.capture.host_packing import (
     PUT_BYTES,
     SPARE_BYTES,
     STAGE_BYTES,
@@ -45,8 +45,8 @@ def test_frames_come_out_as_they_went_in(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         # So small that pushes fill it, and more than once; some of it is packed by the push itself.
-        patch.setattr("recorder.packing.STAGE_BYTES", 512)
-        patch.setattr("recorder.packing.PUT_BYTES", 600)
+        patch.setattr("recorder.capture.host_packing.STAGE_BYTES", 512)
+        patch.setattr("recorder.capture.host_packing.PUT_BYTES", 600)
         push_and_compare(neurons, batches, dtype, seed)
 
 

@@ -15,10 +15,9 @@ from click.testing import CliRunner
 from torch import nn
 
 import analysis
-from analysis.command_line import main
+from analysis.cli.commands import main
 from recorder import Monitor, provenance
-from recorder.git_commit import find_git_commit
-from recorder.provenance import describe_run
+from recorder.provenance import describe_run, find_git_commit
 
 
 class Threshold(nn.Module):

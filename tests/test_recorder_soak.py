@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from processes import line, python
 
-from recorder.format.reading import TapeReader
-from recorder.format.stores import Folder
+from recorder.stores import Folder
+from recorder.tape import TapeReader
 
 SAMPLES = 10
 # What is free and not given back: how large that gets is up to the C library.

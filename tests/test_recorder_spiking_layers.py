@@ -22,7 +22,7 @@ import torch
 from frameworks import framework
 from torch import nn
 
-from recorder.spiking_layers import (
+from recorder.frameworks import (
     SpikeOutput,
     SpikingLayer,
     SpikingLayerError,
@@ -857,7 +857,7 @@ def test_no_framework_is_imported() -> None:
     program = """
 import sys, torch
 from torch import nn
-from recorder.spiking_layers import find_spiking_layers
+from recorder.frameworks import find_spiking_layers
 assert list(find_spiking_layers(nn.Sequential(nn.ReLU()), layers=nn.ReLU)) == ["0"]
 try:
     find_spiking_layers(nn.Sequential(nn.ReLU()))

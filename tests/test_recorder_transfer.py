@@ -9,7 +9,7 @@ from devices import DEVICES, LateLane, make_ring
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recorder.transfer import CudaLane, TransferRing, TransferRings
+from recorder.capture.transfer import CudaLane, TransferRing, TransferRings
 
 
 @given(

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from recorder.format.errors import RecordingWriteError
-from recorder.writer import BackgroundWriter
+from recorder.background import BackgroundWriter
+from recorder.format import RecordingWriteError
 
 
 def nothing() -> None:

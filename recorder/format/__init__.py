@@ -1,6 +1,38 @@
-"""The on-disk format, shared by `recorder` and `analysis`: numpy, zarr and numcodecs; no torch, no dask.
+"""FORMAT.md in code: names, shapes, bits, chunks, documents and the commit record, as pure functions.
 
-FORMAT.md beside this file is the contract. The modules, from the bits up: `bits` (packed bits and counting),
-`chunks` (one stored chunk), `layout` (names, shapes, chunk plan), `metadata` (the commit record), `stores`
-(where bytes live), `tables`, `segments` and `trials` (the small arrays), `tape` (writing) and `reading`.
+Every other room may enter. Nothing in here touches a store, or needs torch or dask.
 """
+
+from recorder.format.errors import (
+    LostFramesWarning,
+    RecordingDamagedError,
+    RecordingExistsError,
+    RecordingFormatError,
+    RecordingInUseError,
+    RecordingNotFoundError,
+    RecordingStoppedWarning,
+    RecordingUnfinishedError,
+    RecordingWriteError,
+    StoreAccessError,
+    StoreError,
+)
+from recorder.format.layout import ChunkPlan, plan_chunks
+from recorder.format.metadata import LayerCommit, RecordingMetadata
+
+__all__ = [
+    "ChunkPlan",
+    "LayerCommit",
+    "LostFramesWarning",
+    "RecordingDamagedError",
+    "RecordingExistsError",
+    "RecordingFormatError",
+    "RecordingInUseError",
+    "RecordingMetadata",
+    "RecordingNotFoundError",
+    "RecordingStoppedWarning",
+    "RecordingUnfinishedError",
+    "RecordingWriteError",
+    "StoreAccessError",
+    "StoreError",
+    "plan_chunks",
+]

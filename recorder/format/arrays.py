@@ -28,7 +28,7 @@ SPIKES: Final = "spikes"
 
 @dataclass(frozen=True)
 class TableLayout:
-    """A small array that grows by rows, see `recorder.format.tables`.
+    """A small array that grows by rows, see `recorder.tape.tables`.
 
     Attributes
     ----------

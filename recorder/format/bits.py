@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 Packed = NDArray[np.uint8]
 Counts = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+Integers = NDArray[np.int64]
 
 _LANES = np.uint64(0x0101010101010101)
 # 64 KiB of them, for neurons side by side.

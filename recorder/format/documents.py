@@ -10,7 +10,7 @@ import numpy as np
 from recorder.format.arrays import group_document, layer_documents, trial_column_table
 from recorder.format.layout import GROUPS, ROOT_DOCUMENT
 from recorder.format.metadata import RecordingMetadata, to_attributes
-from recorder.format.sharding import sharded_document
+from recorder.format.shards import sharded_document
 
 
 def expected_documents(metadata: RecordingMetadata) -> dict[str, Any]:

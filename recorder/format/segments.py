@@ -231,3 +231,13 @@ def check_segments(rows: Rows, frames: int, place: str) -> Segments:
             f"{place}: segments cover {expected_frame} frames, but {frames} are committed"
         )
     return segments
+
+
+def merge_ranges(ranges: Rows) -> Rows:
+    """Ascending, disjoint ranges of the same keys; ranges that touch become one."""
+    ranges = ranges[np.argsort(ranges[:, 0], kind="stable")]
+    if len(ranges) == 0:
+        return ranges
+    reach = np.maximum.accumulate(ranges[:, 1])
+    starts = np.flatnonzero(np.concatenate([[True], ranges[1:, 0] > reach[:-1]]))
+    return np.stack([ranges[starts, 0], np.maximum.reduceat(ranges[:, 1], starts)], axis=1)

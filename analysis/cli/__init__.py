@@ -1,0 +1,20 @@
+"""The command ``spiketape``. It asks `analysis` and `recorder.keeping`, and shows what they answer.
+
+`main` is the way in. Nothing else enters, and nothing in `analysis` knows of this room.
+"""
+
+from __future__ import annotations
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command; where what it needs is not installed, end with a line that says what to install."""
+    try:
+        from analysis.cli import commands
+    except ModuleNotFoundError as missing:
+        raise SystemExit(
+            f"spiketape: {missing.name} is not installed, the command line needs it: "
+            "pip install 'spiketape[analysis]'"
+        ) from None
+    commands.main()

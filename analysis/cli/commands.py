@@ -1,0 +1,371 @@
+"""The command ``spiketape``: what is in a recording, and how much its layers fire.
+
+Figures go to standard output or a file, everything else to standard error. The exit status is 0 if all went
+well, 1 if something is wrong with the recording or the machine, and 2 if the command was called wrongly.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+import pandas as pd
+import xarray as xr
+
+from analysis.cli.clusters import ClusterError, cluster, compute_shown
+from analysis.cli.facts import facts_of, facts_text
+from analysis.cli.tables import FORMATS, WRITERS
+from analysis.display import printable
+from analysis.keeping import find_digest, find_problems
+from analysis.members import JointRecordingError
+from analysis.opening import open_readers, open_recording
+from analysis.questions import PER, QuestionError, UnknownLayerError, parse_question
+from analysis.recording import Recording
+from recorder.format import LostFramesWarning, RecordingFormatError, RecordingMetadata, StoreError
+from recorder.keeping import Problem, pack_recording, plan_recovery
+from recorder.keeping import recover as recover_recording
+from recorder.keeping.digest import join_recordings
+from recorder.keeping.recovery import Recovery
+from recorder.stores import ByteStore, open_store
+from recorder.stores.rank_names import RankRecord, rank_location
+from recorder.tape import TapeReader
+
+_on_cluster = click.option(
+    "--cluster",
+    "where",
+    metavar="WHERE",
+    help="Compute there: local[:WORKERS], slurm[:JOBS], or the address or file of a scheduler of Dask.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="spiketape", message="%(package)s %(version)s")
+def main() -> None:
+    """Look into recordings of spiking neural networks.
+
+    PATH is a folder, a URL such as s3://bucket/run.zarr, or anything else that recordings are opened by: the
+    name of a distributed run, or a quoted pattern such as 'runs/*.zarr', for several as one.
+
+    Exit status: 0 all went well, 1 something is wrong with the recording, 2 the command was called wrongly.
+    """
+
+
+@main.command()
+@click.argument("path")
+@click.option(
+    "--format", "file_format", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
+def info(path: str, file_format: str) -> None:
+    """Say what is in the recording at PATH: layers, sizes, state, and where it comes from."""
+    with _errors_as_messages():
+        facts = [facts_of(each) for each in _open(path).recordings.values()]
+    if file_format == "json":
+        click.echo(json.dumps(facts if len(facts) > 1 else facts[0], indent=2, allow_nan=False))
+    else:
+        click.echo("\n\n".join(map(facts_text, facts)))
+
+
+@main.command()
+@click.argument("path")
+@click.option(
+    "--per",
+    default="layer",
+    show_default=True,
+    metavar="|".join(PER),
+    help="What to keep apart; several at once are joined by commas, as in layer,step.",
+)
+@click.option("--window", type=click.IntRange(min=1), help="Steps in a window, for --per window.")
+@click.option("--layer", "layers", multiple=True, help="Only this layer; may be given several times.")
+@click.option("--steps", metavar="A:B", help="Only steps A to B, B exclusive; either may be left out.")
+@click.option("--format", "file_format", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write to this file, not to the screen.",
+)
+@_on_cluster
+def rates(
+    path: str,
+    per: str,
+    window: int | None,
+    layers: tuple[str, ...],
+    steps: str | None,
+    file_format: str,
+    output: Path | None,
+    where: str | None,
+) -> None:
+    """Print firing rates and silent ratios of the recording at PATH.
+
+    The firing rate is spikes per neuron and step, the silent ratio the share of neurons that never fired.
+    """
+    if file_format == "parquet" and output is None:
+        raise click.UsageError("--format parquet makes a binary file: say where with -o FILE")
+    chosen_steps = None if steps is None else _parse_steps(steps)
+    with _errors_as_messages():
+        words = [word.strip() for word in per.split(",")]
+        parse_question(words, window)
+        recording = _open(path).select(steps=chosen_steps, layers=layers or None)
+        if {"neuron", "channel"} & set(words) and len(recording) != 1:
+            names = ", ".join(printable(repr(name)) for name in recording)
+            raise click.UsageError(
+                f"--per {per} needs one layer: choose it with --layer NAME. The layers are: {names}"
+            )
+        with cluster(where):
+            table = _rates(recording, words, window)
+        WRITERS[file_format](table, output)
+
+
+@main.command()
+@click.argument("path")
+@click.option("--digest", "expected", metavar="HEX", help="The digest that the recording should have.")
+@_on_cluster
+def verify(path: str, expected: str | None, where: str | None) -> None:
+    """Check everything in the recording at PATH against what was promised when it was recorded.
+
+    Reads every byte and lists everything that is wrong: chunks, counts, segments, trials, documents. A
+    recording that is still growing is checked as of its last commit. A packed one is also compared with the
+    digest that it states.
+    """
+    with _errors_as_messages(), cluster(where):
+        readers = open_readers(path)
+        found = [[str(problem) for problem in _find_problems(reader)] for reader in readers]
+        if not any(found):
+            found = [
+                _other_digest(reader, reader.metadata.digest, reader.store.location) for reader in readers
+            ]
+        if expected and not any(found):
+            found[0] += _other_digest(readers, expected, path)
+    for reader, problems in zip(readers, found, strict=True):
+        _show_problems(reader, problems)
+    if any(found):
+        sys.exit(1)
+
+
+def _other_digest(readers: TapeReader | list[TapeReader], expected: str, location: str) -> list[str]:
+    """Say that the digest is another one than expected, if one is expected."""
+    digest = _find_digest(readers) if expected else ""
+    return [f"{location} has the digest {digest}, expected {expected}"] if digest != expected.lower() else []
+
+
+def _show_problems(reader: TapeReader, problems: list[str]) -> None:
+    for problem in problems:
+        click.echo(printable(problem))
+    metadata = reader.metadata
+    frames = sum(layer.frames for layer in metadata.layers)
+    lost = sum(layer.lost_frames for layer in metadata.layers)
+    marked = f" of which {lost} are marked lost" if lost else ""
+    extent = (
+        f"{len(metadata.layers)} layers, {frames} frames{marked}, {metadata.state}, "
+        f"commit {metadata.commit_number}"
+    )
+    sound = f"{len(problems)} problem(s)" if problems else "sound"
+    click.echo(f"{printable(reader.store.location)}: {sound} ({extent})", err=True)
+
+
+@main.command()
+@click.argument("path")
+@_on_cluster
+def digest(path: str, where: str | None) -> None:
+    """Print the digest of the recording at PATH, to quote: SHA-256 over all that was recorded.
+
+    It is the same however the recording is stored: as recorded, packed, zipped, in a bucket. The ranks of a
+    distributed run have one digest together.
+    """
+    with _errors_as_messages(), cluster(where):
+        click.echo(_find_digest(open_readers(path)))
+
+
+@main.command()
+@click.argument("source")
+@click.argument("destination")
+def pack(source: str, destination: str) -> None:
+    """Rewrite the closed recording at SOURCE for keeping: few files, checked, with its digest.
+
+    DESTINATION is a folder, a bucket's URL or a file whose name ends in .zip; nothing must be there. What was
+    cut short goes on when it is asked for again. Spikes are copied as they are stored.
+    """
+    with _errors_as_messages():
+        readers = open_readers(source)
+        digests = [
+            _pack(reader, place).digest
+            for reader, place in zip(readers, _places(readers, destination), strict=True)
+        ]
+        click.echo(join_recordings(digests))
+    click.echo(f"{printable(destination)}: packed, with the digest above", err=True)
+
+
+def _places(readers: list[TapeReader], destination: str) -> list[str]:
+    """Where recordings are packed to: the ranks of a run beside each other, as they were recorded."""
+    if len(readers) == 1:
+        return [destination]
+    ranks = [RankRecord.from_provenance(reader.metadata.provenance) for reader in readers]
+    if None in ranks or len({record.run for record in ranks if record is not None}) > 1:
+        raise click.UsageError(
+            "these recordings are not the ranks of one run: pack each under a name of its own"
+        )
+    return [rank_location(destination, record.rank, record.ranks) for record in ranks if record is not None]
+
+
+def _pack(reader: TapeReader, destination: str) -> RecordingMetadata:
+    with click.progressbar(
+        length=1, label="packing", file=sys.stderr, hidden=_shown_on() is None, update_min_steps=1
+    ) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos)
+
+        return pack_recording(reader, destination, progress=show, find_digest=_find_digest)
+
+
+@main.command()
+@click.argument("path")
+@click.option("--apply", is_flag=True, help="Do it. Without this, only say what would be done.")
+@click.option(
+    "--cut", is_flag=True, help="Where committed frames are damaged, cut all layers before that step."
+)
+@click.option(
+    "--mark-lost",
+    is_flag=True,
+    help="Where committed frames are damaged, mark their steps lost in that layer, and keep everything else.",
+)
+@click.option("--take-over", is_flag=True, help="The writer that cannot be seen from here is gone.")
+def recover(path: str, apply: bool, cut: bool, mark_lost: bool, take_over: bool) -> None:
+    """Close the interrupted recording at PATH, and drop what lies behind its last commit.
+
+    Says what would be done; --apply does it. Committed frames are never touched, unless they are damaged and
+    --cut or --mark-lost is given. The recording is checked before and after.
+
+    Steps marked lost are a gap in their layer: figures leave them out, spikes and slots alike. `spiketape
+    info` shows how many frames are lost.
+    """
+    if cut and mark_lost:
+        raise click.UsageError("--cut and --mark-lost are two ways to go on; choose one")
+    with _errors_as_messages():
+        reader = _reader(path)
+        recovery = plan_recovery(reader, _find_problems(reader), mark_lost=mark_lost)
+        for line in _recovery_lines(reader, recovery):
+            click.echo(printable(line))
+        if not apply:
+            click.echo("nothing was changed; pass --apply to do this", err=True)
+            if recovery.problems or recovery.lost or recovery.cut_step is not None:
+                sys.exit(1)
+            return
+        recover_recording(_store(path), recovery, reader.metadata.commit_number, cut=cut, take_over=take_over)
+        problems = _find_problems(_reader(path))
+    for problem in problems:
+        click.echo(printable(problem))
+    click.echo(f"{printable(reader.store.location)}: closed{'' if problems else ' and sound'}", err=True)
+    if problems:
+        sys.exit(1)
+
+
+def _open(path: str) -> Recording:
+    """The recording at a path; that frames are lost is a line on standard error and no warning of Python."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", LostFramesWarning)
+        recording = open_recording(path)
+    for warning in caught:
+        click.echo(printable(warning.message), err=True)
+    return recording
+
+
+def _store(path: str) -> ByteStore:
+    return open_store(path, read_only=False)
+
+
+def _reader(path: str) -> TapeReader:
+    return TapeReader.open(open_store(path, read_only=True))
+
+
+def _find_problems(reader: TapeReader) -> list[Problem]:
+    return find_problems(reader, _compute)
+
+
+def _find_digest(readers: TapeReader | list[TapeReader]) -> str:
+    return find_digest(readers, _compute)
+
+
+def _compute(*collections: Any) -> tuple[Any, ...]:
+    """As `dask.compute`, with progress where somebody sees it."""
+    return compute_shown(*collections, out=_shown_on())
+
+
+def _recovery_lines(reader: TapeReader, recovery: Recovery) -> Iterator[str]:
+    """What recovering means, one thing a line."""
+    metadata = reader.metadata
+    yield f"{metadata.state}, commit {metadata.commit_number} of {metadata.committed}"
+    for problem in recovery.problems:
+        yield f"damaged, and not to be mended: {problem}"
+    for problem in recovery.rewritten:
+        yield f"write again from the rest: {problem}"
+    if recovery.cut_step is not None:
+        yield f"cut before step {recovery.cut_step}, as frames from there on are damaged"
+        yield "or mark only what is damaged as lost, with --mark-lost"
+    for loss in recovery.lost:
+        steps = ", ".join(f"{first} to {last}" for first, last in loss.steps)
+        yield f"mark {loss.frames} frames of layer {loss.name!r} lost: steps {steps}"
+    for layer in recovery.layers:
+        lost = layer.committed - layer.frames
+        yield f"keep {layer.frames} frames of layer {layer.name!r}" + (f", drop {lost}" if lost else "")
+    for key in recovery.dropped:
+        yield f"drop {key}"
+    for key in recovery.foreign:
+        yield f"leave {key}, which is no part of a recording"
+
+
+def _parse_steps(steps: str) -> slice:
+    first, colon, last = steps.partition(":")
+    try:
+        bounds = [int(bound) if bound.strip() else None for bound in (first, last)]
+    except ValueError:
+        colon = ""
+    if not colon:
+        raise click.BadParameter(
+            f"{steps!r} is no range of steps; expected A:B, such as 1000:2000, 1000: or :2000",
+            param_hint="--steps",
+        )
+    begin, end = bounds
+    if begin is not None and end is not None and 0 <= end <= begin:
+        raise click.BadParameter(f"{steps!r} holds no step; expected A below B", param_hint="--steps")
+    return slice(begin, end)
+
+
+@contextmanager
+def _errors_as_messages() -> Iterator[None]:
+    """A line on standard error and an exit status, instead of a traceback, for what is no bug of ours."""
+    try:
+        yield
+    except UnknownLayerError as error:
+        raise click.BadParameter(printable(error), param_hint="--layer") from error
+    except QuestionError as error:
+        raise click.UsageError(printable(error)) from error
+    except (RecordingFormatError, JointRecordingError, StoreError, ClusterError, OSError) as error:
+        raise click.ClickException("\n".join(map(printable, str(error).splitlines()))) from error
+
+
+def _rates(recording: Recording, per: list[str], window: int | None) -> pd.DataFrame:
+    """Firing rates and silent ratios, a row for each of what is kept apart."""
+    both = xr.Dataset(
+        {
+            "firing_rate": recording.firing_rate(per, window=window),
+            "silent_ratio": recording.silent_ratio(per, window=window),
+        }
+    )
+    computed: tuple[xr.Dataset, ...] = _compute(both)
+    (both,) = computed
+    if not both.dims:
+        return pd.DataFrame({name: [values.item()] for name, values in both.data_vars.items()})
+    return both.to_dataframe(dim_order=list(both.firing_rate.dims)).reset_index()
+
+
+def _shown_on() -> TextIO | None:
+    """Standard error, if somebody sees what goes there."""
+    return sys.stderr if sys.stderr.isatty() else None

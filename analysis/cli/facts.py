@@ -1,0 +1,91 @@
+"""What ``spiketape info`` says of a recording."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from analysis.display import bytes_text, printable, provenance_lines, shape_text, text_table
+from analysis.recording import Recording
+
+
+def facts_of(recording: Recording) -> dict[str, Any]:
+    """What is in a recording, as JSON values."""
+    metadata = recording.metadata
+    layers = []
+    for name, layer in recording.layers.items():
+        stored = _size(lambda name=name: recording.stored_spike_bytes(name))  # type: ignore[misc]
+        slots = layer.frames * layer.neurons
+        layers.append(
+            {
+                "name": name,
+                "class": layer.layer_class,
+                "dtype": layer.dtype,
+                "neuron_shape": list(layer.neuron_shape),
+                "steps": layer.steps,
+                "frames": layer.frames,
+                "lost_frames": layer.lost_frames,
+                "stored_bytes": stored,
+                "bits_per_slot": stored * 8 / slots if stored is not None and slots else None,
+            }
+        )
+    return {
+        "location": recording.location,
+        "format_version": metadata.format_version,
+        "recording_id": metadata.recording_id,
+        "state": metadata.state,
+        "created": metadata.created,
+        "committed": metadata.committed,
+        "trials": metadata.trials.trials,
+        "stored_bytes": _size(recording.stored_bytes),
+        "packed": metadata.shard_bytes > 0,
+        "digest": metadata.digest or None,
+        "layers": layers,
+        "provenance": dict(recording.provenance),
+    }
+
+
+def _size(ask: Callable[[], int]) -> int | None:
+    """A size in the store; None for stores that cannot list what they hold, such as plain HTTP."""
+    try:
+        return ask()
+    except (NotImplementedError, OSError):
+        return None
+
+
+def facts_text(facts: dict[str, Any]) -> str:
+    """The same for people, a line for each fact and a row for each layer."""
+
+    def size(stored: int | None) -> str:
+        return "unknown" if stored is None else bytes_text(stored)
+
+    state = "closed" if facts["state"] == "closed" else "recording, or interrupted"
+    lines = [
+        f"{printable(facts['location'])}",
+        f"  state        {state}, last commit {printable(facts['committed'])}",
+        f"  created      {printable(facts['created'])}",
+        f"  size         {size(facts['stored_bytes'])}",
+        f"  trials       {facts['trials']}",
+        f"  format       version {facts['format_version']}, recording {printable(facts['recording_id'])}",
+    ]
+    lost = [(layer["name"], layer["lost_frames"]) for layer in facts["layers"] if layer["lost_frames"]]
+    if lost:
+        listed = ", ".join(f"{frames} frames of layer {name!r}" for name, frames in lost)
+        lines.append(f"  lost         {printable(listed)}; no figure has them")
+    if facts["digest"]:
+        lines.append(f"  packed       with the digest {facts['digest']}")
+    lines += provenance_lines(facts["provenance"])
+    headings = ("layer", "class", "neurons", "steps", "frames", "size", "bits per slot")
+    rows = [
+        (
+            layer["name"],
+            layer["class"],
+            shape_text(tuple(layer["neuron_shape"])),
+            layer["steps"],
+            layer["frames"],
+            size(layer["stored_bytes"]),
+            "–" if layer["bits_per_slot"] is None else f"{layer['bits_per_slot']:.3f}",
+        )
+        for layer in facts["layers"]
+    ]
+    return "\n".join([*lines, "", text_table(headings, rows)])

@@ -1,0 +1,99 @@
+"""Check a whole recording on whatever scheduler is active: threads, or a `dask.distributed` cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from dask.base import compute
+from dask.delayed import delayed
+
+from recorder.keeping import Problem
+from recorder.keeping.digest import (
+    LEAF_BYTES,
+    hash_leaves,
+    join_digest,
+    join_recordings,
+    leaf_count,
+    leaf_frames,
+)
+from recorder.keeping.verification import check_blocks, check_documents, check_tables, count_blocks
+from recorder.tape import TapeReader
+from spiketape_worker import Parcel
+
+TASK_BYTES: Final = 64 * 2**20
+
+
+def find_problems(
+    reader: TapeReader, run: Callable[..., tuple[list[Problem], ...]] = compute
+) -> list[Problem]:
+    """Everything in a recording that is not as its commit promises.
+
+    Each chunk's checksum, length and padding, its spikes counted again and compared with ``counts``,
+    segments, trials, and the documents for stock Zarr readers. Reads every committed byte.
+
+    Parameters
+    ----------
+    reader : TapeReader
+        The recording as of a commit; it may go on growing.
+    run : callable
+        What computes, as `dask.compute` does.
+
+    Returns
+    -------
+    list of Problem
+        Empty if the recording is sound.
+    """
+    trials = reader.metadata.trials.trials
+    tasks = [delayed(Parcel(check_documents))(Parcel(reader))]
+    for layer in reader.layers.values():
+        sent = Parcel(layer)
+        tasks.append(delayed(Parcel(check_tables))(sent, trials))
+        blocks = count_blocks(layer.commit)
+        block_bytes = layer.plan.block_frames // 8 * layer.plan.neurons
+        step = max(TASK_BYTES // block_bytes, 1)
+        tasks += [
+            delayed(Parcel(check_blocks))(sent, first, min(first + step, blocks))
+            for first in range(0, blocks, step)
+        ]
+    # One damaged table is found by every task that needs it.
+    found = {problem: None for problems in run(*tasks) for problem in problems}
+    return list(found)
+
+
+def find_digest(
+    readers: TapeReader | Sequence[TapeReader], run: Callable[..., tuple[Any, ...]] = compute
+) -> str:
+    """SHA-256 over what was recorded, however it is stored: 64 hexadecimal digits.
+
+    Parameters
+    ----------
+    readers : TapeReader, or several
+        The recording as of a commit, or the recordings that are opened as one.
+    run : callable
+        What computes, as `dask.compute` does.
+
+    Raises
+    ------
+    RecordingFormatError
+        If a chunk is missing or damaged; it names file, layer and frames.
+    """
+    if isinstance(readers, TapeReader):
+        return _find_one(readers, run)
+    return join_recordings([_find_one(reader, run) for reader in readers])
+
+
+def _find_one(reader: TapeReader, run: Callable[..., tuple[Any, ...]]) -> str:
+    tasks: list[tuple[str, Any]] = []
+    for name, layer in reader.layers.items():
+        leaf_bytes = max(leaf_frames(layer.plan.neurons) // 8 * layer.plan.neurons, LEAF_BYTES)
+        leaves, step = leaf_count(layer), max(TASK_BYTES // leaf_bytes, 1)
+        sent = Parcel(layer)
+        tasks += [
+            (name, delayed(Parcel(hash_leaves))(sent, first, min(first + step, leaves)))
+            for first in range(0, leaves, step)
+        ]
+    found: dict[str, list[bytes]] = {name: [] for name in reader.layers}
+    for (name, _), hashes in zip(tasks, run(*(task for _, task in tasks)), strict=True):
+        found[name] += hashes
+    return join_digest(reader, found)

@@ -1,0 +1,168 @@
+"""A background thread that does work in order, with a bound on the bytes that wait for it.
+
+Nothing here knows about spikes or torch. Work is put in by the thread that runs the network; when more than
+the bound is waiting, putting blocks until there is room, so that a slow disk slows the network down and
+nothing is dropped. The first failure stops the work for good and is raised to whoever puts or waits next.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from recorder.format import RecordingWriteError
+
+Task = Callable[[], object]
+
+
+class BackgroundWriter:
+    """One daemon thread that runs tasks in the order they were put in.
+
+    Parameters
+    ----------
+    queue_limit_bytes : int
+        Bytes that may wait or be at work. A single task above the bound is let in alone.
+    on_idle : callable
+        Called in the background thread when it has been idle until ``idle_deadline()``.
+    idle_deadline : callable
+        ``time.monotonic()`` at which to call ``on_idle``; infinity for never.
+
+    Attributes
+    ----------
+    seconds_waited : float
+        How long putting has been blocked altogether.
+    failure : BaseException or None
+        What has ended the work.
+    """
+
+    def __init__(self, queue_limit_bytes: int, on_idle: Task, idle_deadline: Callable[[], float]) -> None:
+        self.seconds_waited = 0.0
+        self._limit = queue_limit_bytes
+        self._on_idle = on_idle
+        self._idle_deadline = idle_deadline
+        self._tasks: deque[tuple[Task, int]] = deque()
+        self._waiting_bytes = 0
+        self._running = False
+        self._stopping = False
+        self.failure: BaseException | None = None
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="spiketape-writer", daemon=True)
+        self._thread.start()
+
+    def put(self, task: Task, size_bytes: int) -> None:
+        """Have a task done; blocks while too many bytes are waiting.
+
+        Raises
+        ------
+        RecordingWriteError
+            If an earlier task has failed, with its exception as the cause.
+        """
+        with self._changed:
+            self.wait_for_room(size_bytes)
+            self._tasks.append((task, size_bytes))
+            self._waiting_bytes += size_bytes
+            self._changed.notify_all()
+
+    def wait_for_room(self, size_bytes: int) -> None:
+        """Wait until so many bytes can be put at once; errors as in `put`.
+
+        Whoever waits here first, and only then lets go of what is to be put, loses nothing if Ctrl-C ends the
+        waiting.
+        """
+        with self._changed:
+            self.raise_failure()
+            # The background thread itself would wait for ever.
+            if threading.current_thread() is self._thread or self._has_room(size_bytes):
+                return
+            started = time.monotonic()
+            try:
+                self._changed.wait_for(lambda: self._has_room(size_bytes) or self.failure)
+            finally:
+                self.seconds_waited += time.monotonic() - started
+            self.raise_failure()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether tasks are waiting that nobody has begun."""
+        return bool(self._tasks)
+
+    def wait(self) -> None:
+        """Return once everything put in so far has been done; errors as in `put`."""
+        if threading.current_thread() is self._thread:
+            # Garbage collection may end a session in any thread, this one too.
+            self.run_waiting()
+            return
+        with self._changed:
+            self._changed.wait_for(lambda: self.failure or not (self._tasks or self._running))
+            self.raise_failure()
+
+    def wake(self) -> None:
+        """Make the thread look at the idle deadline again."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def run_waiting(self) -> None:
+        """Do the waiting tasks now, in the background thread itself."""
+        while self._tasks:
+            self._do_next()
+
+    def stop(self) -> None:
+        """End the thread when the waiting tasks are done; does not raise their errors."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _has_room(self, size_bytes: int) -> bool:
+        return self._waiting_bytes == 0 or self._waiting_bytes + size_bytes <= self._limit
+
+    def raise_failure(self) -> None:
+        """Raise RecordingWriteError if a task has failed, with its exception as the cause."""
+        if self.failure is not None:
+            raise RecordingWriteError(
+                f"recording stopped: {type(self.failure).__name__}: {self.failure}. What was committed "
+                "before is intact."
+            ) from self.failure
+
+    def _run(self) -> None:
+        try:
+            while self._wait_for_work():
+                if self._tasks:
+                    self._do_next()
+                else:
+                    self._on_idle()
+                with self._changed:
+                    self._running = False
+                    self._changed.notify_all()
+        except BaseException as error:  # noqa: BLE001 - handed to the user's thread, whatever it is
+            with self._changed:
+                self.failure = error
+                self._tasks.clear()
+                self._running = False
+                self._changed.notify_all()
+
+    def _wait_for_work(self) -> bool:
+        """Wait for a task or for the idle deadline; False once stopped with nothing left to do."""
+        with self._changed:
+            while not self._tasks:
+                if self._stopping:
+                    return False
+                remaining = self._idle_deadline() - time.monotonic()
+                if remaining <= 0:
+                    break
+                self._changed.wait(min(remaining, threading.TIMEOUT_MAX))
+            self._running = True
+            return True
+
+    def _do_next(self) -> None:
+        with self._changed:
+            task, size_bytes = self._tasks.popleft()
+        try:
+            task()
+        finally:
+            with self._changed:
+                self._waiting_bytes -= size_bytes
+                self._changed.notify_all()

@@ -1,0 +1,8 @@
+"""From a tensor to packed rows: on the host, or on the accelerator where the network runs.
+
+Only the recorder enters, as this room needs torch. It knows of steps and frames, and nothing of files.
+"""
+
+from recorder.capture.layer_recorder import LayerRecorder, NeuronShapeError, SpikeValueError
+
+__all__ = ["LayerRecorder", "NeuronShapeError", "SpikeValueError"]

@@ -1,0 +1,411 @@
+"""What is recorded of one layer, from its output to packed rows: checks, steps, segments.
+
+Most calls are like the one before. Of such calls only the number is noted, until somebody asks. A layer that
+puts out little and is called often, say 100 neurons a million times, would even so spend its time on the way
+and not on the work: after some calls its outputs are only copied, and packed many at a time. Until then, and
+for larger outputs always, a value other than 0 and 1 is an error at the call that put it out; later it is one
+at the next packing, or the next question, or the next commit. Outputs on an accelerator are packed there, and
+what is found in them comes as late. Either way that call alone is left out.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recorder.capture.device_packing import DevicePacker
+from recorder.capture.host_packing import HostPacker, NotSpikesError, StagePool, WholeRows
+from recorder.capture.transfer import TransferRings
+from recorder.format import RecordingWriteError
+from recorder.format.bits import Bools, Packed
+from recorder.format.errors import out_of_step
+from recorder.format.metadata import DTYPES, MAX_RANK
+from recorder.format.segments import SegmentLog
+from recorder.frameworks import SpikingLayer
+
+# Calls after which small outputs are gathered, how small they are, and how much of them.
+GATHER_AFTER_CALLS = 256
+GATHER_OUTPUT_BYTES = 4096
+GATHER_BYTES = 64 * 1024
+GATHER_CALLS = 1024
+
+_NO_ROWS = np.empty((0, 0), np.uint8)
+
+
+class SpikeValueError(ValueError):
+    """A layer put out values other than 0 and 1."""
+
+
+class NeuronShapeError(ValueError):
+    """A layer put out frames of another shape than before, or of one that cannot be recorded."""
+
+
+class _Call(NamedTuple):
+    """What is written down of an output once it is known to hold zeros and ones only."""
+
+    step: int
+    steps: int
+    batch: int
+    trial: int
+
+
+@dataclass
+class _Alike:
+    """Single-step outputs in host memory that follow each other and have all of this in common.
+
+    Attributes
+    ----------
+    packer : HostPacker
+    shape : tuple of int
+        ``(N, *neuron)``.
+    dtype : torch.dtype
+    trial : int
+    calls : int
+        Outputs that are in no segment yet.
+    limit : int
+        How many those may become.
+    gathered : array, shape [limit, N, *neuron], or None
+        Where they wait to be looked at; None where each is at once.
+    """
+
+    packer: HostPacker
+    shape: torch.Size
+    dtype: torch.dtype
+    trial: int
+    calls: int = 0
+    limit: int = sys.maxsize
+    gathered: NDArray[np.generic] | None = None
+
+    @property
+    def batch(self) -> int:
+        return self.shape[0]
+
+
+class LayerRecorder:
+    """Packs the output of one layer and keeps account of its steps.
+
+    Parameters
+    ----------
+    name : str
+    position : int
+        Place in network order.
+    layer_class : str
+        Qualified name of the module's class.
+    pool : StagePool
+        Memory for frames that wait on the host.
+    rings : TransferRings
+        The ways from accelerators to the host.
+
+    Attributes
+    ----------
+    next_step : int
+    neuron_shape : tuple of int, or None
+        None until the first frames come.
+    first_batch : int
+        Batch size of the first output of this session.
+    output_frames : int
+        Of the largest output of this session.
+    dtype : str
+        Data type of the first output.
+    segments : SegmentLog
+        Of the frames that are known to hold zeros and ones only.
+    """
+
+    def __init__(
+        self, name: str, position: int, layer_class: str, pool: StagePool, rings: TransferRings
+    ) -> None:
+        self.name = name
+        self.position = position
+        self.layer_class = layer_class
+        self.next_step = 0
+        self.neuron_shape: tuple[int, ...] | None = None
+        self.first_batch = 0
+        self.dtype = ""
+        self.segments = SegmentLog()
+        # Of which forward of the network the last call was part, and the step before that forward.
+        self.forward = -1
+        self.steps_at_start = 0
+        self._packer: HostPacker | DevicePacker | None = None
+        self._frames_before = 0
+        self._pool = pool
+        self._rings = rings
+        self._device = torch.device("cpu")
+        self._hint = ""
+        self.output_frames = 0
+        self._calls = 0
+        self._unsure: deque[_Call] = deque()
+        self._late_error: SpikeValueError | None = None
+        self._alike: _Alike | None = None
+
+    def resume(self, neuron_shape: tuple[int, ...], dtype: str, segments: SegmentLog, pending: Bools) -> None:
+        """Go on behind frames recorded earlier; ``pending`` are those that fill no byte."""
+        self.neuron_shape, self.dtype, self.segments = neuron_shape, dtype, segments
+        self._packer = self._make_packer(self._device, pending)
+
+    # -- outputs like those before ------------------------------------------------------------------------
+
+    def repeat(self, output: torch.Tensor, trial: int) -> Sequence[WholeRows] | None:
+        """Record a single-step output, shape [N, *neuron], if it is like the one before.
+
+        Parameters
+        ----------
+        output : tensor
+        trial : int
+
+        Returns
+        -------
+        sequence of WholeRows, or None
+            Whole rows that resulted; None if ``output`` is of another kind and is not recorded.
+
+        Raises
+        ------
+        SpikeValueError
+            Nothing of ``output`` is then recorded. Values of small outputs are told of by `take_late_error`.
+        """
+        alike = self._alike
+        if (
+            alike is None
+            or output.shape != alike.shape
+            or output.dtype is not alike.dtype
+            or trial != alike.trial
+            or not output.is_cpu
+        ):
+            return None
+        if alike.gathered is not None:
+            # Twice as fast as torch's own copy, for so little.
+            alike.gathered[alike.calls] = (output.detach() if output.requires_grad else output).numpy()
+            rows: Sequence[WholeRows] = ()
+        else:
+            try:
+                rows = alike.packer.push(output)
+            except NotSpikesError as error:
+                raise self._value_error(str(error), _Call(self.next_step, 1, alike.batch, trial)) from error
+        alike.calls += 1
+        self.next_step += 1
+        return rows
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time to `settle`."""
+        return self._alike is not None and self._alike.calls >= self._alike.limit
+
+    @property
+    def frames(self) -> int:
+        """Frames recorded so far, those included that are not packed, or not known to be spikes."""
+        unsure = sum(call.steps * call.batch for call in self._unsure)
+        alike = 0 if self._alike is None else self._alike.calls * self._alike.batch
+        return self.segments.frames + unsure + alike
+
+    @property
+    def device_bytes(self) -> int:
+        """Memory kept on an accelerator at most, besides what is on its way: two rows and a packed output."""
+        if self._device.type == "cpu" or self.neuron_shape is None:
+            return 0
+        return math.prod(self.neuron_shape) * (2 + -(-self.output_frames // 8))
+
+    def settle(self) -> Sequence[WholeRows]:
+        """Wait for what devices have packed, and `settle_alike`."""
+        if isinstance(self._packer, DevicePacker):
+            return self._collect(self._packer, wait=True)
+        return self.settle_alike()
+
+    def settle_alike(self) -> Sequence[WholeRows]:
+        """Pack what was gathered, and note the calls that were alike: the whole rows.
+
+        An error among the values is kept for `take_late_error`.
+        """
+        alike = self._alike
+        if alike is None or alike.calls == 0:
+            return ()
+        step, calls = self.next_step - alike.calls, alike.calls
+        rows: Sequence[WholeRows] = ()
+        # An exception from outside, such as that of Ctrl-C, comes up where a call begins. So there is none
+        # between noting calls in a segment and forgetting them: they are noted once.
+        if alike.gathered is None:
+            self.segments.extend(step, calls, alike.batch, alike.trial)
+            alike.calls = 0
+        else:
+            outputs = torch.from_numpy(alike.gathered)[:calls]
+            try:
+                rows = alike.packer.push(outputs)
+                self.segments.extend(step, calls, alike.batch, alike.trial)
+                alike.calls = 0
+            except NotSpikesError:
+                rows = self._pack_one_by_one(alike, outputs, step)
+        self._calls += calls
+        if alike.gathered is None and self._calls >= alike.limit:
+            self._gather(alike)
+        return rows
+
+    def settle_before(self, output: torch.Tensor) -> Sequence[WholeRows]:
+        """`settle_alike`, and all that is left on a device that ``output`` is not on any more."""
+        if self._packer is None or output.device == self._device:
+            return self.settle_alike()
+        settled = self.settle()
+        return [*settled, self._packer.drain()[0]]
+
+    def take_late_error(self) -> SpikeValueError | None:
+        """The first error among values that were looked at after their call."""
+        error, self._late_error = self._late_error, None
+        return error
+
+    def _pack_one_by_one(self, alike: _Alike, outputs: torch.Tensor, first_step: int) -> list[WholeRows]:
+        """Pack gathered outputs of which one is to blame, or more."""
+        rows: list[WholeRows] = []
+        for step, output in enumerate(outputs, first_step):
+            call = _Call(step, 1, alike.batch, alike.trial)
+            try:
+                rows += self._push_to_host(alike.packer, output, call)
+            except SpikeValueError as error:
+                self._late_error = self._late_error or error
+        alike.calls = 0
+        return rows
+
+    def _collect(self, packer: DevicePacker, *, wait: bool) -> list[Packed]:
+        rows, verdicts = packer.collect(wait=wait)
+        for verdict in verdicts:
+            call = self._unsure.popleft()
+            if verdict == 0:
+                self.segments.extend(*call)
+            else:
+                what = f"values such as {verdict:g}, dtype {self.dtype}"
+                self._late_error = self._late_error or self._value_error(what, call)
+        return rows
+
+    # -- any output ---------------------------------------------------------------------------------------
+
+    def record(
+        self, layer: SpikingLayer, spikes: torch.Tensor, steps: int | None, trial: int
+    ) -> Sequence[WholeRows]:
+        """Record any output at once; after `settle_before`.
+
+        Parameters
+        ----------
+        layer : SpikingLayer
+        spikes : tensor, shape [N, *neuron], or [T, N, *neuron] if ``steps`` is given
+            Not empty.
+        steps : int or None
+            T; None for a single step.
+        trial : int
+
+        Returns
+        -------
+        sequence of WholeRows
+            Whole rows that resulted.
+
+        Raises
+        ------
+        SpikeValueError, NeuronShapeError
+            Nothing of ``spikes`` is then recorded.
+        """
+        self._hint = layer.hint
+        axes = 1 if steps is None else 2
+        shape = tuple(spikes.shape)
+        call = _Call(self.next_step, steps or 1, shape[axes - 1], trial)
+        self._alike = None
+        self._prepare(shape[axes:], spikes)
+        rows = self._push(spikes, call)
+        self.next_step += call.steps
+        self.first_batch = self.first_batch or call.batch
+        self.output_frames = max(self.output_frames, call.steps * call.batch)
+        self._calls += 1
+        if steps is None and isinstance(self._packer, HostPacker):
+            self._expect_more(self._packer, spikes, trial)
+        return rows
+
+    def _expect_more(self, packer: HostPacker, spikes: torch.Tensor, trial: int) -> None:
+        self._alike = _Alike(packer, spikes.shape, spikes.dtype, trial)
+        # NumPy has no bfloat16.
+        if spikes.numel() * spikes.element_size() <= GATHER_OUTPUT_BYTES and spikes.dtype != torch.bfloat16:
+            self._alike.limit = GATHER_AFTER_CALLS
+            if self._calls >= GATHER_AFTER_CALLS:
+                self._gather(self._alike)
+
+    def _gather(self, alike: _Alike) -> None:
+        """Copy the outputs that follow, to be packed later."""
+        calls = min(GATHER_BYTES // (alike.shape.numel() * alike.dtype.itemsize), GATHER_CALLS)
+        alike.gathered, alike.limit = torch.empty((calls, *alike.shape), dtype=alike.dtype).numpy(), calls
+
+    def drain(self) -> tuple[Packed, Bools]:
+        """Whole rows that are waiting, and the frames that fill none; all must be settled."""
+        if self._packer is None:
+            return _NO_ROWS, np.empty((0, 0), np.bool_)
+        # What was pushed by a call that was cut short may have taken the place of what waited before it.
+        if (
+            isinstance(self._packer, HostPacker)
+            and self._frames_before + self._packer.frames != self.segments.frames
+        ):
+            raise RecordingWriteError(out_of_step(self.name))
+        return self._packer.drain()
+
+    def _prepare(self, shape: tuple[int, ...], spikes: torch.Tensor) -> None:
+        """Have a packer for frames of this shape on this device."""
+        if spikes.is_meta:
+            raise SpikeValueError(
+                f"layer {self.name!r} put out a tensor on the meta device, which holds no values; disable() "
+                "the monitor while shapes are tried out"
+            )
+        if self._packer is None or self.neuron_shape is None:
+            self._check_recordable(shape, spikes.dtype)
+            self._packer = self._make_packer(spikes.device, np.empty((0, math.prod(shape)), np.bool_))
+            self.neuron_shape, self.dtype = shape, str(spikes.dtype).removeprefix("torch.")
+        elif shape != self.neuron_shape:
+            raise NeuronShapeError(
+                f"layer {self.name!r} put out frames of neuron shape {shape} at step {self.next_step}, but "
+                f"{self.neuron_shape} before; a recording holds one shape for each layer. Record inputs of "
+                "another size into another store."
+            )
+        elif spikes.device != self._device:
+            self._packer = self._make_packer(spikes.device, self._packer.drain()[1])
+
+    def _make_packer(self, device: torch.device, pending: Bools) -> HostPacker | DevicePacker:
+        self._device = device
+        if device.type == "cpu":
+            self._frames_before = self.segments.frames
+            return HostPacker(pending, self._pool)
+        return DevicePacker(pending, device, self._rings.of(device))
+
+    def _push(self, spikes: torch.Tensor, call: _Call) -> Sequence[WholeRows]:
+        if self._packer is None:
+            raise RuntimeError("a layer is prepared before it is recorded")
+        if isinstance(self._packer, DevicePacker):
+            self._packer.push(spikes)
+            self._unsure.append(call)
+            return self._collect(self._packer, wait=False)
+        return self._push_to_host(self._packer, spikes, call)
+
+    def _push_to_host(self, packer: HostPacker, spikes: torch.Tensor, call: _Call) -> list[WholeRows]:
+        try:
+            rows = packer.push(spikes)
+        except NotSpikesError as error:
+            raise self._value_error(str(error), call) from error
+        self.segments.extend(*call)
+        return rows
+
+    def _value_error(self, what: str, call: _Call) -> SpikeValueError:
+        last = call.step + call.steps - 1
+        where = f"step {last}" if call.steps == 1 else f"steps {call.step} to {last}"
+        return SpikeValueError(
+            f"layer {self.name!r} ({self.layer_class}) put out {what}, at {where}; spikes are 0 or 1. "
+            f"{self._hint}{'. ' if self._hint else ''}"
+            "If this is not a spiking layer, leave it out with layers=..."
+        )
+
+    def _check_recordable(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        if math.prod(shape) < 1 or len(shape) > MAX_RANK:
+            raise NeuronShapeError(
+                f"layer {self.name!r} put out frames of neuron shape {shape}; expected at least one neuron, "
+                f"along at most {MAX_RANK} axes. Leave the layer out with layers=..."
+            )
+        if str(dtype).removeprefix("torch.") not in DTYPES:
+            raise SpikeValueError(
+                f"layer {self.name!r} put out dtype {dtype}; spikes can be recorded from {', '.join(DTYPES)}"
+            )

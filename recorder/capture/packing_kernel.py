@@ -1,0 +1,84 @@
+"""Compares and packs frames in one kernel, on devices that Triton compiles for.
+
+What `pack_with_torch` of `recorder.capture.device_packing` does in about ten kernels, reading the frames once
+and keeping nothing between. Imports Triton, which comes with torch for CUDA.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+BLOCK_NEURONS = 1024
+_SMALLEST = tl.constexpr(torch.finfo(torch.float32).tiny)
+
+
+def pack_with_triton(
+    frames: torch.Tensor,
+    waiting: int,
+    before: torch.Tensor,
+    rows: torch.Tensor,
+    after: torch.Tensor,
+    verdict: torch.Tensor,
+) -> None:
+    """As `recorder.capture.device_packing.pack_with_torch`, in one kernel."""
+    total, neurons = frames.shape
+    if frames.dtype == torch.bool:
+        frames = frames.view(torch.uint8)
+    # The second place of a grid has room for 65,535, which is plenty for blocks of neurons.
+    grid = (triton.cdiv(waiting + total, 8), triton.cdiv(neurons, BLOCK_NEURONS))
+    _pack[grid](
+        frames,
+        frames.stride(0),
+        frames.stride(1),
+        total,
+        waiting,
+        neurons,
+        len(rows),
+        before,
+        rows,
+        after,
+        verdict,
+        BLOCK=BLOCK_NEURONS,
+    )
+
+
+# Numbers that change from call to call must not make the kernel be compiled anew.
+@triton.jit(do_not_specialize=["total", "waiting", "whole"])
+def _pack(
+    frames: Any,
+    frame_stride: Any,
+    neuron_stride: Any,
+    total: Any,
+    waiting: Any,
+    neurons: Any,
+    whole: Any,
+    before: Any,
+    rows: Any,
+    after: Any,
+    verdict: Any,
+    BLOCK: tl.constexpr,  # noqa: N803 - a constant, as Triton's are written
+) -> None:
+    neuron = (tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)).to(tl.int64)
+    row = tl.program_id(0).to(tl.int64)
+    inside = neuron < neurons
+    has_begun = inside & (waiting - row * 8 + neuron * 0 > 0)
+    byte = tl.load(before + neuron, mask=has_begun, other=0).to(tl.int32)
+    for place in tl.static_range(8):
+        # A vector, as masks are.
+        frame = row * 8 + place - waiting + neuron * 0
+        here = inside & (frame >= 0) & (frame < total)
+        value = tl.load(frames + frame * frame_stride + neuron * neuron_stride, mask=here, other=0)
+        one = value == 1
+        byte = byte | (one.to(tl.int32) << (7 - place))
+        # Whichever of several is stored last is as good as any.
+        found = value.to(tl.float32)
+        found = tl.where(found == 0, _SMALLEST, found)
+        tl.store(verdict + neuron * 0, found, mask=here & (one != (value != 0)))
+    if row == whole:
+        tl.store(after + neuron, byte.to(tl.uint8), mask=inside)
+    else:
+        tl.store(rows + row * neurons + neuron, byte.to(tl.uint8), mask=inside)

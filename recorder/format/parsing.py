@@ -1,0 +1,321 @@
+"""The commit record as a store holds it → `RecordingMetadata`, or one error that lists all that is wrong.
+
+What comes from a store is foreign until parsed: every field is checked against its type and the limits of
+`recorder.format.metadata`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
+
+from recorder.format.errors import RecordingFormatError
+from recorder.format.layout import (
+    ATTRIBUTE,
+    CHUNK_FRAMES_STEP,
+    FORMAT_VERSION,
+    LOST_FORMAT_VERSION,
+    ChunkPlan,
+)
+from recorder.format.metadata import (
+    DTYPES,
+    MAX_CHUNK_BYTES,
+    MAX_CHUNKS,
+    MAX_COLUMNS,
+    MAX_DOCUMENT_BYTES,
+    MAX_FRAMES,
+    MAX_LAYERS,
+    MAX_LOST,
+    MAX_NAME_LENGTH,
+    MAX_NEURONS,
+    MAX_PROVENANCE_BYTES,
+    MAX_RANK,
+    MAX_ROWS,
+    MAX_SHARD_BYTES,
+    ColumnCommit,
+    ColumnKind,
+    LayerCommit,
+    RecordingMetadata,
+    State,
+    TableCommit,
+    TrialsCommit,
+    _record_checksum,
+)
+
+
+def parse_document(document: bytes, place: str) -> RecordingMetadata:
+    """Parse the root document of a recording, as stored.
+
+    Raises
+    ------
+    RecordingFormatError
+        Listing every problem found; ``place`` says where the document lies.
+    """
+    if len(document) > MAX_DOCUMENT_BYTES:
+        raise RecordingFormatError(
+            f"{place} has {len(document)} bytes, more than the {MAX_DOCUMENT_BYTES} that a recording may have"
+        )
+    try:
+        parsed = json.loads(document)
+    except (ValueError, RecursionError) as error:
+        raise RecordingFormatError(f"{place} is not JSON: {str(error) or type(error).__name__}") from error
+    attributes = parsed.get("attributes") if isinstance(parsed, dict) else None
+    if not isinstance(attributes, dict) or ATTRIBUTE not in attributes:
+        raise RecordingFormatError(
+            f'{place} has no attributes["{ATTRIBUTE}"]: this is not a recording made by spiketape'
+        )
+    return parse_attributes(attributes, place)
+
+
+def parse_attributes(attributes: Mapping[str, Any], place: str) -> RecordingMetadata:
+    """Parse the attributes of a recording's root; errors as in `parse_document`."""
+    record = attributes[ATTRIBUTE]
+    if not isinstance(record, dict):
+        raise RecordingFormatError(
+            f'{place}: attributes["{ATTRIBUTE}"] is {_short(record)}, expected an object'
+        )
+    version = record.get("format_version")
+    if (
+        version not in (FORMAT_VERSION, LOST_FORMAT_VERSION)
+        or not isinstance(version, int)
+        or version is True
+    ):
+        raise RecordingFormatError(
+            f"{place} has format version {_short(version)}; this spiketape reads versions {FORMAT_VERSION} "
+            f"and {LOST_FORMAT_VERSION}. A newer spiketape is needed if the version is higher."
+        )
+    try:
+        expected = _record_checksum(record)
+    except (ValueError, RecursionError) as error:
+        raise RecordingFormatError(f"{place}: the commit record is malformed: {error}") from error
+    fields = _Fields(record, "")
+    if record.get("crc32c") != expected:
+        fields.problems.append(
+            f"crc32c is {_short(record.get('crc32c'))}, but its contents give {expected}: altered"
+        )
+    state = fields.text("state")
+    if state not in get_args(State):
+        fields.problems.append(f"state is {_short(state)}, expected one of {get_args(State)}")
+    layers = tuple(_parse_layer(layer) for layer in fields.objects("layers", MAX_LAYERS))
+    names = [layer.name for layer in layers]
+    if len(set(names)) < len(names):
+        fields.problems.append(f"layers: names occur twice in {_short(names)}")
+    provenance = _parse_provenance(fields)
+    shard_bytes, digest = _parse_packing(fields) if "shard_bytes" in record else (0, "")
+    metadata = RecordingMetadata(
+        state="closed" if state == "closed" else "recording",
+        recording_id=fields.text("recording_id"),
+        created=fields.text("created"),
+        committed=fields.text("committed"),
+        commit_number=fields.integer("commit_number", 0, MAX_ROWS),
+        layers=layers,
+        trials=_parse_trials(fields.child("trials")),
+        provenance=provenance,
+        shard_bytes=shard_bytes,
+        digest=digest,
+    )
+    if version != metadata.format_version:
+        fields.problems.append(
+            f"format_version is {version}, expected {metadata.format_version}: version "
+            f"{LOST_FORMAT_VERSION} is that of recordings with frames marked lost"
+        )
+    if fields.problems:
+        listed = "".join(f"\n  - {problem}" for problem in fields.problems)
+        raise RecordingFormatError(
+            f"{place}: the commit record has {len(fields.problems)} problem(s):{listed}"
+        )
+    return metadata
+
+
+def _parse_provenance(fields: _Fields) -> dict[str, Any]:
+    provenance: dict[str, Any] = fields.take("provenance", dict, {})
+    size = len(json.dumps(provenance))
+    if size > MAX_PROVENANCE_BYTES:
+        fields.problem("provenance", f"has {size} bytes, at most {MAX_PROVENANCE_BYTES} are read")
+    return provenance
+
+
+def _parse_packing(fields: _Fields) -> tuple[int, str]:
+    digest = fields.text("digest")
+    if not re.fullmatch("[0-9a-f]{64}", digest):
+        fields.problem("digest", f"is {_short(digest)}, expected 64 hexadecimal digits")
+    if fields.record.get("state") != "closed":
+        fields.problem("state", "is not 'closed', but only closed recordings are packed")
+    return fields.integer("shard_bytes", 1, MAX_SHARD_BYTES), digest
+
+
+def _parse_layer(fields: _Fields) -> LayerCommit:
+    shape = tuple(
+        fields.item_integer("neuron_shape", index, length, 1, MAX_NEURONS)
+        for index, length in enumerate(fields.items("neuron_shape", MAX_RANK))
+    )
+    chunk_frames = fields.integer("chunk_frames", CHUNK_FRAMES_STEP, MAX_CHUNK_BYTES * 8)
+    part_rows = fields.integer("part_rows", 1, shape[0] if shape else 1)
+    block_chunks = fields.integer("block_chunks", 1, MAX_CHUNKS)
+    plan = ChunkPlan(shape, chunk_frames or CHUNK_FRAMES_STEP, part_rows or 1, block_chunks or 1)
+    frames = fields.integer("frames", 0, MAX_FRAMES)
+    if math.prod(shape) > MAX_NEURONS:
+        fields.problem("neuron_shape", f"has {math.prod(shape)} neurons, at most {MAX_NEURONS} are read")
+    if plan.chunk_frames % CHUNK_FRAMES_STEP:
+        fields.problem("chunk_frames", f"is {plan.chunk_frames}, expected a multiple of {CHUNK_FRAMES_STEP}")
+    if plan.part_neurons * plan.chunk_bytes > MAX_CHUNK_BYTES:
+        fields.problem("chunk_frames", f"makes chunks of more than {MAX_CHUNK_BYTES} bytes")
+    if plan.chunk_count(frames) * plan.parts > MAX_CHUNKS:
+        fields.problem("frames", f"is {frames}, which makes more than {MAX_CHUNKS} chunks")
+    tail = tuple(
+        fields.item_integer("tail", index, crc, 0, 2**32 - 1)
+        for index, crc in enumerate(fields.items("tail", MAX_CHUNKS))
+    )
+    expected_tail = plan.parts if frames % plan.chunk_frames else 0
+    if len(tail) != expected_tail:
+        fields.problem("tail", f"has {len(tail)} checksums, expected {expected_tail}")
+    dtype = fields.text("dtype")
+    if dtype not in DTYPES:
+        fields.problem("dtype", f"is {_short(dtype)}, expected one of {', '.join(DTYPES)}")
+    counts_checksums = _parse_table(fields.child("counts_checksums"))
+    checksums = _parse_table(fields.child("checksums"))
+    segments = _parse_table(fields.child("segments"))
+    full_chunks, full_blocks = frames // plan.chunk_frames, frames // plan.block_frames
+    for name, table, least, most in (
+        ("checksums", checksums, full_chunks, plan.chunk_count(frames)),
+        ("counts_checksums", counts_checksums, full_blocks, -(-frames // plan.block_frames)),
+        ("segments", segments, min(frames, 1), frames),
+    ):
+        if not least <= table.rows <= most:
+            fields.problem(f"{name}.rows", f"is {table.rows}, expected {least} to {most} for {frames} frames")
+    return LayerCommit(
+        name=fields.text("name"),
+        layer_class=fields.text("layer_class"),
+        dtype=dtype,
+        plan=plan,
+        frames=frames,
+        counts_checksums=counts_checksums,
+        segments=segments,
+        checksums=checksums,
+        tail=tail,
+        lost=_parse_lost(fields, frames),
+    )
+
+
+def _parse_lost(fields: _Fields, frames: int) -> tuple[tuple[int, int], ...]:
+    """Ranges of lost frames, each within the layer and behind the one before it."""
+    if "lost" not in fields.record:
+        return ()
+    lost: list[tuple[int, int]] = []
+    for index, item in enumerate(fields.items("lost", MAX_LOST)):
+        if not isinstance(item, list) or len(item) != 2:
+            fields.problem(f"lost[{index}]", f"is {_short(item)}, expected first and last frame")
+            continue
+        least = lost[-1][1] + 1 if lost else 0
+        first = fields.item_integer(f"lost[{index}]", 0, item[0], least, frames)
+        lost.append((first, fields.item_integer(f"lost[{index}]", 1, item[1], first + 1, frames)))
+    return tuple(lost)
+
+
+def _parse_table(fields: _Fields) -> TableCommit:
+    return TableCommit(fields.integer("rows", 0, MAX_ROWS), fields.integer("crc32c", 0, 2**32 - 1))
+
+
+def _parse_trials(fields: _Fields) -> TrialsCommit:
+    columns = tuple(_parse_column(column) for column in fields.objects("columns", MAX_COLUMNS))
+    return TrialsCommit(fields.integer("trials", 0, MAX_ROWS), fields.integer("rows", 0, MAX_ROWS), columns)
+
+
+def _parse_column(fields: _Fields) -> ColumnCommit:
+    kind = fields.text("kind")
+    if kind not in get_args(ColumnKind):
+        fields.problem("kind", f"is {_short(kind)}, expected one of {get_args(ColumnKind)}")
+    categories = fields.items("categories", MAX_ROWS)
+    for category in categories:
+        if not isinstance(category, str | int | float | bool) or not _is_text(category):
+            fields.problem("categories", f"holds {_short(category)}, expected text, numbers or booleans")
+    return ColumnCommit(
+        name=fields.text("name"),
+        kind=kind,  # type: ignore[arg-type]  # an unknown kind has just been noted as a problem
+        crc32c=fields.integer("crc32c", 0, 2**32 - 1),
+        categories=tuple(categories),
+    )
+
+
+class _Fields:
+    """Typed access to a JSON object that notes problems, each with its place, instead of raising."""
+
+    def __init__(self, record: Mapping[str, Any], place: str, problems: list[str] | None = None) -> None:
+        self.record = record
+        self.place = place
+        self.problems: list[str] = [] if problems is None else problems
+
+    def problem(self, key: str, what: str) -> None:
+        self.problems.append(f"{self.place}{key} {what}")
+
+    def take(self, key: str, kind: type, default: Any) -> Any:
+        value = self.record.get(key)
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            self.problem(
+                key, f"is {_short(value) if key in self.record else 'missing'}, expected {kind.__name__}"
+            )
+            return default
+        return value
+
+    def text(self, key: str) -> str:
+        value: str = self.take(key, str, "")
+        if len(value) > MAX_NAME_LENGTH:
+            self.problem(key, f"has {len(value)} characters, at most {MAX_NAME_LENGTH} are read")
+        if not _is_text(value):
+            self.problem(key, f"is {_short(value)}, which holds half a character")
+        return value
+
+    def integer(self, key: str, least: int, most: int) -> int:
+        return self._within(key, self.take(key, int, None), least, most)
+
+    def items(self, key: str, most: int) -> list[Any]:
+        value: list[Any] = self.take(key, list, [])
+        if len(value) > most:
+            self.problem(key, f"has {len(value)} items, at most {most} are read")
+            return []
+        return value
+
+    def item_integer(self, key: str, index: int, value: Any, least: int, most: int) -> int:
+        place = f"{key}[{index}]"
+        if not isinstance(value, int) or isinstance(value, bool):
+            self.problem(place, f"is {_short(value)}, expected int")
+            return least
+        return self._within(place, value, least, most)
+
+    def child(self, key: str) -> _Fields:
+        return _Fields(self.take(key, dict, {}), f"{self.place}{key}.", self.problems)
+
+    def objects(self, key: str, most: int) -> list[_Fields]:
+        children = []
+        for index, item in enumerate(self.items(key, most)):
+            place = f"{self.place}{key}[{index}]"
+            if isinstance(item, dict):
+                children.append(_Fields(item, f"{place}.", self.problems))
+            else:
+                self.problems.append(f"{place} is {_short(item)}, expected an object")
+        return children
+
+    def _within(self, place: str, value: int | None, least: int, most: int) -> int:
+        if value is None:
+            return least
+        if not least <= value <= most:
+            self.problem(place, f"is {_short(value)}, expected {least} to {most}")
+            return least
+        return value
+
+
+def _is_text(value: object) -> bool:
+    """Whether a value can be written; JSON's escapes can name half a character, which no encoding has."""
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _short(value: object, limit: int = 80, show: Callable[[object], str] = repr) -> str:
+    shown = show(value)
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"

@@ -1,0 +1,31 @@
+"""sinabs' neurons. Read and run in 3.1.3.
+
+sinabs puts time second, or folds it into the batch. Not taken is what does not spike, such as ``ExpLeak``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recorder.frameworks.neuron_class import NeuronClass, NeuronClasses
+from recorder.frameworks.outputs import SpikeOutput
+
+_MULTI_SPIKE = (
+    "sinabs' IAF and LIF put out several spikes per step by default (spike_fn=MultiSpike): "
+    "use spike_fn=sinabs.activation.SingleSpike"
+)
+
+
+def _squeezed_or_not(module: Any) -> SpikeOutput:
+    if not any(cls.__name__ == "SqueezeMixin" for cls in type(module).__mro__):
+        return SpikeOutput("NT", item=None)
+    # sinabs puts -1 for the one that is not given.
+    sizes = (size if size > 0 else None for size in (module.batch_size, module.num_timesteps))
+    return SpikeOutput("N*T", None, *sizes)
+
+
+NEURON_CLASSES: NeuronClasses = {
+    "sinabs.layers": {
+        "StatefulLayer": NeuronClass(_squeezed_or_not, lambda module: module.does_spike, _MULTI_SPIKE)
+    },
+}

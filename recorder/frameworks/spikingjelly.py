@@ -1,0 +1,80 @@
+"""SpikingJelly's neurons.
+
+Read and run in 0.0.0.0.14 and 2.0.0; ``cext`` was read in 0.0.0.0.4, as it needs a CUDA extension.
+
+SpikingJelly puts time first; single-step neurons have no time axis. Not taken are ``LIAFNode`` and
+``NonSpiking*``, whose output is analog, and the ``rnn`` module, as in SpikingJelly's own monitors: an LSTM's
+hidden state may be 2, and the reversed cells of a bidirectional one run backwards in time.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from recorder.frameworks.neuron_class import (
+    STEP,
+    STEP_TENSOR,
+    STEPS,
+    STEPS_TENSOR,
+    STEPS_TUPLE,
+    NeuronClass,
+    NeuronClasses,
+    alike,
+)
+from recorder.frameworks.outputs import SpikeOutput
+
+_SURROGATE = "SpikingJelly neurons put out 0 and 1 only while their surrogate_function.spiking is True"
+
+
+def _steps_by_name(module: nn.Module) -> SpikeOutput:
+    # clock_driven and cext mark multi-step modules by nothing but their name; so does their own monitor.
+    multi_step = any(cls.__name__.startswith("MultiStep") for cls in type(module).__mro__)
+    return STEPS_TENSOR if multi_step else STEP_TENSOR
+
+
+def _steps_by_mode(module: nn.Module) -> SpikeOutput:
+    # "first": a neuron of SpikingJelly 2 may have more outputs after its spikes (OTTTLIFNode in training).
+    return STEPS if getattr(module, "step_mode", "s") == "m" else STEP
+
+
+_BY_MODE = NeuronClass(_steps_by_mode, hint=_SURROGATE)
+_SPIKINGJELLY_RNN = {
+    "SpikingRNNCellBase": NeuronClass(STEP, spikes=False),
+    "SpikingRNNBase": NeuronClass(STEPS_TUPLE, spikes=False),
+}
+
+
+NEURON_CLASSES: NeuronClasses = {
+    "spikingjelly.clock_driven.neuron": {
+        "BaseNode": NeuronClass(_steps_by_name, hint=_SURROGATE),
+        "LIAFNode": NeuronClass(_steps_by_name, spikes=False),
+    },
+    "spikingjelly.clock_driven.layer": alike(
+        NeuronClass(STEPS, spikes=False), "MultiStepContainer", "SeqToANNContainer"
+    ),
+    "spikingjelly.clock_driven.rnn": _SPIKINGJELLY_RNN,
+    "spikingjelly.cext.neuron": {"BaseNode": NeuronClass(_steps_by_name)},
+    "spikingjelly.activation_based.base": {
+        "StepModule": NeuronClass(_steps_by_mode, spikes=False),
+        "MultiStepModule": NeuronClass(STEPS, spikes=False),
+    },
+    "spikingjelly.activation_based.neuron": {
+        **alike(_BY_MODE, "BaseNode", "SimpleBaseNode", "GatedLIFNode"),
+        **alike(_BY_MODE, "MaskedPSN", "SlidingPSN", "ActivationAwareIFNode"),
+        # Multi-step only, and step_mode is never set.
+        **alike(NeuronClass(STEPS, hint=_SURROGATE), "PSN", "ILCBaseNode"),
+        "NoisyBaseNode": NeuronClass(STEPS, hint="noisy neurons add noise to spikes while is_training"),
+        "FlexSN": NeuronClass(_steps_by_mode, hint="FlexSN puts out what its core computes"),
+        "ILIFNode": NeuronClass(_steps_by_mode, hint="ILIFNode puts out spike counts"),
+        **alike(
+            NeuronClass(_steps_by_mode, hint="ternary neurons put out -1, 0 and 1"),
+            *("TernaryIFNode", "TernaryLIFNode"),
+        ),
+        **alike(
+            NeuronClass(_steps_by_mode, hint="this neuron weights its spikes"),
+            *("DSRIFNode", "DSRLIFNode", "FewSpikeNode", "STBIFNode"),
+        ),
+        "LIAFNode": NeuronClass(_steps_by_mode, spikes=False),
+    },
+    "spikingjelly.activation_based.rnn": _SPIKINGJELLY_RNN,
+}

@@ -1,0 +1,233 @@
+"""Check every byte that a commit promises, and list everything that is wrong.
+
+Reading stops at the first thing it cannot trust. Checking goes on: whoever wants to know what is left of a
+damaged recording needs all of it. The functions run inside Dask tasks, a range of blocks each.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain, product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recorder.format import LayerCommit, RecordingFormatError, RecordingMetadata
+from recorder.format.arrays import group_document
+from recorder.format.bits import Packed, count_per_neuron
+from recorder.format.documents import expected_documents
+from recorder.format.layout import ATTRIBUTE, ROOT_DOCUMENT
+from recorder.format.metadata import MAX_DOCUMENT_BYTES
+from recorder.stores import ByteStore
+from recorder.stores.archive import Archive
+from recorder.stores.sharded import ShardedStore
+from recorder.tape import LayerReader, TapeReader
+from recorder.tape.tables import rows_checksum
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something in a recording is not as its commit promises.
+
+    Attributes
+    ----------
+    what : str
+        For people; names the file.
+    layer : str or None
+        Layer whose frames cannot be trusted.
+    frame, last_frame : int or None
+        First of these frames, and the frame behind the last one.
+    is_redundant : bool
+        Whether it is about what can be written again from the rest, without loss.
+    """
+
+    what: str
+    layer: str | None = None
+    frame: int | None = None
+    last_frame: int | None = None
+    is_redundant: bool = False
+
+    def __str__(self) -> str:
+        return self.what
+
+
+def check_documents(reader: TapeReader) -> list[Problem]:
+    """Check the trials, and the documents that tell stock Zarr readers of groups and arrays."""
+    problems: list[Problem] = []
+    location, metadata = reader.store.location, reader.metadata
+    found = _read_document(reader, ROOT_DOCUMENT, problems)
+    if found is not None:
+        root = {**found, "attributes": {ATTRIBUTE: None}}
+        consolidated = root.pop("consolidated_metadata", None)
+        if root != group_document({ATTRIBUTE: None}):
+            problems.append(Problem(f"{location}/{ROOT_DOCUMENT} does not describe a group as it should"))
+        problems += _check_consolidated(consolidated, metadata, location)
+    for folder, expected in expected_documents(metadata).items():
+        key = f"{folder}/{ROOT_DOCUMENT}"
+        document = _read_document(reader, key, problems)
+        if document is not None and not _agrees(document, expected, metadata.state == "recording"):
+            problems.append(Problem(f"{location}/{key} does not describe what the commit names: {document}"))
+    redundant = [replace(problem, is_redundant=True) for problem in problems]
+    return [*redundant, *_failures(reader.trials), *_check_archive(reader.store)]
+
+
+def _check_archive(store: ByteStore) -> list[Problem]:
+    """Check what others need to read the archive that a packed recording may lie in."""
+    archive = store.inner if isinstance(store, ShardedStore) else store
+    damage = archive.find_damage() if isinstance(archive, Archive) else None
+    return [] if damage is None else [Problem(f"{archive.location}: {damage}")]
+
+
+def check_tables(layer: LayerReader, trials: int) -> list[Problem]:
+    """Check the segments and checksums of a layer; ``trials`` is the number of trials begun."""
+    problems = [
+        *_failures(layer.kept_segments),
+        *_failures(layer.checksums),
+        *_failures(layer.counts_checksums),
+    ]
+    if not problems and len(layer.segments()) and layer.segments().trial.max() >= trials:
+        problems.append(
+            Problem(
+                f"{layer.store.location}/{layer.folder}/segments names trial {layer.segments().trial.max()}, "
+                f"but {trials} trials were begun"
+            )
+        )
+    return problems
+
+
+def check_blocks(layer: LayerReader, first: int, last: int) -> list[Problem]:
+    """Check the chunks of blocks ``first`` to ``last`` (exclusive) of a layer, and recount them.
+
+    Each chunk's name, checksum, length and padding, and each neuron's spikes against ``counts``. The last
+    block may be a partial one. Of chunks marked lost, and of the counts of their blocks, nothing is promised.
+    """
+    plan = layer.plan
+    problems: list[Problem] = []
+    chunks_of = {block: _kept_chunks(layer, block) for block in range(first, last)}
+    reads = layer.stored_parts(product(chain.from_iterable(chunks_of.values()), range(plan.parts)))
+    for block, chunks in chunks_of.items():
+        # None once a chunk of the block cannot be trusted.
+        spikes: NDArray[np.int64] | None = np.zeros(plan.neurons, np.int64)
+        for chunk, part in product(chunks, range(plan.parts)):
+            try:
+                counted = _count_part(layer, chunk, part, next(reads)())
+            except (RecordingFormatError, OSError) as error:
+                first_frame = chunk * plan.chunk_frames
+                last_frame = min(first_frame + plan.chunk_frames, layer.frames)
+                problems.append(Problem(str(error), layer.name, first_frame, last_frame))
+                spikes = None
+            else:
+                if spikes is not None:
+                    spikes[plan.part_slice(part)] += counted
+        if block < layer.commit.counts_checksums.rows:
+            problems += _check_block(layer, block, None if layer.has_lost_frames(block) else spikes)
+    return problems
+
+
+def _kept_chunks(layer: LayerReader, block: int) -> list[int]:
+    """Chunks of a block, without those whose frames are all marked lost."""
+    first = block * layer.plan.block_chunks
+    last = min(first + layer.plan.block_chunks, layer.plan.chunk_count(layer.frames))
+    return [chunk for chunk in range(first, last) if not layer.is_lost(chunk)]
+
+
+def _check_block(layer: LayerReader, block: int, spikes: NDArray[np.int64] | None) -> list[Problem]:
+    """Check the counts of a block, of each neuron's ``spikes`` if these are known."""
+    found = _failures(partial(_check_counts, layer, block, spikes))
+    # Nothing needs the counts of a block once frames of it are cut off or marked lost.
+    if spikes is None or not _failures(partial(_check_name, layer, block, spikes)):
+        return [Problem(p.what, layer.name, is_redundant=True) for p in found]
+    first_frame = block * layer.plan.block_frames
+    last_frame = min(first_frame + layer.plan.block_frames, layer.frames)
+    return [Problem(p.what, layer.name, first_frame, last_frame) for p in found]
+
+
+def count_blocks(commit: LayerCommit) -> int:
+    """Blocks that the frames of a layer lie in, a last partial one included."""
+    return -(-commit.frames // commit.plan.block_frames)
+
+
+def _count_part(layer: LayerReader, chunk: int, part: int, trains: Packed) -> NDArray[np.int64]:
+    """Spikes of each neuron of one part of a chunk, given as it is stored.
+
+    Raises RecordingFormatError unless it is the one that the commit names, with silence where nothing is.
+    """
+    plan = layer.plan
+    neurons = plan.part_slice(part)
+    committed = layer.committed_part(chunk, part, trains)
+    if trains[neurons.stop - neurons.start :].any():
+        raise layer.chunk_error(chunk, part, "holds spikes of neurons that the layer does not have")
+    # While recording goes on, the last chunk is already longer than what is committed of it.
+    is_finished_tail = layer.commit.checksums.rows == plan.chunk_count(layer.frames)
+    behind = layer.frames - chunk * plan.chunk_frames
+    if is_finished_tail and behind < plan.chunk_frames:
+        bits = np.unpackbits(trains[:, behind // 8 :], axis=1)[:, behind % 8 :]
+        if bits.any():
+            raise layer.chunk_error(chunk, part, "holds spikes behind its last frame")
+    return count_per_neuron(committed)
+
+
+def _check_counts(layer: LayerReader, block: int, spikes: NDArray[np.int64] | None) -> None:
+    """Raise RecordingFormatError unless a row of counts is the one named, and that of these spikes."""
+    stored = layer.counts(block, block + 1).reshape(-1)
+    if spikes is not None and not np.array_equal(stored, spikes):
+        neuron = int(np.argmax(stored != spikes))
+        raise RecordingFormatError(
+            f"{layer.store.location}/{layer.folder}/counts: block {block} of layer {layer.name!r} has "
+            f"{stored[neuron]} spikes of neuron {neuron} (in C order), but its chunks have {spikes[neuron]}; "
+            f"{np.count_nonzero(stored != spikes)} neurons differ"
+        )
+
+
+def _check_name(layer: LayerReader, block: int, spikes: NDArray[np.int64]) -> None:
+    """Raise RecordingFormatError unless the commit names a row of counts that has these spikes."""
+    if rows_checksum(spikes.astype(np.uint32)) != layer.counts_checksums()[block]:
+        raise RecordingFormatError(f"block {block} has other spikes than were counted")
+
+
+def _check_consolidated(consolidated: Any, metadata: RecordingMetadata, location: str) -> Iterator[Problem]:
+    where = f"{location}/{ROOT_DOCUMENT}: its consolidated metadata"
+    if metadata.state == "recording":
+        if consolidated is not None:
+            yield Problem(f"{where} should not be there while recording")
+    elif not isinstance(consolidated, dict) or consolidated.get("metadata") != expected_documents(metadata):
+        yield Problem(f"{where} does not describe what the commit names")
+
+
+def _agrees(document: dict[str, Any], expected: dict[str, Any], may_be_longer: bool) -> bool:
+    if document == expected:
+        return True
+    shape = document.get("shape")
+    if not (may_be_longer and "shape" in expected and isinstance(shape, list) and shape):
+        return False
+    if not isinstance(shape[0], int):
+        return False
+    # Written before the next commit, which has not come yet.
+    rows = max(shape[0], expected["shape"][0])
+    return document == {**expected, "shape": [rows, *expected["shape"][1:]]}
+
+
+def _read_document(reader: TapeReader, key: str, problems: list[Problem]) -> dict[str, Any] | None:
+    place = f"{reader.store.location}/{key}"
+    try:
+        stored = reader.store.read(key, MAX_DOCUMENT_BYTES)
+        document = None if stored is None else json.loads(stored)
+    except (ValueError, RecursionError) as error:
+        problems.append(Problem(f"{place} cannot be read: {error}"))
+        return None
+    if not isinstance(document, dict):
+        problems.append(Problem(f"{place} is {'missing' if stored is None else 'no JSON object'}"))
+        return None
+    return document
+
+
+def _failures(check: Callable[[], object]) -> list[Problem]:
+    try:
+        check()
+    except (RecordingFormatError, OSError) as error:
+        return [Problem(str(error))]
+    return []

@@ -1,0 +1,47 @@
+"""What the stores of packed recordings have in common: nothing is ever changed in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import NoReturn
+
+from recorder.format import StoreError
+
+
+class ReadOnlyStore:
+    """The half of `recorder.stores.byte_store.ByteStore` that writes, refusing to."""
+
+    @property
+    def location(self) -> str:
+        """Path or URL, for people."""
+        raise NotImplementedError
+
+    def write(self, key: str, data: bytes) -> None:
+        self._refuse()
+
+    def write_pieces(self, key: str, pieces: Iterable[bytes]) -> None:
+        self._refuse()
+
+    def write_new(self, key: str, data: bytes) -> bool:
+        self._refuse()
+
+    def exclusively(self) -> AbstractContextManager[None]:
+        self._refuse()
+
+    def persist(self) -> None:
+        self._refuse()
+
+    def delete(self, key: str) -> None:
+        self._refuse()
+
+    def clear(self, groups: Sequence[str]) -> None:
+        self._refuse()
+
+    def remove_leftovers(self) -> None:
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise StoreError(
+            f"{self.location} is packed for keeping, and only read; choose a folder or a bucket to write to"
+        )

@@ -1,0 +1,113 @@
+"""A packed recording's store, read as if each chunk had a key of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from recorder.format import RecordingFormatError
+from recorder.format.chunks import checksum
+from recorder.format.shards import ABSENT, INDEX_CRC_BYTES, Index, ShardPlan
+from recorder.stores.byte_store import ByteStore
+from recorder.stores.read_only import ReadOnlyStore
+
+_KEPT_INDEXES: Final = 256
+
+
+class ShardedStore(ReadOnlyStore):
+    """A packed recording's store, in which each chunk is found under the key that it has on its own.
+
+    Parameters
+    ----------
+    inner : ByteStore
+    plans : mapping
+        Key prefix of each array → how its chunks lie in shards.
+    """
+
+    def __init__(self, inner: ByteStore, plans: Mapping[str, ShardPlan]) -> None:
+        self.inner = inner
+        self._plans = dict(plans)
+        self._indexes: OrderedDict[str, Index | None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ShardedStore, (self.inner, self._plans)
+
+    @property
+    def location(self) -> str:
+        """Path or URL, for people."""
+        return self.inner.location
+
+    @property
+    def reads_under_way(self) -> int:
+        """As of the store that holds the shards."""
+        return self.inner.reads_under_way
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing at all at the location."""
+        return self.inner.is_empty()
+
+    def read(self, key: str, limit_bytes: int) -> bytes | None:
+        """Bytes of a chunk, from its shard, or of any other key."""
+        folder, _, chunk = key.rpartition("/c/")
+        plan = self._plans.get(folder)
+        if plan is None or not chunk:
+            return self.inner.read(key, limit_bytes)
+        place = plan.place_of(key)
+        if place is None:
+            return None
+        shard_key, slot = place
+        index = self._index(shard_key, plan)
+        if index is None:
+            return None
+        offset, size = index[slot].tolist()
+        if (offset, size) == (ABSENT, ABSENT):
+            return None
+        if size > limit_bytes or offset >= 2**63:
+            raise RecordingFormatError(
+                f"{self.location}/{shard_key}: its index says that {key} has {size} bytes at {offset}; at "
+                f"most {limit_bytes} were expected"
+            )
+        return self.inner.read_range(shard_key, offset, size)
+
+    def _index(self, shard_key: str, plan: ShardPlan) -> Index | None:
+        """The index of a shard, offset and length of each chunk; None if the shard is absent."""
+        with self._lock:
+            if shard_key not in self._indexes:
+                self._indexes[shard_key] = self._read_index(shard_key, plan)
+                if len(self._indexes) > _KEPT_INDEXES:
+                    self._indexes.popitem(last=False)
+            return self._indexes[shard_key]
+
+    def _read_index(self, shard_key: str, plan: ShardPlan) -> Index | None:
+        stored = self.inner.read_range(shard_key, -1, plan.index_bytes)
+        if stored is None:
+            return None
+        encoded = stored[:-INDEX_CRC_BYTES]
+        if len(stored) != plan.index_bytes or checksum(encoded) != int.from_bytes(
+            stored[-INDEX_CRC_BYTES:], "little"
+        ):
+            raise RecordingFormatError(
+                f"{self.location}/{shard_key} does not end in the index of its chunks: cut short or altered"
+            )
+        return np.frombuffer(encoded, "<u8").reshape(-1, 2)
+
+    def read_range(self, key: str, start: int, size: int) -> bytes | None:
+        """Bytes of a key as it is stored."""
+        return self.inner.read_range(key, start, size)
+
+    def keys(self) -> Iterator[str]:
+        """All keys as they are stored."""
+        return self.inner.keys()
+
+    def size(self, folder: str) -> int:
+        """Bytes stored under keys below a folder."""
+        return self.inner.size(folder)
+
+    def size_of(self, key: str) -> int | None:
+        """Bytes stored under a key, None if it is absent."""
+        return self.inner.size_of(key)

@@ -1,0 +1,312 @@
+"""One layer of a recording as of one commit, each byte checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property, partial
+from itertools import islice, tee
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recorder.format import (
+    ChunkPlan,
+    LayerCommit,
+    RecordingFormatError,
+)
+from recorder.format.arrays import layer_tables
+from recorder.format.bits import (
+    Bools,
+    Counts,
+    Packed,
+    count_per_neuron,
+    mask_trains,
+    range_mask,
+    unpack_trains,
+)
+from recorder.format.chunks import checksum, decode_spikes, room_for_spikes, stored_checksum
+from recorder.format.layout import layer_folder, spikes_chunk_key
+from recorder.format.segments import Segments, check_segments, clip_segments
+from recorder.stores import ByteStore
+from recorder.stores.read_ahead import Read, read_ahead
+from recorder.tape.tables import check_rows, read_committed, read_rows, rows_checksum, stored_limit
+
+
+class LayerReader:
+    """One layer of a recording as of one commit.
+
+    Attributes
+    ----------
+    store : ByteStore
+    commit : LayerCommit
+    folder : str
+        Key prefix of the layer's arrays.
+    tables : LayerTables
+        The small ones among them.
+    """
+
+    def __init__(self, store: ByteStore, commit: LayerCommit) -> None:
+        self.store = store
+        self.commit = commit
+        self.folder = layer_folder(commit.name)
+        self.tables = layer_tables(commit.name, commit.plan)
+        self._read: dict[str, NDArray[Any]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What was read before would travel to every worker with every task.
+        return {**self.__dict__, "_read": {}}
+
+    @property
+    def name(self) -> str:
+        """PyTorch module name."""
+        return self.commit.name
+
+    @property
+    def plan(self) -> ChunkPlan:
+        """How the layer is cut into chunks."""
+        return self.commit.plan
+
+    @property
+    def frames(self) -> int:
+        """Committed frames."""
+        return self.commit.frames
+
+    def segments(self) -> Segments:
+        """Segments, cut to the committed frames."""
+        return Segments(self._once("segments", self._read_segments))
+
+    def kept_segments(self) -> Segments:
+        """Segments without the steps whose frames are marked lost: a gap, as if the layer was not called."""
+        return Segments(self._once("kept segments", self._read_kept_segments))
+
+    @cached_property
+    def lost(self) -> NDArray[np.int64]:
+        """Ranges of frames marked lost, shape [ranges, 2], the second column exclusive."""
+        return np.array(self.commit.lost, np.int64).reshape(-1, 2)
+
+    def is_lost(self, chunk: int) -> bool:
+        """Whether all frames of a chunk are marked lost. Nothing is promised of such a chunk."""
+        begin = chunk * self.plan.chunk_frames
+        end = min(begin + self.plan.chunk_frames, self.frames)
+        return bool(((self.lost[:, 0] <= begin) & (end <= self.lost[:, 1])).any())
+
+    def lost_keys(self) -> Iterator[str]:
+        """Keys of the chunks all of whose frames are marked lost."""
+        size, plan = self.plan.chunk_frames, self.plan
+        for first, last in self.lost.tolist():
+            for chunk in range(first // size, -(-last // size)):
+                if self.is_lost(chunk):
+                    yield from (spikes_chunk_key(self.folder, plan, chunk, p) for p in range(plan.parts))
+
+    def has_lost_frames(self, block: int) -> bool:
+        """Whether frames of a block are marked lost. Nothing is promised of its row of ``counts``."""
+        begin = block * self.plan.block_frames
+        return bool(((self.lost[:, 0] < begin + self.plan.block_frames) & (begin < self.lost[:, 1])).any())
+
+    def checksums(self) -> NDArray[np.uint32]:
+        """Checksums of the stored chunks of ``spikes``, shape [chunks, parts]."""
+        return self._once(
+            "checksums", lambda: read_committed(self.store, self.tables.checksums, self.commit.checksums)
+        )
+
+    def counts_checksums(self) -> NDArray[np.uint32]:
+        """Checksums of the rows of ``counts``, shape [blocks]."""
+        table, commit = self.tables.counts_checksums, self.commit.counts_checksums
+        return self._once("counts_checksums", lambda: read_committed(self.store, table, commit))
+
+    def counts(self, first: int, last: int) -> NDArray[np.uint32]:
+        """Spikes of each neuron in blocks ``first`` to ``last`` (exclusive), shape [blocks, *neuron].
+
+        Raises
+        ------
+        RecordingFormatError
+            If a row is absent, damaged or not the one that the commit names.
+        """
+        rows = read_rows(self.store, self.tables.counts, first, last)
+        named = self.counts_checksums()[first:last]
+        for block, row, expected in zip(range(first, last), rows, named, strict=True):
+            if rows_checksum(np.asarray(row)) != expected and not self.has_lost_frames(block):
+                frame = block * self.plan.block_frames
+                raise RecordingFormatError(
+                    f"{self.store.location}/{self.tables.counts.folder}: the counts of block {block} of "
+                    f"layer {self.name!r}, which begins at frame {frame}, are not those the commit names: "
+                    "altered or swapped"
+                )
+        return rows
+
+    def sum_counts(self, first: int, last: int) -> Counts:
+        """Spikes of each neuron in blocks ``first`` to ``last`` (exclusive) together, int64 [neurons].
+
+        Without those in frames marked lost. Reads a stored chunk of ``counts`` at a time; errors as in
+        `counts`.
+        """
+        total = np.zeros(self.plan.neurons, np.int64)
+        step = self.tables.counts.chunk_rows
+        start = first
+        while start < last:
+            stop = min(start // step * step + step, last)
+            kept = np.array([not self.has_lost_frames(block) for block in range(start, stop)], np.bool_)
+            total += self.counts(start, stop)[kept].sum(axis=0, dtype=np.int64).reshape(-1)
+            for block in (start + np.flatnonzero(~kept)).tolist():
+                # The last block of a closed recording may have fewer chunks.
+                end = min((block + 1) * self.plan.block_chunks, self.plan.chunk_count(self.frames))
+                for chunk in range(block * self.plan.block_chunks, end):
+                    total += count_per_neuron(self.kept_trains(chunk))
+            start = stop
+        return total
+
+    def chunk_or_silence(self, chunk: int) -> Packed:
+        """As `chunk`, and silence where all frames of it are marked lost: for a writer to go on behind."""
+        if self.is_lost(chunk):
+            return np.zeros((self.plan.neurons, self.plan.chunk_bytes), np.uint8)
+        return self.chunk(chunk)
+
+    def kept_trains(self, chunk: int) -> Packed:
+        """As `chunk_or_silence`, with silence in every frame that is marked lost."""
+        return next(self.kept_chunks([chunk]))
+
+    def kept_chunks(self, chunks: Iterable[int]) -> Iterator[Packed]:
+        """As `kept_trains`, of several chunks in turn, read ahead where the store is far away."""
+        wanted, size = list(chunks), self.plan.chunk_frames
+        kept = self.chunks(chunk for chunk in wanted if not self.is_lost(chunk))
+        for chunk in wanted:
+            if self.is_lost(chunk):
+                yield np.zeros((self.plan.neurons, self.plan.chunk_bytes), np.uint8)
+                continue
+            trains = next(kept)
+            lost = np.clip(self.lost - chunk * size, 0, size)
+            for first, last in lost[lost[:, 0] < lost[:, 1]].tolist():
+                trains = mask_trains(trains, ~range_mask(size, first, last))
+            yield trains
+
+    def chunk(self, chunk: int) -> Packed:
+        """Packed trains of one chunk, all its parts, silence behind the committed frames.
+
+        Returns
+        -------
+        uint8 array, shape [neurons, chunk_frames / 8]
+
+        Raises
+        ------
+        RecordingFormatError
+            If a part is absent, damaged, or not the one that the commit names; the message gives the file,
+            the layer and the frames.
+        """
+        return next(self.chunks([chunk]))
+
+    def chunks(self, chunks: Iterable[int], *, passing: bool = False) -> Iterator[Packed]:
+        """Packed trains of several chunks in turn, read ahead where the store is far away; as `chunk`.
+
+        With ``passing`` they may lie in the same memory, and are gone when the next is asked for. Fresh
+        memory for each takes as long as to decode it, where what is freed goes back to the system at once,
+        as in workers of dask.distributed.
+        """
+        wanted, count = list(chunks), self.plan.parts
+        places = [(chunk, part) for chunk in wanted for part in range(count)]
+        parts = self.parts(places, passing=passing and count == 1)
+        for _ in wanted:
+            pieces = list(islice(parts, count))
+            yield pieces[0] if count == 1 else np.concatenate(pieces)
+
+    def frame_bits(self, first: int, last: int, read_chunk: Callable[[int], Packed] | None = None) -> Bools:
+        """Frames ``first`` to ``last`` (exclusive) as booleans, shape [frames, *neuron].
+
+        ``read_chunk`` stands in for `chunk`, for a caller that keeps chunks.
+        """
+        size = self.plan.chunk_frames
+        out = np.empty((last - first, self.plan.neurons), np.bool_)
+        for chunk in range(first // size, -(-last // size)):
+            begin, end = max(first, chunk * size), min(last, (chunk + 1) * size)
+            trains = (read_chunk or self.chunk)(chunk)
+            out[begin - first : end - first] = unpack_trains(trains, begin - chunk * size, end - chunk * size)
+        return out.reshape(last - first, *self.plan.neuron_shape)
+
+    def part(self, chunk: int, part: int) -> Packed:
+        """Packed trains of one part of a chunk, [part's neurons, chunk_frames / 8]; errors as `chunk`."""
+        return next(self.parts([(chunk, part)]))
+
+    def parts(self, wanted: Sequence[tuple[int, int]], *, passing: bool = False) -> Iterator[Packed]:
+        """Packed trains of several parts of chunks in turn, read ahead; each as `part`."""
+        room = room_for_spikes(self.plan.part_neurons, self.plan.chunk_bytes) if passing else None
+        for (chunk, part), read in zip(wanted, self.stored_parts(wanted, room), strict=True):
+            yield self.committed_part(chunk, part, read())
+
+    def stored_parts(
+        self, wanted: Iterable[tuple[int, int]], room: Packed | None = None
+    ) -> Iterator[Callable[[], Packed]]:
+        """For each of several parts of chunks a call that returns its trains as they are stored.
+
+        They are [part_neurons, chunk_frames / 8], padding and all. Of a last chunk that is not full only
+        `committed_part` tells that it is the one named. The call raises as `chunk` does; the parts that
+        follow can be read all the same.
+        """
+        plan = self.plan
+        places, places_of_keys = tee(wanted)
+        keys = (spikes_chunk_key(self.folder, plan, chunk, part) for chunk, part in places_of_keys)
+        reads = read_ahead(self.store, keys, stored_limit(1 + plan.part_neurons * plan.chunk_bytes))
+        for (chunk, part), read in zip(places, reads, strict=True):
+            yield partial(self._decode, chunk, part, read, room)
+
+    def committed_part(self, chunk: int, part: int, trains: Packed) -> Packed:
+        """What a commit promises of one part of a chunk, given as it is stored; raises as `chunk` does."""
+        plan = self.plan
+        neurons = plan.part_slice(part)
+        trains = trains[: neurons.stop - neurons.start]
+        tail_frames = self.frames - chunk * plan.chunk_frames
+        if tail_frames < plan.chunk_frames:
+            # The chunk may have grown since the commit: its first frames are the promise, not its bytes.
+            trains = mask_trains(trains, range_mask(plan.chunk_frames, 0, tail_frames))
+            if checksum(trains.tobytes()) != self.commit.tail[part]:
+                raise self.chunk_error(chunk, part, "does not begin with the frames that the commit names")
+        return trains
+
+    def _decode(self, chunk: int, part: int, read: Read, room: Packed | None) -> Packed:
+        plan = self.plan
+        if self.is_lost(chunk):
+            raise self.chunk_error(chunk, part, "is marked lost; lost spikes are not silence")
+        try:
+            stored = read()
+        except RecordingFormatError as error:
+            raise self.chunk_error(chunk, part, f"cannot be read: {error}") from error
+        if stored is None:
+            raise self.chunk_error(chunk, part, "is missing; absent spikes are not silence")
+        is_full = (chunk + 1) * plan.chunk_frames <= self.frames
+        if is_full and stored_checksum(stored) != self.checksums()[chunk, part]:
+            raise self.chunk_error(
+                chunk, part, "is not the chunk that the commit names: altered, cut short or swapped"
+            )
+        try:
+            return decode_spikes(stored, plan.part_neurons, plan.chunk_bytes, room)
+        except RecordingFormatError as error:
+            raise self.chunk_error(chunk, part, f"is damaged: {error}") from error
+
+    def chunk_error(self, chunk: int, part: int, what: str) -> RecordingFormatError:
+        """What is wrong with one stored chunk, with its file, layer and frames."""
+        key = spikes_chunk_key(self.folder, self.plan, chunk, part)
+        first = chunk * self.plan.chunk_frames
+        last = min(first + self.plan.chunk_frames, self.frames)
+        return RecordingFormatError(
+            f"{self.store.location}/{key}: the chunk of layer {self.name!r} with frames {first} to "
+            f"{last - 1} {what}"
+        )
+
+    def _read_segments(self) -> NDArray[np.int64]:
+        table, commit = self.tables.segments, self.commit.segments
+        rows = clip_segments(read_rows(self.store, table, 0, commit.rows), self.frames)
+        rows = check_rows(rows, commit, self.store, table)
+        return check_segments(rows, self.frames, f"{self.store.location}/{table.folder}").rows
+
+    def _read_kept_segments(self) -> NDArray[np.int64]:
+        segments = self.segments()
+        try:
+            return segments.without(self.lost).rows
+        except ValueError as error:
+            raise RecordingFormatError(
+                f"{self.store.location}: frames of layer {self.name!r} are marked lost, but {error}"
+            ) from error
+
+    def _once(self, name: str, read: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        if name not in self._read:
+            self._read[name] = read()
+        return self._read[name]

@@ -1,0 +1,244 @@
+"""Chunks, counts and checksums of one layer, as they are written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recorder.format import ChunkPlan, LayerCommit
+from recorder.format.arrays import layer_tables
+from recorder.format.bits import Counts, Packed, count_per_neuron, rows_to_trains, unpack_trains
+from recorder.format.chunks import checksum, encode_spikes, stored_checksum
+from recorder.format.errors import out_of_step
+from recorder.format.layout import (
+    SEGMENT_COLUMNS,
+    layer_folder,
+    spikes_chunk_key,
+)
+from recorder.format.segments import Rows
+from recorder.stores import ByteStore
+from recorder.tape.in_order import InOrder
+from recorder.tape.layer_reading import LayerReader
+from recorder.tape.tables import TableWriter, rows_checksum
+
+
+@dataclass(frozen=True)
+class LayerProgress:
+    """What a commit adds to the whole rows of a layer that have been appended.
+
+    Attributes
+    ----------
+    pending_frames : int
+        Frames, fewer than eight, that do not fill a packed row yet.
+    pending_row : uint8 array, shape [neurons], or None
+        These frames packed, the first in the most significant bit, silence behind them.
+    closed_segments : int64 array, shape [segments, 5]
+        Segments finished since the last commit.
+    open_segment : int64 array, shape [0 or 1, 5]
+        The segment that is still growing.
+    """
+
+    pending_frames: int
+    pending_row: Packed | None
+    closed_segments: Rows
+    open_segment: Rows
+
+
+class LayerWriter:
+    """Writes chunks, counts and checksums of one layer; `TapeWriter` has one for each."""
+
+    def __init__(
+        self,
+        store: ByteStore,
+        encoding: InOrder,
+        name: str,
+        plan: ChunkPlan,
+        dtype: str,
+        layer_class: str,
+    ) -> None:
+        self._store, self._encoding = store, encoding
+        self._name, self._plan, self._dtype, self._layer_class = name, plan, dtype, layer_class
+        self._folder = layer_folder(name)
+        tables = layer_tables(name, plan)
+        self._counts = TableWriter(store, tables.counts)
+        self._counts_checksums = TableWriter(store, tables.counts_checksums)
+        self._checksums = TableWriter(store, tables.checksums)
+        self._segments = TableWriter(store, tables.segments)
+        self._rows = np.empty((plan.chunk_bytes, plan.neurons), np.uint8)
+        # Where rows are put that are not being encoded.
+        self._spare: list[Packed] = []
+        # The chunk that is being filled, how many rows it has, and how many before it have been counted.
+        self._chunk = 0
+        self._filled = 0
+        self._counted = 0
+        self._total = np.zeros(plan.neurons, np.int64)
+        self._block = np.zeros(plan.neurons, np.int64)
+        self.pending_frames = np.empty((0, plan.neurons), np.bool_)
+        self.last_segment = np.empty((0, len(SEGMENT_COLUMNS)), np.int64)
+        self._lost: tuple[tuple[int, int], ...] = ()
+        # Frames in segments that are finished.
+        self._described = 0
+        self._last_closed = np.empty((0, len(SEGMENT_COLUMNS)), np.int64)
+        self._committed: LayerCommit | None = None
+
+    @classmethod
+    def resume(cls, kept: LayerReader, encoding: InOrder) -> LayerWriter:
+        """Go on behind the committed frames of a layer."""
+        plan, frames = kept.plan, kept.frames
+        layer = cls(kept.store, encoding, kept.name, plan, kept.commit.dtype, kept.commit.layer_class)
+        layer._lost = kept.commit.lost
+        layer._chunk = layer._counted = frames // plan.chunk_frames
+        blocks = frames // plan.block_frames
+        checksums, names, segments = kept.checksums(), kept.counts_checksums(), kept.segments().rows
+        unfinished = blocks // layer._counts.chunk_rows * layer._counts.chunk_rows
+        layer._counts.resume(kept.counts(unfinished, blocks), 0, unfinished)
+        for table, rows in (
+            (layer._checksums, checksums[: layer._chunk]),
+            (layer._counts_checksums, names[:blocks]),
+            (layer._segments, segments[:-1]),
+        ):
+            table.resume(rows, rows_checksum(rows))
+        layer._total += kept.sum_counts(0, blocks)
+        for chunk in range(blocks * plan.block_chunks, layer._chunk):
+            layer._block += count_per_neuron(kept.chunk_or_silence(chunk))
+            layer._total += count_per_neuron(kept.kept_trains(chunk))
+        if frames % plan.chunk_frames:
+            trains = kept.chunk_or_silence(layer._chunk)
+            # These spikes will be counted with the chunk, but are in frames that are marked lost.
+            layer._total -= count_per_neuron(trains) - count_per_neuron(kept.kept_trains(layer._chunk))
+            layer._filled, pending = divmod(frames % plan.chunk_frames, 8)
+            layer._rows[: layer._filled] = trains.T[: layer._filled]
+            layer.pending_frames = unpack_trains(trains, layer._filled * 8, layer._filled * 8 + pending)
+        layer.last_segment = segments[-1:]
+        layer._described, layer._last_closed = _frames_in(segments[:-1]), segments[:-1][-1:]
+        # The rows that only a closed recording has (a last, partial block) are no longer promised.
+        layer._committed = replace(
+            kept.commit,
+            checksums=layer._checksums.committed,
+            counts_checksums=layer._counts_checksums.committed,
+        )
+        return layer
+
+    @property
+    def committed(self) -> LayerCommit:
+        """The layer as of the last commit."""
+        if self._committed is None:
+            raise RuntimeError("a layer is committed before it is asked about")
+        return self._committed
+
+    def append(self, rows: Packed) -> None:
+        """Append packed rows of eight frames each; chunks that they fill are written."""
+        while len(rows):
+            taken = rows[: len(self._rows) - self._filled]
+            self._rows[self._filled : self._filled + len(taken)] = taken
+            self._filled += len(taken)
+            rows = rows[len(taken) :]
+            if self._filled == len(self._rows):
+                self._finish_chunk()
+
+    def _finish_chunk(self) -> None:
+        rows = self._rows
+        self._encoding.put(partial(self._store_rows, rows, self._chunk), self._count_chunk)
+        self._rows = self._spare.pop() if self._spare else np.empty_like(rows)
+        self._chunk += 1
+        self._filled = 0
+
+    def _store_rows(self, rows: Packed, chunk: int) -> tuple[Packed, Counts, NDArray[np.uint32]]:
+        """In any thread: write one chunk; its rows, the spikes of each neuron, and checksums."""
+        trains = rows_to_trains(rows)
+        return rows, count_per_neuron(trains), self._write_chunk(trains, chunk)
+
+    def _count_chunk(self, stored: tuple[Packed, Counts, NDArray[np.uint32]]) -> None:
+        """Chunk after chunk: take it into the small arrays."""
+        rows, spikes, checksums = stored
+        self._spare.append(rows)
+        self._block += spikes
+        self._total += spikes
+        self._checksums.append(checksums)
+        self._counted += 1
+        if self._counted % self._plan.block_chunks == 0:
+            row, row_checksum = self._counts_row(self._block)
+            self._counts.append(row)
+            self._counts_checksums.append(row_checksum)
+            self._block[:] = 0
+
+    def _counts_row(self, counts: Counts) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        row = counts.astype(np.uint32).reshape(1, *self._plan.neuron_shape)
+        return row, np.array([rows_checksum(row)], np.uint32)
+
+    def _write_chunk(self, trains: Packed, chunk: int) -> NDArray[np.uint32]:
+        """Write one chunk, all its parts; return their checksums, shape [1, parts]."""
+        plan = self._plan
+        checksums = np.empty((1, plan.parts), np.uint32)
+        for part in range(plan.parts):
+            stored = encode_spikes(plan.part_of(trains, part))
+            checksums[0, part] = stored_checksum(stored)
+            self._store.write(spikes_chunk_key(self._folder, plan, chunk, part), stored)
+        return checksums
+
+    def totals(self) -> Counts:
+        """Spikes of each neuron in the whole rows appended so far, see `TapeWriter.totals`."""
+        return self._total + count_per_neuron(self._tail_trains(None))
+
+    def _tail_trains(self, pending_row: Packed | None) -> Packed:
+        """Trains of the chunk that is not full, silence behind its frames."""
+        # Rows behind the filled ones are scratch: the next ones appended go over them.
+        used = -(-(self._filled + (pending_row is not None)) // 8) * 8
+        self._rows[self._filled : used] = 0
+        if pending_row is not None:
+            self._rows[self._filled] = pending_row
+        trains = np.zeros((self._plan.neurons, self._plan.chunk_bytes), np.uint8)
+        trains[:, :used] = rows_to_trains(self._rows[:used])
+        return trains
+
+    def commit(self, progress: LayerProgress, *, close: bool) -> LayerCommit:
+        """Store the chunk that is not full, and the small arrays."""
+        plan = self._plan
+        tail_frames = self._filled * 8 + progress.pending_frames
+        frames = self._chunk * plan.chunk_frames + tail_frames
+        last_checksum = last_counts = last_counts_checksum = None
+        tail: tuple[int, ...] = ()
+        block = self._block
+        if tail_frames:
+            trains = self._tail_trains(progress.pending_row)
+            tail = tuple(checksum(trains[plan.part_slice(part)].tobytes()) for part in range(plan.parts))
+            stored = self._write_chunk(trains, self._chunk)
+            last_checksum = stored if close else None
+            block = block + count_per_neuron(trains)
+        if close and frames % plan.block_frames:
+            last_counts, last_counts_checksum = self._counts_row(block)
+        self._check_described(progress, frames)
+        self._segments.append(progress.closed_segments)
+        self._counts.flush(last_counts)
+        self._committed = LayerCommit(
+            name=self._name,
+            layer_class=self._layer_class,
+            dtype=self._dtype,
+            plan=plan,
+            frames=frames,
+            counts_checksums=self._counts_checksums.flush(last_counts_checksum),
+            segments=self._segments.flush(progress.open_segment),
+            checksums=self._checksums.flush(last_checksum),
+            tail=tail,
+            lost=self._lost,
+        )
+        return self._committed
+
+    def _check_described(self, progress: LayerProgress, frames: int) -> None:
+        """Never commit frames whose steps are not known, or steps whose frames are not there."""
+        self._described += _frames_in(progress.closed_segments)
+        segments = np.concatenate([self._last_closed, progress.closed_segments, progress.open_segment])
+        first_step, steps = (segments[:, SEGMENT_COLUMNS.index(name)] for name in ("first_step", "steps"))
+        is_twice = (first_step[1:] < (first_step + steps)[:-1]).any()
+        if len(progress.closed_segments):
+            self._last_closed = progress.closed_segments[-1:]
+        if is_twice or self._described + _frames_in(progress.open_segment) != frames:
+            raise RuntimeError(out_of_step(self._name))
+
+
+def _frames_in(segments: Rows) -> int:
+    steps, batch = SEGMENT_COLUMNS.index("steps"), SEGMENT_COLUMNS.index("batch")
+    return int((segments[:, steps] * segments[:, batch]).sum())

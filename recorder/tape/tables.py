@@ -1,0 +1,142 @@
+"""Small arrays that grow by rows: ``counts``, ``segments``, ``checksums`` and the columns of the trials.
+
+Rows that a commit relies on are never changed, only followed. A last row that is still growing is stored
+as a *provisional* one, rewritten by the next commit.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recorder.format import RecordingFormatError
+from recorder.format.arrays import TableLayout
+from recorder.format.chunks import checksum, decode_rows, encode_rows
+from recorder.format.metadata import TableCommit
+from recorder.stores import ByteStore
+from recorder.stores.read_ahead import read_ahead
+
+Rows = NDArray[Any]
+
+
+def encode_document(document: dict[str, Any]) -> bytes:
+    """Bytes of a Zarr document."""
+    return json.dumps(document, indent=1).encode()
+
+
+def rows_checksum(rows: Rows, previous: int = 0) -> int:
+    """Crc32c of rows as little-endian bytes in C order, continued from ``previous``."""
+    return checksum(rows.astype(rows.dtype.newbyteorder("<"), copy=False).tobytes(), previous)
+
+
+class TableWriter:
+    """Writes one small array."""
+
+    def __init__(self, store: ByteStore, layout: TableLayout) -> None:
+        self._store = store
+        self._layout = layout
+        self.rows = 0
+        self._crc = 0
+        self._open = np.empty((0, *layout.row_shape), layout.dtype)
+        self._dirty = False
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows in a stored chunk."""
+        return self._layout.chunk_rows
+
+    def resume(self, kept: Rows, crc32c: int, first: int = 0) -> None:
+        """Go on behind stored rows with this checksum, given from the row ``first`` of a chunk on."""
+        self.rows, self._crc = first + len(kept), crc32c
+        self._open = kept[self.rows // self.chunk_rows * self.chunk_rows - first :]
+
+    @property
+    def committed(self) -> TableCommit:
+        """All rows that were added for good."""
+        return TableCommit(self.rows, self._crc)
+
+    def append(self, rows: Rows) -> None:
+        """Add rows for good; chunks that they fill are written at once."""
+        if len(rows) == 0:
+            return
+        rows = np.asarray(rows, self._layout.dtype)
+        self._crc = rows_checksum(rows, self._crc)
+        full_chunks = self.rows // self.chunk_rows
+        self.rows += len(rows)
+        self._open = np.concatenate([self._open, rows])
+        self._dirty = True
+        while len(self._open) >= self.chunk_rows:
+            self._write_chunk(full_chunks, self._open[: self.chunk_rows])
+            self._open = self._open[self.chunk_rows :]
+            full_chunks += 1
+
+    def flush(self, provisional: Rows | None = None) -> TableCommit:
+        """Write what is not stored yet, with provisional rows behind it; what a commit may then rely on."""
+        extra = self._open[:0] if provisional is None else np.asarray(provisional, self._layout.dtype)
+        if self._dirty or len(extra):
+            pending = np.concatenate([self._open, extra])
+            for start in range(0, len(pending), self.chunk_rows):
+                chunk = self.rows // self.chunk_rows + start // self.chunk_rows
+                self._write_chunk(chunk, pending[start : start + self.chunk_rows])
+            self._dirty = len(extra) > 0
+        return TableCommit(self.rows + len(extra), rows_checksum(extra, self._crc))
+
+    def _write_chunk(self, chunk: int, rows: Rows) -> None:
+        self._store.write(self._layout.chunk_key(chunk), encode_rows(rows, self.chunk_rows))
+
+
+def read_rows(store: ByteStore, layout: TableLayout, first: int, last: int) -> Rows:
+    """Rows ``first`` to ``last`` (exclusive) of a small array.
+
+    Each chunk is checked for itself; that it belongs where it stands is for the caller to check against
+    the commit.
+
+    Raises
+    ------
+    RecordingFormatError
+        Naming the chunk that is absent or damaged.
+    """
+    # Collected chunk by chunk, so that memory follows what is stored and not what a stranger declares.
+    pieces = [np.empty((0, *layout.row_shape), layout.dtype)]
+    chunk_rows = layout.chunk_rows
+    row_bytes = math.prod(layout.row_shape) * layout.dtype.itemsize
+    chunks = range(first // chunk_rows, -(-last // chunk_rows))
+    reads = read_ahead(store, map(layout.chunk_key, chunks), stored_limit(chunk_rows * row_bytes))
+    for chunk, read in zip(chunks, reads, strict=True):
+        place = f"{store.location}/{layout.chunk_key(chunk)}"
+        stored = read()
+        if stored is None:
+            raise RecordingFormatError(f"{place} is missing; the commit relies on it")
+        try:
+            rows = decode_rows(stored, chunk_rows, layout.row_shape, layout.data_type)
+        except RecordingFormatError as error:
+            raise RecordingFormatError(f"{place} is damaged: {error}") from error
+        begin, end = max(first, chunk * chunk_rows), min(last, (chunk + 1) * chunk_rows)
+        pieces.append(rows[begin - chunk * chunk_rows : end - chunk * chunk_rows])
+    return np.concatenate(pieces)
+
+
+def read_committed(store: ByteStore, layout: TableLayout, commit: TableCommit) -> Rows:
+    """All committed rows of a small array, checked against the commit; errors as in `read_rows`."""
+    return check_rows(read_rows(store, layout, 0, commit.rows), commit, store, layout)
+
+
+def check_rows(rows: Rows, commit: TableCommit, store: ByteStore, layout: TableLayout) -> Rows:
+    """``rows``, if they are the ones that the commit names; RecordingFormatError otherwise."""
+    found = rows_checksum(rows)
+    if found != commit.crc32c:
+        raise RecordingFormatError(
+            f"{store.location}/{layout.folder}: its {commit.rows} rows have crc32c {found:#010x}, but the "
+            f"commit names {commit.crc32c:#010x}: altered, swapped, or replaced since this recording was "
+            "opened"
+        )
+    return rows
+
+
+def stored_limit(decoded_bytes: int) -> int:
+    """Most bytes that a chunk of ``decoded_bytes`` can take when stored: zstd's own bound, and some."""
+    return decoded_bytes + decoded_bytes // 128 + 2**16
