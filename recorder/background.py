@@ -7,6 +7,7 @@ nothing is dropped. The first failure stops the work for good and is raised to w
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -15,6 +16,46 @@ from collections.abc import Callable
 from recorder.format import RecordingWriteError
 
 Task = Callable[[], object]
+
+IDLE_RETRY_SECONDS = 0.05
+
+
+class CommitClock:
+    """When what was recorded is to be committed.
+
+    Parameters
+    ----------
+    interval : float
+        Seconds from one commit to the next.
+
+    Attributes
+    ----------
+    is_dirty : bool
+        Whether something was recorded since the last commit.
+    """
+
+    def __init__(self, interval: float) -> None:
+        self.is_dirty = False
+        self._interval = interval
+        self._committed_at = time.monotonic()
+        self._retry_at = 0.0
+
+    def mark_committed(self) -> None:
+        """Note that a commit covers all that was recorded."""
+        self.is_dirty = False
+        self._committed_at = time.monotonic()
+
+    def has_come(self) -> bool:
+        """Whether the interval since the last commit is over."""
+        return time.monotonic() - self._committed_at >= self._interval
+
+    def idle_deadline(self) -> float:
+        """``time.monotonic()`` at which to commit if the network has stopped running; infinity for never."""
+        return max(self._committed_at + self._interval, self._retry_at) if self.is_dirty else math.inf
+
+    def retry_soon(self) -> None:
+        """Note that the network may be at work: the next deadline is a moment later."""
+        self._retry_at = time.monotonic() + IDLE_RETRY_SECONDS
 
 
 class BackgroundWriter:

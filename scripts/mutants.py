@@ -30,6 +30,7 @@ TAPE, LAYER = "recorder/tape/writing.py", "recorder/tape/layer_writing.py"
 READING, STORES = "recorder/tape/layer_reading.py", "recorder/stores/folder.py"
 LOCK, HOLDER, HOOKS = "recorder/tape/lock.py", "recorder/tape/holder.py", "recorder/hooks.py"
 LAYER_RECORDER = "recorder/capture/layer_recorder.py"
+STEPS, ROWS = "recorder/steps.py", "recorder/rows.py"
 SESSION, PACKING = "recorder/session.py", "recorder/capture/host_packing.py"
 TRANSFER, DEVICE_PACKING = "recorder/capture/transfer.py", "recorder/capture/device_packing.py"
 GRAPHS, FINALIZING = "analysis/graphs.py", "recorder/tape/finalizing.py"
@@ -160,19 +161,13 @@ MUTANTS = (
         "rows are let go of before the writer has them",
         "test_recorder_monitor_endings.py"
         "::test_nothing_is_lost_if_waiting_for_a_slow_disk_is_interrupted",
-        ((SESSION, "            self._writer.wait_for_room(self._rows_bytes)\n", ""),),
+        ((ROWS, "            self._writer.wait_for_room(self._size_bytes)\n", ""),),
     ),
     Mutant(
-        "a forward that was cut short is forgotten before its layers are aligned",
+        "a forward that was cut short leaves its layers at different steps",
         "test_recorder_monitor_endings.py"
         "::test_nothing_is_lost_if_waiting_for_a_slow_disk_is_interrupted",
-        (
-            (
-                SESSION,
-                "            self._align_steps(succeeded=False)\n",
-                "            self._forward_depth = 0\n            self._align_steps(succeeded=False)\n",
-            ),
-        ),
+        ((STEPS, "        self._align(succeeded=False)\n        self._depth", "        self._depth"),),
     ),
     Mutant(
         "pushed frames are not counted",
@@ -182,7 +177,7 @@ MUTANTS = (
     Mutant(
         "booleans wait for a slow disk",
         "test_recorder_monitor_endings.py::test_what_waits_for_a_slow_disk_is_packed",
-        ((SESSION, "pack_whole(piece) if self._writer.is_behind else piece", "piece"),),
+        ((ROWS, "pack_whole(piece) if self._writer.is_behind else piece", "piece"),),
     ),
     Mutant(
         "a stage is used again before it is packed",

@@ -124,7 +124,7 @@ def test_calls_alike_and_others_are_recorded_one_after_the_other(
         patch.setattr("recorder.capture.layer_recorder.GATHER_BYTES", 3000)
         patch.setattr("recorder.capture.host_packing.STAGE_BYTES", 2000)
         patch.setattr("recorder.capture.host_packing.PUT_BYTES", 5000)
-        patch.setattr("recorder.session.PUT_BYTES", 5000)
+        patch.setattr("recorder.rows.PUT_BYTES", 5000)
         for seed, ((batch, dtype, in_trial), calls, is_bad_inside) in enumerate(runs):
             with monitor.trial(number=seed) if in_trial else nullcontext():
                 for number, step in enumerate(some_steps(calls, batch, 9, seed=seed)):
@@ -195,7 +195,7 @@ def test_a_bad_value_found_while_the_network_rests_does_not_end_the_recording(tm
         net(torch.zeros(1, 3))
         net(torch.full((1, 3), 2.0))
         deadline = time.monotonic() + 60
-        while monitor._session._value_error is None and time.monotonic() < deadline:
+        while not monitor._session._layers.late_errors and time.monotonic() < deadline:
             time.sleep(0.01)
         with pytest.raises(SpikeValueError, match=f"at step {MANY + 1}"):
             net(torch.zeros(1, 3))
@@ -224,7 +224,7 @@ def test_gathered_outputs_keep_no_graph_and_may_need_gradients(tmp_path: Path) -
         for step in some_steps(MANY, 1, 3):
             output = net(step.requires_grad_() * 1)
             assert output.requires_grad
-        recorder = monitor._session._layers["0"]
+        recorder = monitor._session._layers.by_name["0"].recorder
         assert not torch.from_numpy(recorder._alike.gathered).requires_grad
 
 

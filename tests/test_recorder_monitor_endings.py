@@ -27,6 +27,8 @@ from recorder.background import BackgroundWriter
 from recorder.capture.host_packing import PUT_BYTES, SPARE_BYTES, STAGE_BYTES, HostPacker
 from recorder.format import RecordingInUseError, RecordingWriteError
 from recorder.format.segments import SegmentLog
+from recorder.format.trials import TrialLog
+from recorder.rows import CollectedRows
 from recorder.session import RecordingSession
 from recorder.stores import Folder, open_store
 from recorder.tape import TapeReader, TapeWriter
@@ -224,10 +226,10 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, owner: type, place: str, *, after
 @pytest.mark.parametrize(
     ("owner", "place", "after", "batch"),
     [
-        (RecordingSession, "_put_rows", False, 8),
+        (CollectedRows, "put", False, 8),
         (RecordingSession, "_mark_dirty", False, 8),
-        (RecordingSession, "_put_rows", False, 9),
-        (RecordingSession, "_note_trial", False, 9),
+        (CollectedRows, "put", False, 9),
+        (TrialLog, "note", False, 9),
         (HostPacker, "push", True, 8),
         (HostPacker, "push", True, 9),
         (SegmentLog, "extend", True, 9),
@@ -271,7 +273,7 @@ def test_an_exception_from_outside_in_the_midst_of_recording_breaks_no_commit(
 def test_nothing_is_lost_if_waiting_for_a_slow_disk_is_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, again: bool
 ) -> None:
-    monkeypatch.setattr("recorder.session.PUT_BYTES", 2**16)  # so that every step is put, and may wait
+    monkeypatch.setattr("recorder.rows.PUT_BYTES", 2**16)  # so that every step is put, and may wait
     net = nn.Sequential(Threshold(), Threshold())
     steps = [torch.rand(8, STAGE_BYTES // 8) for _ in range(6)]
     with monitor_of(tmp_path, net) as monitor:
@@ -287,14 +289,17 @@ def test_nothing_is_lost_if_waiting_for_a_slow_disk_is_interrupted(
             with monitor.trial(number=number):
                 net(step)
     layers = TapeReader.open(Folder(tmp_path / "run.zarr")).layers
-    # The forward that was cut short reached the first layer; the second has no frames at its step.
-    cut = [3] if where == "a step" else []
+    # Each forward that was cut short reached the first layer; the second has no frames at its step.
+    cut = [3] * (1 + again) if where == "a step" else []
     expected = [0, 1, 2, *cut, 3, 4, 5]
     recording = analysis.open_recording(tmp_path / "run.zarr")
     for name, shown in (("0", expected), ("1", [0, 1, 2, 3, 4, 5])):
         counts = recording[name].spike_count(per="step").values.tolist()
         assert counts == [int((steps[number] > 0.5).sum()) for number in shown]
-    of_steps = [[(row[1], row[4]) for row in layers[name].segments()] for name in ("0", "1")]
+    of_steps = [
+        [(row[1] + step, row[4]) for row in layers[name].segments() for step in range(row[2])]
+        for name in ("0", "1")
+    ]
     trials = [0, 1, 2, *([-1] * len(cut)), 3, 4, 5]
     assert of_steps[0] == list(enumerate(trials))
     assert of_steps[1] == [pair for pair in of_steps[0] if pair[1] >= 0]
@@ -374,7 +379,7 @@ def test_a_trial_after_an_interrupted_one_keeps_its_label(
 ) -> None:
     net = nn.Sequential(Threshold())
     with monitor_of(tmp_path, net) as monitor:
-        interrupt(monkeypatch, RecordingSession, "_note_trial")
+        interrupt(monkeypatch, TrialLog, "note")
         with pytest.raises(KeyboardInterrupt), monitor.trial(label="first"):
             net(torch.ones(4, 3))
         with monitor.trial(label="second"):

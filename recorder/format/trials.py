@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
+from recorder.format.layout import NO_TRIAL
 from recorder.format.metadata import ColumnKind, TrialsCommit
 
 KEYS: Final = ("trial", "sample")
@@ -53,8 +55,18 @@ def as_values(name: str, given: Any, batch: int | None) -> list[Value]:
     return values
 
 
+@dataclass
+class _OpenTrial:
+    number: int
+    columns: Mapping[str, Any]
+    batch: int = 0
+
+
 class TrialLog:
-    """Trials as they are presented.
+    """Trials as they are presented: at most one is open at a time.
+
+    The labels of a trial are taken down with its first frames, so that they are as safe as these. A trial in
+    which nothing was recorded leaves no trace: the next one has its number.
 
     Parameters
     ----------
@@ -65,39 +77,91 @@ class TrialLog:
     ----------
     trials : int
         Trials begun so far; the number of the next one.
+    number : int
+        Of the open trial; `NO_TRIAL` if none is open.
     """
 
     def __init__(self, kept: TrialsCommit | None = None) -> None:
         self.trials = kept.trials if kept else 0
+        self.number = NO_TRIAL
+        self._open: _OpenTrial | None = None
         self._kinds: dict[str, ColumnKind] = {c.name: c.kind for c in kept.columns} if kept else {}
         self._presented: list[tuple[int, int, dict[str, list[Value]]]] = []
 
-    def check(self, columns: Mapping[str, list[Value]]) -> None:
-        """Raise if columns cannot join the table: ValueError for their name, TypeError for their kind."""
-        for name, values in columns.items():
-            if name in KEYS:
-                raise ValueError(f"trial(): {name!r} is a column of every recording; choose another name")
-            kind, given = self._kinds.get(name), _kind_of(values)
-            if kind not in (None, given) and not (kind == "float64" and given == "int64"):
-                raise TypeError(
-                    f"trial(): {name} is {values[0]!r}, a value of kind {given}, but this recording's column "
-                    f"{name!r} holds kind {kind}; keep to one kind or choose another name"
-                )
+    def begin(self, columns: Mapping[str, Any]) -> None:
+        """Open a trial.
 
-    def add(self, trial: int, batch: int, columns: Mapping[str, list[Value]]) -> None:
-        """Note that a trial has ``batch`` samples, given with all their values; errors as in `check`."""
-        self.check(columns)
-        for name, values in columns.items():
-            self._kinds.setdefault(name, _kind_of(values))
-        self._presented.append((trial, batch, dict(columns)))
+        Parameters
+        ----------
+        columns : mapping
+            For each name a value, or one for each sample.
+
+        Raises
+        ------
+        RuntimeError
+            If one is open already.
+        ValueError
+            If a column has a name that every recording has.
+        TypeError
+            If values cannot be stored, or are of another kind than the column.
+        """
+        self.refuse_open("a trial cannot begin inside another. Leave its `with` block first.")
+        self._check({name: as_values(f"trial(): {name}", given, None) for name, given in columns.items()})
+        self._open = _OpenTrial(self.trials, dict(columns))
+        self.number = self.trials
+
+    def end(self) -> None:
+        """Close the open trial."""
+        self._open, self.number = None, NO_TRIAL
+
+    def refuse_open(self, what: str) -> None:
+        """Raise RuntimeError, which says ``what``, if a trial is open."""
+        if self._open is not None:
+            raise RuntimeError(f"trial {self._open.number} is still open; {what}")
+
+    @property
+    def is_noted(self) -> bool:
+        """Whether the labels of the open trial are taken down; also if none is open."""
+        return self._open is None or self._open.batch > 0
+
+    def check_batch(self, place: str, batch: int) -> None:
+        """Raise ValueError, naming ``place``, if the values of the open trial do not fit a batch."""
+        if self._open is not None and self._open.batch != batch:
+            for name, given in self._open.columns.items():
+                as_values(f"trial {self._open.number}, {place}: {name}", given, batch)
+
+    def note(self, batch: int) -> None:
+        """Note that frames of the open trial, if there is one, have come: so many samples at a step."""
+        trial = self._open
+        if trial is not None and batch > trial.batch:
+            trial.batch = batch
+            self.trials = trial.number + 1
+            columns = {name: as_values(name, given, batch) for name, given in trial.columns.items()}
+            self._check(columns)
+            for name, values in columns.items():
+                self._kinds.setdefault(name, kind_of(values))
+            self._presented.append((trial.number, batch, columns))
 
     def take(self) -> list[tuple[int, int, dict[str, list[Value]]]]:
         """Trials noted since the last call."""
         presented, self._presented = self._presented, []
         return presented
 
+    def _check(self, columns: Mapping[str, list[Value]]) -> None:
+        """Raise if columns cannot join the table: ValueError for their name, TypeError for their kind."""
+        for name, values in columns.items():
+            if name in KEYS:
+                raise ValueError(f"trial(): {name!r} is a column of every recording; choose another name")
+            kind, given = self._kinds.get(name), kind_of(values)
+            if kind not in (None, given) and not (kind == "float64" and given == "int64"):
+                raise TypeError(
+                    f"trial(): {name} is {values[0]!r}, a value of kind {given}, but this recording's column "
+                    f"{name!r} holds kind {kind}; keep to one kind or choose another name"
+                )
 
-def _kind_of(values: Sequence[Value]) -> ColumnKind:
+
+def kind_of(values: Sequence[Value]) -> ColumnKind:
+    """The kind of column that holds these values."""
     kinds = {type(value) for value in values}
     if kinds <= {int}:
         return "int64"

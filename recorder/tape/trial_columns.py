@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recorder.format.arrays import trial_column_table
 from recorder.format.metadata import ColumnCommit, ColumnKind, TableCommit, TrialsCommit
-from recorder.format.trials import MISSING_INTEGER, Value, _kind_of
+from recorder.format.trials import MISSING_INTEGER, Value, kind_of
 from recorder.stores import ByteStore
 from recorder.tape.tables import TableWriter, read_committed
 
@@ -51,7 +51,7 @@ class TrialsWriter:
             keys: dict[str, list[Value]] = {"trial": [trial] * len(samples), "sample": samples}
             for name, values in {**keys, **{name: given[first:] for name, given in columns.items()}}.items():
                 if name not in self._tables:
-                    self._add_column(name, _kind_of(values))
+                    self._add_column(name, kind_of(values))
                     self._tables[name].append(self._missing(name, self.rows))
                 self._tables[name].append(self._encode(name, values))
             for name in self._tables.keys() - keys.keys() - columns.keys():

@@ -1,0 +1,118 @@
+"""The layers of a recording while it is being made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from recorder.capture import LayerRecorder, SpikeValueError
+from recorder.capture.host_packing import StagePool
+from recorder.capture.transfer import TransferRings
+from recorder.format import plan_chunks
+from recorder.format.bits import Bools, pack_frames
+from recorder.format.segments import Rows, SegmentLog
+from recorder.plan import LayerPlan
+from recorder.steps import LayerSteps, Steps
+from recorder.tape import LayerProgress, TapeWriter
+
+
+class RecordedLayer(NamedTuple):
+    """What packs a layer's outputs, and which step it is at."""
+
+    recorder: LayerRecorder
+    steps: LayerSteps
+
+
+class RecordedLayers:
+    """All layers of a recording, those included that a resumed one has and the network has no longer.
+
+    Parameters
+    ----------
+    layer_classes : mapping
+        Layer name → qualified class name, in network order.
+    steps : Steps
+        Where the layers' steps are kept.
+
+    Attributes
+    ----------
+    by_name : dict of str to RecordedLayer
+        In network order.
+    lost_frames : dict of str to int
+        Frames of each resumed layer that are marked lost.
+    late_errors : list of SpikeValueError
+        Errors among values that were found after the call that they are about.
+    """
+
+    def __init__(self, layer_classes: Mapping[str, str], steps: Steps) -> None:
+        self.by_name: dict[str, RecordedLayer] = {}
+        self.lost_frames: dict[str, int] = {}
+        self.late_errors: list[SpikeValueError] = []
+        self._steps = steps
+        self._pool = StagePool()
+        self._rings = TransferRings()
+        for name, layer_class in layer_classes.items():
+            self._add(name, layer_class)
+
+    def _add(self, name: str, layer_class: str) -> LayerRecorder:
+        recorder = LayerRecorder(
+            name, len(self.by_name), layer_class, self.late_errors, self._pool, self._rings
+        )
+        self.by_name[name] = RecordedLayer(recorder, self._steps.add_layer())
+        return recorder
+
+    def resume(self, tape: TapeWriter) -> None:
+        """Go on behind the frames that a resumed tape holds; all layers go on at the same step."""
+        resumed = tape.resumed_layers()
+        for name, (commit, last_segment) in resumed.items():
+            known = self.by_name.get(name)
+            recorder = known.recorder if known else self._add(name, commit.layer_class)
+            segments, pending = SegmentLog(last_segment), tape.pending_frames(name)
+            recorder.resume(commit.plan.neuron_shape, commit.dtype, segments, pending)
+            tape.place_layer(name, recorder.position)
+            self.lost_frames[name] = commit.lost_frames
+        self._steps.go_on_at(max((_last_step(segment) for _, segment in resumed.values()), default=0))
+
+    @property
+    def called(self) -> list[LayerRecorder]:
+        """Recorders of the layers that have been called, in network order."""
+        every = (layer.recorder for layer in self.by_name.values())
+        return [recorder for recorder in every if recorder.neuron_shape is not None]
+
+    @property
+    def ring_bytes(self) -> int:
+        """Pinned memory through which accelerators hand over packed bytes."""
+        return self._rings.size_bytes
+
+    def plans(self) -> list[LayerPlan]:
+        """What each layer that has been called costs."""
+        return [
+            LayerPlan(
+                layer.name,
+                layer.first_batch,
+                plan_chunks(layer.neuron_shape or ()),
+                layer.device_bytes,
+                layer.output_frames,
+            )
+            for layer in self.called
+        ]
+
+    def raise_late_error(self) -> None:
+        """Raise the first of the late errors, if there is one, and forget the others."""
+        if self.late_errors:
+            error = self.late_errors[0]
+            self.late_errors.clear()
+            raise error
+
+
+def take_progress(pending: Mapping[LayerRecorder, Bools]) -> dict[str, LayerProgress]:
+    """What a commit adds to the whole rows of each layer, given its frames that fill none."""
+    progress = {}
+    for layer, frames in pending.items():
+        closed, growing = layer.segments.take()
+        row = pack_frames(frames)[0] if len(frames) else None
+        progress[layer.name] = LayerProgress(len(frames), row, closed, growing)
+    return progress
+
+
+def _last_step(segment: Rows) -> int:
+    return int(segment[-1, 1] + segment[-1, 2]) if len(segment) else 0
