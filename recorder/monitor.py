@@ -6,12 +6,9 @@ reading are the other modules' work.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from datetime import datetime
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -20,20 +17,18 @@ import torch
 from torch import nn
 
 from recorder.format import (
-    RecordingExistsError,
-    RecordingFormatError,
-    RecordingInUseError,
     RecordingWriteError,
 )
 from recorder.format.bits import Counts
 from recorder.frameworks import LayerChoice, find_spiking_layers, refuse_unrecordable
 from recorder.hooks import NetworkHooks, SessionLink
+from recorder.options import check_options, default_store, parse_device, write_errors
 from recorder.plan import RecordingPlan, RecordingStats
 from recorder.provenance import class_name, describe_run
 from recorder.ranks import RankPlace, place_of_rank, without_wrapper
 from recorder.session import RecordingSession
 from recorder.spike_sequence import SpikeMapping, to_numpy, to_tensor
-from recorder.stores import ByteStore, StoreLike, open_store
+from recorder.stores import StoreLike, open_store
 from recorder.tape import TapeReader, TapeWriter
 from recorder.tape.beginning import is_unbegun
 from recorder.tape.finalizing import finish_when_gone
@@ -147,22 +142,11 @@ class Monitor:
         licence: str | None = None,
         citation: str | None = None,
     ) -> None:
-        if not isinstance(net, nn.Module):
-            raise TypeError(f"net is {net!r} ({type(net).__name__}); expected a torch.nn.Module")
-        if backend not in ("numpy", "torch"):
-            raise ValueError(f"backend is {backend!r}; expected 'numpy' or 'torch'")
-        if overwrite and resume:
-            raise ValueError(
-                "overwrite=True replaces a recording and resume=True goes on with it; choose one"
-            )
-        if not _is_positive(commit_interval):
-            raise ValueError(f"commit_interval is {commit_interval!r}; expected a positive number of seconds")
-        if durability not in ("power", "process"):
-            raise ValueError(f"durability is {durability!r}; expected 'power' or 'process'")
-        if on_error not in ("raise", "warn"):
-            raise ValueError(f"on_error is {on_error!r}; expected 'raise' or 'warn'")
+        check_options(
+            net, backend, overwrite, resume, commit_interval, durability=durability, on_error=on_error
+        )
         self._backend = backend
-        self._device = _parse_device(device)
+        self._device = parse_device(device)
         self._commit_interval = float(commit_interval)
         net = without_wrapper(net)
         refuse_unrecordable(net)
@@ -175,14 +159,14 @@ class Monitor:
             store = self._rank.store
             self._provenance.update(self._rank.record.to_provenance())
         self._store = open_store(
-            _default_store() if store is None else store,
+            default_store() if store is None else store,
             read_only=False,
             storage_options=storage_options,
             durability=durability,
         )
         self._link = SessionLink(warn_of_failures=on_error == "warn")
         self._hooks = NetworkHooks(net, self._layers.values(), self._link)
-        with _write_errors(self._store):
+        with write_errors(self._store):
             if resume and not is_unbegun(self._store):
                 self._begin(TapeWriter.resume(self._store, take_over=take_over))
             else:
@@ -204,7 +188,7 @@ class Monitor:
         """
         self._session.refuse_elsewhere()
         if self._session.closed:
-            with _write_errors(self._store):
+            with write_errors(self._store):
                 self._begin(TapeWriter.resume(self._store))
         elif self._link.session is None:
             raise RecordingWriteError(
@@ -236,7 +220,7 @@ class Monitor:
         """
         self._session.abandon()
         self._finalizer.detach()
-        with _write_errors(self._store):
+        with write_errors(self._store):
             self._begin(self._create(overwrite=True))
 
     def close(self) -> None:
@@ -417,41 +401,3 @@ def _finish(hooks: NetworkHooks, link: SessionLink, session: RecordingSession) -
     hooks.remove()
     link.session = None
     session.close()
-
-
-def _is_positive(number: Any) -> bool:
-    try:
-        return float(number) > 0
-    except (TypeError, ValueError):
-        return False
-
-
-@contextmanager
-def _write_errors(store: ByteStore) -> Iterator[None]:
-    """Say of which store an error of the operating system is, and what to do."""
-    try:
-        yield
-    except (RecordingExistsError, RecordingInUseError, RecordingFormatError):
-        raise
-    except OSError as error:
-        raise RecordingWriteError(
-            f"cannot record to {store.location}: {error}. Make it writable, or choose another store"
-        ) from error
-
-
-def _parse_device(device: str | torch.device | None) -> torch.device:
-    try:
-        parsed = torch.device("cpu" if device is None else device)
-        torch.empty(0, device=parsed)  # a device may have a name and not be there
-    except (AssertionError, RuntimeError, TypeError) as error:
-        raise ValueError(
-            f"device is {device!r}; expected None, a torch.device or a name such as 'cpu' or 'cuda:0', of a "
-            f"device that this machine has: {error}"
-        ) from error
-    return parsed
-
-
-def _default_store() -> Path:
-    stem = datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S")
-    names = itertools.chain([f"{stem}.zarr"], (f"{stem}_{number}.zarr" for number in itertools.count(2)))
-    return next(path for path in (Path("recordings", name) for name in names) if not path.exists())

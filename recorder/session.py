@@ -20,9 +20,8 @@ from recorder.capture import LayerRecorder
 from recorder.format.bits import Bools, Counts
 from recorder.format.trials import TrialLog
 from recorder.frameworks import SpikingLayer
-from recorder.layers import RecordedLayers, take_progress
+from recorder.layers import CollectedRows, RecordedLayers, take_progress
 from recorder.plan import Pace, RecordingPlan, RecordingStats
-from recorder.rows import CollectedRows
 from recorder.steps import LayerSteps, Steps
 from recorder.tape import TapeWriter
 

@@ -161,7 +161,7 @@ def test_parquet_of_labels_of_several_kinds(tmp_path: Path) -> None:
 
 
 def test_parquet_without_pyarrow(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("analysis.cli.tables.find_spec", lambda name: None)
+    monkeypatch.setattr("analysis.cli.output.find_spec", lambda name: None)
     result = call("rates", path, "--format", "parquet", "-o", str(tmp_path / "out"))
     assert result.exit_code == 1
     assert "needs pyarrow: pip install 'spiketape[analysis]'" in result.stderr

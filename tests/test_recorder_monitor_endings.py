@@ -28,7 +28,7 @@ from recorder.capture.host_packing import PUT_BYTES, SPARE_BYTES, STAGE_BYTES, H
 from recorder.format import RecordingInUseError, RecordingWriteError
 from recorder.format.segments import SegmentLog
 from recorder.format.trials import TrialLog
-from recorder.rows import CollectedRows
+from recorder.layers import CollectedRows
 from recorder.session import RecordingSession
 from recorder.stores import Folder, open_store
 from recorder.tape import TapeReader, TapeWriter
@@ -273,7 +273,7 @@ def test_an_exception_from_outside_in_the_midst_of_recording_breaks_no_commit(
 def test_nothing_is_lost_if_waiting_for_a_slow_disk_is_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, again: bool
 ) -> None:
-    monkeypatch.setattr("recorder.rows.PUT_BYTES", 2**16)  # so that every step is put, and may wait
+    monkeypatch.setattr("recorder.layers.PUT_BYTES", 2**16)  # so that every step is put, and may wait
     net = nn.Sequential(Threshold(), Threshold())
     steps = [torch.rand(8, STAGE_BYTES // 8) for _ in range(6)]
     with monitor_of(tmp_path, net) as monitor:

@@ -20,7 +20,7 @@ import xarray as xr
 
 from analysis.cli.clusters import ClusterError, cluster, compute_shown
 from analysis.cli.facts import facts_of, facts_text
-from analysis.cli.tables import FORMATS, WRITERS
+from analysis.cli.output import FORMATS, WRITERS
 from analysis.display import printable
 from analysis.keeping import find_digest, find_problems
 from analysis.members import JointRecordingError
