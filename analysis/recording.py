@@ -331,4 +331,5 @@ class Recording:
             recordings=self._members.names,
             selected={name: values for name, values in parts.items() if values is not None},
             layers=[summarise_layer(sources, self._members) for sources in self._sources()],
+            uncalled={name: step for metadata in every for name, step in metadata.uncalled.items()},
         )

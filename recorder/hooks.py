@@ -10,7 +10,6 @@ import functools
 import operator
 import os
 import sys
-import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterable
@@ -21,7 +20,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from recorder.format import RecordingStoppedWarning, RecordingWriteError
+from recorder.format import RecordingStoppedWarning, RecordingWriteError, UncalledLayersWarning
 from recorder.frameworks import SpikingLayer, SpikingLayerError
 from recorder.session import RecordingSession
 
@@ -38,8 +37,6 @@ class SessionLink:
 
     Attributes
     ----------
-    thread_id : int
-        Of the thread that ran the network last.
     handled_error : exception or None
         What that thread was handling when the forward that runs began.
     """
@@ -47,8 +44,8 @@ class SessionLink:
     def __init__(self, *, warn_of_failures: bool = False) -> None:
         self.session: RecordingSession | None = None
         self.is_enabled = False
-        self.thread_id = 0
         self.handled_error: BaseException | None = None
+        self._is_copy_noted = False
         self._warn_of_failures = warn_of_failures
         _links.add(self)
 
@@ -59,6 +56,18 @@ class SessionLink:
         if not self.is_enabled or _current_graph_task_id() != -1:
             return None
         return self.session
+
+    def note_copy(self) -> None:
+        """Warn, once, that a copy of the network runs while the network itself has not been called."""
+        if self._is_copy_noted or not self.is_enabled or self.session is None or self.session.has_begun:
+            return
+        self._is_copy_noted = True
+        warnings.warn(
+            "a copy of the monitored network runs, and the network itself has not been called: copies are "
+            "not monitored. Make the monitor for the network that runs",
+            UncalledLayersWarning,
+            stacklevel=3,
+        )
 
     def stop(self, failure: RecordingWriteError) -> None:
         """Record nothing more as writing has failed; raises ``failure``, or warns where that was chosen."""
@@ -87,10 +96,25 @@ if hasattr(os, "register_at_fork"):
 
 
 class InertHook:
-    """What a hook becomes in a copy of the network: it does nothing."""
+    """What a hook becomes in a copy of the network: it records nothing.
+
+    It tells the user if the copy runs and the monitored network has not.
+    """
+
+    def __init__(self, link: SessionLink | None = None) -> None:
+        self._link = (lambda: None) if link is None else weakref.ref(link)
 
     def __call__(self, *_: Any) -> None:
-        """Do nothing."""
+        """Record nothing."""
+        link = self._link()
+        if link is not None:
+            link.note_copy()
+
+    def __deepcopy__(self, _: dict[int, Any]) -> InertHook:
+        return InertHook(self._link())
+
+    def __reduce__(self) -> tuple[type[InertHook], tuple[()]]:
+        return InertHook, ()
 
 
 def _outside_graphs(call: Callable[..., None]) -> Callable[..., None]:
@@ -188,7 +212,7 @@ class _Hook:
         )
 
     def __deepcopy__(self, _: dict[int, Any]) -> InertHook:
-        return InertHook()
+        return InertHook(self._link)
 
     def __reduce__(self) -> tuple[type[InertHook], tuple[()]]:
         return InertHook, ()
@@ -228,7 +252,6 @@ class _BeginHook(_Hook):
         session = self._link.records_to()
         if session is not None:
             _refuse_unknown_compiler()
-            self._link.thread_id = threading.get_ident()
             self._link.handled_error = sys.exception()
             try:
                 session.begin_forward()
@@ -300,14 +323,14 @@ class NetworkHooks:
         self._handles = []
         self._link.is_enabled = False
 
-    def running_forwards(self) -> int:
-        """How many forwards of the network are on the stack of the thread that ran it last.
+    def running_forwards(self, thread: int) -> int:
+        """How many forwards of the network are on the stack of a thread.
 
         `torch.nn.Module` tells its hooks about the end of a forward, except when it is left by a
         KeyboardInterrupt.
         """
         # Underscored, but documented; there is no other way to look at another thread's stack.
-        frame = sys._current_frames().get(self._link.thread_id)  # noqa: SLF001
+        frame = sys._current_frames().get(thread)  # noqa: SLF001
         running = 0
         while frame is not None:
             if frame.f_code.co_name == "_call_impl" and frame.f_locals.get("self") is self._network:

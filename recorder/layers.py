@@ -55,11 +55,11 @@ class RecordedLayers:
         for name, layer_class in layer_classes.items():
             self._add(name, layer_class)
 
-    def _add(self, name: str, layer_class: str) -> LayerRecorder:
+    def _add(self, name: str, layer_class: str, *, is_expected: bool = True) -> LayerRecorder:
         recorder = LayerRecorder(
             name, len(self.by_name), layer_class, self.late_errors, self._pool, self._rings
         )
-        self.by_name[name] = RecordedLayer(recorder, self._steps.add_layer())
+        self.by_name[name] = RecordedLayer(recorder, self._steps.add_layer(name, is_expected=is_expected))
         return recorder
 
     def resume(self, tape: TapeWriter) -> None:
@@ -67,7 +67,7 @@ class RecordedLayers:
         resumed = tape.resumed_layers()
         for name, (commit, last_segment) in resumed.items():
             known = self.by_name.get(name)
-            recorder = known.recorder if known else self._add(name, commit.layer_class)
+            recorder = known.recorder if known else self._add(name, commit.layer_class, is_expected=False)
             segments, pending = SegmentLog(last_segment), tape.pending_frames(name)
             recorder.resume(commit.plan.neuron_shape, commit.dtype, segments, pending)
             tape.place_layer(name, recorder.position)

@@ -6,6 +6,7 @@ reading are the other modules' work.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from functools import partial
@@ -16,8 +17,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from recorder.findings import FindingsTeller
 from recorder.format import (
     RecordingWriteError,
+    UncalledLayersWarning,
 )
 from recorder.format.bits import Counts
 from recorder.frameworks import LayerChoice, find_spiking_layers, refuse_unrecordable
@@ -165,6 +168,7 @@ class Monitor:
             durability=durability,
         )
         self._link = SessionLink(warn_of_failures=on_error == "warn")
+        self._teller = FindingsTeller(net, self._layers)
         self._hooks = NetworkHooks(net, self._layers.values(), self._link)
         with write_errors(self._store):
             if resume and not is_unbegun(self._store):
@@ -234,6 +238,21 @@ class Monitor:
                 self._link.stop(failure)
             else:
                 self._finalizer.detach()
+
+    def step(self) -> None:
+        """Say that a step is over, where that cannot be known from calls of the monitored module.
+
+        A call of the module that the monitor was made for is a step by itself (or T of them). Where its
+        layers are called without it, as by ``net.forward(x)``, ``net[:2](x)`` or the code of a training step,
+        call this after `enable` and after each step: layers that were not called in it have a gap there, and
+        stay aligned with the others.
+
+        Raises
+        ------
+        RuntimeError
+            Inside a forward of the monitored module.
+        """
+        self._session.mark_step()
 
     def __enter__(self) -> Self:
         self.enable()
@@ -333,10 +352,11 @@ class Monitor:
     def __repr__(self) -> str:
         state = "closed" if self._session.closed else "recording" if self._hooks.in_place else "paused"
         lines = [f"<Monitor {state}, {len(self._layers)} layers → {self.store}>"]
-        recorded = self._session.recorded_layers()
+        recorded, uncalled = self._session.recorded_layers(), self._session.uncalled
         for name, layer in self._layers.items():
             frames, shape, dtype = recorded.get(name, (0, None, ""))
             what = f"{frames} frames of {shape} {dtype}" if shape is not None else "nothing recorded yet"
+            what += ", not called" if name in uncalled else ""
             lines.append(f"  {name or '(the network itself)'}: {type(layer.module).__name__}, {what}")
         return "\n".join(lines)
 
@@ -361,6 +381,7 @@ class Monitor:
             commit_interval=self._commit_interval,
             queue_limit_bytes=QUEUE_LIMIT_BYTES,
             running_forwards=self._hooks.running_forwards,
+            teller=self._teller,
         )
         self._session = self._link.session = session
         # Also at the interpreter's exit, while the background thread still runs.
@@ -398,6 +419,13 @@ class Monitor:
 
 
 def _finish(hooks: NetworkHooks, link: SessionLink, session: RecordingSession) -> None:
+    if hooks.in_place and not session.has_begun:
+        warnings.warn(
+            f"the monitor that records to {session.location} is gone, enabled, before a layer was called: "
+            "nothing was recorded. Keep the monitor in a variable for as long as it is to record",
+            UncalledLayersWarning,
+            stacklevel=2,
+        )
     hooks.remove()
     link.session = None
     session.close()

@@ -17,6 +17,7 @@ import torch
 
 from recorder.background import BackgroundWriter, CommitClock
 from recorder.capture import LayerRecorder
+from recorder.findings import FindingsTeller
 from recorder.format.bits import Bools, Counts
 from recorder.format.trials import TrialLog
 from recorder.frameworks import SpikingLayer
@@ -50,8 +51,10 @@ class RecordingSession:
     queue_limit_bytes : int
         Bytes that may wait for the disk.
     running_forwards : callable
-        How many forwards of the network are on the stack; asked only where one that has begun was not seen
-        to end, as happens when it is interrupted from the keyboard.
+        Given a thread, how many forwards of the network are on its stack; asked only where one that has begun
+        was not seen to end, as happens when it is interrupted from the keyboard.
+    teller : FindingsTeller
+        Tells the user of layers that are not called, and of steps that had to be guessed.
     """
 
     def __init__(
@@ -61,7 +64,8 @@ class RecordingSession:
         *,
         commit_interval: float,
         queue_limit_bytes: int,
-        running_forwards: Callable[[], int],
+        running_forwards: Callable[[int], int],
+        teller: FindingsTeller,
     ) -> None:
         self._process_id = os.getpid()
         self._tape = tape
@@ -69,6 +73,7 @@ class RecordingSession:
         self._has_logged_plan = False
         self._lock = threading.RLock()
         self._steps = Steps(running_forwards)
+        self._teller = teller
         self._layers = RecordedLayers(layer_classes, self._steps)
         self._layers.resume(tape)
         self._trials = TrialLog(tape.metadata.trials)
@@ -99,6 +104,16 @@ class RecordingSession:
     def location(self) -> str:
         """Path or URL of the recording."""
         return self._tape.store.location
+
+    @property
+    def uncalled(self) -> list[str]:
+        """Layers of the network that the newest forward has not called."""
+        return self._steps.uncalled
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a layer has been called in this session."""
+        return self._steps.has_begun
 
     @property
     def closed(self) -> bool:
@@ -207,6 +222,7 @@ class RecordingSession:
         self._rows.put(recorder.name, recorder.settle_before(spikes))
         batch = spikes.shape[0 if count is None else 1]
         if batch == 0 or count == 0:
+            self._steps.note_empty()
             return
         self._trials.check_batch(f"layer {recorder.name!r}, step {steps.next_step}", batch)
         is_new = recorder.neuron_shape is None
@@ -226,6 +242,8 @@ class RecordingSession:
         self._rows.put(layer.name, layer.settle())
 
     def _pass_boundary(self) -> None:
+        if self._steps.findings:
+            self._teller.tell(self._steps.take_findings())
         if self._due.is_dirty:
             self._pace.end()
             if not self._has_logged_plan:
@@ -239,13 +257,22 @@ class RecordingSession:
         """Record the steps inside as one trial; see `TrialLog.begin`."""
         with self._lock:
             self._trials.begin(columns)
-            if self._steps.begin_trial():
+            if self._steps.mark_boundary():
                 self._pass_boundary()
         try:
             yield
         finally:
             with self._lock:
+                is_boundary = self._steps.mark_boundary()
                 self._trials.end()
+                if is_boundary:
+                    self._pass_boundary()
+
+    def mark_step(self) -> None:
+        """Note that the user says that a step is over; errors as in `Steps.mark_step`."""
+        with self._lock:
+            if self._steps.mark_step():
+                self._pass_boundary()
 
     # -- commits -------------------------------------------------------------------------------------------
 
@@ -369,8 +396,13 @@ class RecordingSession:
         # Nothing waits from here on: if Ctrl-C has ended a wait, nothing was taken for the commit yet.
         progress = take_progress(pending)
         presented, trials = self._trials.take(), self._trials.trials
+        uncalled = {
+            name: self._layers.by_name[name].recorder.segments.last_step for name in self._steps.uncalled
+        }
         self._due.mark_committed()
-        self._writer.put(lambda: self._tape.commit(progress, presented, trials, close=close), 0)
+        self._writer.put(
+            lambda: self._tape.commit(progress, presented, trials, uncalled=uncalled, close=close), 0
+        )
 
     def _mark_dirty(self) -> None:
         if not self._due.is_dirty:
@@ -385,7 +417,7 @@ class RecordingSession:
             return
         try:
             self._notice_interrupted_forward()
-            if self._due.is_dirty and not self._steps.is_in_forward:
+            if self._due.is_dirty and not self._steps.is_in_forward and self._steps.is_complete:
                 self._put_commit()
                 self._writer.run_waiting()
         finally:

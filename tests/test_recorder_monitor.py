@@ -20,7 +20,12 @@ from processes import collect_garbage
 from torch import nn
 
 from recorder import Monitor, NeuronShapeError, SpikeOutput, SpikeValueError
-from recorder.format import RecordingExistsError, RecordingFormatError, RecordingWriteError
+from recorder.format import (
+    RecordingExistsError,
+    RecordingFormatError,
+    RecordingWriteError,
+    UncalledLayersWarning,
+)
 from recorder.keeping import plan_recovery, recover
 from recorder.keeping.verification import check_blocks
 from recorder.monitor import NothingRecordedError, UnknownLayerError
@@ -742,7 +747,8 @@ def test_questions_before_anything_was_recorded(tmp_path: Path) -> None:
         monitor.get_nonfire_ratio()
     assert "nothing recorded yet" in repr(monitor)
     net.behaviour = "leave out"
-    run(net, (2,))
+    with pytest.warns(UncalledLayersWarning, match="'second'"):
+        run(net, (2,))
     with pytest.raises(NothingRecordedError, match="layer 'second' has not been called"):
         monitor.get_avg_firing_rate(all=False, module_name="second")
     assert monitor.get_avg_firing_rate() >= 0

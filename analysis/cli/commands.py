@@ -21,7 +21,7 @@ import xarray as xr
 from analysis.cli.clusters import ClusterError, cluster, compute_shown
 from analysis.cli.facts import facts_of, facts_text
 from analysis.cli.output import FORMATS, WRITERS
-from analysis.display import printable
+from analysis.display import printable, uncalled_text
 from analysis.keeping import find_digest, find_problems
 from analysis.members import JointRecordingError
 from analysis.opening import open_readers, open_recording
@@ -165,8 +165,10 @@ def _show_problems(reader: TapeReader, problems: list[str]) -> None:
         f"{len(metadata.layers)} layers, {frames} frames{marked}, {metadata.state}, "
         f"commit {metadata.commit_number}"
     )
+    if metadata.uncalled:
+        extent += f", not called at the end: {uncalled_text(metadata.uncalled)}"
     sound = f"{len(problems)} problem(s)" if problems else "sound"
-    click.echo(f"{printable(reader.store.location)}: {sound} ({extent})", err=True)
+    click.echo(printable(f"{reader.store.location}: {sound} ({extent})"), err=True)
 
 
 @main.command()

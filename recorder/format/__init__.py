@@ -13,8 +13,10 @@ from recorder.format.errors import (
     RecordingStoppedWarning,
     RecordingUnfinishedError,
     RecordingWriteError,
+    StepsWarning,
     StoreAccessError,
     StoreError,
+    UncalledLayersWarning,
 )
 from recorder.format.layout import ChunkPlan, plan_chunks
 from recorder.format.metadata import LayerCommit, RecordingMetadata
@@ -32,7 +34,9 @@ __all__ = [
     "RecordingStoppedWarning",
     "RecordingUnfinishedError",
     "RecordingWriteError",
+    "StepsWarning",
     "StoreAccessError",
     "StoreError",
+    "UncalledLayersWarning",
     "plan_chunks",
 ]

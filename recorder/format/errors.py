@@ -47,6 +47,14 @@ class RecordingStoppedWarning(UserWarning):
     """Spikes could not be written, and the network runs on without being recorded."""
 
 
+class StepsWarning(UserWarning):
+    """Where one step ends and the next begins had to be guessed, or layers have made different steps."""
+
+
+class UncalledLayersWarning(UserWarning):
+    """Layers are monitored and not called, so that nothing is recorded of them."""
+
+
 def out_of_step(layer: str) -> str:
     """What to tell a user whose layer has frames that no step accounts for, or the other way round."""
     return (

@@ -164,6 +164,8 @@ class RecordingMetadata:
         Of a recording packed for keeping: decoded bytes that a shard holds at most. Otherwise 0.
     digest : str
         Of a packed recording: what `recorder.keeping.digest` says of it. Otherwise empty.
+    uncalled : mapping of str to int
+        Layers of the network that were found and are not called: the step from which on they have not been.
     """
 
     state: State
@@ -176,6 +178,7 @@ class RecordingMetadata:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     shard_bytes: int = 0
     digest: str = ""
+    uncalled: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def format_version(self) -> int:
@@ -209,6 +212,8 @@ def to_attributes(metadata: RecordingMetadata) -> dict[str, Any]:
     }
     if metadata.shard_bytes:
         record |= {"shard_bytes": metadata.shard_bytes, "digest": metadata.digest}
+    if metadata.uncalled:
+        record["uncalled"] = dict(metadata.uncalled)
     record["crc32c"] = _record_checksum(record)
     return {ATTRIBUTE: record}
 

@@ -116,6 +116,7 @@ def parse_attributes(attributes: Mapping[str, Any], place: str) -> RecordingMeta
         provenance=provenance,
         shard_bytes=shard_bytes,
         digest=digest,
+        uncalled=_parse_uncalled(fields) if "uncalled" in record else {},
     )
     if version != metadata.format_version:
         fields.problems.append(
@@ -136,6 +137,17 @@ def _parse_provenance(fields: _Fields) -> dict[str, Any]:
     if size > MAX_PROVENANCE_BYTES:
         fields.problem("provenance", f"has {size} bytes, at most {MAX_PROVENANCE_BYTES} are read")
     return provenance
+
+
+def _parse_uncalled(fields: _Fields) -> dict[str, int]:
+    uncalled = fields.child("uncalled")
+    if len(uncalled.record) > MAX_LAYERS:
+        fields.problem("uncalled", f"has {len(uncalled.record)} layers, at most {MAX_LAYERS} are read")
+        return {}
+    for name in uncalled.record:
+        if len(name) > MAX_NAME_LENGTH or not _is_text(name):
+            fields.problem("uncalled", f"names {_short(name)}, which is too long or holds half a character")
+    return {name: uncalled.integer(name, 0, MAX_FRAMES) for name in uncalled.record}
 
 
 def _parse_packing(fields: _Fields) -> tuple[int, str]:

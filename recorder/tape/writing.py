@@ -204,7 +204,13 @@ class TapeWriter:
         return self._layers[name].totals()
 
     def commit(
-        self, progress: Mapping[str, LayerProgress], presented: Presented, trials: int, *, close: bool = False
+        self,
+        progress: Mapping[str, LayerProgress],
+        presented: Presented,
+        trials: int,
+        *,
+        uncalled: Mapping[str, int] | None = None,
+        close: bool = False,
     ) -> RecordingMetadata:
         """Promise everything appended so far, and what ``progress`` adds to it.
 
@@ -216,6 +222,8 @@ class TapeWriter:
             Samples of trials presented since the last commit.
         trials : int
             Trials begun so far.
+        uncalled : mapping, optional
+            Layers of the network that are not called, and the step from which on; as before if left out.
         close : bool
             Whether the recording is finished: the last, partial block is counted and metadata consolidated.
         """
@@ -226,7 +234,11 @@ class TapeWriter:
         self._trials.append(presented)
         trials_commit = self._trials.flush(trials)
         record = self.metadata.next_commit(
-            state="closed" if close else "recording", committed=_now(), layers=layers, trials=trials_commit
+            state="closed" if close else "recording",
+            committed=_now(),
+            layers=layers,
+            trials=trials_commit,
+            uncalled=self.metadata.uncalled if uncalled is None else uncalled,
         )
         self.store.persist()
         documents = plain_documents(record)
