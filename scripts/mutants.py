@@ -167,7 +167,7 @@ MUTANTS = (
         "a forward that was cut short leaves its layers at different steps",
         "test_recorder_monitor_endings.py"
         "::test_nothing_is_lost_if_waiting_for_a_slow_disk_is_interrupted",
-        ((STEPS, "            self._end(succeeded=False)\n", "            self._forward, self._called = self._forward + 1, 0\n"),),
+        ((STEPS, "self._end(succeeded=False)\n", "self._forward, self._called = self._forward + 1, 0\n"),),
     ),
     Mutant(
         "pushed frames are not counted",
