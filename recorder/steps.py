@@ -154,8 +154,10 @@ class Steps:
         RuntimeError
             If another thread is inside a forward.
         """
+        is_boundary = False
         thread = threading.get_ident()
-        is_boundary = self.notice_interrupted(beginning=1 if thread == self._thread else 0)
+        if self._depth:
+            is_boundary = self.notice_interrupted(beginning=1 if thread == self._thread else 0)
         if self._depth:
             self._refuse_other_thread(thread, "begins a forward")
         elif self._called:
@@ -275,8 +277,12 @@ class Steps:
         self._has_empty = False
 
     def _is_uneven(self) -> bool:
+        # A loop: asked at the end of every forward, and half as costly as any().
         first = self._layers[0].next_step
-        return any(layer.next_step != first for layer in self._layers)
+        for layer in self._layers:  # noqa: SIM110
+            if layer.next_step != first:
+                return True
+        return False
 
     def _find_left_out(self) -> None:
         left_out = [layer for layer in self._expected if layer.forward != self._forward]
