@@ -294,7 +294,8 @@ class RecordingSession:
             rows = known.record(layer, spikes, steps, self._trial_number)
         finally:
             if is_new and known.neuron_shape is not None:
-                arguments = known.name, known.neuron_shape, known.dtype, known.layer_class, known.position
+                plan = plan_chunks(known.neuron_shape)
+                arguments = known.name, plan, known.dtype, known.layer_class, known.position
                 self._writer.put(partial(self._tape.add_layer, *arguments), 0)
         self._note_trial(batch)
         self._mark_dirty()

@@ -16,7 +16,7 @@ import zarr
 
 import analysis
 from benchmark_harness import Options, Report, memory_bytes, run_child, show_seconds
-from recorder.format import layout
+from recorder.format import plan_chunks
 from recorder.format.segments import SegmentLog
 from recorder.stores import Folder
 from recorder.tape import LayerProgress, TapeWriter
@@ -81,13 +81,9 @@ def measure_opening(options: Options, report: Report) -> None:
 def write_recording(path: Path, chunks: int) -> None:
     """Write a recording of many chunks of `CHUNK_FRAMES` frames, all in labelled trials."""
     store = WithoutSpikes(path, durability="process")
-    kept = layout.CHUNK_TARGET_BYTES
-    layout.CHUNK_TARGET_BYTES = 1  # type: ignore[misc] # the smallest chunks that the format knows
-    try:
-        tape = TapeWriter.create(store, {})
-        tape.add_layer(LAYER, (NEURONS,), "float32", "torch.nn.Identity", 0)
-    finally:
-        layout.CHUNK_TARGET_BYTES = kept  # type: ignore[misc]
+    tape = TapeWriter.create(store, {})
+    plan = plan_chunks((NEURONS,), target_bytes=1)  # the smallest chunks that the format knows
+    tape.add_layer(LAYER, plan, "float32", "torch.nn.Identity", 0)
     frames = chunks * CHUNK_FRAMES
     rows = np.random.default_rng(0).integers(256, size=(CHUNK_FRAMES // 8, NEURONS), dtype=np.uint8)
     for _ in range(chunks):

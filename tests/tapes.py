@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recorder.format import bits, layout
+from recorder.format import bits, plan_chunks
+from recorder.format.layout import CHUNK_LIMIT_BYTES, CHUNK_TARGET_BYTES, COUNTS_SHARE
 from recorder.format.segments import SegmentLog
 from recorder.stores import Folder, ZarrStore
 from recorder.tape import LayerProgress, TapeWriter, writing
@@ -44,10 +45,10 @@ def write_recording(
     *,
     close: bool = True,
     provenance: Mapping[str, Any] | None = None,
-    chunk_bytes: int | None = None,
+    chunk_bytes: int = CHUNK_TARGET_BYTES,
     trials_begun: int | None = None,
-    limit_bytes: int | None = None,
-    counts_share: float | None = None,
+    limit_bytes: int = CHUNK_LIMIT_BYTES,
+    counts_share: float = COUNTS_SHARE,
 ) -> TapeWriter:
     """Write layers of bool [frames, *neuron]; ``chunk_bytes`` makes the chunks so small.
 
@@ -55,15 +56,11 @@ def write_recording(
     """
     target = Folder(store, durability="process") if isinstance(store, str | Path) else store
     writer = TapeWriter.create(target, provenance or {"made by": "tests"})
-    kept = layout.CHUNK_TARGET_BYTES, layout.CHUNK_LIMIT_BYTES, layout.COUNTS_SHARE
-    layout.CHUNK_TARGET_BYTES = chunk_bytes or kept[0]  # type: ignore[misc]
-    layout.CHUNK_LIMIT_BYTES = limit_bytes or kept[1]  # type: ignore[misc]
-    layout.COUNTS_SHARE = counts_share or kept[2]  # type: ignore[misc]
-    try:
-        for position, (name, frames) in enumerate(layers.items()):
-            writer.add_layer(name, frames.shape[1:], "float32", "torch.nn.modules.module.Module", position)
-    finally:
-        layout.CHUNK_TARGET_BYTES, layout.CHUNK_LIMIT_BYTES, layout.COUNTS_SHARE = kept  # type: ignore[misc]
+    for position, (name, frames) in enumerate(layers.items()):
+        plan = plan_chunks(
+            frames.shape[1:], target_bytes=chunk_bytes, limit_bytes=limit_bytes, counts_share=counts_share
+        )
+        writer.add_layer(name, plan, "float32", "torch.nn.modules.module.Module", position)
     progress = {}
     for name, frames in layers.items():
         log = SegmentLog()

@@ -19,11 +19,12 @@ PHASES, STEPS, NEURONS = 5, 130, 11
 
 # Runs so many steps at each line it is given, commits all the while, and says when they are recorded.
 RECORDER = """
+from functools import partial
 import sys
 import torch
 from torch import nn
 from recorder import Monitor
-from recorder.format import layout
+from recorder import session
 from test_analysis_live import PHASES, STEPS, inputs
 
 class Threshold(nn.Module):
@@ -35,7 +36,7 @@ class Turn(nn.Module):
         return 1 - x[:, :3]
 
 torch.set_num_threads(1)
-layout.CHUNK_TARGET_BYTES = 1
+session.plan_chunks = partial(session.plan_chunks, target_bytes=1)
 net = nn.Sequential(Threshold(), Turn(), Threshold())
 with Monitor(
     net, store=sys.argv[1], layers=[Threshold], commit_interval=0.004, durability="process"

@@ -15,7 +15,7 @@ from tapes import Run, Trial, write_recording
 
 import analysis
 from analysis import Recording
-from recorder.format import bits
+from recorder.format import bits, plan_chunks
 from recorder.format.segments import SegmentLog
 from recorder.stores import Folder, ZarrStore
 from recorder.tape import LayerProgress, TapeWriter
@@ -340,7 +340,7 @@ def test_a_growing_recording_is_seen_as_of_its_commits(tmp_path: Path) -> None:
 
     recording = analysis.open_recording(store._root)
     assert len(recording) == 0
-    writer.add_layer("1", (33,), "float32", "torch.nn.Module", 0)
+    writer.add_layer("1", plan_chunks((33,)), "float32", "torch.nn.Module", 0)
     go_on(0, 400)
     assert len(recording) == 0
     assert recording.refresh() is recording

@@ -243,10 +243,11 @@ def test_what_is_not_there_is_told_apart(object_store: ObjectStore, url: str) ->
 
 
 def test_counts_of_ten_thousand_chunks_take_few_requests(
-    object_store: ObjectStore, proxy: Proxy, url: str, small_chunks: None
+    object_store: ObjectStore, proxy: Proxy, url: str
 ) -> None:
     spikes = np.random.default_rng(1).random((640_000, 1)) < 0.3
-    write_recording(_WithoutChunks(store_of(url, object_store.options)), {"a": spikes}, [Run(0, 640_000, 1)])
+    store = _WithoutChunks(store_of(url, object_store.options))
+    write_recording(store, {"a": spikes}, [Run(0, 640_000, 1)], chunk_bytes=1)
     recording = analysis.open_recording(url, storage_options=options(proxy.port))
     assert recording._readers[0].layers["a"].commit.checksums.rows == 10_000
     assert float(recording.firing_rate()) == spikes.mean()

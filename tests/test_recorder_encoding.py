@@ -79,11 +79,12 @@ def test_chunks_encoded_in_several_threads_are_the_same(
 
 
 ENDING = """
+from functools import partial
 import sys, torch
-from recorder.format import layout
+from recorder import session
 from recorder.tape import in_order
 in_order.ENCODING_THREADS = 3
-layout.CHUNK_TARGET_BYTES = 1
+session.plan_chunks = partial(session.plan_chunks, target_bytes=1)
 from recorder import Monitor, SpikeOutput
 net = torch.nn.ReLU()
 monitor = Monitor(net, store=sys.argv[1], layers={torch.nn.ReLU: SpikeOutput("N")})

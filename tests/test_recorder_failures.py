@@ -139,12 +139,13 @@ def test_a_folder_deleted_while_recording_is_told_and_not_made_again(tmp_path: P
 
 
 LIMITED = """
+from functools import partial
 import resource, sys, torch
 from pathlib import Path
 from test_recorder_failures import monitor_of, record
-from recorder.format import layout
+from recorder import session
 from recorder.format.errors import RecordingWriteError
-layout.CHUNK_TARGET_BYTES = 64 * 4001
+session.plan_chunks = partial(session.plan_chunks, target_bytes=64 * 4001)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
 monitor = monitor_of(Path(sys.argv[1]))
 monitor.enable()

@@ -12,7 +12,7 @@ from faults import DiskError, FaultyStore, VolatileStore
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recorder.format import RecordingNotFoundError, layout
+from recorder.format import RecordingNotFoundError, plan_chunks
 from recorder.format.bits import pack_frames
 from recorder.format.segments import SegmentLog
 from recorder.stores import ByteStore
@@ -20,6 +20,10 @@ from recorder.tape import LayerProgress, TapeReader, TapeWriter
 from recorder.tape.beginning import is_unbegun
 
 NEURONS = {"a": 3, "b": 9}
+# Blocks of two chunks of 64 frames.
+PLANS = {
+    name: plan_chunks((neurons,), target_bytes=1, counts_share=0.25) for name, neurons in NEURONS.items()
+}
 FRAMES_PER_COMMIT = (5, 66, 260, 8)
 
 
@@ -48,7 +52,7 @@ class Script:
         self.logs = {name: SegmentLog(layers[name][1] if layers else None) for name in NEURONS}
         for position, name in enumerate(NEURONS):
             if not layers:
-                self.tape.add_layer(name, (NEURONS[name],), "bool", "Neuron", position)
+                self.tape.add_layer(name, PLANS[name], "bool", "Neuron", position)
         return found.pop() if found else 0
 
     def run(self) -> None:
@@ -113,14 +117,8 @@ def check_and_go_on(store: ByteStore, script: Script) -> None:
     assert TapeReader.open(store).metadata.state == "closed"
 
 
-@pytest.fixture(autouse=True)
-def small_blocks(small_chunks: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of two chunks of 64 frames."""
-    monkeypatch.setattr(layout, "COUNTS_SHARE", 0.25)
-
-
 @pytest.fixture
-def operations(small_blocks: None) -> int:
+def operations() -> int:
     store = FaultyStore(VolatileStore())
     Script(store).run()
     return store.operations

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import zarr
 import zarr.storage
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.format import RecordingExistsError, RecordingFormatError, RecordingNotFoundError
-from recorder.format.layout import layer_folder
+from recorder.format import RecordingExistsError, RecordingFormatError, RecordingNotFoundError, plan_chunks
+from recorder.format.layout import CHUNK_LIMIT_BYTES, layer_folder
 from recorder.format.segments import SegmentLog
 from recorder.stores import ByteStore, Folder, ZarrStore
 from recorder.tape import LayerProgress, TapeReader, TapeWriter
@@ -28,9 +28,17 @@ def flat(frames: np.ndarray) -> np.ndarray:
 
 
 class Recording:
-    """Drives a TapeWriter frame by frame, as a recording session does, and remembers what it wrote."""
+    """Drives a TapeWriter frame by frame, as a recording session does, and remembers what it wrote.
 
-    def __init__(self, store: ByteStore, neuron_shapes: dict[str, tuple[int, ...]]) -> None:
+    Chunks have 64 frames and blocks 25 chunks, so that little data makes many.
+    """
+
+    def __init__(
+        self,
+        store: ByteStore,
+        neuron_shapes: dict[str, tuple[int, ...]],
+        limit_bytes: int = CHUNK_LIMIT_BYTES,
+    ) -> None:
         self.store = store
         self.tape = TapeWriter.create(store, {"made by": "a test"})
         self.frames = {name: np.empty((0, *shape), np.bool_) for name, shape in neuron_shapes.items()}
@@ -38,7 +46,8 @@ class Recording:
         self.whole = dict.fromkeys(neuron_shapes, 0)
         self.step = 0
         for position, (name, shape) in enumerate(neuron_shapes.items()):
-            self.tape.add_layer(name, shape, "float32", "Neuron", position)
+            plan = plan_chunks(shape, target_bytes=1, limit_bytes=limit_bytes)
+            self.tape.add_layer(name, plan, "float32", "Neuron", position)
 
     def record(self, steps: int, batch: int, seed: int, density: float = 0.3) -> None:
         generator = np.random.default_rng(seed)
@@ -102,11 +111,8 @@ actions = st.lists(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(actions, st.integers(0, 99))
-def test_every_commit_reads_back_whatever_came_before(
-    small_chunks: None, actions: list[Any], seed: int
-) -> None:
+def test_every_commit_reads_back_whatever_came_before(actions: list[Any], seed: int) -> None:
     recording = Recording(ZarrStore(zarr.storage.MemoryStore()), SHAPES)
     for action, *arguments in [*actions, ("commit",)]:
         if action == "record":
@@ -120,9 +126,9 @@ def test_every_commit_reads_back_whatever_came_before(
     recording.check_totals()
 
 
-def test_many_blocks_and_a_split_layer_read_back(small_chunks: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recorder.format.layout.CHUNK_LIMIT_BYTES", 40)
-    recording = Recording(ZarrStore(zarr.storage.MemoryStore()), {"wide": (7, 2), "narrow": (2,)})
+def test_many_blocks_and_a_split_layer_read_back() -> None:
+    shapes: dict[str, tuple[int, ...]] = {"wide": (7, 2), "narrow": (2,)}
+    recording = Recording(ZarrStore(zarr.storage.MemoryStore()), shapes, limit_bytes=40)
     for seed in range(6):
         recording.record(90, 7, seed)
         recording.commit()
@@ -137,7 +143,7 @@ def test_many_blocks_and_a_split_layer_read_back(small_chunks: None, monkeypatch
     recording.check()
 
 
-def test_chunks_are_kept_unless_they_may_pass(small_chunks: None) -> None:
+def test_chunks_are_kept_unless_they_may_pass() -> None:
     recording = Recording(ZarrStore(zarr.storage.MemoryStore()), {"7": (7,)})
     recording.record(90, 7, 0)
     recording.commit(close=True)
@@ -151,7 +157,7 @@ def test_chunks_are_kept_unless_they_may_pass(small_chunks: None) -> None:
     assert np.shares_memory(first, second)
 
 
-def test_an_older_reader_still_sees_its_commit_after_later_ones(small_chunks: None) -> None:
+def test_an_older_reader_still_sees_its_commit_after_later_ones() -> None:
     recording = Recording(ZarrStore(zarr.storage.MemoryStore()), {"1": (5,)})
     recording.record(30, 3, 0)
     recording.commit()
@@ -161,7 +167,7 @@ def test_an_older_reader_still_sees_its_commit_after_later_ones(small_chunks: No
     check_layer(older, "1", frames)
 
 
-def test_frames_written_after_the_last_commit_are_not_seen(small_chunks: None) -> None:
+def test_frames_written_after_the_last_commit_are_not_seen() -> None:
     recording = Recording(ZarrStore(zarr.storage.MemoryStore()), {"1": (5,)})
     recording.record(30, 3, 0)
     recording.commit()
@@ -173,7 +179,7 @@ def test_frames_written_after_the_last_commit_are_not_seen(small_chunks: None) -
 @pytest.mark.parametrize("neuron_shape", [(), (1,), (7,), (31,), (3, 3), (257,), (2, 3, 5)])
 @pytest.mark.parametrize("frames", [1, 8, 63, 64, 65, 333])
 def test_stock_zarr_reads_the_recorded_bits(
-    small_chunks: None, tmp_path: Path, neuron_shape: tuple[int, ...], frames: int
+    tmp_path: Path, neuron_shape: tuple[int, ...], frames: int
 ) -> None:
     recording = Recording(Folder(tmp_path / "run.zarr", "process"), {"layer": neuron_shape})
     recording.record(frames, 1, 0)
@@ -192,7 +198,7 @@ def test_stock_zarr_reads_the_recorded_bits(
         assert layer["checksums"].shape == (-(-frames // 64), 1)
 
 
-def test_consolidated_metadata_is_there_once_closed_and_only_then(small_chunks: None, tmp_path: Path) -> None:
+def test_consolidated_metadata_is_there_once_closed_and_only_then(tmp_path: Path) -> None:
     recording = Recording(Folder(tmp_path), SHAPES)
     recording.record(10, 3, 0)
 
@@ -212,7 +218,7 @@ def test_consolidated_metadata_is_there_once_closed_and_only_then(small_chunks: 
         assert members() is None
 
 
-def test_silent_chunks_are_written_too(small_chunks: None, tmp_path: Path) -> None:
+def test_silent_chunks_are_written_too(tmp_path: Path) -> None:
     recording = Recording(Folder(tmp_path), {"1": (5,)})
     recording.record(130, 1, 0, density=0)
     recording.commit()
@@ -220,9 +226,7 @@ def test_silent_chunks_are_written_too(small_chunks: None, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("chunk", [0, 2])
-def test_a_missing_or_foreign_chunk_is_an_error_that_names_it(
-    small_chunks: None, tmp_path: Path, chunk: int
-) -> None:
+def test_a_missing_or_foreign_chunk_is_an_error_that_names_it(tmp_path: Path, chunk: int) -> None:
     recording = Recording(Folder(tmp_path), {"1": (5,)})
     recording.record(150, 1, 0)
     recording.commit()
@@ -240,9 +244,7 @@ def test_a_missing_or_foreign_chunk_is_an_error_that_names_it(
 
 
 @pytest.mark.parametrize("array", ["counts", "segments", "checksums", "counts_checksums"])
-def test_small_arrays_that_the_commit_does_not_name_are_refused(
-    small_chunks: None, tmp_path: Path, array: str
-) -> None:
+def test_small_arrays_that_the_commit_does_not_name_are_refused(tmp_path: Path, array: str) -> None:
     recording = Recording(Folder(tmp_path), {"1": (5,), "2": (5,)})
     recording.record(1700, 1, 0)
     recording.record(1700, 2, 1)
@@ -305,7 +307,7 @@ def test_replacing_a_recording_leaves_other_files_in_its_folder(tmp_path: Path) 
 
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_recording_that_lost_its_root_document_is_not_taken_for_one_that_never_began(
-    tmp_path: Path, small_chunks: None, resume: bool
+    tmp_path: Path, resume: bool
 ) -> None:
     recording = Recording(Folder(tmp_path), {"1": (5,)})
     recording.record(100, 1, 0)
@@ -400,7 +402,7 @@ def test_a_category_that_is_not_in_the_list_is_refused(
 def test_a_record_that_no_reader_would_accept_is_not_written(tmp_path: Path) -> None:
     store = Folder(tmp_path)
     tape = TapeWriter.create(store, {})
-    tape.add_layer("1", (3,), "complex64", "Neuron", 0)
+    tape.add_layer("1", plan_chunks((3,)), "complex64", "Neuron", 0)
     with pytest.raises(RecordingFormatError, match="dtype is 'complex64'"):
         tape.commit({"1": LayerProgress(0, None, *SegmentLog().take())}, [], 0)
     assert TapeReader.open(store).layers == {}

@@ -29,12 +29,13 @@ NO_END = 10**9
 
 # Imports once, and forks a process for each round.
 NURSERY = """
+from functools import partial
 import os, sys
 import numpy as np
 import torch
 from torch import nn
 from recorder import Monitor
-from recorder.format import layout
+from recorder import session
 from recorder.tape.reading import TapeReader
 from recorder.stores.folder import Folder
 from recorder.tape.beginning import is_unbegun
@@ -49,7 +50,7 @@ class Turn(nn.Module):
         return 1 - x[:, :3]
 
 def record(path, acknowledged, more):
-    layout.CHUNK_TARGET_BYTES = 1
+    session.plan_chunks = partial(session.plan_chunks, target_bytes=1)
     net = nn.Sequential(Threshold(), Turn(), Threshold())
     store = Folder(path)
     layers = {} if is_unbegun(store) else TapeReader.open(store).layers
