@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
+ROOT = Path(__file__).parents[1]
+PATH = os.pathsep.join([str(ROOT), str(ROOT / "scripts")])
 
 
 def run(*arguments: str) -> str:
-    command = [sys.executable, SCRIPTS / "benchmark.py", "--quick", *arguments]
+    command = [sys.executable, "-m", "benchmarks", "--quick", *arguments]
     # More threads than cores are free wait for each other.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": PATH, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
 
 

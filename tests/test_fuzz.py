@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-FUZZ = Path(__file__).parent.parent / "scripts/fuzz.py"
+FUZZ = Path(__file__).parent.parent / "scripts/attacks/fuzz.py"
 TARGETS = (
     "metadata",
     "stored_chunk",
@@ -25,7 +25,7 @@ TARGETS = (
 
 def test_no_target_finds_anything_in_a_moment(tmp_path: Path) -> None:
     pytest.importorskip("atheris", reason="atheris has no wheel for this Python or machine")
-    environment = {**os.environ, "PYTHONPATH": str(FUZZ.parent.parent)}
+    environment = {**os.environ, "PYTHONPATH": str(FUZZ.parents[2])}
     processes = {
         target: subprocess.Popen(
             [sys.executable, FUZZ, target, "--runs", "500"],

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-specification = importlib.util.spec_from_file_location("mutants", ROOT / "scripts" / "mutants.py")
+specification = importlib.util.spec_from_file_location("mutants", ROOT / "scripts/attacks/mutants.py")
 assert specification is not None
 assert specification.loader is not None
 mutants = importlib.util.module_from_spec(specification)

@@ -19,8 +19,8 @@ from numcodecs import zstd
 from numpy.typing import NDArray
 
 import analysis
-from benchmark_data import LABELS, LAYER, LongRun
-from benchmark_harness import Options, Race, Report, interleave, ratio, show_seconds
+from benchmarks.data import LABELS, LAYER, LongRun
+from benchmarks.harness import Options, Race, Report, interleave, ratio, show_seconds
 
 SPIKETAPE = "spiketape"
 POPCOUNTS = "spiketape, counts set aside"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from demo_network import STEPS, build_network, load_digits, show, train
+from demonstration.network import STEPS, build_network, load_digits, show, train
 from recorder import Monitor
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import zarr
 
 import analysis
-from benchmark_harness import Options, Report, memory_bytes, run_child, show_seconds
+from benchmarks.harness import Options, Report, memory_bytes, run_child, show_seconds
 from recorder.format import plan_chunks
 from recorder.format.segments import SegmentLog
 from recorder.stores import Folder
@@ -49,7 +49,7 @@ def measure_opening(options: Options, report: Report) -> None:
         zarr.create_array(booleans, shape=shape, chunks=(CHUNK_FRAMES, NEURONS), dtype=bool)
         for name, path in ((SPIKETAPE, store), (DASK, booleans)):
             try:
-                found = run_child("benchmark_opening.py", name, str(path))
+                found = run_child("opening", name, str(path))
             except subprocess.TimeoutExpired:
                 rows.append([f"{chunks:,}", name, "given up", "–", "–", "–"])
                 continue

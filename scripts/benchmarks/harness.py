@@ -221,13 +221,13 @@ def show_seconds(seconds: Sequence[float]) -> str:
     return f"{value * 1e9:.0f} ns"
 
 
-def run_child(script: str, *arguments: str) -> dict[str, Any]:
-    """Run a script of this folder in a fresh interpreter; the JSON that it prints last.
+def run_child(section: str, *arguments: str) -> dict[str, Any]:
+    """Run the module of a section in a fresh interpreter; the JSON that it prints last.
 
     Peak memory is only comparable between processes that did nothing before.
     """
-    command = [sys.executable, str(Path(__file__).with_name(script)), *arguments]
-    child = subprocess.run(  # noqa: S603 - our own script
+    command = [sys.executable, "-m", f"benchmarks.{section}", *arguments]
+    child = subprocess.run(  # noqa: S603 - our own module
         command, stdout=subprocess.PIPE, check=True, text=True, timeout=CHILD_TIMEOUT_SECONDS
     )
     answer: dict[str, Any] = json.loads(child.stdout.splitlines()[-1])

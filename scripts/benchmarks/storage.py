@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 import analysis
-from benchmark_data import (
+from benchmarks.data import (
     BATCH,
     DENSITIES,
     LAYER,
@@ -23,8 +23,8 @@ from benchmark_data import (
     relay_network,
     trained_network,
 )
-from benchmark_harness import Options, Report
-from demo_network import load_digits, show
+from benchmarks.harness import Options, Report
+from demonstration.network import load_digits, show
 from recorder import Monitor, SpikeOutput
 
 Frames = NDArray[np.bool_]

@@ -16,8 +16,8 @@ from distributed import Client, LocalCluster
 
 import analysis
 from analysis import planning
-from benchmark_data import LAYER, LongRun
-from benchmark_harness import Options, Report, interleave, ratio, show_seconds
+from benchmarks.data import LAYER, LongRun
+from benchmarks.harness import Options, Report, interleave, ratio, show_seconds
 from recorder import session
 from recorder.format import plan_chunks
 

@@ -11,7 +11,7 @@ import torch
 from spikingjelly.activation_based.neuron import LIFNode
 from torch import Tensor, nn
 
-from benchmark_data import (
+from benchmarks.data import (
     BATCH,
     Relay,
     multi_step,
@@ -22,7 +22,7 @@ from benchmark_data import (
     trained_network,
     wide_network,
 )
-from benchmark_harness import (
+from benchmarks.harness import (
     Competitor,
     Lap,
     Options,
@@ -34,8 +34,8 @@ from benchmark_harness import (
     ratio,
     show_seconds,
 )
-from benchmark_peers import BARE, PEERS, RAW, SPIKETAPE, Peer
-from demo_network import STEPS
+from benchmarks.peers import BARE, PEERS, RAW, SPIKETAPE, Peer
+from demonstration.network import STEPS
 
 NEURONS = 100
 

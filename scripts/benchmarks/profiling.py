@@ -17,9 +17,9 @@ from types import FrameType
 from spikingjelly.activation_based.neuron import LIFNode
 
 import recorder
-from benchmark_data import show_often, test_images, trained_network
-from benchmark_harness import Options, Report
-from benchmark_peers import record_spiketape
+from benchmarks.data import show_often, test_images, trained_network
+from benchmarks.harness import Options, Report
+from benchmarks.peers import record_spiketape
 
 INTERVAL_SECONDS = 0.002
 LEAST_SHARE = 0.005

@@ -15,7 +15,7 @@ from spikingjelly.activation_based.functional import reset_net
 from spikingjelly.activation_based.layer import SeqToANNContainer
 from torch import Tensor, nn
 
-from demo_network import STEPS, Digits, build_network, load_digits, show, train
+from demonstration.network import STEPS, Digits, build_network, load_digits, show, train
 from recorder import Monitor, SpikeOutput
 
 BATCH = 64

@@ -1,4 +1,4 @@
-"""Says what the recording of demo_record.py holds, and draws it. Needs no torch, and no network."""
+"""Says what the recording that ``record`` made holds, and draws it. Needs no torch, and no network."""
 
 from __future__ import annotations
 

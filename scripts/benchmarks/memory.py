@@ -9,10 +9,10 @@ from pathlib import Path
 
 from spikingjelly.activation_based.neuron import LIFNode
 
-from benchmark_data import show_often, test_images, trained_network
-from benchmark_harness import Options, Report, memory_bytes, run_child
-from benchmark_peers import BOOL_LIST, FLOAT_LIST, PEERS, SPIKETAPE
-from demo_network import STEPS
+from benchmarks.data import show_often, test_images, trained_network
+from benchmarks.harness import Options, Report, memory_bytes, run_child
+from benchmarks.peers import BOOL_LIST, FLOAT_LIST, PEERS, SPIKETAPE
+from demonstration.network import STEPS
 
 FACTOR = 50
 # Peers that keep every spike in memory, and bytes that they keep for each slot.
@@ -49,7 +49,7 @@ def measure_memory(options: Options, report: Report) -> None:
 
 def _peak(options: Options, peer: str, trials: int) -> int:
     arguments = [peer, str(trials), str(options.cache), *(["--quick"] if options.quick else [])]
-    return int(run_child("benchmark_memory.py", *arguments)["peak_bytes"])
+    return int(run_child("memory", *arguments)["peak_bytes"])
 
 
 def _available_bytes() -> int:

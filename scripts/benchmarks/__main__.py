@@ -13,14 +13,14 @@ from pathlib import Path
 
 import torch
 
-from benchmark_analysis import measure_analysis
-from benchmark_harness import Options, Report, load
-from benchmark_memory import measure_memory
-from benchmark_opening import measure_opening
-from benchmark_profile import measure_profile
-from benchmark_recording import measure_calls, measure_run_time
-from benchmark_scaling import measure_scaling
-from benchmark_storage import measure_storage
+from benchmarks.answers import measure_analysis
+from benchmarks.harness import Options, Report, load
+from benchmarks.memory import measure_memory
+from benchmarks.opening import measure_opening
+from benchmarks.profiling import measure_profile
+from benchmarks.recording import measure_calls, measure_run_time
+from benchmarks.scaling import measure_scaling
+from benchmarks.storage import measure_storage
 
 SECTIONS: Mapping[str, Callable[[Options, Report], None]] = {
     "recording": measure_run_time,
