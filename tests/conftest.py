@@ -9,9 +9,9 @@ from typing import Any
 
 import hypothesis
 import pytest
-from web import serving
 
 from recorder.format import plan_chunks
+from web import serving
 
 # How long an example takes is no property of the code; machines differ, and share.
 hypothesis.settings.register_profile("no deadline", deadline=None)

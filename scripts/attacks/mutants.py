@@ -37,17 +37,17 @@ GRAPHS, FINALIZING = "analysis/graphs.py", "recorder/tape/finalizing.py"
 MUTANTS = (
     Mutant(
         "files are not synced",
-        "test_recorder_format_stores.py::test_every_file_and_folder_is_synced_before_it_is_relied_on",
+        "tape/test_stores.py::test_every_file_and_folder_is_synced_before_it_is_relied_on",
         ((STORES, "os.fsync(file.fileno())", "pass"),),
     ),
     Mutant(
         "folders are not synced",
-        "test_recorder_format_stores.py::test_every_file_and_folder_is_synced_before_it_is_relied_on",
+        "tape/test_stores.py::test_every_file_and_folder_is_synced_before_it_is_relied_on",
         ((STORES, "        os.fsync(descriptor)\n", "        pass\n"),),
     ),
     Mutant(
         "the commit does not wait for the data",
-        "test_recorder_format_faults.py::test_a_loss_of_power_takes_nothing_that_was_committed",
+        "attacks/test_faults.py::test_a_loss_of_power_takes_nothing_that_was_committed",
         (
             (
                 TAPE,
@@ -59,7 +59,7 @@ MUTANTS = (
     ),
     Mutant(
         "the commit comes before the data",
-        "test_recorder_format_faults.py::test_a_writer_may_die_at_each_stage_of_a_commit",
+        "attacks/test_faults.py::test_a_writer_may_die_at_each_stage_of_a_commit",
         (
             (LAYER, "self._store.write(spikes_chunk_key(", "_LATE.append((spikes_chunk_key("),
             (LAYER, "chunk, part), stored)", "chunk, part), stored))"),
@@ -75,33 +75,33 @@ MUTANTS = (
     ),
     Mutant(
         "checksums of chunks are not looked at",
-        "test_analysis_damage.py::test_no_damage_changes_an_answer_and_verification_finds_all_of_it",
+        "attacks/test_damage.py::test_no_damage_changes_an_answer_and_verification_finds_all_of_it",
         (("recorder/format/chunks.py", " or checksum(stored) != _SEALED", ""),),
     ),
     Mutant(
         "names of chunks are not looked at",
-        "test_analysis_damage.py::test_no_damage_changes_an_answer_and_verification_finds_all_of_it",
+        "attacks/test_damage.py::test_no_damage_changes_an_answer_and_verification_finds_all_of_it",
         ((READING, "if is_full and stored_checksum", "if False and stored_checksum"),),
     ),
     Mutant(
         "readers see frames behind the commit",
-        "test_recorder_format_tape.py::test_an_older_reader_still_sees_its_commit_after_later_ones",
+        "tape/test_writing.py::test_an_older_reader_still_sees_its_commit_after_later_ones",
         ((READING, "clip_segments(read_rows(self.store, table, 0, commit.rows), self.frames)",
                 "read_rows(self.store, table, 0, commit.rows)"),),
     ),
     Mutant(
         "lost frames are frames like others",
-        "test_analysis_lost.py::test_a_step_of_which_frames_are_lost_is_a_gap_and_no_silence",
+        "keeping/test_lost.py::test_a_step_of_which_frames_are_lost_is_a_gap_and_no_silence",
         (("analysis/kernels/counting.py", "kept_segments()", "segments()"),),
     ),
     Mutant(
         "counts are used of blocks with lost frames",
-        "test_analysis_lost.py::test_a_recording_goes_on_behind_lost_frames",
+        "keeping/test_lost.py::test_a_recording_goes_on_behind_lost_frames",
         ((READING, "start + np.flatnonzero(~kept)", "start + np.flatnonzero(~kept)[:0]"),),
     ),
     Mutant(
         "lost chunks are read as silence",
-        "test_analysis_lost.py::test_a_step_of_which_frames_are_lost_is_a_gap_and_no_silence",
+        "keeping/test_lost.py::test_a_step_of_which_frames_are_lost_is_a_gap_and_no_silence",
         (
             (
                 READING,
@@ -112,12 +112,12 @@ MUTANTS = (
     ),
     Mutant(
         "a writer goes on in a chunk that is lost in part as if nothing was lost",
-        "test_recorder_monitor.py::test_lost_frames_are_in_no_answer_of_a_resumed_monitor",
+        "recording/test_resuming.py::test_lost_frames_are_in_no_answer_of_a_resumed_monitor",
         ((LAYER, "            lost=self._lost,\n", ""),),
     ),
     Mutant(
         "older readers take a recording with lost frames for theirs",
-        "test_recorder_format_metadata.py::test_lost_frames_make_it_a_recording_that_older_readers_refuse",
+        "tape/test_metadata.py::test_lost_frames_make_it_a_recording_that_older_readers_refuse",
         (
             (
                 "recorder/format/metadata.py",
@@ -128,44 +128,42 @@ MUTANTS = (
     ),
     Mutant(
         "the last chunk is not cut to the commit",
-        "test_recorder_format_tape.py::test_frames_written_after_the_last_commit_are_not_seen",
+        "tape/test_writing.py::test_frames_written_after_the_last_commit_are_not_seen",
         ((READING, "mask_trains(trains, range_mask(plan.chunk_frames, 0, tail_frames))", "trains"),),
     ),
     Mutant(
         "a second writer is let in",
-        "test_recorder_format_lock.py::test_a_second_writer_in_the_same_process_is_refused",
+        "tape/test_lock.py::test_a_second_writer_in_the_same_process_is_refused",
         ((LOCK, 'if state == "dead" or', 'if state in {"dead", "alive"} or'),),
     ),
     Mutant(
         "a machine of the same image is taken for an earlier start of this one",
-        "test_recorder_format_lock.py::test_a_machine_of_the_same_image_cannot_be_seen",
+        "tape/test_lock.py::test_a_machine_of_the_same_image_cannot_be_seen",
         ((HOLDER, 'return "dead" if all(map(_is_before_boot, moments)) else "unknown"', 'return "dead"'),),
     ),
     Mutant(
         "a writer that was taken over goes on",
-        "test_recorder_format_lock.py::test_a_writer_that_was_taken_over_stops_at_its_next_commit",
+        "tape/test_lock.py::test_a_writer_that_was_taken_over_stops_at_its_next_commit",
         ((TAPE, "        self._lock.check()\n", ""),),
     ),
     Mutant(
         "what is computed again is recorded again",
-        "test_recorder_hooks.py::test_what_activation_checkpointing_computes_again_is_not_recorded_again",
+        "recording/test_hooks.py::test_what_activation_checkpointing_computes_again_is_not_recorded_again",
         ((HOOKS, " or _current_graph_task_id() != -1", ""),),
     ),
     Mutant(
         "compiled graphs are kept",
-        "test_recorder_hooks.py::test_a_network_compiled_before_it_is_monitored",
+        "recording/test_hooks.py::test_a_network_compiled_before_it_is_monitored",
         ((HOOKS, "compiler.reset()", "pass"),),
     ),
     Mutant(
         "rows are let go of before the writer has them",
-        "test_recorder_monitor_endings.py"
-        "::test_nothing_is_lost_if_waiting_for_a_slow_disk_is_interrupted",
+        "attacks/test_interrupts.py::test_nothing_is_lost_if_waiting_for_a_slow_disk_is_interrupted",
         ((SESSION, "            self._writer.wait_for_room(self._rows_bytes)\n", ""),),
     ),
     Mutant(
         "a forward that was cut short is forgotten before its layers are aligned",
-        "test_recorder_monitor_endings.py"
-        "::test_nothing_is_lost_if_waiting_for_a_slow_disk_is_interrupted",
+        "attacks/test_interrupts.py::test_nothing_is_lost_if_waiting_for_a_slow_disk_is_interrupted",
         (
             (
                 SESSION,
@@ -176,17 +174,17 @@ MUTANTS = (
     ),
     Mutant(
         "pushed frames are not counted",
-        "test_recorder_monitor_endings.py::test_frames_that_were_cut_short_take_no_place_of_others",
+        "attacks/test_interrupts.py::test_frames_that_were_cut_short_take_no_place_of_others",
         ((LAYER_RECORDER, "raise RecordingWriteError(out_of_step(self.name))", "pass"),),
     ),
     Mutant(
         "booleans wait for a slow disk",
-        "test_recorder_monitor_endings.py::test_what_waits_for_a_slow_disk_is_packed",
+        "attacks/test_interrupts.py::test_what_waits_for_a_slow_disk_is_packed",
         ((SESSION, "pack_whole(piece) if self._writer.is_behind else piece", "piece"),),
     ),
     Mutant(
         "a stage is used again before it is packed",
-        "test_recorder_packing.py::test_frames_come_out_as_they_went_in",
+        "recording/test_host_packing.py::test_frames_come_out_as_they_went_in",
         (
             (
                 PACKING,
@@ -197,33 +195,32 @@ MUTANTS = (
     ),
     Mutant(
         "frames of a refused output stay",
-        "test_recorder_packing.py::test_other_values_are_refused_and_nothing_of_them_is_kept",
+        "recording/test_host_packing.py::test_other_values_are_refused_and_nothing_of_them_is_kept",
         ((PACKING, "            self._stage, self._waiting = stage, waiting\n", ""),),
     ),
     Mutant(
         "values are not checked",
-        "test_recorder_packing.py::test_other_values_are_refused_and_nothing_of_them_is_kept",
+        "recording/test_host_packing.py::test_other_values_are_refused_and_nothing_of_them_is_kept",
         ((PACKING, "            _refuse_others(values, ones)\n", "            pass\n"),),
     ),
     Mutant(
         "copies from a device are not waited for",
-        "test_recorder_transfer.py::test_bytes_arrive_as_they_were_sent",
+        "recording/test_transfer.py::test_bytes_arrive_as_they_were_sent",
         ((TRANSFER, "        piece.arrival.synchronize()\n", ""),),
     ),
     Mutant(
         "what a device packs is kept whatever its verdict",
-        "test_recorder_device_packing.py"
-        "::test_other_values_are_told_with_the_next_commit_at_the_latest_and_left_out",
+        "recording/test_device_packing.py::test_other_values_are_told_with_the_next_commit_at_the_latest_and_left_out",
         ((DEVICE_PACKING, "            if any(found):", "            if False:"),),
     ),
     Mutant(
         "workers take what their folder holds",
-        "test_analysis_cluster.py::test_what_a_parcel_holds_is_ours_wherever_it_is_opened",
+        "asking/test_cluster.py::test_what_a_parcel_holds_is_ours_wherever_it_is_opened",
         (("spiketape_worker.py", "                claim_packages()\n", ""),),
     ),
     Mutant(
         "silent neurons of several recordings are added up, not joined",
-        "test_analysis_joint.py::test_every_statistic_is_that_of_all_frames_together",
+        "asking/test_joint.py::test_every_statistic_is_that_of_all_frames_together",
         (
             (GRAPHS, '"neuron" if quantity == "fired" else place\n    tallies', "place\n    tallies"),
             (GRAPHS, 'counted, "spikes", task_bytes) for', "counted, quantity, task_bytes) for"),
@@ -231,22 +228,22 @@ MUTANTS = (
     ),
     Mutant(
         "ranks that are missing are left out",
-        "test_analysis_joint.py::test_missing_ranks_are_named",
+        "asking/test_joint.py::test_missing_ranks_are_named",
         (("analysis/opening.py", "    _check_ranks(found)\n", ""),),
     ),
     Mutant(
         "steps of different runs are pooled",
-        "test_analysis_joint.py::test_ranks_of_two_runs_share_no_steps",
+        "asking/test_joint.py::test_ranks_of_two_runs_share_no_steps",
         (("analysis/statistics.py", "    _check_time(question, members)\n", ""),),
     ),
     Mutant(
         "ranks that resume do not look where the others are",
-        "test_recorder_ranks.py::test_ranks_that_crashed_at_different_steps_go_on_at_the_same_one",
+        "recording/test_ranks.py::test_ranks_that_crashed_at_different_steps_go_on_at_the_same_one",
         (("recorder/monitor.py", "            self._catch_up(self._rank)\n", "            pass\n"),),
     ),
     Mutant(
         "the index of a shard is believed",
-        "test_recorder_format_pack.py::test_damage_to_shards_is_an_error_and_never_silence",
+        "keeping/test_pack.py::test_damage_to_shards_is_an_error_and_never_silence",
         (
             (
                 "recorder/stores/sharded.py",
@@ -257,7 +254,7 @@ MUTANTS = (
     ),
     Mutant(
         "what is packed has its root before its chunks",
-        "test_recorder_format_pack.py::test_packing_cut_short_anywhere_leaves_no_recording_and_goes_on",
+        "keeping/test_pack.py::test_packing_cut_short_anywhere_leaves_no_recording_and_goes_on",
         (
             (
                 "recorder/keeping/pack.py",
@@ -269,22 +266,22 @@ MUTANTS = (
     ),
     Mutant(
         "chunks are got one by one",
-        "test_object_stores.py::test_many_chunks_are_on_their_way_at_once",
+        "tape/test_object_stores.py::test_many_chunks_are_on_their_way_at_once",
         (("recorder/stores/zarr_stores.py", "reads_under_way = READS_UNDER_WAY", "reads_under_way = 1"),),
     ),
     Mutant(
         "recordings in buckets are finished after the threads that reach them",
-        "test_object_stores.py::test_a_program_that_ends_without_closing_has_closed_its_recording",
+        "tape/test_object_stores.py::test_a_program_that_ends_without_closing_has_closed_its_recording",
         ((FINALIZING, '"_register_atexit", atexit.register', '"", atexit.unregister'),),
     ),
     Mutant(
         "garbage collection waits for stores",
-        "test_recorder_monitor_endings.py::test_a_forgotten_monitor_is_finished_whatever_thread_collects_it",
+        "attacks/test_endings.py::test_a_forgotten_monitor_is_finished_whatever_thread_collects_it",
         ((FINALIZING, "(_is_collecting() or _serves_others())", "_serves_others()"),),
     ),
     Mutant(
         "calls alike are noted twice",
-        "test_recorder_layer_recorder.py::test_calls_alike_and_others_are_recorded_one_after_the_other",
+        "recording/test_layer_recorder.py::test_calls_alike_and_others_are_recorded_one_after_the_other",
         ((LAYER_RECORDER, "            alike.calls = 0\n        else:", "        else:"),),
     ),
 )  # fmt: skip
