@@ -21,7 +21,7 @@ import analysis
 from analysis import planning
 from analysis.keeping import find_problems
 from analysis.kernels import counting, tallying
-from recorder.format.layout import spikes_chunk_key
+from recorder.format.layout import COUNTS_SHARE, spikes_chunk_key
 from recorder.keeping import plan_recovery, recover
 from recorder.stores import Folder
 from recorder.tape import LayerReader, TapeReader
@@ -81,7 +81,7 @@ def plans(draw: st.DrawFn) -> dict[str, Any]:
         "second_starts_at": draw(st.integers(0, len(runs) - 1)),
         "close": draw(st.booleans()),
         "chunk_bytes": draw(st.sampled_from([8, 64, 600, 4096])),
-        "counts_share": draw(st.sampled_from([None, 0.25, 100])),
+        "counts_share": draw(st.sampled_from([COUNTS_SHARE, 0.25, 100])),
         "missing_trials": draw(st.integers(0, 1)),
         "seed": draw(st.integers(0, 2**32)),
         # A chunk of each layer, as a share of its frames, that is damaged and marked lost.
