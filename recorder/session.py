@@ -18,6 +18,7 @@ import torch
 from recorder.background import BackgroundWriter, CommitClock
 from recorder.capture import LayerRecorder
 from recorder.findings import FindingsTeller
+from recorder.format import plan_chunks
 from recorder.format.bits import Bools, Counts
 from recorder.format.trials import TrialLog
 from recorder.frameworks import SpikingLayer
@@ -230,8 +231,9 @@ class RecordingSession:
             rows = recorder.record(layer, spikes, steps.next_step, count, self._trials.number)
         finally:
             if is_new and recorder.neuron_shape is not None:
-                about = recorder.name, recorder.neuron_shape, recorder.dtype, recorder.layer_class
-                self._writer.put(partial(self._tape.add_layer, *about, recorder.position), 0)
+                plan = plan_chunks(recorder.neuron_shape)
+                about = recorder.name, plan, recorder.dtype, recorder.layer_class, recorder.position
+                self._writer.put(partial(self._tape.add_layer, *about), 0)
         steps.next_step += count or 1
         self._trials.note(batch)
         self._mark_dirty()

@@ -106,13 +106,25 @@ class ChunkPlan:
         return -(-frames // self.chunk_frames)
 
 
-def plan_chunks(neuron_shape: tuple[int, ...]) -> ChunkPlan:
+def plan_chunks(
+    neuron_shape: tuple[int, ...],
+    *,
+    target_bytes: int = CHUNK_TARGET_BYTES,
+    limit_bytes: int = CHUNK_LIMIT_BYTES,
+    counts_share: float = COUNTS_SHARE,
+) -> ChunkPlan:
     """Cut a layer into chunks of about 4 MiB of packed bits.
 
     Parameters
     ----------
     neuron_shape : tuple of int
         Shape of one frame; ``()`` for a single neuron. Every length must be positive.
+    target_bytes : int
+        Packed bits that a chunk has at most, unless 64 frames have more.
+    limit_bytes : int
+        Size above which a chunk is stored in several parts.
+    counts_share : float
+        What a row of ``counts`` may cost, as a share of the packed bits it sums up.
 
     Returns
     -------
@@ -129,15 +141,15 @@ def plan_chunks(neuron_shape: tuple[int, ...]) -> ChunkPlan:
     neurons = math.prod(neuron_shape)
     if neurons < 1:
         raise ValueError(f"a layer needs at least one neuron, but its neuron shape is {neuron_shape}")
-    fitting = CHUNK_TARGET_BYTES * 8 // neurons
+    fitting = target_bytes * 8 // neurons
     chunk_frames = max(fitting // CHUNK_FRAMES_STEP, 1) * CHUNK_FRAMES_STEP
     part_rows = neuron_shape[0] if neuron_shape else 1
-    if neurons * chunk_frames // 8 > CHUNK_LIMIT_BYTES:
+    if neurons * chunk_frames // 8 > limit_bytes:
         row_bytes = neurons // part_rows * chunk_frames // 8
-        parts = -(-part_rows // max(CHUNK_TARGET_BYTES // row_bytes, 1))
+        parts = -(-part_rows // max(target_bytes // row_bytes, 1))
         part_rows = -(-part_rows // parts)
     counts_bytes, bits_bytes = 4, chunk_frames // 8
-    block_chunks = math.ceil(counts_bytes / (COUNTS_SHARE * bits_bytes))
+    block_chunks = math.ceil(counts_bytes / (counts_share * bits_bytes))
     return ChunkPlan(neuron_shape, chunk_frames, part_rows, block_chunks)
 
 

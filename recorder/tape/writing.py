@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recorder.format import LayerCommit, RecordingMetadata, plan_chunks
+from recorder.format import ChunkPlan, LayerCommit, RecordingMetadata
 from recorder.format.bits import Counts, Packed
 from recorder.format.documents import plain_documents, root_document
 from recorder.format.layout import (
@@ -164,11 +164,8 @@ class TapeWriter:
         )
         return tape
 
-    def add_layer(
-        self, name: str, neuron_shape: tuple[int, ...], dtype: str, layer_class: str, position: int
-    ) -> None:
+    def add_layer(self, name: str, plan: ChunkPlan, dtype: str, layer_class: str, position: int) -> None:
         """Add a layer whose first frames have arrived; ``position`` is its place in network order."""
-        plan = plan_chunks(neuron_shape)
         writer = LayerWriter(self.store, self._encoding, name, plan, dtype, layer_class)
         self._layers[name] = writer
         self._positions[name] = position
