@@ -30,8 +30,9 @@ from analysis.kernels.counting import (
     frames_of_labels,
 )
 from analysis.kernels.grouping import Grouping, range_size, slice_ranges
+from analysis.kernels.quantities import SPIKES, Quantity
 from analysis.kernels.selection import SelectedFrames
-from analysis.kernels.tallying import Place, Quantity, places_of
+from analysis.kernels.tallying import Place, places_of
 from analysis.planning import Axis, GroupAxis, LabelAxis, counted_bytes, cut_frames, packed_bytes
 from recorder.format.bits import Integers
 from spiketape_worker import Parcel
@@ -44,7 +45,7 @@ _FEW_COUNTS = 2**19
 
 
 def tally(source: Source, axis: Axis, place: Place, quantity: Quantity, task_bytes: int) -> Any:
-    """Spikes, or neurons that fired, of one layer.
+    """A quantity of one layer.
 
     Parameters
     ----------
@@ -53,7 +54,7 @@ def tally(source: Source, axis: Axis, place: Place, quantity: Quantity, task_byt
         What is kept apart along time.
     place : {"all", "channel", "neuron"}
         What is kept apart within the layer.
-    quantity : {"spikes", "fired"}
+    quantity : Quantity
     task_bytes : int
         What a task should read.
 
@@ -74,11 +75,11 @@ def tally(source: Source, axis: Axis, place: Place, quantity: Quantity, task_byt
         counted = source.commit.counts_checksums.rows if source.use_counts else 0
         cost = counted_bytes(plan, frames, counted)
         spikes = _neuron_spikes(source, Grouping(), ranges, first, last, cost, task_bytes)
-        graph = _Graph(quantity, source, place, spikes.name)
+        graph = _Graph(quantity.name, source, place, quantity, spikes.name)
         graph.dependencies.append(spikes)
-        whole = (Parcel(finish), (spikes.name, 0, 0), plan.neuron_shape, place, quantity, False)
+        whole = (Parcel(finish), (spikes.name, 0, 0), 0, plan.neuron_shape, place, Parcel(quantity), False)
         return graph.array({(): whole}, (), places_of(plan.neuron_shape, place))
-    graph = _Graph(quantity, source, axis, place, task_bytes)
+    graph = _Graph(quantity.name, source, axis, place, quantity, task_bytes)
     blocks: dict[tuple[int, ...], tuple[Any, ...]] = {}
     for block, (ranges, first, last) in enumerate(_blocks(source, axis)):
         task: tuple[Any, ...]
@@ -86,7 +87,8 @@ def tally(source: Source, axis: Axis, place: Place, quantity: Quantity, task_byt
         if range_size(ranges) == 1 and cost >= 2 * task_bytes:
             spikes = _neuron_spikes(source, axis.grouping, ranges, first, last, cost, task_bytes)
             graph.dependencies.append(spikes)
-            task = (Parcel(finish), (spikes.name, 0, 0), plan.neuron_shape, place, quantity, True)
+            total = (spikes.name, 0, 0)
+            task = (Parcel(finish), total, 0, plan.neuron_shape, place, Parcel(quantity), True)
         else:
             counts = (
                 Parcel(count_groups),
@@ -96,9 +98,9 @@ def tally(source: Source, axis: Axis, place: Place, quantity: Quantity, task_byt
                 first,
                 last,
                 place,
-                quantity,
+                Parcel(quantity),
             )
-            task = (Parcel(finish), counts, plan.neuron_shape, place, "spikes", True)
+            task = (Parcel(finish), counts, 0, plan.neuron_shape, place, Parcel(SPIKES), True)
         blocks[(block,)] = task
     return graph.array(blocks, (np.diff(axis.bounds).tolist(),), places_of(plan.neuron_shape, place))
 
@@ -106,27 +108,27 @@ def tally(source: Source, axis: Axis, place: Place, quantity: Quantity, task_byt
 def tally_together(
     sources: Sequence[Source], axis: Axis, place: Place, quantity: Quantity, task_bytes: int
 ) -> Any:
-    """Spikes, or neurons that fired, of one layer of several recordings together; otherwise as `tally`.
+    """A quantity of one layer of several recordings together; otherwise as `tally`.
 
     A neuron that fired in two of them is one neuron that fired. So spikes of each neuron are added up first.
     """
     if len(sources) == 1:
         return tally(sources[0], axis, place, quantity, task_bytes)
-    counted: Place = "neuron" if quantity == "fired" else place
-    tallies = [tally(source, axis, counted, "spikes", task_bytes) for source in sources]
+    counted: Place = "neuron" if quantity.keeps_neurons else place
+    tallies = [tally(source, axis, counted, SPIKES, task_bytes) for source in sources]
     spikes = add_together(tallies)
-    if quantity == "spikes":
+    if not quantity.keeps_neurons:
         return spikes
     shape = sources[0].commit.plan.neuron_shape
     places = places_of(shape, place)
     if axis is not None and axis.bounds[-1] == 0:
         return da.zeros((0, *places), dtype=np.int64)
-    graph = _Graph(f"{quantity}-together", None, place, spikes.name)
+    graph = _Graph(f"{quantity.name}-together", None, place, quantity, spikes.name)
     graph.dependencies.append(spikes)
     blocks: dict[tuple[int, ...], Any] = {}
     for block in [()] if axis is None else [(number,) for number in range(len(axis.bounds) - 1)]:
         total = (spikes.name, *block, *[0] * len(shape))
-        blocks[block] = (Parcel(finish), total, shape, place, quantity, axis is not None)
+        blocks[block] = (Parcel(finish), total, 0, shape, place, Parcel(quantity), axis is not None)
     return graph.array(blocks, () if axis is None else (np.diff(axis.bounds).tolist(),), places)
 
 
@@ -192,7 +194,7 @@ def _tally_labels(source: Source, axis: LabelAxis, place: Place, quantity: Quant
     # Whether a neuron fired is known only when all its spikes have been added up. Other questions join in
     # where that costs little, so that rates and silent ratios asked together read every chunk once.
     labels = axis.bounds[-1]
-    joins = quantity == "fired" or (labels <= _FEW_LABELS and labels * plan.neurons <= _FEW_COUNTS)
+    joins = quantity.keeps_neurons or (labels <= _FEW_LABELS and labels * plan.neurons <= _FEW_COUNTS)
     counted: Place = "neuron" if joins else place
     places = math.prod(places_of(plan.neuron_shape, counted))
     counting = _Graph("spikes-per-label", source, axis, counted, bounds)
@@ -205,10 +207,18 @@ def _tally_labels(source: Source, axis: LabelAxis, place: Place, quantity: Quant
         sums[(block,)] = counting.sum(partial)
     lengths = (np.diff(axis.bounds).tolist(),)
     spikes = counting.array(sums, lengths, (places,))
-    graph = _Graph(f"{quantity}-per-label", source, place, spikes.name)
+    graph = _Graph(f"{quantity.name}-per-label", source, place, quantity, spikes.name)
     graph.dependencies.append(spikes)
     blocks: dict[tuple[int, ...], Any] = {
-        (block,): (Parcel(finish), (spikes.name, block, 0), plan.neuron_shape, place, quantity, True)
+        (block,): (
+            Parcel(finish),
+            (spikes.name, block, 0),
+            0,
+            plan.neuron_shape,
+            place,
+            Parcel(quantity),
+            True,
+        )
         for block in range(len(axis.bounds) - 1)
     }
     return graph.array(blocks, lengths, places_of(plan.neuron_shape, place))
@@ -230,7 +240,10 @@ def _neuron_spikes(
     graph = _Graph("spikes-per-neuron", source, grouping, ranges, bounds)
     partial = [
         graph.add(
-            (Parcel(count_groups), graph.source, Parcel(grouping), ranges, cut, next_cut, "neuron", "spikes")
+            (
+                *(Parcel(count_groups), graph.source, Parcel(grouping), ranges, cut, next_cut),
+                *("neuron", Parcel(SPIKES)),
+            )
         )
         for cut, next_cut in pairwise(bounds)
     ]
@@ -296,4 +309,4 @@ def _plain(value: object) -> object:
         return list(value.bounds)
     if isinstance(value, GroupAxis):
         return _plain(value.grouping), value.ranges, list(value.bounds)
-    return value
+    return repr(value) if isinstance(value, Quantity) else value

@@ -18,6 +18,7 @@ from dask.array.core import elemwise
 
 from analysis.graphs import add_together, frames_together, tally_together
 from analysis.kernels.counting import Source, common_labels, labels_of, ratio
+from analysis.kernels.quantities import FIRED, SPIKES
 from analysis.kernels.tallying import places_of
 from analysis.members import Members
 from analysis.planning import (
@@ -119,7 +120,7 @@ def _pooled(
         plan = sources[0].commit.plan
         places = places_of(plan.neuron_shape, question.place)
         neurons = plan.neurons // int(np.prod(places, dtype=np.int64))
-        quantity: Literal["spikes", "fired"] = "fired" if statistic == "silent_ratio" else "spikes"
+        quantity = FIRED if statistic == "silent_ratio" else SPIKES
         counted = tally_together(sources, axis, question.place, quantity, bytes_per_task)
         frames = frames_together(sources, axis)
         frames = frames.reshape(frames.shape + (1,) * len(places))

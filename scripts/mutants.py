@@ -225,8 +225,8 @@ MUTANTS = (
         "silent neurons of several recordings are added up, not joined",
         "test_analysis_joint.py::test_every_statistic_is_that_of_all_frames_together",
         (
-            (GRAPHS, '"neuron" if quantity == "fired" else place\n    tallies', "place\n    tallies"),
-            (GRAPHS, 'counted, "spikes", task_bytes) for', "counted, quantity, task_bytes) for"),
+            (GRAPHS, '"neuron" if quantity.keeps_neurons else place\n    tallies', "place\n    tallies"),
+            (GRAPHS, 'counted, SPIKES, task_bytes) for', "counted, quantity, task_bytes) for"),
         ),
     ),
     Mutant(

@@ -24,6 +24,7 @@ from analysis.kernels.grouping import (
     slice_ranges,
     unite_ranges,
 )
+from analysis.kernels.quantities import SPIKES
 from analysis.kernels.selection import SampleLabels, SelectedFrames, Selection
 from recorder.format import RecordingFormatError, bits
 from recorder.format.metadata import ColumnCommit, TrialsCommit
@@ -220,7 +221,7 @@ def path(tmp_path: Path, spikes: np.ndarray) -> Path:
 
 def count(source: Source, first: int, last: int) -> np.ndarray:
     ranges = Grouping().ranges_of(counting.frames_of(source).segments)
-    return counting.count_groups(source, Grouping(), ranges, first, last, "neuron", "spikes")[0]
+    return counting.count_groups(source, Grouping(), ranges, first, last, "neuron", SPIKES)[0]
 
 
 @given(first=st.integers(0, 4000), last=st.integers(0, 4000))
@@ -268,7 +269,7 @@ def test_blocks_with_unselected_blocks_between_them(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, by_trial[[0, 2, 3]].sum(axis=0))
     ranges = np.array([[0, 1], [2, 4]])
     for place, wanted in [("neuron", by_trial), ("all", by_trial.sum(axis=1, keepdims=True))]:
-        found = counting.count_groups(source, Grouping("trial"), ranges, 0, 5 * block_frames, place, "spikes")
+        found = counting.count_groups(source, Grouping("trial"), ranges, 0, 5 * block_frames, place, SPIKES)
         np.testing.assert_array_equal(found, wanted[[0, 2, 3]])
 
 

@@ -1,9 +1,8 @@
 """Count the spikes of a part of a layer: the functions that run inside Dask tasks.
 
-They live here and not in `analysis`, as a worker started in a folder with the user's own ``analysis.py``
-would import that file; and they travel in parcels, see ``spiketape_worker``. A task carries a `Source`, a
-small description of one layer at one commit; the tables it needs are read once in each process. Work goes
-chunk by chunk, so that a task needs the memory of one decoded chunk and of its result, however much it reads.
+They travel in parcels, see ``spiketape_worker``. A task carries a `Source`, a small description of one layer
+at one commit; the tables it needs are read once in each process. Work goes chunk by chunk, so that a task
+needs the memory of one decoded chunk and of its result, however much it reads.
 
 Blocks of frames that belong to one group as a whole are taken from ``counts``; everything else is decoded and
 counted on 64-bit words. Both are exact.
@@ -23,8 +22,9 @@ from numpy.typing import NDArray
 from analysis.kernels import tallying
 from analysis.kernels.grouping import Grouping, count_up, positions_of, range_size
 from analysis.kernels.intervals import count_per_neuron_in
+from analysis.kernels.quantities import Quantity
 from analysis.kernels.selection import NO_LABEL, Codes, SampleLabels, SelectedFrames, Selection
-from analysis.kernels.tallying import Place, Quantity, Tally, places_of, sum_places, tally_for
+from analysis.kernels.tallying import Place, Tally, places_of, sum_places, tally_for
 from recorder.format import LayerCommit
 from recorder.format.bits import Counts, Integers, Packed, count_per_frame, pack_mask
 from recorder.format.layout import table_chunk_rows
@@ -139,7 +139,7 @@ def count_groups(
     place: Place,
     quantity: Quantity,
 ) -> Counts:
-    """Spikes, or neurons that fired, in each group of frames.
+    """A quantity in each group of frames.
 
     Parameters
     ----------
@@ -151,8 +151,8 @@ def count_groups(
         Frames ``first`` to ``last`` (exclusive) are looked at.
     place : {"all", "channel", "neuron"}
         What is told apart within the layer.
-    quantity : {"spikes", "fired"}
-        Spikes, or neurons with at least one spike in the group.
+    quantity : Quantity
+        What is made of the spikes of each neuron in a group; added up over the neurons of a place.
 
     Returns
     -------
@@ -164,7 +164,10 @@ def count_groups(
         If a chunk or a row of counts that is needed is missing or damaged; it names file, layer and frames.
     """
     reader, frames = reader_of(source), frames_of(source)
-    tally = tally_for(reader.plan.neuron_shape, range_size(ranges), place, quantity)
+    in_groups = np.zeros(range_size(ranges), np.int64)
+    if quantity.needs_frames:
+        in_groups = frames_of_groups(source, grouping, ranges, first, last)
+    tally = tally_for(reader.plan.neuron_shape, place, quantity, in_groups)
     blocks, block_keys = (
         _whole_blocks(reader, frames, grouping, first, last) if source.use_counts else _NOTHING
     )
@@ -336,14 +339,20 @@ def add_up(counts: Sequence[Counts]) -> Counts:
 
 
 def finish(
-    counts: Counts, neuron_shape: tuple[int, ...], place: Place, quantity: Quantity, has_groups: bool
+    counts: Counts,
+    frames: Integers | int,
+    neuron_shape: tuple[int, ...],
+    place: Place,
+    quantity: Quantity,
+    has_groups: bool,
 ) -> Counts:
     """Counts in the shape of a result.
 
     Parameters
     ----------
     counts : int64 array, shape [groups, neurons] or [groups, places], or of as many elements
-        Spikes of each neuron are summed up, or asked whether there are any, as the result needs.
+    frames : int64 array, shape [groups] or []
+        Number of frames in each group, or in all; 0 if the quantity does not need it.
     neuron_shape, place, quantity
         As in `count_groups`.
     has_groups : bool
@@ -355,7 +364,7 @@ def finish(
     """
     shape = places_of(neuron_shape, place)
     counts = counts.reshape(len(counts) if has_groups else 1, -1)
-    values = counts > 0 if quantity == "fired" else counts
+    values = quantity.of(counts, np.broadcast_to(frames, len(counts)))
     summed = sum_places(values, math.prod(shape))
     return summed.reshape(len(counts), *shape) if has_groups else summed.reshape(shape)
 
