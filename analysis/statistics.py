@@ -7,7 +7,7 @@ integers, summed over layers where these are pooled, and divided once, last.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from math import prod
 from typing import Any, Literal
 
 import dask.array as da
@@ -16,18 +16,13 @@ import pandas as pd
 import xarray as xr
 from dask.array.core import elemwise
 
-from analysis.graphs import add_together, frames_together, tally_together
-from analysis.kernels.counting import Source, common_labels, labels_of, ratio
+from analysis.graphs import add_together, count_frames_of_layer, count_layer
+from analysis.kernels.counting import Source, ratio
 from analysis.kernels.quantities import FIRED, SPIKES
 from analysis.kernels.tallying import places_of
 from analysis.members import Members
-from analysis.planning import (
-    Axis,
-    _axis,
-    _total_bytes,
-    task_bytes,
-)
-from analysis.questions import Question, QuestionError
+from analysis.planning import LayerCuts, Plan, plan_answer
+from analysis.questions import Question
 from recorder.format.layout import neuron_dimensions
 from spiketape_worker import Parcel
 
@@ -72,114 +67,57 @@ def compute_lazily(
     Raises
     ------
     QuestionError
-        If places are to be kept apart in several layers at once or in a layer that has none, if labels are
-        asked for and none were recorded, or if steps or trials of recordings are to be pooled that have
-        nothing to do with each other.
+        As `analysis.planning.plan_answer`.
     """
-    _check_place([layer[0] for layer in layers], question)
-    _check_time(question, members)
-    if question.time == "label" and len(members.names) > 1 and layers:
-        together = common_labels(layers[0])
-        layers = [[replace(source, labels=together) for source in layer] for layer in layers]
-    sources = [source for layer in layers for source in layer]
-    bytes_per_task = task_bytes(_total_bytes(sources, question))
-    # Of several recordings, whether a neuron fired is known once its spikes in all of them are added up.
-    joins_neurons = statistic == "silent_ratio" and len(members.names) > 1 and not question.recordings
-    axis, coordinate = _axis(
-        sources,
-        question,
-        bytes_per_task,
-        counted="neuron" if joins_neurons else question.place,
-        keeps_neurons=statistic == "silent_ratio",
-    )
-    every = range(len(members.names))
-    pools = [[member] for member in every] if question.recordings else [[*every]]
-    pooled = [
-        _pooled(statistic, [[layer[m] for m in pool] for layer in layers], question, axis, bytes_per_task)
-        for pool in pools
-    ]
+    quantity = FIRED if statistic == "silent_ratio" else SPIKES
+    plan = plan_answer(quantity, layers, question, members)
+    pooled = [_pooled(statistic, plan, pool) for pool in plan.pools]
     values = da.stack(pooled) if question.recordings else pooled[0]
-    result = _labelled(statistic, values, layers, question, coordinate, members)
-    selected = sources[0].selection.labels if sources else None
+    result = _labelled(statistic, values, layers, plan, members)
+    selected = layers[0][0].selection.labels if layers else None
     if question.time != "label" or selected is None:
         return result
-    known = labels_of(sources[0]).values
+    known = plan.coordinate.tolist()
     return result.isel(label=[place for place, value in enumerate(known) if value in selected])
 
 
-def _pooled(
-    statistic: Statistic,
-    layers: Sequence[Sequence[Source]],
-    question: Question,
-    axis: Axis,
-    bytes_per_task: int,
-) -> Any:
-    """A statistic of these recordings together, as a dask array."""
+def _pooled(statistic: Statistic, plan: Plan, pool: Sequence[Sequence[LayerCuts]]) -> Any:
+    """A statistic of the recordings of a pool together, as a dask array."""
     parts, wholes = [], []
-    for sources in layers:
-        plan = sources[0].commit.plan
-        places = places_of(plan.neuron_shape, question.place)
-        neurons = plan.neurons // int(np.prod(places, dtype=np.int64))
-        quantity = FIRED if statistic == "silent_ratio" else SPIKES
-        counted = tally_together(sources, axis, question.place, quantity, bytes_per_task)
-        frames = frames_together(sources, axis)
+    for layer in pool:
+        chunks = layer[0].source.commit.plan
+        places = places_of(chunks.neuron_shape, plan.question.place)
+        neurons = np.int64(chunks.neurons // prod(places))
+        counted, frames = count_layer(plan, layer), count_frames_of_layer(plan, layer)
         frames = frames.reshape(frames.shape + (1,) * len(places))
         if statistic == "silent_ratio":
-            looked_at = (frames > 0) * np.int64(neurons)
+            looked_at = (frames > 0) * neurons
             counted = looked_at - counted
             wholes.append(looked_at)
         else:
-            wholes.append(frames * np.int64(neurons))
+            wholes.append(frames * neurons)
         parts.append(counted)
-    part, whole = (_over_layers(arrays, question.layers, axis) for arrays in (parts, wholes))
+    part, whole = (_over_layers(arrays, plan) for arrays in (parts, wholes))
     return part if statistic == "spike_count" else elemwise(Parcel(ratio), part, whole, dtype=np.float64)
 
 
-def _check_place(sources: Sequence[Source], question: Question) -> None:
-    if question.place == "all":
-        return
-    if len(sources) != 1:
-        raise QuestionError(
-            f"per={question.place!r} tells the {question.place}s of one layer apart, but {len(sources)} "
-            f'layers are selected; ask one of them: recording["1"].firing_rate(per="{question.place}"). '
-            f"The layers are: {', '.join(repr(source.layer) for source in sources)}"
-        )
-    dimensions = neuron_dimensions(sources[0].commit.plan.neuron_shape)
-    if question.place == "channel" and "channel" not in dimensions:
-        raise QuestionError(
-            f"layer {sources[0].layer!r} has no channels: its neuron shape is "
-            f'{sources[0].commit.plan.neuron_shape}; use per="neuron"'
-        )
-
-
-def _check_time(question: Question, members: Members) -> None:
-    if question.time in (None, "label") or question.recordings or members.share_steps:
-        return
-    raise QuestionError(
-        f"per={question.time!r} would pool what has nothing in common: these {len(members.names)} recordings "
-        f"are not the ranks of one run, and each counts its own steps and trials. Keep them apart with "
-        f'per=("recording", {question.time!r}), or look at one of them: select(recordings=...)'
-    )
-
-
-def _over_layers(arrays: list[Any], apart: bool, axis: Axis) -> Any:
-    if apart and arrays:
-        return da.stack(arrays)
+def _over_layers(arrays: list[Any], plan: Plan) -> Any:
+    apart = plan.question.layers
     if arrays:
-        return add_together(arrays)
-    groups = (axis.bounds[-1],) if axis is not None else ()
-    return da.zeros((0, *groups) if apart else groups, dtype=np.int64)
+        return da.stack(arrays) if apart else add_together(arrays)
+    groups = map(sum, plan.lengths)
+    return da.zeros((0, *groups) if apart else (*groups,), dtype=np.int64)
 
 
 def _labelled(
     statistic: Statistic,
     values: da.Array,
     layers: Sequence[Sequence[Source]],
-    question: Question,
-    coordinate: Any,
+    plan: Plan,
     members: Members,
 ) -> xr.DataArray:
     """Name dimensions and coordinates."""
+    question = plan.question
     dimensions: list[str] = []
     coordinates: dict[str, Any] = {}
     if question.recordings:
@@ -190,7 +128,7 @@ def _labelled(
         coordinates["layer"] = ("layer", np.array([layer[0].layer for layer in layers], dtype=np.str_))
     if question.time is not None:
         dimensions.append(question.time)
-        coordinates[question.time] = (question.time, coordinate)
+        coordinates[question.time] = (question.time, plan.coordinate)
     if question.place != "all":
         shape = layers[0][0].commit.plan.neuron_shape
         for name, length in zip(neuron_dimensions(shape), places_of(shape, question.place), strict=False):
