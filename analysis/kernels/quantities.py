@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from fractions import Fraction
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,4 +69,32 @@ class Fired(Quantity):
         return spikes > 0
 
 
+@dataclass(frozen=True)
+class FiredInShare(Quantity):
+    """Whether the neuron fired in at least a share of the frames of the group, and at all.
+
+    Attributes
+    ----------
+    share : fractions.Fraction
+        Above 0, at most 1, its denominator at most `LARGEST_DENOMINATOR`.
+    """
+
+    share: Fraction
+
+    name = "fired-in-share"
+    keeps_neurons = True
+    needs_frames = True
+
+    def of(self, spikes: NDArray[Any], frames: Integers) -> NDArray[np.bool_]:
+        """True where spikes ≥ ⌈share × frames⌉, in integers, and there is a spike."""
+        part, whole = self.share.numerator, self.share.denominator
+        # part × frames might not fit 64 bits; part × what is left of frames does.
+        times, left = np.divmod(frames, whole)
+        enough = times * part - (-left * part) // whole
+        reached: NDArray[np.bool_] = spikes >= np.maximum(enough, 1)[:, None]
+        return reached
+
+
 SPIKES, FIRED = Spikes(), Fired()
+# The product of two such numbers fits 64 bits, and no two fractions of them have the same float.
+LARGEST_DENOMINATOR: Final = 2**26
