@@ -33,7 +33,7 @@ LAYER_RECORDER = "recorder/capture/layer_recorder.py"
 STEPS, ROWS = "recorder/steps.py", "recorder/layers.py"
 SESSION, PACKING = "recorder/session.py", "recorder/capture/host_packing.py"
 TRANSFER, DEVICE_PACKING = "recorder/capture/transfer.py", "recorder/capture/device_packing.py"
-GRAPHS, FINALIZING = "analysis/graphs.py", "recorder/tape/finalizing.py"
+FINALIZING = "recorder/tape/finalizing.py"
 
 MUTANTS = (
     Mutant(
@@ -218,10 +218,7 @@ MUTANTS = (
     Mutant(
         "silent neurons of several recordings are added up, not joined",
         "asking/test_joint.py::test_every_statistic_is_that_of_all_frames_together",
-        (
-            (GRAPHS, '"neuron" if quantity == "fired" else place\n    tallies', "place\n    tallies"),
-            (GRAPHS, 'counted, "spikes", task_bytes) for', "counted, quantity, task_bytes) for"),
-        ),
+        (("analysis/planning.py", "joins = quantity.keeps_neurons and", "joins = False and"),),
     ),
     Mutant(
         "ranks that are missing are left out",
@@ -231,7 +228,7 @@ MUTANTS = (
     Mutant(
         "steps of different runs are pooled",
         "asking/test_joint.py::test_ranks_of_two_runs_share_no_steps",
-        (("analysis/statistics.py", "    _check_time(question, members)\n", ""),),
+        (("analysis/axes.py", "    _check_time(question, members)\n", ""),),
     ),
     Mutant(
         "ranks that resume do not look where the others are",

@@ -59,6 +59,7 @@ def questions(recording: Any) -> list[Any]:
         layer.silent_ratio(per="label"),
         layer.firing_rate(per="step"),
         layer.silent_ratio(per="trial"),
+        layer.saturated_ratio(per="label", threshold=0.1),
         layer.firing_rate(per=("window", "channel"), window=70),
         recording.select(steps=slice(3, 431), labels=[1]).firing_rate(per="layer"),
         layer.spikes[100:200],

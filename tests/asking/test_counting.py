@@ -16,13 +16,16 @@ from analysis.kernels import counting, frames, intervals
 from analysis.kernels.counting import Source
 from analysis.kernels.grouping import (
     Grouping,
+    Groups,
     count_up,
+    keys_of,
     positions_of,
     range_keys,
     range_size,
     slice_ranges,
     unite_ranges,
 )
+from analysis.kernels.quantities import SPIKES
 from analysis.kernels.selection import SampleLabels, SelectedFrames, Selection
 from recorder.format import RecordingFormatError, bits
 from recorder.format.metadata import ColumnCommit, TrialsCommit
@@ -91,6 +94,7 @@ def test_ranges_are_sets_of_keys(one: np.ndarray, other: np.ndarray, data: st.Da
     assert (united[1:, 0] > united[:-1, 1]).all()
     if keys:
         np.testing.assert_array_equal(positions_of(united, np.array(keys)), np.arange(len(keys)))
+        assert keys_of(united, np.arange(len(keys))).tolist() == keys
         absent = np.array([key for key in range(-6, 60) if key not in keys])
         np.testing.assert_array_equal(positions_of(united, absent), np.searchsorted(keys, absent))
     first, last = sorted(data.draw(st.tuples(st.integers(0, len(keys)), st.integers(0, len(keys)))))
@@ -220,7 +224,7 @@ def path(tmp_path: Path, spikes: np.ndarray) -> Path:
 
 def count(source: Source, first: int, last: int) -> np.ndarray:
     ranges = Grouping().ranges_of(counting.frames_of(source).segments)
-    return counting.count_groups(source, Grouping(), ranges, first, last, "neuron", "spikes")[0]
+    return counting.count_spikes(source, Groups(Grouping(), ranges), first, last, "neuron", SPIKES)[0]
 
 
 @given(first=st.integers(0, 4000), last=st.integers(0, 4000))
@@ -266,9 +270,9 @@ def test_blocks_with_unselected_blocks_between_them(tmp_path: Path) -> None:
     found = count(source, 0, 5 * block_frames)
     by_trial = spikes.reshape(5, block_frames, 33).sum(axis=1)
     np.testing.assert_array_equal(found, by_trial[[0, 2, 3]].sum(axis=0))
-    ranges = np.array([[0, 1], [2, 4]])
+    groups = Groups(Grouping("trial"), np.array([[0, 1], [2, 4]]))
     for place, wanted in [("neuron", by_trial), ("all", by_trial.sum(axis=1, keepdims=True))]:
-        found = counting.count_groups(source, Grouping("trial"), ranges, 0, 5 * block_frames, place, "spikes")
+        found = counting.count_spikes(source, groups, 0, 5 * block_frames, place, SPIKES)
         np.testing.assert_array_equal(found, wanted[[0, 2, 3]])
 
 

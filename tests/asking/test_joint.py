@@ -97,6 +97,9 @@ class Oracle:
         if statistic == "firing_rate":
             slots = len(found) * np.prod([found.shape[axis] for axis in axes], dtype=np.int64)
             return found.sum(axis=(0, *axes)) / slots if slots else found.sum(axis=(0, *axes)) * np.nan
+        if statistic == "saturated_ratio":
+            saturated = (found.sum(axis=0) * 10 >= len(found)).mean(axis=tuple(axis - 1 for axis in axes))
+            return saturated if len(found) else saturated * np.nan
         silent = (~found.any(axis=0)).mean(axis=tuple(axis - 1 for axis in axes))
         return silent if len(found) else silent * np.nan
 
@@ -105,16 +108,18 @@ class Oracle:
 @pytest.mark.parametrize("use_counts", [True, False])
 @pytest.mark.parametrize("place", ["all", "channel", "neuron"])
 @pytest.mark.parametrize("time", [None, "step", "trial", "label", "window"])
-@pytest.mark.parametrize("statistic", ["firing_rate", "silent_ratio", "spike_count"])
+@pytest.mark.parametrize("statistic", ["firing_rate", "silent_ratio", "spike_count", "saturated_ratio"])
 def test_every_statistic_is_that_of_all_frames_together(
     run: Path, statistic: str, time: str | None, place: str, use_counts: bool
 ) -> None:
     layer = analysis.open_recording(run, use_counts=use_counts)["conv"]
     per = [word for word in (time, place) if word not in (None, "all")]
-    window = {"window": 9} if time == "window" else {}
+    options: dict[str, Any] = {"window": 9} if time == "window" else {}
+    if statistic == "saturated_ratio":
+        options["threshold"] = 0.1
     axes = {"all": (1, 2), "channel": (2,), "neuron": ()}[place]
     for members in ((0, 1, 2), None):
-        found = getattr(layer, statistic)([*per, *([] if members else ["recording"])], **window)
+        found = getattr(layer, statistic)([*per, *([] if members else ["recording"])], **options)
         for which, ranks in enumerate([members] if members else [(0,), (1,), (2,)]):
             oracle = Oracle("conv", ranks)
             keys = {

@@ -10,7 +10,9 @@ import pytest
 import analysis
 from analysis import planning
 from analysis.kernels.grouping import Grouping
+from analysis.kernels.quantities import FIRED, SPIKES
 from analysis.kernels.selection import SelectedFrames, Selection
+from analysis.questions import parse_question
 from analysis.recording import Recording
 from recorder.format import LayerCommit, RecordingMetadata, plan_chunks
 from recorder.format.arrays import layer_tables
@@ -144,6 +146,27 @@ def test_a_large_group_is_counted_by_several_tasks(tmp_path: Path, monkeypatch: 
         parts = [key for key in result.__dask_graph__() if "-part" in str(key)]
         assert len(parts) > 4
         np.testing.assert_allclose(result, wanted, rtol=1e-15)
+
+
+def test_a_plan_says_what_each_task_reads_and_tells_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [Run(0, 50, 1, 0), Run(50, 2000, 1, 1), Run(2050, 50, 1, 2)]
+    write_recording(
+        tmp_path / "a", {"1": np.zeros((2100, 8, 5), np.bool_)}, runs, chunk_bytes=320, trials_begun=3
+    )
+    monkeypatch.setattr(planning, "SMALL_TASK_BYTES", 4000)
+    recording = analysis.open_recording(tmp_path / "a", use_counts=False)
+    asked = parse_question(("trial", "channel"), None)
+    made = planning.plan_answer(FIRED, recording._sources(), asked, recording._members)
+    ((layer,),) = made.pools
+    cuts = [(cut.bounds, cut.place, cut.quantity, cut.shared) for cut in layer[0].cuts]
+    assert made.bounds == (0, 1, 2, 3)
+    assert cuts == [
+        ((0, 50), "channel", FIRED, False),
+        ((50, 704, 1344, 2050), "neuron", SPIKES, True),  # a large trial: spikes first
+        ((2050, 2100), "channel", FIRED, False),
+    ]
 
 
 def test_the_lazy_spikes_of_a_million_chunks(huge: Recording) -> None:
