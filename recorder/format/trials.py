@@ -1,4 +1,4 @@
-"""The table of trials: one row for each sample presented, with its label and whatever the user attached."""
+"""The table of trials: one row for each sample of each trial, with its label and what the user attached."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ Value = str | int | float | bool
 
 
 def as_values(name: str, given: Any, batch: int | None) -> list[Value]:
-    """Values of one column for the samples of a trial.
+    """Turn what a user passed for one column of a trial into a list of values, one for each sample.
 
     Parameters
     ----------
     name : str
         Name of the column, for errors.
     given : scalar, sequence or array
-        One value for all samples or one for each; anything with ``tolist`` (numpy, torch) will do.
+        One value for all samples, or one for each; any object with ``tolist`` (numpy, torch) is accepted.
     batch : int or None
-        Samples of the trial; None while it is not known, a single value is then returned alone.
+        Samples of the trial. While it is unknown (None), a scalar becomes a list of one value.
 
     Raises
     ------
@@ -54,17 +54,17 @@ def as_values(name: str, given: Any, batch: int | None) -> list[Value]:
 
 
 class TrialLog:
-    """Trials as they are presented.
+    """The trials presented since the last commit, with their columns.
 
     Parameters
     ----------
     kept : TrialsCommit, optional
-        What to go on from.
+        The committed table of a resumed recording, which goes on.
 
     Attributes
     ----------
     trials : int
-        Trials begun so far; the number of the next one.
+        Number of trials begun so far, which is also the number of the next trial.
     """
 
     def __init__(self, kept: TrialsCommit | None = None) -> None:
@@ -73,7 +73,7 @@ class TrialLog:
         self._presented: list[tuple[int, int, dict[str, list[Value]]]] = []
 
     def check(self, columns: Mapping[str, list[Value]]) -> None:
-        """Raise if columns cannot join the table: ValueError for their name, TypeError for their kind."""
+        """Raise if columns do not fit the table: ValueError for a name, TypeError for a kind of values."""
         for name, values in columns.items():
             if name in KEYS:
                 raise ValueError(f"trial(): {name!r} is a column of every recording; choose another name")
@@ -85,14 +85,14 @@ class TrialLog:
                 )
 
     def add(self, trial: int, batch: int, columns: Mapping[str, list[Value]]) -> None:
-        """Note that a trial has ``batch`` samples, given with all their values; errors as in `check`."""
+        """Note a trial of ``batch`` samples; each column has a value for each sample. Errors as in `check`."""
         self.check(columns)
         for name, values in columns.items():
             self._kinds.setdefault(name, _kind_of(values))
         self._presented.append((trial, batch, dict(columns)))
 
     def take(self) -> list[tuple[int, int, dict[str, list[Value]]]]:
-        """Trials noted since the last call."""
+        """Trials noted since the last call, each as (trial, batch, columns)."""
         presented, self._presented = self._presented, []
         return presented
 
