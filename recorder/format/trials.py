@@ -85,7 +85,7 @@ class TrialLog:
                 )
 
     def add(self, trial: int, batch: int, columns: Mapping[str, list[Value]]) -> None:
-        """Note a trial of ``batch`` samples; each column has a value for each sample. Errors as in `check`."""
+        """Note a trial of ``batch`` samples; columns have a value for each sample. Errors as in `check`."""
         self.check(columns)
         for name, values in columns.items():
             self._kinds.setdefault(name, _kind_of(values))
