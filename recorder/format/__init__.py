@@ -1,6 +1,7 @@
-"""FORMAT.md in code: names, shapes, bits, chunks, documents and the commit record, as pure functions.
+"""FORMAT.md in code: names, shapes, packed bits, chunks, documents and the commit record.
 
-Every other room may enter. Nothing in here touches a store, or needs torch or dask.
+Every other room may import this one, as it consists of pure functions and records, which touch no store and
+need neither torch nor dask.
 """
 
 from recorder.format.errors import (

@@ -1,6 +1,6 @@
-"""The arrays of a recording: where each lies, what it holds, its Zarr document. Pure functions.
+"""The one list of the arrays of a recording: the key, data type, shape and Zarr document of each.
 
-This is the one list of them. Documents, writer, reader, verification and recovery are derived from it.
+The writer, the reader, verification and recovery take every array from here. All functions are pure.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SPIKES: Final = "spikes"
 
 @dataclass(frozen=True)
 class TableLayout:
-    """A small array that grows by rows, see `recorder.tape.tables`.
+    """The layout of one small array that grows by rows; `recorder.tape.tables` writes and reads it.
 
     Attributes
     ----------
@@ -37,10 +37,11 @@ class TableLayout:
     data_type : str
         Zarr data type, e.g. ``"uint32"``.
     dimensions : tuple of str
-        Names of its axes, that of the rows first.
+        Names of the axes; the first axis counts the rows.
     row_shape : tuple of int
+        Shape of one row; ``()`` where a row is one number.
     attributes : mapping
-        What its Zarr document says beside.
+        User attributes in the array's Zarr document.
     """
 
     folder: str
@@ -80,7 +81,7 @@ class TableLayout:
 
 
 class LayerTables(NamedTuple):
-    """The small arrays beside the spikes of a layer, by name."""
+    """The four small arrays that every layer has beside its ``spikes``."""
 
     counts: TableLayout
     counts_checksums: TableLayout
@@ -89,7 +90,7 @@ class LayerTables(NamedTuple):
 
 
 def layer_tables(name: str, plan: ChunkPlan) -> LayerTables:
-    """The small arrays of the layer named ``name``."""
+    """Layouts of the small arrays of the layer named ``name``."""
     folder = layer_folder(name)
     blocks = ("block", *neuron_dimensions(plan.neuron_shape))
     return LayerTables(
@@ -107,7 +108,7 @@ def layer_tables(name: str, plan: ChunkPlan) -> LayerTables:
 
 
 def trial_column_table(name: str, kind: ColumnKind) -> TableLayout:
-    """The array of a column of the trials."""
+    """Layout of the array that holds one column of the table of trials."""
     data_type = "float64" if kind == "float64" else "int64"
     return TableLayout(
         trial_column_folder(name), data_type, ("presentation",), attributes={ATTRIBUTE: {"kind": kind}}
@@ -115,7 +116,7 @@ def trial_column_table(name: str, kind: ColumnKind) -> TableLayout:
 
 
 def layer_documents(commit: LayerCommit) -> dict[str, dict[str, Any]]:
-    """Zarr documents of a layer's group and of its arrays as of a commit, by key prefix."""
+    """Zarr documents of a layer's group and arrays as of a commit: key prefix → document."""
     tables = layer_tables(commit.name, commit.plan)
     rows = {
         "counts": commit.counts_checksums.rows,
@@ -137,7 +138,10 @@ def group_document(attributes: Mapping[str, Any] | None = None) -> dict[str, Any
 
 
 def spikes_document(plan: ChunkPlan, frames: int) -> dict[str, Any]:
-    """Zarr v3 document of ``spikes``: bool, ``(frame, *neuron)``, trains contiguous in a chunk."""
+    """Zarr v3 document of ``spikes``: bool, shape ``(frame, *neuron)``.
+
+    The codecs put the frame axis last, so that the spike train of each neuron is contiguous in a chunk.
+    """
     rank = 1 + len(plan.neuron_shape)
     return _array_document(
         shape=(frames, *plan.neuron_shape),

@@ -1,15 +1,16 @@
-"""Bits of spikes in plain numpy: pack, unpack, count. The oracle that every faster path is tested against.
+"""Pack, unpack and count the bits of spikes, in plain numpy.
 
-Two arrangements of packed bits occur, both ``uint8`` and both with the earliest of eight frames in the most
-significant bit:
+Packed bits have one of two arrangements. Both are ``uint8``, and both have the earliest of eight frames in
+the most significant bit of a byte:
 
 rows
-    ``[bytes, neurons]``: eight frames of all neurons a row. This is how spikes arrive.
+    Shape ``[bytes, neurons]``: one row is eight frames of all neurons. Spikes arrive in this arrangement.
 trains
-    ``[neurons, bytes]``: each neuron's spike train contiguous. This is how chunks are stored and counted.
+    Shape ``[neurons, bytes]``: the spike train of each neuron is contiguous. Chunks are stored and counted in
+    this arrangement.
 
-Counting never unpacks to booleans. Masks over frames are packed the same way, so that nothing here depends
-on the byte order of the machine.
+Counting never unpacks bits to booleans. Masks over frames are packed in the same order as trains, so that
+results do not depend on the byte order of the machine.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ Counts = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Integers = NDArray[np.int64]
 
+# The lowest bit of each of the eight bytes of a word.
 _LANES = np.uint64(0x0101010101010101)
-# 64 KiB of them, for neurons side by side.
+# `rows_to_trains` moves blocks of at most so many words (64 KiB) and so many neurons.
 _BLOCK_WORDS = 8192
 _BLOCK_NEURONS = 4096
-# A byte-wide lane holds sums up to 255 before it runs into its neighbour.
+# One byte of a word holds sums up to 255; a larger sum would carry into the next byte.
 _LANE_LIMIT = 255
 _ROW_WORDS = 512
 _COUNTED_WORDS = 2**16
@@ -47,10 +49,10 @@ def pack_frames(frames: Bools) -> Packed:
 
 
 def rows_to_trains(rows: Packed) -> Packed:
-    """Rearrange ``[bytes, neurons]`` to contiguous ``[neurons, bytes]``.
+    """Rearrange rows ``[bytes, neurons]`` to contiguous trains ``[neurons, bytes]``.
 
-    A multiple of eight rows is moved as 64-bit words, in blocks that stay in a core's cache: three to six
-    times as fast as byte by byte.
+    Where the number of rows is a multiple of eight, 64-bit words are moved in blocks that fit into the cache
+    of a core. This is three to six times as fast as moving single bytes.
     """
     count, neurons = rows.shape
     if count % 8:
@@ -67,13 +69,13 @@ def rows_to_trains(rows: Packed) -> Packed:
 
 
 def unpack_trains(trains: Packed, first: int = 0, last: int | None = None) -> Bools:
-    """Frames ``first`` to ``last`` (exclusive) of packed trains.
+    """Unpack frames ``first`` to ``last`` (exclusive) of packed trains.
 
     Parameters
     ----------
     trains : uint8 array, shape [neurons, bytes]
     first, last : int
-        Range of frames; ``last`` defaults to all.
+        Range of frames; ``last`` is by default the number of frames in ``trains``.
 
     Returns
     -------
@@ -86,24 +88,24 @@ def unpack_trains(trains: Packed, first: int = 0, last: int | None = None) -> Bo
 
 
 def pack_mask(selected: Bools) -> Packed:
-    """Pack a selection of frames, shape [frames], to be laid over trains."""
+    """Pack a selection of frames, bool [frames], into a mask for trains, uint8 [ceil(frames / 8)]."""
     return np.packbits(selected)
 
 
 def range_mask(frames: int, first: int, last: int) -> Packed:
-    """Packed mask over ``frames`` frames (a multiple of 8) that selects ``first`` to ``last`` (exclusive)."""
+    """Packed mask that selects frames ``first`` to ``last`` (exclusive) of ``frames``, a multiple of 8."""
     selected = np.zeros(frames, np.bool_)
     selected[first:last] = True
     return np.packbits(selected)
 
 
 def mask_trains(trains: Packed, mask: Packed) -> Packed:
-    """Trains with every frame outside the packed mask silenced; a new array."""
+    """A copy of trains in which every frame that the packed mask does not select is silent."""
     return trains & mask
 
 
 def count_per_neuron(trains: Packed) -> Counts:
-    """Spikes of each neuron.
+    """Number of spikes of each neuron.
 
     Parameters
     ----------
@@ -116,7 +118,7 @@ def count_per_neuron(trains: Packed) -> Counts:
     words = trains.view(np.uint64)
     neurons, width = words.shape
     counts = np.empty(neurons, np.int64)
-    # A few neurons at a time, so that counts of words stay in the processor's cache.
+    # A few neurons are counted at a time, so that the counts of their words stay in the processor's cache.
     rows = max(_COUNTED_WORDS // max(width, 1), 1)
     counted = np.empty((min(rows, neurons), width), np.uint8)
     for first in range(0, neurons, rows):
@@ -127,10 +129,11 @@ def count_per_neuron(trains: Packed) -> Counts:
 
 
 def count_per_frame(trains: Packed) -> Counts:
-    """Spikes of all neurons together in each frame.
+    """Number of spikes in each frame, of all neurons together.
 
-    Bit k of every byte of a word is shifted to the lowest place of its byte and added up over neurons, eight
-    bytes at a time, in lanes that cannot overflow: a positional population count.
+    This is a positional population count. For each place k of a byte, bit k of every byte is shifted to the
+    lowest place and added up over neurons, eight bytes of a 64-bit word at a time. At most 255 neurons are
+    added up at once, so that no byte overflows.
 
     Parameters
     ----------
@@ -142,7 +145,8 @@ def count_per_frame(trains: Packed) -> Counts:
     """
     words = trains.view(np.uint64)
     neurons, width = words.shape
-    # Rows of few words are added up slowly: several neurons are laid side by side, and added up last.
+    # numpy adds up short rows slowly. So several neurons are put side by side in one long row; the sums of
+    # the neurons that share a row are added in the end.
     beside = min(max(_ROW_WORDS // width, 1), neurons)
     folded = neurons // beside * beside
     counts = np.zeros((width * 8, 8), np.int64)

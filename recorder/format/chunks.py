@@ -1,9 +1,8 @@
 """Encode and decode one stored chunk, of ``spikes`` or of a small array.
 
-Chunks are encoded here rather than through Zarr's array interface for two reasons: zarr-python 3.1.6 encodes
-transpose + packbits wrongly where the chunk becomes Fortran-ordered, and packed bits need not be unpacked
-to be stored. Decoding trusts nothing: length, checksum and declared size are looked at before memory is
-taken.
+This module does not use Zarr's array interface, for two reasons: zarr-python 3.1.6 encodes transpose +
+packbits wrongly where the chunk becomes Fortran-ordered, and Zarr would need the packed bits unpacked.
+Decoding trusts nothing: it checks length, checksum and declared size before it decompresses.
 """
 
 from __future__ import annotations
@@ -22,19 +21,19 @@ from recorder.format.layout import ZSTD_LEVEL
 
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _CRC_BYTES = 4
-# The crc32c of any data followed by its own crc32c: such bytes are checked without being cut in two.
+# The crc32c of any data followed by its own crc32c. So stored bytes are checked without cutting them in two.
 _SEALED = 0x48674BC7
 
 
 def checksum(data: bytes | bytearray | memoryview, previous: int = 0) -> int:
-    """Crc32c (Castagnoli, RFC 3720) of ``data``, continued from ``previous``."""
+    """Crc32c (Castagnoli, RFC 3720) of ``data``, which follow data with the crc32c ``previous``."""
     return int(google_crc32c.extend(previous, bytes(data)))
 
 
 def stored_checksum(stored: bytes) -> int:
-    """The checksum that a stored chunk ends in, by which the commit names it.
+    """The checksum in the last four bytes of a stored chunk, by which the commit names the chunk.
 
-    It is that of the bytes before it. A crc over all of them would name nothing: it is the same for all.
+    It covers the bytes before it. A crc32c over all bytes would be the same number for every chunk.
     """
     return int.from_bytes(stored[-_CRC_BYTES:], "little")
 
@@ -53,8 +52,8 @@ def encode_spikes(trains: Packed) -> bytes:
 
 
 def room_for_spikes(neurons: int, chunk_bytes: int) -> Packed:
-    """Memory to decode a chunk of this size into."""
-    # Seven bytes more put the trains behind the header byte on a word boundary.
+    """Memory into which `decode_spikes` can decode a chunk: uint8 [8 + neurons * chunk_bytes]."""
+    # The header byte is put at offset 7, so that the trains begin at a word boundary.
     return np.empty(8 + neurons * chunk_bytes, np.uint8)
 
 
@@ -65,8 +64,9 @@ def decode_spikes(stored: bytes, neurons: int, chunk_bytes: int, room: Packed | 
     ----------
     stored : bytes
     neurons, chunk_bytes : int
+        Number of trains, and bytes of each train.
     room : uint8 array, optional
-        Of `room_for_spikes`; what it held is overwritten.
+        Memory from `room_for_spikes` to decode into. The result is a view of it.
 
     Returns
     -------
@@ -75,8 +75,8 @@ def decode_spikes(stored: bytes, neurons: int, chunk_bytes: int, room: Packed | 
     Raises
     ------
     RecordingFormatError
-        If the bytes are not one chunk of exactly this size. The message does not name the chunk; the caller
-        knows where it lies.
+        If the bytes are not one chunk of exactly this size. The caller adds the name of the chunk to the
+        message.
     """
     room = room_for_spikes(neurons, chunk_bytes) if room is None else room
     _unseal(stored, room[7:])
@@ -93,7 +93,7 @@ def encode_rows(rows: NDArray[Any], chunk_rows: int) -> bytes:
 
 
 def decode_rows(stored: bytes, chunk_rows: int, row_shape: tuple[int, ...], data_type: str) -> NDArray[Any]:
-    """Rows of one stored chunk of a small array, [chunk_rows, *row_shape]; errors as `decode_spikes`."""
+    """Rows of one stored chunk of a small array, [chunk_rows, *row_shape]; errors as in `decode_spikes`."""
     dtype = np.dtype(data_type).newbyteorder("<")
     buffer = np.empty(chunk_rows * math.prod(row_shape) * dtype.itemsize, np.uint8)
     _unseal(stored, buffer)
@@ -124,7 +124,7 @@ def _unseal(stored: bytes, out: Packed) -> None:
 def _declared_size(compressed: memoryview) -> int | None:
     """Content size that a zstd frame header declares (RFC 8878, 3.1.1.1); None where it declares none.
 
-    Looked at before decompression, as a small frame may declare and deliver a gigabyte.
+    The size is checked before decompression, because a few stored bytes may decompress to a gigabyte.
     """
     if compressed[:4] != _ZSTD_MAGIC or len(compressed) < 6:
         return None

@@ -1,4 +1,4 @@
-"""Every Zarr document of a recording, as its commit says that it should be. Pure functions."""
+"""Derive every Zarr document (``zarr.json``) of a recording from its commit record. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from recorder.format.shards import sharded_document
 
 
 def expected_documents(metadata: RecordingMetadata) -> dict[str, Any]:
-    """Every document below the root, by key prefix."""
+    """Every document below the root, as stored: key prefix → document."""
     documents = plain_documents(metadata)
     if not metadata.shard_bytes:
         return documents
@@ -22,7 +22,7 @@ def expected_documents(metadata: RecordingMetadata) -> dict[str, Any]:
 
 
 def plain_documents(metadata: RecordingMetadata) -> dict[str, Any]:
-    """The same as they are while recording: a key for each chunk."""
+    """Every document below the root as it is while recording, with one key for each chunk, not in shards."""
     documents: dict[str, Any] = {group: group_document() for group in GROUPS}
     for layer in metadata.layers:
         documents |= layer_documents(layer)
@@ -33,7 +33,7 @@ def plain_documents(metadata: RecordingMetadata) -> dict[str, Any]:
 
 
 def all_keys(documents: Mapping[str, Any]) -> Iterator[str]:
-    """Every key that groups and arrays with these documents have, by key prefix, while recording."""
+    """Every key of the groups and arrays with these `plain_documents`: of documents and of chunks."""
     for folder, document in documents.items():
         yield f"{folder}/{ROOT_DOCUMENT}"
         if document["node_type"] == "array":
@@ -44,7 +44,7 @@ def all_keys(documents: Mapping[str, Any]) -> Iterator[str]:
 
 
 def root_document(metadata: RecordingMetadata, documents: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The root's document; ``documents`` are what is consolidated in it, if anything."""
+    """The root document, with the commit record; ``documents``, if given, are consolidated in it."""
     root = group_document(to_attributes(metadata))
     if documents is not None:
         root["consolidated_metadata"] = {

@@ -1,10 +1,10 @@
-"""What can go wrong with a recording, each derived from the built-in exception a caller would expect."""
+"""Errors and warnings. Each error extends the built-in exception that a caller would expect."""
 
 from __future__ import annotations
 
 
 class RecordingFormatError(ValueError):
-    """What is stored is not a readable recording: malformed, damaged, incomplete or of an unknown version."""
+    """The stored bytes are no readable recording: malformed, damaged, incomplete or of an unknown version."""
 
 
 class RecordingNotFoundError(RecordingFormatError, FileNotFoundError):
@@ -12,11 +12,11 @@ class RecordingNotFoundError(RecordingFormatError, FileNotFoundError):
 
 
 class StoreError(ValueError):
-    """A place to record to or to read from that cannot be opened."""
+    """The place to record to or to read from cannot be opened."""
 
 
 class StoreAccessError(OSError):
-    """A store behind a URL did not answer, or refused, and did so again when it was asked again."""
+    """A store behind a URL did not answer, or refused, also after the request was repeated."""
 
 
 class RecordingExistsError(FileExistsError):
@@ -24,15 +24,15 @@ class RecordingExistsError(FileExistsError):
 
 
 class RecordingDamagedError(RecordingFormatError):
-    """A recording is damaged in a way that is not mended without being asked for."""
+    """Recovery is refused: it needs the user's consent, or cannot mend the damage. Nothing was changed."""
 
 
 class RecordingUnfinishedError(RecordingFormatError):
-    """A recording that is still growing, or was interrupted, where only a closed one will do."""
+    """The recording is still growing, or was interrupted, but the operation needs a closed one."""
 
 
 class RecordingInUseError(OSError):
-    """Another writer records there, or may; nothing there was touched."""
+    """Another writer records there, or may do so; nothing there was touched."""
 
 
 class RecordingWriteError(OSError):
@@ -40,11 +40,11 @@ class RecordingWriteError(OSError):
 
 
 class LostFramesWarning(UserWarning):
-    """Frames of a recording were damaged and are marked lost: figures are about those that remain."""
+    """Damaged frames of the recording are marked lost: every figure covers the remaining frames only."""
 
 
 class RecordingStoppedWarning(UserWarning):
-    """Spikes could not be written, and the network runs on without being recorded."""
+    """Spikes could not be written; the network runs on, but is no longer recorded."""
 
 
 class StepsWarning(UserWarning):
@@ -56,7 +56,7 @@ class UncalledLayersWarning(UserWarning):
 
 
 def out_of_step(layer: str) -> str:
-    """What to tell a user whose layer has frames that no step accounts for, or the other way round."""
+    """Message for a layer whose number of frames does not match the steps noted for it."""
     return (
         f"the frames of layer {layer!r} and their steps do not fit any more: an exception, such as that of "
         "Ctrl-C, came in the midst of recording them. To go on behind the last commit, close() the monitor, "

@@ -1,7 +1,6 @@
-"""Where everything lies in a recording: names, dimension order, chunk plan, Zarr documents. Pure functions.
+"""Names, keys, dimension names and the chunk plan of a recording. All functions are pure.
 
-Nothing here touches a store. The numbers behind the choices (4 MiB chunks, counts under 2 %) are given
-in FORMAT.md, section "Chunk plan".
+FORMAT.md, section "Chunk plan", gives the reasons for the sizes (chunks of 4 MiB, counts under 2 %).
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FORMAT_VERSION: Final = 1
-# Of recordings with frames marked lost: who does not know of them would take what is left there for spikes.
+# Version of recordings with frames marked lost. Readers of version 1 would take such frames for spikes.
 LOST_FORMAT_VERSION: Final = 2
 
 ATTRIBUTE: Final = "spiketape"
@@ -37,17 +36,25 @@ NO_TRIAL: Final = -1
 
 @dataclass(frozen=True)
 class ChunkPlan:
-    """How one layer is cut into chunks, and its chunks into blocks.
+    """The plan by which the spikes of one layer are cut into chunks, parts and blocks.
+
+    The spikes of a layer are an array of frames × neurons. A *chunk* is ``chunk_frames`` consecutive frames
+    of all neurons. It is stored under one key, or, in a very wide layer, in several *parts*: one key for each
+    ``part_rows`` positions of the first neuron axis. A *block* is ``block_chunks`` consecutive chunks; the
+    array ``counts`` has one row for each block. `plan_chunks` shows an example.
+
+    A plan is made when the first frame of a layer arrives, is stored in every commit, and never changes. So
+    frame ``f`` always lies in chunk ``f // chunk_frames`` and in block ``f // block_frames``.
 
     Attributes
     ----------
     neuron_shape : tuple of int
-        Shape of one frame.
+        Shape of one frame; ``()`` for a single neuron.
     chunk_frames : int
         Frames in a chunk, a multiple of 64.
     part_rows : int
-        Length of a chunk along the first neuron axis. Smaller than that axis only for layers so wide that
-        64 frames of them exceed 16 MiB; each chunk of frames is then stored in several *parts*.
+        Length of a stored part along the first neuron axis. It is smaller than the axis only where 64 frames
+        of the layer exceed 16 MiB.
     block_chunks : int
         Chunks whose spikes are added up in one row of ``counts``.
     """
@@ -64,7 +71,7 @@ class ChunkPlan:
 
     @property
     def chunk_bytes(self) -> int:
-        """Bytes of one neuron's train in a chunk."""
+        """Bytes of the train of one neuron in a chunk."""
         return self.chunk_frames // 8
 
     @property
@@ -79,21 +86,21 @@ class ChunkPlan:
 
     @property
     def parts(self) -> int:
-        """Pieces that the first neuron axis is cut into."""
+        """Number of parts in which each chunk is stored."""
         return -(-self.neuron_shape[0] // self.part_rows) if self.neuron_shape else 1
 
     @property
     def part_neurons(self) -> int:
-        """Neurons in one stored part, those past the end of the axis (always silent) included."""
+        """Neurons in one stored part. The last part may include silent neurons past the end of the axis."""
         return self.part_rows * self.row_neurons
 
     def part_slice(self, part: int) -> slice:
-        """Neurons of the layer, in C order, that a part holds."""
+        """Range of the layer's neurons, in C order, that a part holds."""
         first = part * self.part_neurons
         return slice(first, min(first + self.part_neurons, self.neurons))
 
     def part_of(self, trains: NDArray[np.uint8], part: int) -> NDArray[np.uint8]:
-        """Trains of one part, shape [part_neurons, bytes]; those past the end of the axis are silent."""
+        """Trains of one part, shape [part_neurons, bytes]; neurons past the end of the axis are silent."""
         present = trains[self.part_slice(part)]
         if len(present) == self.part_neurons:
             return present
@@ -102,7 +109,7 @@ class ChunkPlan:
         return padded
 
     def chunk_count(self, frames: int) -> int:
-        """Chunks that ``frames`` frames lie in, a last one that is not full included."""
+        """Number of chunks that ``frames`` frames lie in; a last chunk that is not full counts."""
         return -(-frames // self.chunk_frames)
 
 
@@ -129,14 +136,42 @@ def plan_chunks(
     Returns
     -------
     ChunkPlan
-        At least 64 frames a chunk; a layer whose 64 frames exceed 16 MiB is split along its first neuron
-        axis. A block spans as many chunks as make a row of ``counts`` (4 bytes a neuron) cost at most 2 %
-        of the packed bits it sums up.
+        A chunk has at least 64 frames. A layer whose 64 frames exceed 16 MiB is split along its first neuron
+        axis. A block has as many chunks as are needed for its row of ``counts`` (4 bytes a neuron) to take
+        at most 2 % of the bytes of its packed bits.
 
     Raises
     ------
     ValueError
         If the layer has no neurons.
+
+    Examples
+    --------
+    64 frames of a layer of 64 × 256 × 256 neurons take 32 MiB. So each chunk is stored in 8 parts of 4 MiB,
+    with 8 channels each, and 25 chunks make a block:
+
+    >>> plan_chunks((64, 256, 256))
+    ChunkPlan(neuron_shape=(64, 256, 256), chunk_frames=64, part_rows=8, block_chunks=25)
+
+    ::
+
+                         channels
+        frames           0–7      8–15           56–63
+                       +--------+--------+-----+--------+
+        0–63           | part 0 | part 1 | ... | part 7 |  chunk 0    |
+                       +--------+--------+-----+--------+             |
+        64–127         | part 0 | part 1 | ... | part 7 |  chunk 1    |  block 0: row 0 of counts
+                       +--------+--------+-----+--------+             |
+          ...                                                 ...     |
+        1536–1599      | part 0 | part 1 | ... | part 7 |  chunk 24   |
+                       +--------+--------+-----+--------+
+        1600–1663      | part 0 | part 1 | ... | part 7 |  chunk 25   |  block 1: row 1 of counts
+                       +--------+--------+-----+--------+
+
+    Most layers are narrower. Then a chunk has one part, many frames, and is a block by itself:
+
+    >>> plan_chunks((64, 8, 8))
+    ChunkPlan(neuron_shape=(64, 8, 8), chunk_frames=8192, part_rows=64, block_chunks=1)
     """
     neurons = math.prod(neuron_shape)
     if neurons < 1:
@@ -154,7 +189,7 @@ def plan_chunks(
 
 
 def neuron_dimensions(neuron_shape: tuple[int, ...]) -> tuple[str, ...]:
-    """Names of the neuron axes: channels first where there are several axes, as in PyTorch.
+    """Names of the neuron axes. Where there are several, the first is the channel, as in PyTorch.
 
     Examples
     --------
@@ -173,17 +208,17 @@ def neuron_dimensions(neuron_shape: tuple[int, ...]) -> tuple[str, ...]:
 
 
 _UNSAFE = re.compile(rb"[^A-Za-z0-9._-]")
-# File systems allow 255 bytes.
+# File systems allow names of 255 bytes; this leaves room for what a store appends.
 _LONGEST_FOLDER: Final = 200
 
 
 def folder_name(name: str) -> str:
     """Folder of a layer (or of a column of the trials) named ``name``.
 
-    Letters, digits and ``.``, ``_``, ``-`` stand for themselves, every other byte of the UTF-8 name becomes
-    ``=XX``: safe in file systems, bucket keys and URLs alike, and legal as a Zarr node name. The empty name
-    (a network that is itself one neuron module) becomes ``=``. A name of more than 200 characters is cut, and
-    ends in ``=`` and the first half of its SHA-256.
+    Letters, digits and ``.``, ``_``, ``-`` stand for themselves; every other byte of the UTF-8 name becomes
+    ``=XX``. The result is safe in file systems, bucket keys and URLs, and legal as the name of a Zarr node.
+    The empty name (of a network that is itself one neuron module) becomes ``=``. A folder name of more than
+    200 characters is cut, and ends in ``=`` and the first half of the SHA-256 of ``name``.
 
     Examples
     --------
@@ -217,5 +252,5 @@ def spikes_chunk_key(folder: str, plan: ChunkPlan, chunk: int, part: int) -> str
 
 
 def table_chunk_rows(row_shape: tuple[int, ...], itemsize: int) -> int:
-    """Rows in a chunk of a small array: a mebibyte of them, at least one, at most 4096."""
+    """Rows in a stored chunk of a small array: as many as fill 1 MiB, at least 1, at most 4096."""
     return min(max(TABLE_CHUNK_BYTES // (math.prod(row_shape) * itemsize), 1), TABLE_CHUNK_ROWS)

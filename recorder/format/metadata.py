@@ -1,7 +1,7 @@
-"""The commit record: attributes of the recording's root ⇄ frozen dataclasses.
+"""The commit record as frozen dataclasses, and how they become attributes of the recording's root.
 
-What comes from a store is foreign until parsed: `parse_attributes` returns a `RecordingMetadata` whose every
-field has been checked against its type and the limits below, or raises one error that lists all problems.
+`recorder.format.parsing` turns stored attributes back into these dataclasses, and checks every field against
+its type and the limits below.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from recorder.format.layout import (
 State = Literal["recording", "closed"]
 ColumnKind = Literal["int64", "float64", "category"]
 
-# Limits on what a stranger's recording may declare, far above anything recorded in earnest.
+# Limits on what a recording may declare. They protect readers of recordings from strangers, and lie far
+# above anything that is really recorded.
 MAX_DOCUMENT_BYTES: Final = 256 * 2**20
 MAX_RANK: Final = 16
 MAX_NAME_LENGTH: Final = 1024
@@ -53,14 +54,14 @@ DTYPES: Final = (
 
 @dataclass(frozen=True)
 class TableCommit:
-    """How much of a small array is committed.
+    """The committed extent of a small array.
 
     Attributes
     ----------
     rows : int
-        Rows that count; what is stored behind them is not committed yet.
+        Number of committed rows. Rows stored after them are not committed yet.
     crc32c : int
-        Checksum of these rows, little-endian in C order.
+        Checksum of the committed rows, as little-endian bytes in C order.
     """
 
     rows: int = 0
@@ -69,31 +70,41 @@ class TableCommit:
 
 @dataclass(frozen=True)
 class LayerCommit:
-    """One layer as of a commit.
+    """What a commit promises about one layer.
+
+    A commit promises the first ``frames`` frames of the layer, and says by checksums which bytes hold them.
+    The array ``checksums`` has the crc32c of each stored chunk of ``spikes``, the array ``counts_checksums``
+    that of each row of ``counts``. Both arrays, and ``segments``, are named here by a crc32c of their own.
+
+    A store may hold more than was committed, because writing goes on. A last chunk that is not full will be
+    replaced by a longer one that begins with the same frames; so the commit names its frames (``tail``) and
+    not its bytes.
 
     Attributes
     ----------
     name : str
-        PyTorch module name.
+        PyTorch module name of the layer.
     layer_class : str
-        Qualified name of the module's class, for the reader; nothing is imported from it.
+        Qualified name of the module's class. It is shown to people; nothing is imported from it.
     dtype : str
         Data type of the layer's output, e.g. ``"float32"``.
     plan : ChunkPlan
+        Sizes of chunks, parts and blocks.
     frames : int
-        Committed frames.
-    checksums : TableCommit
-        Names each stored chunk of ``spikes``.
+        Number of committed frames.
     counts_checksums : TableCommit
-        Names each row of ``counts``, of which there are as many.
+        Extent of the array of crc32c of the rows of ``counts``. ``counts`` has as many rows.
     segments : TableCommit
+        Extent of the array of segments.
+    checksums : TableCommit
+        Extent of the array of crc32c of the stored chunks of ``spikes``.
     tail : tuple of int
-        For a last chunk that is not full: crc32c of its packed trains with every frame behind ``frames``
-        silenced, one for each part. It holds for that chunk and for each longer self that replaces it.
+        For a last chunk that is not full, the crc32c of the packed trains of each part, with every frame from
+        ``frames`` on set to silence; ``()`` if there is no such chunk.
     lost : tuple of (int, int)
-        Frames that were damaged and are given up: ranges of whole steps, the second number exclusive,
-        ascending, none touching the next. Nothing is promised of them, nor of the rows of ``counts`` of the
-        blocks that they lie in.
+        Ranges of damaged frames that were given up, ``(first, last exclusive)``: whole steps, ascending, not
+        touching each other. The commit promises nothing of these frames, nor of the rows of ``counts`` of
+        blocks that contain any.
     """
 
     name: str
@@ -115,17 +126,18 @@ class LayerCommit:
 
 @dataclass(frozen=True)
 class ColumnCommit:
-    """One column of the trials: a value for each sample presented.
+    """What a commit promises about one column of the table of trials.
 
     Attributes
     ----------
     name : str
+        Name of the column, e.g. ``"label"``.
     kind : {"int64", "float64", "category"}
-        A category column stores ``int64`` places in ``categories``.
+        Data type of the values. A category column stores an ``int64`` index into ``categories`` for each row.
     crc32c : int
-        Checksum of its committed rows.
-    categories : tuple
-        Values that the places of a category column stand for: str, int, float or bool.
+        Checksum of the committed rows.
+    categories : tuple of str, int, float or bool
+        Values of a category column, in order of first appearance; ``()`` for other kinds.
     """
 
     name: str
@@ -136,7 +148,17 @@ class ColumnCommit:
 
 @dataclass(frozen=True)
 class TrialsCommit:
-    """The table of trials as of a commit: ``trials`` of them, with ``rows`` samples in all."""
+    """What a commit promises about the table of trials.
+
+    Attributes
+    ----------
+    trials : int
+        Number of trials begun.
+    rows : int
+        Number of rows, one for each sample of each trial.
+    columns : tuple of ColumnCommit
+        Columns of the table, each with ``rows`` rows.
+    """
 
     trials: int = 0
     rows: int = 0
@@ -145,25 +167,35 @@ class TrialsCommit:
 
 @dataclass(frozen=True)
 class RecordingMetadata:
-    """A recording as of a commit.
+    """One commit record: everything that a recording promises at one moment.
+
+    The record has a `LayerCommit` for each layer, a `TrialsCommit`, and facts about the whole recording. It
+    names, by checksum and directly or through a small array, every committed byte. Layers that were called
+    in the same steps are committed with the same steps.
+
+    A record is immutable. The next commit writes a new one in its place, which promises all that this one
+    promised; only recovery, on request, promises less.
 
     Attributes
     ----------
     state : {"recording", "closed"}
+        ``"recording"`` while it grows, and also after an interruption.
     recording_id : str
-        Random identifier, the same for the life of the recording.
+        Random identifier, which never changes.
     created, committed : str
-        Time of creation and of this commit, ISO 8601 in UTC.
+        Time of creation, and of this commit, ISO 8601 in UTC.
     commit_number : int
+        Number of this commit, counted from 0.
     layers : tuple of LayerCommit
-        In network order.
+        Layers that have frames, in network order.
     trials : TrialsCommit
+        The table of trials.
     provenance : mapping
-        What was recorded, where and with what; JSON values.
+        JSON values that say what was recorded, where and with what.
     shard_bytes : int
-        Of a recording packed for keeping: decoded bytes that a shard holds at most. Otherwise 0.
+        Most decoded bytes in a shard of a packed recording; 0 for a recording that is not packed.
     digest : str
-        Of a packed recording: what `recorder.keeping.digest` says of it. Otherwise empty.
+        Digest of a packed recording, see `recorder.keeping.digest`; empty for one that is not packed.
     uncalled : mapping of str to int
         Layers of the network that were found and are not called: the step from which on they have not been.
     """
@@ -182,16 +214,16 @@ class RecordingMetadata:
 
     @property
     def format_version(self) -> int:
-        """The lowest version of the format whose readers read this recording right."""
+        """Lowest version of the format whose readers understand this recording."""
         return LOST_FORMAT_VERSION if any(layer.lost for layer in self.layers) else FORMAT_VERSION
 
     def next_commit(self, **changes: Any) -> RecordingMetadata:
-        """Metadata of the commit after this one."""
+        """The record of the next commit: this one with the next number and some fields changed."""
         return replace(self, commit_number=self.commit_number + 1, **changes)
 
 
 def to_attributes(metadata: RecordingMetadata) -> dict[str, Any]:
-    """Attributes of the recording's root, the checksum of the record included."""
+    """Attributes of the recording's root: the commit record as JSON values, with its checksum."""
     record: dict[str, Any] = {
         "format_version": metadata.format_version,
         "state": metadata.state,

@@ -1,6 +1,6 @@
-"""The commit record as a store holds it → `RecordingMetadata`, or one error that lists all that is wrong.
+"""Parse a stored commit record to a `RecordingMetadata`, or raise one error that lists all problems.
 
-What comes from a store is foreign until parsed: every field is checked against its type and the limits of
+Stored bytes are not trusted: every field is checked against its type and the limits in
 `recorder.format.metadata`.
 """
 
@@ -52,7 +52,8 @@ def parse_document(document: bytes, place: str) -> RecordingMetadata:
     Raises
     ------
     RecordingFormatError
-        Listing every problem found; ``place`` says where the document lies.
+        If anything is wrong. The message begins with ``place``, where the document lies, and lists every
+        problem.
     """
     if len(document) > MAX_DOCUMENT_BYTES:
         raise RecordingFormatError(
@@ -213,7 +214,7 @@ def _parse_layer(fields: _Fields) -> LayerCommit:
 
 
 def _parse_lost(fields: _Fields, frames: int) -> tuple[tuple[int, int], ...]:
-    """Ranges of lost frames, each within the layer and behind the one before it."""
+    """Ranges of lost frames; each lies within the layer, and after the previous one without touching it."""
     if "lost" not in fields.record:
         return ()
     lost: list[tuple[int, int]] = []
@@ -253,7 +254,7 @@ def _parse_column(fields: _Fields) -> ColumnCommit:
 
 
 class _Fields:
-    """Typed access to a JSON object that notes problems, each with its place, instead of raising."""
+    """Typed access to a JSON object. Problems are collected, each with its place, and not raised."""
 
     def __init__(self, record: Mapping[str, Any], place: str, problems: list[str] | None = None) -> None:
         self.record = record
@@ -320,7 +321,7 @@ class _Fields:
 
 
 def _is_text(value: object) -> bool:
-    """Whether a value can be written; JSON's escapes can name half a character, which no encoding has."""
+    """True unless the value holds a lone surrogate, which JSON escapes can name and UTF-8 cannot encode."""
     try:
         str(value).encode()
     except UnicodeEncodeError:

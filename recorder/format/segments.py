@@ -1,6 +1,6 @@
-"""Segments: the arithmetic between frames and (step, sample), on both sides of the tape.
+"""Segments translate between frame numbers and (step, sample) pairs, for the writer and for readers.
 
-A segment is a run of frames with one batch size and one trial. Within it frame ``f`` is sample
+A segment is a run of frames with one batch size and one trial. In a segment, frame ``f`` is sample
 ``(f - first_frame) % batch`` at step ``first_step + (f - first_frame) // batch``.
 """
 
@@ -24,17 +24,20 @@ def _no_rows() -> Rows:
 
 
 class SegmentLog:
-    """Segments of one layer as they grow. Steps that follow each other alike cost no new row.
+    """The growing list of segments of one layer, on the writer's side.
+
+    A step that continues the last segment (next step, same batch, same trial) makes that segment longer; any
+    other step begins a new one.
 
     Parameters
     ----------
     last : int64 array, shape [0 or 1, 5], optional
-        The segment to go on with.
+        Last segment of a resumed recording, which may still grow.
 
     Attributes
     ----------
     frames : int
-        Frames so far.
+        Frames in all segments so far.
     """
 
     def __init__(self, last: Rows | None = None) -> None:
@@ -51,7 +54,7 @@ class SegmentLog:
         return self._open[1] + self._open[2] if self._open else 0
 
     def extend(self, first_step: int, steps: int, batch: int, trial: int = NO_TRIAL) -> None:
-        """Note ``steps`` steps of ``batch`` frames each."""
+        """Add ``steps`` consecutive steps of ``batch`` frames each."""
         row = self._open
         if row is not None and row[3] == batch and row[4] == trial and row[1] + row[2] == first_step:
             row[2] += steps
@@ -62,7 +65,7 @@ class SegmentLog:
         self.frames += steps * batch
 
     def take(self) -> tuple[Rows, Rows]:
-        """Rows closed since the last call, and the one still open (no row, or one)."""
+        """Segments finished since the last call, and the one (or none) that may still grow."""
         closed = np.array(self._closed, np.int64) if self._closed else _no_rows()
         self._closed.clear()
         return closed, np.array([self._open], np.int64) if self._open else _no_rows()
@@ -70,13 +73,23 @@ class SegmentLog:
 
 @dataclass(frozen=True)
 class Segments:
-    """The segments of one layer, checked and cut to the committed frames.
+    """A table that says which step, sample and trial each frame of one layer is.
+
+    Each row is a segment: ``steps`` consecutive steps with ``batch`` frames each, numbered from
+    ``first_frame`` on, all in one trial or all in none. Rows are in order and overlap neither in frames nor
+    in steps. Steps in which the layer was not called are in no row. For example::
+
+        first_frame  first_step  steps  batch  trial
+                  0           0     10     32      0      frames   0–319 are steps 0–9, 32 samples each
+                320          10      5     16      1      frames 320–399 are steps 10–14, 16 samples each
+
+    In a whole layer, segments follow each other without a gap in frames. A selection (`select_steps`,
+    `without`, `select`) may leave frames out; the remaining frames keep their numbers.
 
     Attributes
     ----------
     rows : int64 array, shape [segments, 5]
-        Columns ``first_frame``, ``first_step``, ``steps``, ``batch``, ``trial`` (-1: none). A table of
-        selected frames may leave out frames between its rows; the rows stay in order and disjoint.
+        Columns ``first_frame``, ``first_step``, ``steps``, ``batch``, ``trial`` (-1: no trial).
     """
 
     rows: Rows
@@ -93,32 +106,32 @@ class Segments:
 
     @property
     def steps(self) -> Rows:
-        """Steps of each segment."""
+        """Number of steps in each segment."""
         return self.rows[:, 2]
 
     @property
     def batch(self) -> Rows:
-        """Samples at each step of each segment."""
+        """Batch size of each segment: samples at each of its steps."""
         return self.rows[:, 3]
 
     @property
     def trial(self) -> Rows:
-        """Trial of each segment, -1 for none."""
+        """Trial of each segment; -1 outside trials."""
         return self.rows[:, 4]
 
     @property
     def last_frame(self) -> Rows:
-        """Frame behind each segment."""
+        """Frame after the last one of each segment."""
         return self.first_frame + self.steps * self.batch
 
     @property
     def last_step(self) -> Rows:
-        """Step behind each segment."""
+        """Step after the last one of each segment."""
         return self.first_step + self.steps
 
     @property
     def frames(self) -> int:
-        """Frames in all segments."""
+        """Number of frames in all segments together."""
         return int((self.steps * self.batch).sum())
 
     def __len__(self) -> int:
@@ -129,22 +142,22 @@ class Segments:
             yield tuple(row)
 
     def segment_of(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Index of the segment of each frame, -1 for frames in none; same shape as ``frames``."""
+        """Index of the segment that holds each frame, -1 where none does; same shape as ``frames``."""
         index = np.searchsorted(self.first_frame, frames, side="right") - 1
         inside = (index >= 0) & (frames < self.last_frame[index])
         return np.where(inside, index, -1)
 
     def steps_of(self, frames: NDArray[np.int64], segment: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Step of each frame, given its segment."""
+        """Step of each frame; ``segment`` is the index of its segment, from `segment_of`."""
         return self.first_step[segment] + (frames - self.first_frame[segment]) // self.batch[segment]
 
     def samples_of(self, frames: NDArray[np.int64], segment: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Sample of each frame, given its segment."""
+        """Sample of each frame; ``segment`` is the index of its segment, from `segment_of`."""
         samples: NDArray[np.int64] = (frames - self.first_frame[segment]) % self.batch[segment]
         return samples
 
     def select_steps(self, first: int, last: int) -> Segments:
-        """The part of the segments that lies in steps ``first`` to ``last`` (exclusive)."""
+        """Segments cut to steps ``first`` to ``last`` (exclusive)."""
         begin = np.clip(self.first_step, first, last)
         end = np.clip(self.last_step, first, last)
         skipped = (begin - self.first_step) * self.batch
@@ -152,17 +165,17 @@ class Segments:
         return Segments(rows[end > begin])
 
     def without(self, frames: Rows) -> Segments:
-        """The segments without some frames.
+        """Segments from which ranges of frames are taken out.
 
         Parameters
         ----------
         frames : int64 array, shape [ranges, 2]
-            First frame and the frame behind the last one, ascending and disjoint.
+            First frame of each range, and the frame after its last one; ascending and disjoint.
 
         Raises
         ------
         ValueError
-            If they are not whole steps of the segments.
+            If a range does not begin and end at the boundary of a step.
         """
         if len(frames) == 0 or len(self) == 0:
             return self
@@ -180,44 +193,44 @@ class Segments:
         return Segments(rows[is_kept])
 
     def whole_steps(self, frames: Rows) -> Rows:
-        """Ranges of frames, int64 [ranges, 2], each widened to the whole steps that it lies in."""
+        """Ranges of frames, int64 [ranges, 2], each widened to the whole steps that it touches."""
         begin, last = frames[:, 0], frames[:, 1] - 1
         begin = begin - self.samples_of(begin, self.segment_of(begin))
         row = self.segment_of(last)
         return np.stack([begin, last - self.samples_of(last, row) + self.batch[row]], axis=1)
 
     def select(self, kept: NDArray[np.bool_]) -> Segments:
-        """The segments that a boolean array, shape [segments], keeps."""
+        """Segments for which ``kept``, bool [segments], is true."""
         return Segments(self.rows[kept])
 
 
 def clip_segments(rows: Rows, frames: int) -> Rows:
-    """Rows as they were when the layer had ``frames`` frames: later ones dropped, the last one cut.
+    """Cut stored segments to the first ``frames`` frames: drop later rows, shorten the last one.
 
-    Rows stored by a later, unfinished commit may already be longer than the commit that is being read says.
+    A writer that works on the next commit may already have stored more than the commit being read promises.
     """
     rows = rows[rows[:, 0] < frames].copy()
     if len(rows):
-        # In Python's own numbers, as those of a stranger's table may be too far apart for 64 bits.
+        # Python integers, because differences in a stranger's table may exceed 64 bits.
         first, _, steps, batch, _ = rows[-1].tolist()
         rows[-1, 2] = min(steps, (frames - first) // max(batch, 1))
     return rows
 
 
 def check_segments(rows: Rows, frames: int, place: str) -> Segments:
-    """Segments, if the rows follow each other without gap or overlap and cover exactly ``frames`` frames.
+    """Check that rows follow each other without gap or overlap, and cover exactly ``frames`` frames.
 
     Raises
     ------
     RecordingFormatError
-        Naming the first row that does not fit.
+        If they do not. The message names ``place``, and the first row that does not fit.
     """
     expected_frame = 0
     segments = Segments(rows)
     bad = (
         (segments.steps < 1) | (segments.batch < 1) | (segments.first_step < 0) | (segments.trial < NO_TRIAL)
     )
-    # Products and sums below, and those of whoever uses the segments, must not leave 64 bits.
+    # These limits keep all products and sums of columns, here and in other modules, within 64 bits.
     bad |= (segments.batch > frames) | (segments.steps > frames // np.maximum(segments.batch, 1))
     bad |= (segments.first_step > MAX_FRAMES) | (segments.trial > MAX_FRAMES)
     if not bad.any():
@@ -239,7 +252,7 @@ def check_segments(rows: Rows, frames: int, place: str) -> Segments:
 
 
 def merge_ranges(ranges: Rows) -> Rows:
-    """Ascending, disjoint ranges of the same keys; ranges that touch become one."""
+    """Merge ranges, [ranges, 2] with the end exclusive, that touch or overlap; the result is ascending."""
     ranges = ranges[np.argsort(ranges[:, 0], kind="stable")]
     if len(ranges) == 0:
         return ranges

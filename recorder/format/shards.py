@@ -1,8 +1,7 @@
-"""Packed recordings: many stored chunks in one key, a *shard*, by Zarr's own ``sharding_indexed`` codec.
+"""Shards of packed recordings: many stored chunks under one key, by Zarr's ``sharding_indexed`` codec.
 
-The bytes of a chunk are the same in a shard as on their own. So a packed recording is read through a
-`ShardedStore`, which finds under each chunk's key what a shard holds for it; whoever reads a recording does
-not see the difference.
+A chunk has the same bytes in a shard as under a key of its own. So a packed recording is read through a
+`recorder.stores.sharded.ShardedStore`, which looks up each chunk in its shard; readers see no difference.
 """
 
 from __future__ import annotations
@@ -17,10 +16,11 @@ from numpy.typing import NDArray
 
 from recorder.format.chunks import checksum
 
-# Decoded bytes in a shard: about 300 MB stored, so that an upload that is cut short costs little.
+# Most decoded bytes in a shard. Compressed they are about 300 MB, so that a failed upload costs little.
 SHARD_BYTES: Final = 2**30
 MAX_SHARD_CHUNKS: Final = 4096
 
+# Offset and length, in the index of a shard, of a chunk that the shard does not hold.
 ABSENT: Final = 2**64 - 1
 INDEX_CRC_BYTES: Final = 4
 
@@ -29,16 +29,16 @@ Index = NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """How the chunks of one array lie in shards, which are cut along the first axis only.
+    """The plan by which the grid of chunks of one array is cut into shards, along its first axis only.
 
     Attributes
     ----------
     rows : int
-        Positions along the first axis, in chunks, that a shard holds.
+        Rows of the grid of chunks in one shard: chunks along the first axis.
     parts : tuple of int
-        Chunks along each of the other axes; a shard holds them all.
+        Chunks along each of the other axes. A shard holds all of them.
     total_rows : int
-        Positions along the first axis, in chunks, of the whole array.
+        Rows of the whole grid: chunks along the first axis of the array.
     """
 
     rows: int
@@ -47,12 +47,12 @@ class ShardPlan:
 
     @property
     def slots(self) -> int:
-        """Places for chunks in a shard."""
+        """Number of chunks that a full shard holds."""
         return self.rows * math.prod(self.parts)
 
     @property
     def index_bytes(self) -> int:
-        """Size of a shard's index: offset and length of each chunk, and a checksum."""
+        """Bytes of a shard's index: offset and length of each chunk, and a checksum."""
         return self.slots * 16 + INDEX_CRC_BYTES
 
     @property
@@ -65,13 +65,13 @@ class ShardPlan:
         return f"{folder}/c/" + "/".join(map(str, [shard, *[0] * len(self.parts)]))
 
     def chunk_keys(self, folder: str, shard: int) -> Iterator[str]:
-        """Keys that the chunks of a shard have on their own, in the order of its index."""
+        """Keys that the chunks of a shard have while recording, in the order of the shard's index."""
         for row in range(shard * self.rows, min((shard + 1) * self.rows, self.total_rows)):
             for place in np.ndindex(self.parts):
                 yield f"{folder}/c/" + "/".join(map(str, [row, *place]))
 
     def place_of(self, key: str) -> tuple[str, int] | None:
-        """The shard that holds the chunk of a key, and its place in there; None if there is no such chunk."""
+        """Shard key of the chunk ``key``, and its slot in the shard; None if the array has no such chunk."""
         folder, _, place = key.rpartition("/c/")
         row, *part = map(int, place.split("/"))
         if row >= self.total_rows or any(p >= most for p, most in zip(part, self.parts, strict=True)):
@@ -81,7 +81,40 @@ class ShardPlan:
 
 
 def plan_shards(document: Mapping[str, Any], shard_bytes: int) -> ShardPlan:
-    """Shards of about ``shard_bytes`` decoded bytes for the array of a Zarr document."""
+    """Cut the chunks of an array into shards of at most ``shard_bytes`` decoded bytes.
+
+    Parameters
+    ----------
+    document : mapping
+        Zarr document of the array, with its chunks not in shards.
+    shard_bytes : int
+        Most decoded bytes in a shard. A shard holds at least one row of the grid of chunks, and at most 4096
+        chunks unless one row has more.
+
+    Examples
+    --------
+    6400 frames of the layer that `recorder.format.plan_chunks` shows are 100 chunks in 8 parts. A part has
+    4 MiB of bits and one header byte, a row of 8 parts a little more than 32 MiB. So 31 rows fit into 1 GiB:
+
+    >>> from recorder.format.arrays import spikes_document
+    >>> from recorder.format.layout import plan_chunks
+    >>> plan_shards(spikes_document(plan_chunks((64, 256, 256)), 6400), 2**30)
+    ShardPlan(rows=31, parts=(8, 1, 1), total_rows=100)
+
+    ::
+
+                  part 0   part 1         part 7
+                +--------+--------+-----+--------+
+        row 0   | slot 0 | slot 1 | ... | slot 7 |    |
+        row 1   | slot 8 | slot 9 | ... | slot 15|    |  shard 0: rows  0–30, 248 slots
+         ...                                          |
+        row 30  |slot 240|slot 241| ... |slot 247|    |
+                +--------+--------+-----+--------+
+        row 31  | slot 0 | slot 1 | ... | slot 7 |    |  shard 1: rows 31–61
+         ...                                          |  shard 2: rows 62–92
+        row 99  |slot 48 |slot 49 | ... |slot 55 |    |  shard 3: rows 93–99, 56 of 248 slots used
+                +--------+--------+-----+--------+
+    """
     shape, chunk_shape = document["shape"], document["chunk_grid"]["configuration"]["chunk_shape"]
     total_rows, *parts = (-(-length // chunk) for length, chunk in zip(shape, chunk_shape, strict=True))
     row_bytes = decoded_bytes(document) * math.prod(parts)
@@ -90,14 +123,14 @@ def plan_shards(document: Mapping[str, Any], shard_bytes: int) -> ShardPlan:
 
 
 def decoded_bytes(document: Mapping[str, Any]) -> int:
-    """Bytes of a chunk of the array of a Zarr document, before compression."""
+    """Bytes of one chunk before compression, of the array that a Zarr document describes."""
     places: int = math.prod(document["chunk_grid"]["configuration"]["chunk_shape"])
     data_type = document["data_type"]
     return places // 8 + 1 if data_type == "bool" else places * np.dtype(data_type).itemsize
 
 
 def sharded_document(document: dict[str, Any], shard_bytes: int) -> dict[str, Any]:
-    """The document of an array when its chunks lie in shards; that of a group is returned as it is."""
+    """Zarr document of the same array with its chunks in shards; the document of a group is unchanged."""
     if document["node_type"] != "array":
         return document
     plan = plan_shards(document, shard_bytes)
@@ -117,7 +150,10 @@ def sharded_document(document: dict[str, Any], shard_bytes: int) -> dict[str, An
 
 
 def shard_pieces(chunks: Iterable[bytes | None], slots: int) -> Iterator[bytes]:
-    """A shard, piece by piece: its chunks in the order of the index (None: there is none), then the index."""
+    """Bytes of one shard, in pieces: its chunks in the order of the index, then the index.
+
+    ``None`` in ``chunks`` stands for a chunk that is left out.
+    """
     index = np.full((slots, 2), ABSENT, "<u8")
     offset = 0
     for slot, chunk in enumerate(chunks):

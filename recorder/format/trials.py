@@ -1,4 +1,4 @@
-"""The table of trials: one row for each sample presented, with its label and whatever the user attached."""
+"""The table of trials: one row for each sample of each trial, with its label and what the user attached."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ Value = str | int | float | bool
 
 
 def as_values(name: str, given: Any, batch: int | None) -> list[Value]:
-    """Values of one column for the samples of a trial.
+    """Turn what a user passed for one column of a trial into a list of values, one for each sample.
 
     Parameters
     ----------
     name : str
         Name of the column, for errors.
     given : scalar, sequence or array
-        One value for all samples or one for each; anything with ``tolist`` (numpy, torch) will do.
+        One value for all samples, or one for each; any object with ``tolist`` (numpy, torch) is accepted.
     batch : int or None
-        Samples of the trial; None while it is not known, a single value is then returned alone.
+        Samples of the trial. While it is unknown (None), a scalar becomes a list of one value.
 
     Raises
     ------
@@ -71,7 +71,7 @@ class TrialLog:
     Parameters
     ----------
     kept : TrialsCommit, optional
-        What to go on from.
+        The committed table of a resumed recording, which goes on.
 
     Attributes
     ----------
@@ -143,7 +143,7 @@ class TrialLog:
             self._presented.append((trial.number, batch, columns))
 
     def take(self) -> list[tuple[int, int, dict[str, list[Value]]]]:
-        """Trials noted since the last call."""
+        """Trials noted since the last call, each as (trial, batch, columns)."""
         presented, self._presented = self._presented, []
         return presented
 

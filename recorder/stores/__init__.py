@@ -1,6 +1,7 @@
-"""Where the bytes of a recording live: a folder, a bucket, a web server, an archive. All offer bytes by key.
+"""Stores hold the bytes of a recording under keys: in a folder, a bucket, an archive, or on a web server.
 
-`open_store` is the way in. Stores know names and documents of the format, and nothing of what is promised.
+`recorder.tape`, `recorder.keeping`, `analysis` and the recorder itself enter through `open_store`; stores
+know the keys and documents of the format, and nothing of commits.
 """
 
 from recorder.stores.byte_store import ByteStore

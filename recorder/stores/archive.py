@@ -1,7 +1,7 @@
-"""A recording in one file: a zip archive whose entries are stored as they are, read in place.
+"""A packed recording in one zip archive, whose entries are not compressed and are read in place.
 
-Only the archive's directory and the entries asked for are read, so that an archive behind a URL is not
-downloaded to look into it. The directory is parsed by `zipfile`; what it says is not trusted.
+An `Archive` reads the archive's directory and the requested entries only, so that an archive behind a URL is
+not downloaded as a whole. The module `zipfile` parses the directory; its contents are checked here.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ MAX_DIRECTORY_BYTES: Final = 256 * 2**20
 
 _LOCAL_HEADER: Final = 30
 _ENCRYPTED: Final = 1
-# The oldest time that an archive can state: the same recording makes the same archive.
+# Every entry has the oldest time that zip can state, so that the same recording makes the same archive.
 _TIME: Final = (1980, 1, 1, 0, 0, 0)
 
 
 class Archive(ReadOnlyStore):
-    """Keys are entries of a zip archive.
+    """A read-only store whose keys are the entries of a zip archive.
 
     Parameters
     ----------
     outer : ByteStore
-        Where the archive lies.
+        Store that holds the archive.
     name : str
-        Its key there.
+        Key of the archive in that store.
     """
 
     def __init__(self, outer: ByteStore, name: str) -> None:
@@ -88,7 +88,7 @@ class Archive(ReadOnlyStore):
         return None if entry is None else entry[1]
 
     def find_damage(self) -> str | None:
-        """The first thing that would keep others from reading the archive; reads all of it."""
+        """Description of the first damage that a zip program would find, or None; reads the whole archive."""
         size = self._outer.size_of(self._name) or 0
         try:
             with zipfile.ZipFile(_Bytes(self._outer, self._name, size)) as archive:
@@ -98,7 +98,7 @@ class Archive(ReadOnlyStore):
         return None if damaged is None else f"entry {damaged} does not match its own checksum"
 
     def _data_offset(self, key: str, header: int) -> int:
-        """Where an entry's bytes begin: behind its own header, whose length only it knows."""
+        """Offset of an entry's bytes in the archive: after the entry's header, whose length varies."""
         found = self._outer.read_range(self._name, header, _LOCAL_HEADER) or b""
         if len(found) < _LOCAL_HEADER or found[:4] != b"PK\x03\x04":
             raise RecordingFormatError(f"{self.location} has no entry where its directory says {key} is")
@@ -106,7 +106,7 @@ class Archive(ReadOnlyStore):
         return header + _LOCAL_HEADER + lengths
 
     def _directory(self) -> dict[str, tuple[int, int]]:
-        """Where each entry's header is, and its size."""
+        """Offset of the header and size of the content of each entry, by key; read once."""
         if self._entries is None:
             size = self._outer.size_of(self._name)
             if size is None:
@@ -114,7 +114,7 @@ class Archive(ReadOnlyStore):
             try:
                 with zipfile.ZipFile(_Bytes(self._outer, self._name, size)) as archive:
                     infos = archive.infolist()
-            # struct.error and the like, for what was made up.
+            # zipfile raises struct.error and other errors for malformed directories.
             except Exception as error:
                 if isinstance(error, OSError | RecordingFormatError):
                     raise
@@ -139,7 +139,7 @@ class Archive(ReadOnlyStore):
 
 
 class _Bytes(io.RawIOBase):
-    """A key of a store, read as a file."""
+    """The bytes of one key as a file, for `zipfile` to read."""
 
     def __init__(self, store: ByteStore, key: str, size: int) -> None:
         self._store, self._key, self._size = store, key, size
@@ -175,7 +175,7 @@ class _Bytes(io.RawIOBase):
 
 
 def write_archive(folder: Path, path: Path) -> None:
-    """Make a zip archive at ``path`` of all files in a folder, stored as they are."""
+    """Make a zip archive at ``path`` of all files in a folder, without compression."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for file in files:

@@ -1,4 +1,4 @@
-"""What every store offers: bytes by key."""
+"""The protocol that every store implements: bytes by key."""
 
 from __future__ import annotations
 
@@ -19,61 +19,68 @@ except ImportError:  # Windows
 
 
 class ByteStore(Protocol):
-    """Bytes by key. Writing replaces a key's bytes at once and whole, or not at all."""
+    """A place that holds the bytes of one recording under keys, such as ``layers/1/spikes/c/0/0``.
+
+    Keys are strings of names separated by ``/``; they are files of a folder, objects of a bucket, or entries
+    of an archive. A store knows nothing of what the bytes mean.
+
+    At every moment a key has all bytes of one write, or is absent: `write` replaces them at once or not at
+    all, also when the process is killed. What was written survives a loss of power only after `persist`.
+    """
 
     @property
     def location(self) -> str:
-        """Path or URL, for people; without credentials."""
+        """Path or URL to show to people, without credentials."""
 
     @property
     def reads_under_way(self) -> int:
-        """How many keys are best read at the same time."""
+        """Number of keys that are best read at the same time."""
 
     def is_empty(self) -> bool:
-        """Whether there is nothing at all at the location."""
+        """True if nothing at all is at the location."""
 
     def read(self, key: str, limit_bytes: int) -> bytes | None:
-        """Bytes of a key, None if it is absent; RecordingFormatError if there are more than the limit."""
+        """Bytes of a key; None if it is absent. Raises RecordingFormatError if it has more than the limit."""
 
     def read_range(self, key: str, start: int, size: int) -> bytes | None:
-        """``size`` bytes of a key from ``start`` on, or its last ones if that is negative; None if absent.
+        """``size`` bytes of a key from ``start`` on; its last ``size`` bytes if ``start`` is negative.
 
-        Fewer where the key has no more.
+        Fewer bytes if the key has no more; None if it is absent.
         """
 
     def write(self, key: str, data: bytes) -> None:
-        """Store bytes under a key."""
+        """Replace the bytes of a key."""
 
     def write_pieces(self, key: str, pieces: Iterable[bytes]) -> None:
-        """Store bytes under a key, more of them than should be in memory at a time."""
+        """Replace the bytes of a key by the joined pieces, for more bytes than should be in memory."""
 
     def write_new(self, key: str, data: bytes) -> bool:
-        """Store bytes under a key that is absent; False, and nothing is done, if it is there.
+        """Write a key only if it is absent; return False, and change nothing, if it exists.
 
-        In folders, and in buckets that know conditional writes, one of several writers who try at once
-        succeeds. Other stores are asked first, then written.
+        If several writers try at once, exactly one succeeds in folders, and in buckets that support
+        conditional writes. Other stores are asked for the key first and written then, which is not atomic.
         """
 
     def exclusively(self) -> AbstractContextManager[None]:
-        """Keep other processes out that ask for the same, where the place allows; given up by a kill too."""
+        """Lock other processes out that call this too, where the place supports locks; a kill unlocks."""
 
     def persist(self) -> None:
-        """Return once every key written before will survive a loss of power, where that is possible."""
+        """Return when all keys written before will survive a loss of power, where the store can ensure it."""
 
     def delete(self, key: str) -> None:
         """Remove a key; nothing happens if it is absent."""
 
     def clear(self, groups: Sequence[str]) -> None:
-        """Remove the root document, then all below some folders, and what writes cut short have left."""
+        """Remove the root document, then all keys below ``groups``, and leftovers of interrupted writes."""
 
     def keys(self) -> Iterator[str]:
         """All keys."""
 
     def size(self, folder: str) -> int:
-        """Bytes stored under keys below a folder."""
+        """Sum of the bytes of all keys below a folder."""
 
     def size_of(self, key: str) -> int | None:
-        """Bytes stored under a key, None if it is absent."""
+        """Number of bytes of a key; None if it is absent."""
 
     def remove_leftovers(self) -> None:
-        """Remove what writes cut short by a kill have left, and nothing else."""
+        """Remove the temporary files of writes that a kill interrupted, and nothing else."""

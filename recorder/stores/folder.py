@@ -1,7 +1,7 @@
-"""Where the bytes of a recording live: a folder, or any Zarr store.
+"""A store in a folder of a file system.
 
-Both kinds offer the same few operations on keys. Folders are read and written here and not through
-``zarr.storage.LocalStore``, which never calls fsync and follows symbolic links out of the store.
+Folders are not read and written through ``zarr.storage.LocalStore``, because it never calls fsync and follows
+symbolic links out of the store.
 """
 
 from __future__ import annotations
@@ -25,20 +25,25 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 
-# Behind the name of what was to be written; twice, where it was to be written only if it was not there.
+# Suffix of temporary files. `write_new` adds it twice, because it writes through `write`.
 PARTIAL: Final = re.compile(r"(\.[0-9a-f]{16}\.partial)+\Z")
 _MOST_KNOWN_FOLDERS: Final = 1000
 
 
 class Folder:
-    """Keys are files below a folder.
+    """A store whose keys are files below one folder.
+
+    A write goes to a temporary file beside the key's file, which is then renamed into place. So a key has
+    always all bytes of one write, and a kill leaves at most a temporary file. Only regular files inside the
+    folder are read or replaced, never through a symbolic link.
 
     Parameters
     ----------
     path : str or path
+        The folder. It is made by the first write.
     durability : {"power", "process"}
-        ``"power"`` calls fsync, so that what is persisted survives a loss of power; ``"process"`` survives
-        only the end of the process.
+        With ``"power"``, fsync is called, and persisted keys survive a loss of power. With ``"process"``,
+        they survive the end of the process only.
     """
 
     reads_under_way = 1
@@ -72,7 +77,7 @@ class Folder:
                 raise RecordingFormatError(
                     f"{self._root / key} has {size} bytes, at most {limit_bytes} were expected"
                 )
-            # Not the limit: as many bytes as asked for are taken from memory first.
+            # Not read(limit_bytes), which would allocate so much memory.
             return file.read(size)
 
     def read_range(self, key: str, start: int, size: int) -> bytes | None:
@@ -86,14 +91,14 @@ class Folder:
 
     @contextmanager
     def _opened_file(self, key: str) -> Iterator[BinaryIO | None]:
-        """A file to read, None if it is absent; an error if it is no file of the recording's own."""
+        """Open the file of a key; None if it is absent, an error if it is no regular file in the folder."""
         path = self._root / key
-        # A link anywhere below the root would let a recording show files of its reader's machine.
+        # A link below the root could point to any file of the machine where the recording is read.
         if os.path.realpath(path.parent) != os.path.join(
             os.path.realpath(self._root), *Path(key).parent.parts
         ):
             raise RecordingFormatError(f"{path} is reached through a symbolic link; recordings hold none")
-        # Non-blocking, as opening a FIFO would wait for a writer.
+        # Without O_NONBLOCK, opening a FIFO would wait until somebody writes to it.
         flags = (
             os.O_RDONLY
             | getattr(os, "O_NOFOLLOW", 0)
@@ -128,7 +133,7 @@ class Folder:
             with open(partial, "xb") as file:
                 file.writelines(pieces)
                 if self._durability == "power":
-                    # Before the rename: a file that replaces another must never be found empty.
+                    # fsync comes before the rename, or a loss of power might leave an empty file in place.
                     file.flush()
                     os.fsync(file.fileno())
             os.replace(partial, path)
@@ -142,12 +147,12 @@ class Folder:
         new = f"{key}.{secrets.token_hex(8)}.partial"
         self.write(new, data)
         try:
-            # Unlike a rename, a link refuses to replace.
+            # A rename would replace an existing file; a hard link fails if there is one.
             os.link(self._root / new, path)
         except FileExistsError:
             return False
         except OSError:
-            # The file system has no links.
+            # The file system has no hard links.
             try:
                 with open(path, "xb") as file:
                     file.write(data)
@@ -161,7 +166,7 @@ class Folder:
     def exclusively(self) -> Iterator[None]:
         self._make_folder(self._root)
         with _opened(self._root) as descriptor:
-            # Some network file systems have no such locks.
+            # Some network file systems have no flock.
             with suppress(OSError):
                 _lock_file(descriptor)
             yield
@@ -177,7 +182,8 @@ class Folder:
         self._unsynced_folders.add((self._root / key).parent)
 
     def clear(self, groups: Sequence[str]) -> None:
-        # Cut short, what is left must not look like a recording with damaged chunks.
+        # The root document goes first: if clearing is interrupted, the rest must not look like a recording
+        # with damaged chunks.
         self.delete(ROOT_DOCUMENT)
         self.persist()
         for group in groups:
@@ -220,14 +226,14 @@ class Folder:
             folder.mkdir(exist_ok=True)
             self._unsynced_folders.add(folder.parent)
         elif folder.is_relative_to(self._root):
-            # As in `read`: a link would let a recording write to its resumer's other files.
+            # A link could make a resumed recording write to other folders of the user.
             real = os.path.join(os.path.realpath(self._root), folder.relative_to(self._root))
             if os.path.realpath(folder) != os.path.normpath(real):
                 raise RecordingFormatError(
                     f"{folder} is reached through a symbolic link; recordings hold none"
                 )
         if len(self._known_folders) >= _MOST_KNOWN_FOLDERS:
-            # Chunks of layers have a folder each: over days they would fill the memory.
+            # In wide layers each chunk has a folder, so that the set would grow for days.
             self._known_folders.clear()
         self._known_folders.add(folder)
 

@@ -1,4 +1,4 @@
-"""From what a user passes as ``store`` to a store."""
+"""Open the store that a user names by a path, a URL or a Zarr store."""
 
 from __future__ import annotations
 
@@ -41,25 +41,26 @@ def open_store(
     storage_options: dict[str, Any] | None = None,
     durability: Literal["power", "process"] = "power",
 ) -> ByteStore:
-    """The store that a user names by a path, a URL or a Zarr store.
+    """Open the store that a user names by a path, a URL or a Zarr store.
 
     Parameters
     ----------
     store : str, path or zarr.abc.store.Store
-        A URL (``s3://bucket/run.zarr``) is opened through fsspec; one that ends in ``.zip``, or a file of
-        such a name, as an archive.
+        A URL (``s3://bucket/run.zarr``) is opened through fsspec. A URL or file whose name ends in ``.zip``
+        is opened as an archive.
     read_only : bool
+        False if the store is going to be written.
     storage_options : dict, optional
-        Passed to fsspec for URLs: credentials, endpoint.
+        Options for fsspec, such as credentials and endpoint. Used for URLs only.
     durability : {"power", "process"}
-        See `Folder`.
+        What written keys survive in a folder, see `Folder`.
 
     Raises
     ------
     TypeError
-        If ``store`` is none of these.
+        If ``store`` is neither a path, nor a URL, nor a Zarr store.
     StoreError
-        If it cannot be opened, or not be written.
+        If the store cannot be opened, or is to be written and cannot.
     """
     if isinstance(store, Store):
         return _given(store, read_only, durability)
@@ -109,5 +110,5 @@ def _archive(outer: ByteStore, name: str, read_only: bool) -> Archive:
 
 
 def is_url(text: str) -> bool:
-    """Whether a place is named by a URL, such as ``s3://bucket/run.zarr``."""
+    """True if ``text`` is a URL, such as ``s3://bucket/run.zarr``, and not a path."""
     return _URL.match(text) is not None

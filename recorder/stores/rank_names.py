@@ -1,6 +1,7 @@
-"""Names of the stores that the processes of one distributed run record into. Pure functions.
+"""Names of the stores into which the processes of one distributed run record. All functions are pure.
 
-Each process, a *rank*, has a recording of its own; nothing is shared between them but the name of the run.
+Each process, called a *rank*, makes a recording of its own. The names of these recordings differ only in the
+number of the rank.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-# Where a rank stands in provenance.
+# Key of the provenance under which a rank is described.
 PROVENANCE_KEY: Final = "distributed"
 
 _RANK_NAME = re.compile(r"(?P<stem>.+)\.rank-(?P<rank>\d{5,})-of-(?P<ranks>\d{5,})(?P<suffix>(\.[^./]+)?)/*")
@@ -19,14 +20,16 @@ _RANK_NAME = re.compile(r"(?P<stem>.+)\.rank-(?P<rank>\d{5,})-of-(?P<ranks>\d{5,
 
 @dataclass(frozen=True)
 class RankName:
-    """What the name of a rank's store says.
+    """The parts of the name of a rank's store.
 
     Attributes
     ----------
     run : str
-        Location of the run, as the user gave it.
-    rank, ranks : int
-        This rank, counted from 0, and how many there are.
+        Location that the user gave for the whole run.
+    rank : int
+        Number of this rank, counted from 0.
+    ranks : int
+        Number of ranks in the run.
     """
 
     run: str
@@ -35,7 +38,7 @@ class RankName:
 
 
 def rank_location(run: str, rank: int, ranks: int) -> str:
-    """Location of a rank's store, beside the others of its run.
+    """Location of the store of one rank; the ranks of a run lie in one folder.
 
     Examples
     --------
@@ -47,13 +50,13 @@ def rank_location(run: str, rank: int, ranks: int) -> str:
 
 
 def rank_pattern(run: str) -> str:
-    """Pattern, as of `glob`, that the locations of all ranks of a run match."""
+    """Pattern for `glob` that matches the locations of all ranks of a run."""
     stem, suffix = map(glob.escape, _split(run))
     return f"{stem}.rank-*-of-*{suffix}"
 
 
 def parse_rank_location(location: str) -> RankName | None:
-    """What a location says about its rank; None if it is no rank's.
+    """Parse the location of a rank's store; None if it is not named like one.
 
     Examples
     --------
@@ -67,7 +70,7 @@ def parse_rank_location(location: str) -> RankName | None:
 
 
 def missing_ranks(names: Iterable[RankName]) -> dict[str, list[int]]:
-    """Ranks that are not among some names, for each run of which any is there."""
+    """Ranks without a name among ``names``, by run, for each run that has at least one name there."""
     present: dict[tuple[str, int], set[int]] = {}
     for name in names:
         present.setdefault((name.run, name.ranks), set()).add(name.rank)
@@ -79,13 +82,16 @@ def missing_ranks(names: Iterable[RankName]) -> dict[str, list[int]]:
 
 @dataclass(frozen=True)
 class RankRecord:
-    """What a recording says about its rank, in its provenance under ``"distributed"``.
+    """The description of a rank in the provenance of its recording, under ``"distributed"``.
 
     Attributes
     ----------
     run : str
-        Random identifier that the ranks of one run have in common; empty where they could not agree.
-    rank, ranks : int
+        Random identifier that all ranks of one run share; empty if they could not agree on one.
+    rank : int
+        Number of this rank, counted from 0.
+    ranks : int
+        Number of ranks in the run.
     """
 
     run: str
@@ -93,12 +99,12 @@ class RankRecord:
     ranks: int
 
     def to_provenance(self) -> dict[str, Any]:
-        """Provenance that says so."""
+        """JSON values to add to the provenance."""
         return {PROVENANCE_KEY: {"run": self.run, "rank": self.rank, "ranks": self.ranks}}
 
     @classmethod
     def from_provenance(cls, provenance: Mapping[str, Any]) -> RankRecord | None:
-        """What a recording's provenance says; None if it is no rank's, or what it says makes no sense."""
+        """Parse a recording's provenance; None if it describes no rank, or is malformed."""
         said = provenance.get(PROVENANCE_KEY)
         if not isinstance(said, Mapping):
             return None

@@ -1,4 +1,4 @@
-"""Read many keys of a store, in order, with several reads under way where the store is far away."""
+"""Read many keys of a store in order; several at once where the store is reached through a network."""
 
 from __future__ import annotations
 
@@ -10,29 +10,30 @@ from typing import Final
 
 from recorder.stores.byte_store import ByteStore
 
-# What reads under way may take together.
+# Most memory for all reads that are under way or wait for their turn.
 READ_AHEAD_BYTES: Final = 64 * 2**20
 
 Read = Callable[[], bytes | None]
 
 
 def read_ahead(store: ByteStore, keys: Iterable[str], limit_bytes: int) -> Iterator[Read]:
-    """For each key in turn a call that returns its bytes, while the next ones are on their way.
+    """Yield, for each key in order, a function that returns its bytes; later keys are read meanwhile.
 
     Parameters
     ----------
     store : ByteStore
     keys : iterable of str
-        Asked for as it goes: a stranger's recording may declare any number of them.
+        Keys to read. They are taken from the iterable one by one, as a stranger's recording may declare any
+        number of them.
     limit_bytes : int
-        Of each key, as in `ByteStore.read`. At most ``store.reads_under_way`` keys, and 64 MiB of such, are
-        under way or waiting for their turn.
+        Most bytes that a key may have, as in `ByteStore.read`. At most ``store.reads_under_way`` keys, of at
+        most 64 MiB together, are under way or wait for their turn.
 
     Yields
     ------
     callable
-        Returns the bytes of the key, None if it is absent; raises what reading it has raised. The reads that
-        follow go on all the same.
+        Function without arguments that returns the bytes of the key, or None if it is absent. It raises what
+        reading the key has raised; the reads of later keys go on.
     """
     together = min(store.reads_under_way, READ_AHEAD_BYTES // max(limit_bytes, 1))
     if together < 2:
@@ -49,6 +50,6 @@ def read_ahead(store: ByteStore, keys: Iterable[str], limit_bytes: int) -> Itera
             while under_way:
                 yield under_way.popleft().result
         finally:
-            # Whoever asked may not want the rest.
+            # The caller may stop before the last key.
             for future in under_way:
                 future.cancel()

@@ -1,4 +1,4 @@
-"""What the stores of packed recordings have in common: nothing is ever changed in them."""
+"""The base class of the stores of packed recordings, which are never changed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from recorder.format import StoreError
 
 
 class ReadOnlyStore:
-    """The half of `recorder.stores.byte_store.ByteStore` that writes, refusing to."""
+    """The writing methods of `recorder.stores.byte_store.ByteStore`, each of which raises StoreError."""
 
     @property
     def location(self) -> str:
-        """Path or URL, for people."""
+        """Path or URL to show to people."""
         raise NotImplementedError
 
     def write(self, key: str, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""A packed recording's store, read as if each chunk had a key of its own."""
+"""A store that reads a packed recording as if each chunk had a key of its own."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ _KEPT_INDEXES: Final = 256
 
 
 class ShardedStore(ReadOnlyStore):
-    """A packed recording's store, in which each chunk is found under the key that it has on its own.
+    """A read-only store that offers the chunks of a packed recording under the keys they had while recording.
 
     Parameters
     ----------
     inner : ByteStore
-    plans : mapping
-        Key prefix of each array → how its chunks lie in shards.
+        Store that holds the shards.
+    plans : mapping of str to ShardPlan
+        Key prefix of each array → plan by which its chunks lie in shards.
     """
 
     def __init__(self, inner: ByteStore, plans: Mapping[str, ShardPlan]) -> None:
@@ -39,20 +40,20 @@ class ShardedStore(ReadOnlyStore):
 
     @property
     def location(self) -> str:
-        """Path or URL, for people."""
+        """Path or URL to show to people."""
         return self.inner.location
 
     @property
     def reads_under_way(self) -> int:
-        """As of the store that holds the shards."""
+        """Number of keys that are best read at the same time, as for the store that holds the shards."""
         return self.inner.reads_under_way
 
     def is_empty(self) -> bool:
-        """Whether there is nothing at all at the location."""
+        """True if nothing at all is at the location."""
         return self.inner.is_empty()
 
     def read(self, key: str, limit_bytes: int) -> bytes | None:
-        """Bytes of a chunk, from its shard, or of any other key."""
+        """Bytes of a chunk, taken from its shard, or of any other key; None if it is absent."""
         folder, _, chunk = key.rpartition("/c/")
         plan = self._plans.get(folder)
         if plan is None or not chunk:
@@ -75,7 +76,7 @@ class ShardedStore(ReadOnlyStore):
         return self.inner.read_range(shard_key, offset, size)
 
     def _index(self, shard_key: str, plan: ShardPlan) -> Index | None:
-        """The index of a shard, offset and length of each chunk; None if the shard is absent."""
+        """Index of a shard, uint64 [slots, 2]: offset and length of each chunk; None if it is absent."""
         with self._lock:
             if shard_key not in self._indexes:
                 self._indexes[shard_key] = self._read_index(shard_key, plan)
@@ -97,17 +98,17 @@ class ShardedStore(ReadOnlyStore):
         return np.frombuffer(encoded, "<u8").reshape(-1, 2)
 
     def read_range(self, key: str, start: int, size: int) -> bytes | None:
-        """Bytes of a key as it is stored."""
+        """Part of the bytes of a key of the inner store; keys of chunks are not translated."""
         return self.inner.read_range(key, start, size)
 
     def keys(self) -> Iterator[str]:
-        """All keys as they are stored."""
+        """All keys of the inner store: shards, and no single chunks."""
         return self.inner.keys()
 
     def size(self, folder: str) -> int:
-        """Bytes stored under keys below a folder."""
+        """Sum of the bytes of all keys below a folder."""
         return self.inner.size(folder)
 
     def size_of(self, key: str) -> int | None:
-        """Bytes stored under a key, None if it is absent."""
+        """Number of bytes of a key of the inner store; None if it is absent."""
         return self.inner.size_of(key)

@@ -1,8 +1,8 @@
-"""Recordings in Zarr stores: memory, the user's own, and what lies behind a URL, through fsspec.
+"""Stores on top of Zarr stores: in memory, of the user's own making, or behind a URL through fsspec.
 
-A bucket takes an object whole or not at all, and shows it to every reader at once; that is what recording
-needs of it. Web servers are only read. What passes is tried again a bounded number of times: by botocore for
-buckets, here for web servers. What lasts is a `StoreAccessError`, with its cause.
+Recording needs two things of a bucket: it stores an object whole or not at all, and shows it to every reader
+at once. Web servers are only read. A failed request is repeated a limited number of times, by botocore for
+buckets and here for web servers. If it still fails, `StoreAccessError` is raised with the cause.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from recorder.format.layout import ROOT_DOCUMENT
 
 READS_UNDER_WAY: Final = 16
 
-# botocore waits between them, each time longer: about ten seconds in all for a server that is gone, about a
-# minute for one that says that it is busy.
+# Attempts at one request. botocore waits longer before each: about ten seconds in all for a server that is
+# gone, about a minute for a server that answers that it is busy.
 S3_ATTEMPTS: Final = 10
+# Seconds to wait before each repetition of a request to a web server.
 _WEB_WAITS: Final = (0.5, 1.0, 2.0, 4.0)
 _ABSENT_STATUS = (404, 410)
 _WEB: Final = ("http", "https")
@@ -39,7 +40,7 @@ T = TypeVar("T")
 
 
 class ZarrStore:
-    """Keys of any Zarr v3 store: memory, or the user's own."""
+    """A store on top of any Zarr v3 store, such as `zarr.storage.MemoryStore` or one of the user's own."""
 
     reads_under_way = 1
 
@@ -55,7 +56,7 @@ class ZarrStore:
         return self._wait("", lambda: self.store.is_empty(""))
 
     def read(self, key: str, limit_bytes: int) -> bytes | None:
-        # One byte more than the limit tells of all others, without taking them into memory.
+        # One byte more than the limit shows that there are too many, without reading them all.
         found = self._get(key, RangeByteRequest(0, limit_bytes + 1))
         if found is not None and len(found) > limit_bytes:
             raise RecordingFormatError(
@@ -70,7 +71,7 @@ class ZarrStore:
         found = self._get(key, wanted)
         if found is None or len(found) <= size:
             return found
-        # A web server may answer with the whole.
+        # A web server may send the whole file.
         return found[-size:] if start < 0 else found[start : start + size]
 
     def _get(self, key: str, wanted: ByteRequest) -> bytes | None:
@@ -87,14 +88,14 @@ class ZarrStore:
     def write_new(self, key: str, data: bytes) -> bool:
         buffer = default_buffer_prototype().buffer.from_bytes(data)
         self._wait(key, lambda: self.store.set_if_not_exists(key, buffer))
-        # Another writer may have come between, where the store looks first and writes then.
+        # set_if_not_exists may first look and then write; another writer may have written in between.
         return self.read(key, len(data) + 2**16) == data
 
     def exclusively(self) -> AbstractContextManager[None]:
         return nullcontext()
 
     def persist(self) -> None:
-        """Nothing to wait for: a store that has accepted bytes keeps them as well as it keeps anything."""
+        """Do nothing: how safe accepted bytes are is up to the store."""
 
     def delete(self, key: str) -> None:
         self._wait(key, lambda: self.store.delete(key))
@@ -118,20 +119,20 @@ class ZarrStore:
             return None
 
     def remove_leftovers(self) -> None:
-        """There are none: a store takes bytes whole."""
+        """Do nothing: a Zarr store leaves no temporary keys."""
 
     def _wait(self, key: str, do: Callable[[], Coroutine[Any, Any, T]]) -> T:  # noqa: ARG002 - see RemoteStore
         return sync(do())
 
 
 class RemoteStore(ZarrStore):
-    """Keys below a URL."""
+    """A store whose keys lie below a URL."""
 
     reads_under_way = READS_UNDER_WAY
     store: zarr.storage.FsspecStore
 
     def is_empty(self) -> bool:
-        # One level only: a recording may have millions of keys.
+        # Only one level is listed, because a recording may have millions of keys.
         return not self._wait("", lambda: _collect(self.store.list_dir("")))
 
     def size_of(self, key: str) -> int | None:
@@ -139,7 +140,7 @@ class RemoteStore(ZarrStore):
             try:
                 return await self.store.getsize(key)
             except FileNotFoundError as error:
-                # What fsspec makes of all that a web server may answer, and of none.
+                # fsspec raises this for every bad answer of a web server, and for no answer at all.
                 cause = error.__cause__
                 if isinstance(cause, Exception) and getattr(cause, "status", 0) not in _ABSENT_STATUS:
                     raise cause from None
@@ -155,15 +156,15 @@ class RemoteStore(ZarrStore):
         try:
             self._wait(key, lambda: self.store.fs._pipe_file(path, data, mode="create"))
         except StoreAccessError as error:
-            # The store cannot do it in one step, or somebody was first: perhaps ourselves, where the answer
-            # to the first of two tries was lost.
+            # Either the store has no conditional writes, or the key exists. The key may even be ours: if the
+            # answer to a successful request is lost, the request is repeated and finds the key.
             if not isinstance(error.__cause__, OSError | NotImplementedError | TypeError | ValueError):
                 raise
             return super().write_new(key, data)
         return self.read(key, len(data) + 2**16) == data
 
     def write_pieces(self, key: str, pieces: Iterable[bytes]) -> None:
-        """By way of the disk, from where fsspec uploads many megabytes in parts."""
+        """Write the pieces to a temporary file, which fsspec uploads in parts."""
         with tempfile.TemporaryDirectory(prefix="spiketape-") as folder:
             path = Path(folder) / "object"
             with path.open("wb") as file:
@@ -179,7 +180,7 @@ class RemoteStore(ZarrStore):
         try:
             return sync(self._tried_again(do))
         except _MISSING:
-            # Of a key that is read this means that it is absent, and does not get here.
+            # Not a failed access: there is nothing at the key. (Reads of absent keys return None.)
             raise
         except NotImplementedError:
             raise
@@ -190,7 +191,7 @@ class RemoteStore(ZarrStore):
             ) from error
 
     async def _tried_again(self, do: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """What a web server answers; tried again where it may answer otherwise the next time."""
+        """Do a request. Requests to web servers are repeated where the error may be a passing one."""
         if _is_web(self.store.fs):
             for wait in _WEB_WAITS:
                 try:
@@ -198,7 +199,7 @@ class RemoteStore(ZarrStore):
                 except _MISSING:
                     raise
                 except Exception as error:
-                    # That of an HTTP answer, where there was one; 429 asks for patience.
+                    # HTTP status if there was an answer. 429 means "too many requests": worth another try.
                     status = getattr(error, "status", 500)
                     if status < 500 and status != 429:
                         raise
@@ -211,19 +212,20 @@ async def _collect(keys: Any) -> list[str]:
 
 
 def open_url(url: str, *, read_only: bool, storage_options: Mapping[str, Any] | None = None) -> RemoteStore:
-    """What lies behind a URL.
+    """Open the store behind a URL.
 
     Parameters
     ----------
     url : str
     read_only : bool
+        False if the store is going to be written.
     storage_options : mapping, optional
-        Passed to fsspec.
+        Options for fsspec.
 
     Raises
     ------
     StoreError
-        If nothing here can open it, or it is to be written and is on a web server.
+        If no installed package opens the URL, or if it names a web server and is to be written.
     """
     shown = without_secrets(url)
     scheme = url.partition(":")[0]
@@ -246,7 +248,7 @@ def open_url(url: str, *, read_only: bool, storage_options: Mapping[str, Any] | 
 
 
 def without_secrets(url: str) -> str:
-    """A URL as it may be shown and stored: without user, password and query.
+    """Remove user, password and query from a URL, so that it may be shown and stored.
 
     Examples
     --------
@@ -257,10 +259,10 @@ def without_secrets(url: str) -> str:
 
 
 def _options(scheme: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Options for fsspec: those given, and ours where nothing was said."""
+    """Options for fsspec: the user's, with our defaults for S3 added."""
     if scheme not in _S3:
         return dict(given)
-    # A listing from before would hide what has been written since.
+    # A cached listing would hide keys written since.
     options: dict[str, Any] = {"use_listings_cache": False, **given}
     if not {"AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE"} & os.environ.keys():
         retries = {"mode": "standard", "max_attempts": S3_ATTEMPTS}

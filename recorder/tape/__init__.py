@@ -1,6 +1,6 @@
-"""The promises: what is written and when it is safe, who may write, what a reader may rely on.
+"""The tape keeps the promises of FORMAT.md: who may write, in which order, and what a reader may rely on.
 
-The recorder writes here, `recorder.keeping` and `analysis` read. Neither torch nor dask is needed.
+The recorder enters to write, `recorder.keeping` and `analysis` to read; neither torch nor dask is needed.
 """
 
 from recorder.tape.layer_reading import LayerReader

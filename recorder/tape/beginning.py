@@ -1,4 +1,4 @@
-"""Whether a recording may begin at a store, and what stands there already."""
+"""Check that a new recording may begin at a store, and replaces nothing but a recording."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from recorder.tape.lock import LOCK_KEY, WriterLock, refuse_if_held
 
 
 def is_unbegun(store: ByteStore) -> bool:
-    """Whether there is nothing at the store, or only what a writer left that was killed as it began."""
+    """True if the store is empty, or holds only leftovers of a writer killed before its first commit."""
     begun_with = {LOCK_KEY, *(f"{group}/{ROOT_DOCUMENT}" for group in GROUPS)}
     keys = store.keys()
     first = next(keys, None)
-    # One by one, as a recording that has lost its root document may have millions of keys.
+    # Not as a list, because a recording that has lost its root document may have millions of keys.
     for key in itertools.chain([first] if first else [], keys):
         target = PARTIAL.sub("", key)
         if target not in begun_with and (target == key or target != ROOT_DOCUMENT):
@@ -31,7 +31,10 @@ def is_unbegun(store: ByteStore) -> bool:
 
 
 def check_room(store: ByteStore, overwrite: bool, take_over: bool, own: WriterLock | None = None) -> None:
-    """Make sure that a new recording may begin at the store."""
+    """Raise unless a new recording may begin at the store; errors as in `TapeWriter.create`.
+
+    ``own`` is the lock of the caller, who may hold it already.
+    """
     if store.is_empty():
         return
     if own is None:
@@ -50,14 +53,14 @@ def check_room(store: ByteStore, overwrite: bool, take_over: bool, own: WriterLo
 
 
 def _is_what_is_left(store: ByteStore) -> bool:
-    """Whether all that is there is of a recording, of which replacing it has removed the root document."""
+    """True if the store holds only a lock and arrays: an interrupted ``overwrite`` removed the root first."""
     ours = (LOCK_KEY, *(f"{group}/" for group in GROUPS))
     keys = iter(store.keys())
     return store.read(LOCK_KEY, MAX_DOCUMENT_BYTES) is not None and all(key.startswith(ours) for key in keys)
 
 
 def _has_record(store: ByteStore) -> bool:
-    """Whether the root document has a commit record, sound or damaged."""
+    """True if the root document has a commit record, be it sound or damaged."""
     try:
         document = store.read(ROOT_DOCUMENT, MAX_DOCUMENT_BYTES)
         root = json.loads(document or b"null")

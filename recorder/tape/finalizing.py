@@ -1,10 +1,10 @@
-"""Runs what is to be done when an object is gone, or the interpreter ends.
+"""Run cleanup work when its owner is deleted, or when the interpreter ends.
 
-Garbage collection calls finalizers in whatever thread it happens to run in, wherever that is: in the thread
-of an event loop that does the input and output of stores, in one that encodes chunks, or in the main thread
-while it holds a lock that those need. To wait there for a store would be to wait for oneself. So what garbage
-collection finds is handed to a thread that waits for such work, without taking a lock; what somebody deletes
-is finished before the deletion returns.
+Garbage collection calls finalizers in any thread, at any line of it: in the event loop that accesses stores,
+in a thread that encodes chunks, or in the main thread while it holds a lock that those threads need. A
+finalizer that waits for a store there may deadlock. So work found by garbage collection is handed, without
+taking a lock, to a thread that is made for it. Work of an owner that is deleted in any other way, as by
+``del``, runs before the deletion returns.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ Work = Callable[[], object]
 
 
 def finish_when_gone(owner: T, work: Work) -> weakref.finalize[..., T]:
-    """Have work done, once, when the owner is gone or the interpreter ends; ``work`` must not refer to it."""
+    """Run ``work`` once, when ``owner`` is deleted or the interpreter ends.
+
+    ``work`` must not refer to ``owner``, which would then never be deleted.
+    """
     _finisher.start()
     finalizer = weakref.finalize(owner, _finish, work)
     for gone in [one for one in _finalizers if not one.alive]:
@@ -39,7 +42,7 @@ def finish_when_gone(owner: T, work: Work) -> weakref.finalize[..., T]:
 
 
 def finish_now(finalizer: weakref.finalize[..., T]) -> None:
-    """Do the work in this thread, unless it is done or was called off; raises what the work raises."""
+    """Run the work now, in this thread, unless it has run or was detached; raises what the work raises."""
     detached = finalizer.detach()
     if detached is not None:
         work = detached[2][0]
@@ -47,7 +50,7 @@ def finish_now(finalizer: weakref.finalize[..., T]) -> None:
 
 
 def wait_for_finished(seconds: float | None = None) -> None:
-    """Return when what garbage collection has found so far is finished, or so many seconds later."""
+    """Wait until all work that garbage collection has found so far is done, at most ``seconds``."""
     _finisher.wait(seconds)
 
 
@@ -59,7 +62,7 @@ def _finish(work: Work) -> None:
 
 
 def _serves_others() -> bool:
-    """Whether this thread runs an event loop for others; that of a notebook runs in the main thread."""
+    """True if this thread runs an event loop, unless it is the main thread (as in a notebook)."""
     if threading.current_thread() is threading.main_thread():
         return False
     try:
@@ -69,20 +72,21 @@ def _serves_others() -> bool:
     return True
 
 
-# Told of each collection by a call that runs no Python: an exception of the user's, such as that of Ctrl-C,
-# would otherwise come up there and be lost. The key that was moved last says whether one is under way.
+# gc calls `move_to_end` with "start" before each collection and with "stop" after it, so that the last key
+# says whether one is under way. The callback is C code on purpose: in a Python function, KeyboardInterrupt
+# (Ctrl-C) could be raised and lost.
 _phases = OrderedDict[str, None](start=None, stop=None)
 gc.callbacks.append(_phases.move_to_end)  # type: ignore[arg-type]  # called with a phase, and a dict that is true
 
 
 def _is_collecting() -> bool:
-    """Whether garbage is being collected, by this thread or another."""
-    # Looked at in one call: between two of them garbage may be collected.
+    """True while garbage is being collected, by this thread or another."""
+    # One call copies all keys. Between two calls, another collection could change their order.
     return list(_phases)[-1] == "start"
 
 
 class _Finisher:
-    """A thread that does work in turn; each process has its own."""
+    """A thread that does work piece by piece; each process, also a forked one, has its own."""
 
     def __init__(self) -> None:
         self.queue: SimpleQueue[Work] = SimpleQueue()
@@ -91,11 +95,11 @@ class _Finisher:
 
     @property
     def is_here(self) -> bool:
-        """Whether the thread runs in this process, and not in one that this was forked from."""
+        """True if the thread runs in this process, and not in the process that this was forked from."""
         return self._process == os.getpid()
 
     def start(self) -> None:
-        """Start the thread, once in each process."""
+        """Start the thread unless this process has one."""
         if not self.is_here:
             self.queue, self._process = SimpleQueue(), os.getpid()
             self._thread = threading.Thread(
@@ -104,7 +108,7 @@ class _Finisher:
             self._thread.start()
 
     def wait(self, seconds: float | None) -> None:
-        """As `wait_for_finished`."""
+        """Do what `wait_for_finished` says."""
         if self.is_here and threading.current_thread() is not self._thread:
             done = threading.Event()
             self.queue.put(done.set)
@@ -117,7 +121,7 @@ class _Finisher:
 
 
 _finisher = _Finisher()
-# In the order in which they were made.
+# All finalizers that have not run, in the order in which they were made; a dict serves as an ordered set.
 _finalizers: dict[weakref.finalize[..., Any], None] = {}
 
 
@@ -129,12 +133,16 @@ def _do(work: Work) -> None:
 
 
 def _finish_all() -> None:
-    """Finish what nobody has closed, as the interpreter ends; a recording before its lock is given back."""
+    """Run all remaining work when the interpreter ends, newest first.
+
+    A recording is made after its lock, so it is closed before its lock is released.
+    """
     wait_for_finished()
     for finalizer in reversed(list(_finalizers)):
         _do(partial(finish_now, finalizer))
 
 
-# Not by atexit, as finalizers do by themselves: the threads by which buckets are reached have then ended.
-# Those of executors end after what was registered later than their module was imported: above, then.
+# Not with atexit, which comes too late: the threads that access buckets have then ended. Functions of
+# threading._register_atexit run newest first. `concurrent.futures.thread`, imported above, has registered the
+# end of its threads before; so `_finish_all` runs while these threads are still alive.
 getattr(threading, "_register_atexit", atexit.register)(_finish_all)

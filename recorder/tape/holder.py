@@ -1,4 +1,4 @@
-"""Who holds the lock of a recording, and whether that process still runs."""
+"""The process that holds the lock of a recording, and how to find out if it still runs."""
 
 from __future__ import annotations
 
@@ -11,27 +11,34 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-# Owners in this very process: a lock that names the process, but none of them, was left behind.
+# Owners of the locks that this process holds. A stored lock that names this process and another owner is
+# left over from an earlier writer.
 held_owners: set[str] = set()
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock, as stored.
+    """The description of a writer, as stored in its lock.
 
     Attributes
     ----------
     owner : str
-        Random, of this one writer.
+        Random identifier of this one writer.
     host : str
-    machine, boot, namespace : str
-        What tells hosts of the same name, starts of one host, and containers apart; empty where unknown.
+        Name of the host.
+    machine : str
+        Identifier of the machine, which tells hosts of the same name apart; empty where unknown.
+    boot : str
+        Identifier of the boot, which changes when the host is restarted; empty where unknown.
+    namespace : str
+        PID namespace, which tells containers of one host apart; empty where unknown.
     process : int
+        Process ID.
     process_started : str
-        When the process started, in clock ticks of the host, as numbers of processes are used again; empty
+        Start of the process in clock ticks since boot, which tells apart processes that reuse an ID; empty
         where unknown.
     since : str
-        When the lock was taken, ISO 8601 in UTC.
+        Time at which the lock was taken, ISO 8601 in UTC.
     """
 
     owner: str
@@ -58,15 +65,20 @@ class Holder:
         )
 
     def state(self, last_commit: str = "") -> Literal["alive", "dead", "unknown"]:
-        """Whether the owner still runs, as far as this process can see.
+        """Say if the owner still runs, as far as this process can find out.
 
-        ``last_commit`` is when the recording was last committed, ISO 8601, empty where unknown.
+        Parameters
+        ----------
+        last_commit : str
+            Time of the recording's last commit, ISO 8601; empty where unknown.
         """
         here = Holder.this_process()
         if (self.host, self.machine) != (here.host, here.machine):
             return "unknown"
         if self.boot != here.boot:
-            # Machines made from one image may share name and number: one of them may write at this moment.
+            # Either this host was restarted since, or the owner runs on another machine made from the same
+            # image, with the same name and identifier. The owner is surely dead only if its last sign of life
+            # is older than the boot of this host.
             moments = [moment for moment in (self.since, last_commit) if moment]
             return "dead" if all(map(_is_before_boot, moments)) else "unknown"
         if self.namespace != here.namespace:
@@ -76,12 +88,12 @@ class Holder:
         return _process_state(self.process, self.process_started)
 
     def describe(self) -> str:
-        """Host, process and age, for people."""
+        """Text with process, host and age, to show to people."""
         return f"process {self.process} on host {self.host}, since {self.since} ({age_text(self.since)})"
 
 
 def _is_before_boot(moment: str) -> bool:
-    """Whether a moment, ISO 8601, lies before this host was started; False where that is unknown."""
+    """True if a moment, ISO 8601, lies before the boot of this host; False if that is unknown."""
     try:
         return datetime.fromisoformat(moment).timestamp() < _booted()
     except (ValueError, OverflowError):
@@ -89,13 +101,13 @@ def _is_before_boot(moment: str) -> bool:
 
 
 def _booted() -> float:
-    """When this host was started, in seconds of Unix time; 0 where that is unknown."""
+    """Time of this host's boot, in seconds of Unix time; 0 if it is unknown."""
     found = re.search(r"^btime (\d+)$", _read_text("/proc/stat"), re.MULTILINE)
     return float(found[1]) if found else 0.0
 
 
 def age_text(since: str) -> str:
-    """How long ago a moment, ISO 8601, was."""
+    """Text that says how long ago a moment, ISO 8601, was."""
     try:
         seconds = (datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds()
     except (ValueError, TypeError):
@@ -108,13 +120,13 @@ def age_text(since: str) -> str:
 
 def _process_state(process: int, started: str) -> Literal["alive", "dead", "unknown"]:
     if os.name == "nt":
-        return "unknown"  # os.kill would end the process there
+        return "unknown"  # on Windows, os.kill(process, 0) would end the process
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return "dead"
     except (OSError, OverflowError):
-        pass  # it runs under another user
+        pass  # the process exists, but belongs to another user
     found = _process_started(process)
     return "dead" if started and found and found != started else "alive"
 
@@ -122,9 +134,9 @@ def _process_state(process: int, started: str) -> Literal["alive", "dead", "unkn
 def _process_started(process: int) -> str:
     """Start of a process in clock ticks since boot (proc(5), field 22); empty where that is unknown.
 
-    A zombie, which has ended and is only waited for, is given another one: it writes no more.
+    For a zombie, which has ended and writes no more, the result is ``"ended"``, which equals no start.
     """
-    # The name of the program, in parentheses, may hold spaces and parentheses itself.
+    # Split after the last parenthesis, as the name of the program, in parentheses, may contain some.
     fields = _read_text(f"/proc/{process}/stat").rpartition(")")[2].split()
     if len(fields) < 20:
         return ""

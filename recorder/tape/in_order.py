@@ -1,8 +1,8 @@
-"""Does work in several threads and hands its results back in the order in which it was put in.
+"""Do work in several threads, and take the results in the order in which the work was put in.
 
-To rearrange, compress and put a chunk happens outside the interpreter lock; one thread of a fast core does
-about 0.4 GB of packed bits a second, which a network on a large GPU exceeds several times. And where each put
-is a request to a server, several can be on their way.
+Chunks are rearranged, compressed and written outside the interpreter lock. One thread of a fast core does
+about 0.4 GB of packed bits a second; a network on a large GPU puts out several times as much. With several
+threads, several requests to a server can also be under way at once.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-# One of four cores, as the network needs the others.
+# Encoding uses one of four cores; the network needs the others.
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 ENCODING_THREADS = min(max(_CORES // 4, 1), 8)
 
 
 class InOrder:
-    """See the module. One thread at a time may use it.
+    """A pool of threads whose results are taken in order. Only one thread at a time may call its methods.
 
     Parameters
     ----------
     threads : int
-        With one, work is done at once, by whoever puts it in.
+        Number of threads. With 1 there is no pool: `put` does the work itself, at once.
     """
 
     def __init__(self, threads: int) -> None:
@@ -33,9 +33,10 @@ class InOrder:
         self._begun: deque[tuple[Future[Any], Callable[[Any], None]]] = deque()
 
     def put(self, work: Callable[[], Any], take: Callable[[Any], None]) -> None:
-        """Have work done, and its result taken when those before it have been: here, or in a later call.
+        """Do ``work()`` in a thread; later call ``take`` with its result, in the caller's thread.
 
-        Waits while there is one piece of work more than threads. Raises what the oldest has raised.
+        Results are taken in order, in this or a later call of `put` or `finish`. If more pieces of work are
+        under way than there are threads, this waits for the oldest, and raises what the oldest has raised.
         """
         if self._threads == 1:
             take(work())
@@ -47,17 +48,17 @@ class InOrder:
         try:
             self._begun.append((self._executor.submit(work), take))
         except RuntimeError:
-            # The interpreter is shutting down, and no thread begins anything new.
+            # The interpreter is shutting down, and the pool accepts no more work.
             self.finish()
             take(work())
 
     def finish(self) -> None:
-        """Take all results; raises what the oldest failed work has raised."""
+        """Wait for all work and take all results; raises what the oldest failed work has raised."""
         while self._begun:
             self._take_oldest()
 
     def close(self) -> None:
-        """Return when no thread is at work any more; what has not begun is left undone."""
+        """Wait for the work that has begun, and drop the work that has not, and all results."""
         if self._executor is not None:
             self._executor.shutdown(cancel_futures=True)
         self._begun.clear()

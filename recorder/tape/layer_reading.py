@@ -1,4 +1,4 @@
-"""One layer of a recording as of one commit, each byte checked."""
+"""Read one layer of a recording as of one commit, and check each byte."""
 
 from __future__ import annotations
 
@@ -36,14 +36,24 @@ from recorder.tape.tables import check_rows, read_committed, read_rows, rows_che
 class LayerReader:
     """One layer of a recording as of one commit.
 
+    The reader holds the `LayerCommit` and no spikes. Each method reads what it needs, checks it against the
+    checksums that the commit names, and raises `RecordingFormatError` with file, layer and frames if it does
+    not match. Segments and checksums are read once and kept.
+
+    Spikes come as packed trains, chunk by chunk, in three levels: `stored_parts` gives parts as they are
+    stored, `chunks` cuts them to the committed frames, and `kept_chunks` also silences frames that are marked
+    lost. A chunk all of whose frames are lost is never read.
+
     Attributes
     ----------
     store : ByteStore
+        Store with one key for each chunk, as while recording.
     commit : LayerCommit
+        What the commit promises about the layer.
     folder : str
         Key prefix of the layer's arrays.
     tables : LayerTables
-        The small ones among them.
+        Layouts of the layer's small arrays.
     """
 
     def __init__(self, store: ByteStore, commit: LayerCommit) -> None:
@@ -54,7 +64,7 @@ class LayerReader:
         self._read: dict[str, NDArray[Any]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        # What was read before would travel to every worker with every task.
+        # Without this, all small arrays would be sent to every worker with every task.
         return {**self.__dict__, "_read": {}}
 
     @property
@@ -64,20 +74,20 @@ class LayerReader:
 
     @property
     def plan(self) -> ChunkPlan:
-        """How the layer is cut into chunks."""
+        """Plan by which the layer is cut into chunks."""
         return self.commit.plan
 
     @property
     def frames(self) -> int:
-        """Committed frames."""
+        """Number of committed frames."""
         return self.commit.frames
 
     def segments(self) -> Segments:
-        """Segments, cut to the committed frames."""
+        """Segments of the committed frames."""
         return Segments(self._once("segments", self._read_segments))
 
     def kept_segments(self) -> Segments:
-        """Segments without the steps whose frames are marked lost: a gap, as if the layer was not called."""
+        """Segments without the lost steps, which look as if the layer had not been called in them."""
         return Segments(self._once("kept segments", self._read_kept_segments))
 
     @cached_property
@@ -86,7 +96,7 @@ class LayerReader:
         return np.array(self.commit.lost, np.int64).reshape(-1, 2)
 
     def is_lost(self, chunk: int) -> bool:
-        """Whether all frames of a chunk are marked lost. Nothing is promised of such a chunk."""
+        """True if all frames of a chunk are marked lost. Nothing is promised about such a chunk."""
         begin = chunk * self.plan.chunk_frames
         end = min(begin + self.plan.chunk_frames, self.frames)
         return bool(((self.lost[:, 0] <= begin) & (end <= self.lost[:, 1])).any())
@@ -100,7 +110,7 @@ class LayerReader:
                     yield from (spikes_chunk_key(self.folder, plan, chunk, p) for p in range(plan.parts))
 
     def has_lost_frames(self, block: int) -> bool:
-        """Whether frames of a block are marked lost. Nothing is promised of its row of ``counts``."""
+        """True if any frame of a block is marked lost. Nothing is promised about its row of ``counts``."""
         begin = block * self.plan.block_frames
         return bool(((self.lost[:, 0] < begin + self.plan.block_frames) & (begin < self.lost[:, 1])).any())
 
@@ -116,12 +126,14 @@ class LayerReader:
         return self._once("counts_checksums", lambda: read_committed(self.store, table, commit))
 
     def counts(self, first: int, last: int) -> NDArray[np.uint32]:
-        """Spikes of each neuron in blocks ``first`` to ``last`` (exclusive), shape [blocks, *neuron].
+        """Number of spikes of each neuron in each of some blocks, shape [blocks, *neuron].
+
+        The blocks are ``first`` to ``last`` (exclusive). Rows of blocks with lost frames are not checked.
 
         Raises
         ------
         RecordingFormatError
-            If a row is absent, damaged or not the one that the commit names.
+            If a row is missing, damaged or not the one that the commit names.
         """
         rows = read_rows(self.store, self.tables.counts, first, last)
         named = self.counts_checksums()[first:last]
@@ -136,10 +148,10 @@ class LayerReader:
         return rows
 
     def sum_counts(self, first: int, last: int) -> Counts:
-        """Spikes of each neuron in blocks ``first`` to ``last`` (exclusive) together, int64 [neurons].
+        """Number of spikes of each neuron in blocks ``first`` to ``last`` (exclusive), int64 [neurons].
 
-        Without those in frames marked lost. Reads a stored chunk of ``counts`` at a time; errors as in
-        `counts`.
+        Spikes in lost frames do not count: blocks that contain any are counted from their chunks. One stored
+        chunk of ``counts`` is in memory at a time. Errors as in `counts`.
         """
         total = np.zeros(self.plan.neurons, np.int64)
         step = self.tables.counts.chunk_rows
@@ -157,17 +169,17 @@ class LayerReader:
         return total
 
     def chunk_or_silence(self, chunk: int) -> Packed:
-        """As `chunk`, and silence where all frames of it are marked lost: for a writer to go on behind."""
+        """Packed trains of one chunk; silence if all its frames are lost. For a writer that resumes."""
         if self.is_lost(chunk):
             return np.zeros((self.plan.neurons, self.plan.chunk_bytes), np.uint8)
         return self.chunk(chunk)
 
     def kept_trains(self, chunk: int) -> Packed:
-        """As `chunk_or_silence`, with silence in every frame that is marked lost."""
+        """Packed trains of one chunk, with silence in every frame that is marked lost."""
         return next(self.kept_chunks([chunk]))
 
     def kept_chunks(self, chunks: Iterable[int]) -> Iterator[Packed]:
-        """As `kept_trains`, of several chunks in turn, read ahead where the store is far away."""
+        """Packed trains of several chunks in order, each as from `kept_trains`, read ahead."""
         wanted, size = list(chunks), self.plan.chunk_frames
         kept = self.chunks(chunk for chunk in wanted if not self.is_lost(chunk))
         for chunk in wanted:
@@ -181,7 +193,7 @@ class LayerReader:
             yield trains
 
     def chunk(self, chunk: int) -> Packed:
-        """Packed trains of one chunk, all its parts, silence behind the committed frames.
+        """Packed trains of one chunk, all parts together, with silence after the committed frames.
 
         Returns
         -------
@@ -190,17 +202,17 @@ class LayerReader:
         Raises
         ------
         RecordingFormatError
-            If a part is absent, damaged, or not the one that the commit names; the message gives the file,
-            the layer and the frames.
+            If a part is missing, damaged, marked lost, or not the one that the commit names. The message
+            gives the file, the layer and the frames.
         """
         return next(self.chunks([chunk]))
 
     def chunks(self, chunks: Iterable[int], *, passing: bool = False) -> Iterator[Packed]:
-        """Packed trains of several chunks in turn, read ahead where the store is far away; as `chunk`.
+        """Packed trains of several chunks in order, each as from `chunk`, read ahead.
 
-        With ``passing`` they may lie in the same memory, and are gone when the next is asked for. Fresh
-        memory for each takes as long as to decode it, where what is freed goes back to the system at once,
-        as in workers of dask.distributed.
+        With ``passing=True``, an array is valid only until the next one is asked for, because all of them may
+        share memory. This can take half the time: where the allocator returns freed memory to the system at
+        once, as in workers of dask.distributed, fresh memory costs as much time as decoding.
         """
         wanted, count = list(chunks), self.plan.parts
         places = [(chunk, part) for chunk in wanted for part in range(count)]
@@ -212,7 +224,7 @@ class LayerReader:
     def frame_bits(self, first: int, last: int, read_chunk: Callable[[int], Packed] | None = None) -> Bools:
         """Frames ``first`` to ``last`` (exclusive) as booleans, shape [frames, *neuron].
 
-        ``read_chunk`` stands in for `chunk`, for a caller that keeps chunks.
+        ``read_chunk``, if given, is called instead of `chunk`, for callers that keep decoded chunks.
         """
         size = self.plan.chunk_frames
         out = np.empty((last - first, self.plan.neurons), np.bool_)
@@ -223,11 +235,11 @@ class LayerReader:
         return out.reshape(last - first, *self.plan.neuron_shape)
 
     def part(self, chunk: int, part: int) -> Packed:
-        """Packed trains of one part of a chunk, [part's neurons, chunk_frames / 8]; errors as `chunk`."""
+        """Packed trains of one part, [neurons in the part, chunk_frames / 8]; errors as in `chunk`."""
         return next(self.parts([(chunk, part)]))
 
     def parts(self, wanted: Sequence[tuple[int, int]], *, passing: bool = False) -> Iterator[Packed]:
-        """Packed trains of several parts of chunks in turn, read ahead; each as `part`."""
+        """Packed trains of several (chunk, part) in order, each as from `part`, read ahead."""
         room = room_for_spikes(self.plan.part_neurons, self.plan.chunk_bytes) if passing else None
         for (chunk, part), read in zip(wanted, self.stored_parts(wanted, room), strict=True):
             yield self.committed_part(chunk, part, read())
@@ -235,11 +247,11 @@ class LayerReader:
     def stored_parts(
         self, wanted: Iterable[tuple[int, int]], room: Packed | None = None
     ) -> Iterator[Callable[[], Packed]]:
-        """For each of several parts of chunks a call that returns its trains as they are stored.
+        """Yield, for each (chunk, part) in order, a function that returns the trains as they are stored.
 
-        They are [part_neurons, chunk_frames / 8], padding and all. Of a last chunk that is not full only
-        `committed_part` tells that it is the one named. The call raises as `chunk` does; the parts that
-        follow can be read all the same.
+        The trains, [part_neurons, chunk_frames / 8], include the padding. A last chunk that is not full is
+        not yet compared with the commit: `committed_part` does that. The function raises as `chunk` does, and
+        later parts can still be read then.
         """
         plan = self.plan
         places, places_of_keys = tee(wanted)
@@ -249,13 +261,13 @@ class LayerReader:
             yield partial(self._decode, chunk, part, read, room)
 
     def committed_part(self, chunk: int, part: int, trains: Packed) -> Packed:
-        """What a commit promises of one part of a chunk, given as it is stored; raises as `chunk` does."""
+        """Cut stored trains of one part to the committed frames, and check a tail; errors as `chunk`."""
         plan = self.plan
         neurons = plan.part_slice(part)
         trains = trains[: neurons.stop - neurons.start]
         tail_frames = self.frames - chunk * plan.chunk_frames
         if tail_frames < plan.chunk_frames:
-            # The chunk may have grown since the commit: its first frames are the promise, not its bytes.
+            # The chunk may have grown since the commit, which therefore names its frames and not its bytes.
             trains = mask_trains(trains, range_mask(plan.chunk_frames, 0, tail_frames))
             if checksum(trains.tobytes()) != self.commit.tail[part]:
                 raise self.chunk_error(chunk, part, "does not begin with the frames that the commit names")
@@ -282,7 +294,7 @@ class LayerReader:
             raise self.chunk_error(chunk, part, f"is damaged: {error}") from error
 
     def chunk_error(self, chunk: int, part: int, what: str) -> RecordingFormatError:
-        """What is wrong with one stored chunk, with its file, layer and frames."""
+        """Error that says what is wrong with one stored part, with its file, layer and frames."""
         key = spikes_chunk_key(self.folder, self.plan, chunk, part)
         first = chunk * self.plan.chunk_frames
         last = min(first + self.plan.chunk_frames, self.frames)

@@ -1,4 +1,4 @@
-"""Chunks, counts and checksums of one layer, as they are written."""
+"""Write the chunks, counts, checksums and segments of one layer."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from recorder.tape.tables import TableWriter, rows_checksum
 
 @dataclass(frozen=True)
 class LayerProgress:
-    """What a commit adds to the whole rows of a layer that have been appended.
+    """What a commit of a layer needs to know besides the packed rows that were appended.
 
     Attributes
     ----------
     pending_frames : int
-        Frames, fewer than eight, that do not fill a packed row yet.
+        Number of newest frames, fewer than eight, that do not fill a packed row yet.
     pending_row : uint8 array, shape [neurons], or None
-        These frames packed, the first in the most significant bit, silence behind them.
+        The pending frames as one packed row, the first in the most significant bit; None if there are none.
     closed_segments : int64 array, shape [segments, 5]
         Segments finished since the last commit.
     open_segment : int64 array, shape [0 or 1, 5]
-        The segment that is still growing.
+        Segment that may still grow.
     """
 
     pending_frames: int
@@ -48,7 +48,12 @@ class LayerProgress:
 
 
 class LayerWriter:
-    """Writes chunks, counts and checksums of one layer; `TapeWriter` has one for each."""
+    """Writes the arrays of one layer; a `TapeWriter` has one of these for each layer.
+
+    Appended rows fill the memory of one chunk. A full chunk is encoded and written by another thread, while
+    the next one fills; its counts and checksums are taken into the small arrays afterwards, in order. A
+    commit also writes the last chunk, which is not full, and later writes of it begin with the same frames.
+    """
 
     def __init__(
         self,
@@ -68,25 +73,26 @@ class LayerWriter:
         self._checksums = TableWriter(store, tables.checksums)
         self._segments = TableWriter(store, tables.segments)
         self._rows = np.empty((plan.chunk_bytes, plan.neurons), np.uint8)
-        # Where rows are put that are not being encoded.
+        # Memory of chunks that have been encoded, to be filled again.
         self._spare: list[Packed] = []
-        # The chunk that is being filled, how many rows it has, and how many before it have been counted.
+        # Number of the chunk that is being filled, rows that it has, and number of chunks counted so far.
         self._chunk = 0
         self._filled = 0
         self._counted = 0
+        # Spikes of each neuron in all counted chunks, and in those of the unfinished block.
         self._total = np.zeros(plan.neurons, np.int64)
         self._block = np.zeros(plan.neurons, np.int64)
         self.pending_frames = np.empty((0, plan.neurons), np.bool_)
         self.last_segment = np.empty((0, len(SEGMENT_COLUMNS)), np.int64)
         self._lost: tuple[tuple[int, int], ...] = ()
-        # Frames in segments that are finished.
+        # Number of frames in finished segments, and the last finished segment.
         self._described = 0
         self._last_closed = np.empty((0, len(SEGMENT_COLUMNS)), np.int64)
         self._committed: LayerCommit | None = None
 
     @classmethod
     def resume(cls, kept: LayerReader, encoding: InOrder) -> LayerWriter:
-        """Go on behind the committed frames of a layer."""
+        """Make a writer that goes on after the committed frames of a layer."""
         plan, frames = kept.plan, kept.frames
         layer = cls(kept.store, encoding, kept.name, plan, kept.commit.dtype, kept.commit.layer_class)
         layer._lost = kept.commit.lost
@@ -107,14 +113,16 @@ class LayerWriter:
             layer._total += count_per_neuron(kept.kept_trains(chunk))
         if frames % plan.chunk_frames:
             trains = kept.chunk_or_silence(layer._chunk)
-            # These spikes will be counted with the chunk, but are in frames that are marked lost.
+            # When this chunk is full, all its spikes will be added to the total, also those in lost frames;
+            # they are subtracted in advance.
             layer._total -= count_per_neuron(trains) - count_per_neuron(kept.kept_trains(layer._chunk))
             layer._filled, pending = divmod(frames % plan.chunk_frames, 8)
             layer._rows[: layer._filled] = trains.T[: layer._filled]
             layer.pending_frames = unpack_trains(trains, layer._filled * 8, layer._filled * 8 + pending)
         layer.last_segment = segments[-1:]
         layer._described, layer._last_closed = _frames_in(segments[:-1]), segments[:-1][-1:]
-        # The rows that only a closed recording has (a last, partial block) are no longer promised.
+        # A closed recording also has rows for its last, partial chunk and block. They are no longer promised,
+        # because that chunk and block grow again.
         layer._committed = replace(
             kept.commit,
             checksums=layer._checksums.committed,
@@ -130,7 +138,7 @@ class LayerWriter:
         return self._committed
 
     def append(self, rows: Packed) -> None:
-        """Append packed rows of eight frames each; chunks that they fill are written."""
+        """Append rows of eight frames, uint8 [rows, neurons], and write the chunks that they fill."""
         while len(rows):
             taken = rows[: len(self._rows) - self._filled]
             self._rows[self._filled : self._filled + len(taken)] = taken
@@ -147,12 +155,12 @@ class LayerWriter:
         self._filled = 0
 
     def _store_rows(self, rows: Packed, chunk: int) -> tuple[Packed, Counts, NDArray[np.uint32]]:
-        """In any thread: write one chunk; its rows, the spikes of each neuron, and checksums."""
+        """Write one chunk; return its rows, counts of each neuron, and checksums. Runs in any thread."""
         trains = rows_to_trains(rows)
         return rows, count_per_neuron(trains), self._write_chunk(trains, chunk)
 
     def _count_chunk(self, stored: tuple[Packed, Counts, NDArray[np.uint32]]) -> None:
-        """Chunk after chunk: take it into the small arrays."""
+        """Add a written chunk to counts and checksums. Runs in the order of chunks."""
         rows, spikes, checksums = stored
         self._spare.append(rows)
         self._block += spikes
@@ -170,7 +178,7 @@ class LayerWriter:
         return row, np.array([rows_checksum(row)], np.uint32)
 
     def _write_chunk(self, trains: Packed, chunk: int) -> NDArray[np.uint32]:
-        """Write one chunk, all its parts; return their checksums, shape [1, parts]."""
+        """Write all parts of one chunk; return their checksums, shape [1, parts]."""
         plan = self._plan
         checksums = np.empty((1, plan.parts), np.uint32)
         for part in range(plan.parts):
@@ -180,12 +188,12 @@ class LayerWriter:
         return checksums
 
     def totals(self) -> Counts:
-        """Spikes of each neuron in the whole rows appended so far, see `TapeWriter.totals`."""
+        """Number of spikes of each neuron, int64 [neurons], in the rows appended so far."""
         return self._total + count_per_neuron(self._tail_trains(None))
 
     def _tail_trains(self, pending_row: Packed | None) -> Packed:
-        """Trains of the chunk that is not full, silence behind its frames."""
-        # Rows behind the filled ones are scratch: the next ones appended go over them.
+        """Trains of the chunk that is being filled, with silence after its frames."""
+        # Rows after the filled ones hold old data. They may be overwritten, as the next append does.
         used = -(-(self._filled + (pending_row is not None)) // 8) * 8
         self._rows[self._filled : used] = 0
         if pending_row is not None:
@@ -195,7 +203,7 @@ class LayerWriter:
         return trains
 
     def commit(self, progress: LayerProgress, *, close: bool) -> LayerCommit:
-        """Store the chunk that is not full, and the small arrays."""
+        """Write the chunk that is not full and the small arrays; return what a commit may then promise."""
         plan = self._plan
         tail_frames = self._filled * 8 + progress.pending_frames
         frames = self._chunk * plan.chunk_frames + tail_frames
@@ -228,7 +236,7 @@ class LayerWriter:
         return self._committed
 
     def _check_described(self, progress: LayerProgress, frames: int) -> None:
-        """Never commit frames whose steps are not known, or steps whose frames are not there."""
+        """Raise RuntimeError unless the segments describe exactly the frames, with no step twice."""
         self._described += _frames_in(progress.closed_segments)
         segments = np.concatenate([self._last_closed, progress.closed_segments, progress.open_segment])
         first_step, steps = (segments[:, SEGMENT_COLUMNS.index(name)] for name in ("first_step", "steps"))

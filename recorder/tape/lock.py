@@ -1,14 +1,14 @@
-"""One writer for each recording: a small file in it says who is writing.
+"""The lock that gives each recording one writer: a small file in it that names the writer.
 
-The lock names its owner, host and process. In folders it is made in one step, whole or not at all, so that of
-two writers who begin together one is refused; likewise in buckets that know conditional writes. Other stores
-offer no such step: there it is looked for, written, and read again, and two writers that begin in the same
-instant may both go on. So may two that take over the same dead one, but in folders. The later one owns it;
-the other finds that out before its next commit, as every commit asks whether the lock is still its own.
+In folders, and in buckets that support conditional writes, the lock is created atomically: of two writers
+that begin at once, one is refused. Other stores have no atomic creation. There a writer looks for a lock,
+writes its own and reads it back, so that two writers that begin at once may both go on. The same can happen
+outside folders when two writers take over the lock of the same dead one. In both cases the later one owns the
+lock, and the other notices before its next commit, because every commit checks the lock.
 
-A process that is gone cannot give its lock back. On the host that took it that can be seen, and whoever
-resumes or overwrites the recording takes the lock over. What another host does cannot be seen: there somebody
-has to say that the writer is gone, with ``take_over=True``.
+A process that was killed does not remove its lock. On the same host, the next writer can see that the process
+is dead, and takes the lock over. The processes of another host cannot be seen; there the user has to say that
+the writer is dead, with ``take_over=True``.
 """
 
 from __future__ import annotations
@@ -30,45 +30,54 @@ LOCK_KEY: Final = "writer.lock"
 
 _LIMIT_BYTES: Final = 4096
 
-# How long a lock is waited for that a writer of this process, who is gone, is about to give back.
+# Most time to wait for the lock of a writer of this process that was deleted, but not yet finalized.
 _PATIENCE_SECONDS: Final = 60.0
 
 
 class WriterLock:
-    """The lock of one writer, until it is released, or the writer is gone; made by `acquire`."""
+    """The right of one writer to write to one recording; made by `acquire`.
+
+    The right exists twice: as a file in the store, which names a `Holder` with a random owner, and as this
+    object. `release` ends it and removes the file; this also happens when the object is deleted, or when the
+    interpreter ends. `leave` ends it and keeps the file, as a kill does.
+
+    A lock may be lost at any moment, to a writer that takes it over. So `check` compares the file with this
+    object before every commit, and a writer that has lost its lock commits nothing more.
+    """
 
     def __init__(self, store: ByteStore, holder: Holder) -> None:
         self._store = store
         self._holder = holder
         held_owners.add(holder.owner)
-        # Also when a writer is forgotten, and at the interpreter's exit.
+        # Releases the lock also when this object is deleted, and when the interpreter ends.
         self._release = finish_when_gone(self, partial(_release, store, holder))
 
     @classmethod
     def acquire(cls, store: ByteStore, *, take_over: bool = False) -> WriterLock:
-        """Take the lock of a recording; that of a writer seen to be dead is taken over.
+        """Take the lock of a recording, also from a writer that is known to be dead.
 
         Parameters
         ----------
         store : ByteStore
         take_over : bool
-            Take it over too where the writer cannot be seen, as on another host. One that is seen to run
-            never loses it.
+            Take the lock also from a writer that cannot be seen, as on another host. A writer that is known
+            to run never loses its lock.
 
         Raises
         ------
         RecordingInUseError
-            If another writer has it, or may have.
+            If another writer holds the lock, or may hold it.
         """
         holder = Holder.this_process()
         document = json.dumps(asdict(holder)).encode()
         with store.exclusively():
             refuse_if_held(store, take_over=take_over)
-            # Known as held before it can be seen: another thread would take it for one left behind.
+            # The owner is noted in `held_owners` before the file exists. Otherwise another thread could take
+            # the file for one left by a dead writer.
             lock = cls(store, holder)
             try:
                 if store.size_of(LOCK_KEY) is not None:
-                    # Only then: it might be that of somebody who began just now.
+                    # Deleted only if it was there before: a file that appears later is a new writer's lock.
                     store.delete(LOCK_KEY)
                 is_taken = not store.write_new(LOCK_KEY, document)
                 store.persist()
@@ -81,12 +90,12 @@ class WriterLock:
         return lock
 
     def check(self) -> None:
-        """Make sure that the recording still belongs to this writer.
+        """Check that this writer still holds the lock.
 
         Raises
         ------
         RecordingInUseError
-            If it was taken over, or the lock is gone.
+            If the lock was taken over, or its file is gone or malformed.
         """
         try:
             holder = read_holder(self._store)
@@ -100,22 +109,22 @@ class WriterLock:
             )
 
     def leave(self) -> None:
-        """Let others write who take the lock over; the file stays."""
+        """Give up the lock, but keep its file; the next writer takes it over."""
         self._release.detach()
         held_owners.discard(self._holder.owner)
 
     def release(self) -> None:
-        """Let others write; nothing happens if that was done before."""
+        """Give up the lock and remove its file; nothing happens if that was done before."""
         finish_now(self._release)
 
 
 def read_holder(store: ByteStore) -> Holder | None:
-    """Who holds the lock of a recording, None if nobody does.
+    """Read the lock of a recording; None if there is none.
 
     Raises
     ------
     RecordingFormatError
-        If the lock cannot be understood.
+        If the lock file is malformed.
     """
     document = store.read(LOCK_KEY, _LIMIT_BYTES)
     if document is None:
@@ -165,8 +174,8 @@ def refuse_if_held(store: ByteStore, *, take_over: bool = False) -> None:
 def _release(store: ByteStore, holder: Holder) -> None:
     held_owners.discard(holder.owner)
     if holder.process != os.getpid():
-        return  # a forked child, which never owned it
-    # Where the store has become unreachable the lock stays, and is seen to be left behind.
+        return  # this is a forked child, and the lock belongs to its parent
+    # If the store cannot be reached, the lock file stays; the next writer finds that its owner is dead.
     with contextlib.suppress(OSError, RecordingFormatError):
         found = read_holder(store)
         if found is not None and found.owner == holder.owner:
@@ -174,8 +183,8 @@ def _release(store: ByteStore, holder: Holder) -> None:
 
 
 def _last_commit(store: ByteStore) -> str:
-    """When the recording was last committed, ISO 8601; empty where that is unknown."""
-    # Not parsed, as the record may be damaged.
+    """Time of the recording's last commit, ISO 8601; empty if it is unknown."""
+    # Found by a search and not by parsing, because the commit record may be damaged.
     with contextlib.suppress(OSError, RecordingFormatError):
         document = store.read("zarr.json", 2**28) or b""
         found = re.search(rb'"committed": "([-0-9:.T+Z]{1,40})"', document)

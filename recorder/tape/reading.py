@@ -1,8 +1,4 @@
-"""Open a recording as of its last commit and read what that commit promises, each byte checked.
-
-A `TapeReader` is a snapshot: frames committed after it was opened are not seen. Readers can be pickled and
-sent to other processes, as long as the store can be reached from there.
-"""
+"""Open a recording as of its last commit, and read what this commit promises, with every byte checked."""
 
 from __future__ import annotations
 
@@ -30,12 +26,19 @@ from recorder.tape.trial_columns import read_columns
 class TapeReader:
     """A recording as of one commit.
 
+    The reader holds the commit record, and a `LayerReader` for each layer, which read and check data when
+    asked. It is a snapshot: later commits of a growing recording change neither what it sees nor its answers.
+
+    Readers can be pickled and sent to other processes, from where the store must be reachable.
+
     Attributes
     ----------
     store : ByteStore
+        Store with one key for each chunk, as while recording, also if the recording is packed.
     metadata : RecordingMetadata
+        The commit record.
     layers : dict of str to LayerReader
-        In network order.
+        Readers of the layers by name, in network order.
     """
 
     def __init__(self, store: ByteStore, metadata: RecordingMetadata) -> None:
@@ -47,14 +50,14 @@ class TapeReader:
 
     @classmethod
     def open(cls, store: ByteStore) -> TapeReader:
-        """Read the commit record.
+        """Open a recording as of its last commit; only the commit record is read.
 
         Raises
         ------
         RecordingNotFoundError
             If there is nothing at the store.
         RecordingFormatError
-            If it is not a recording, of an unknown version, or its record is malformed or altered.
+            If it is not a recording, has an unknown version, or its commit record is malformed or altered.
         """
         document = store.read(ROOT_DOCUMENT, MAX_DOCUMENT_BYTES)
         if document is None:
@@ -68,8 +71,8 @@ class TapeReader:
     def trials(self) -> dict[str, NDArray[Any]]:
         """Columns of the table of trials, each of shape [samples presented].
 
-        ``trial`` and ``sample`` always, then ``label`` and whatever was attached. Missing values are NaN in
-        float columns, the smallest integer in integer ones, None in columns of categories (dtype object).
+        The columns are ``trial`` and ``sample``, then ``label`` and whatever else was attached. Missing values
+        are NaN in float columns, the smallest int64 in integer columns, None in category columns (objects).
         """
         columns = {}
         for column, stored in read_columns(self.store, self.metadata.trials).items():
@@ -79,14 +82,14 @@ class TapeReader:
                     raise RecordingFormatError(
                         f"{self.store.location}: trials column {column.name!r} is malformed"
                     )
-                # The last place of the look-up table is reached by -1, the missing value.
+                # Index -1, a missing value, finds the last item, None.
                 values = np.array([*column.categories, None], object)[values]
             columns[column.name] = values
         return columns
 
 
 def as_recorded(store: ByteStore, metadata: RecordingMetadata) -> ByteStore:
-    """The store with each chunk under the key that it had while recording, packed or not."""
+    """A store that has each chunk under the key it had while recording, for packed and other recordings."""
     if isinstance(store, ShardedStore):
         store = store.inner
     if not metadata.shard_bytes:
@@ -101,7 +104,7 @@ def as_recorded(store: ByteStore, metadata: RecordingMetadata) -> ByteStore:
 
 
 def refuse_if_packed(reader: TapeReader) -> None:
-    """Raise RecordingFormatError where something is to be changed in a recording packed for keeping."""
+    """Raise RecordingFormatError if the recording is packed, and therefore must not be changed."""
     if reader.metadata.shard_bytes:
         raise RecordingFormatError(
             f"{reader.store.location} is packed for keeping, and only read. Record to another store, or "

@@ -1,7 +1,7 @@
-"""Small arrays that grow by rows: ``counts``, ``segments``, ``checksums`` and the columns of the trials.
+"""Write and read the small arrays that grow by rows: counts, segments, checksums and columns of trials.
 
-Rows that a commit relies on are never changed, only followed. A last row that is still growing is stored
-as a *provisional* one, rewritten by the next commit.
+Rows are either final or *provisional*. Final rows are never changed. A provisional row, such as a segment
+that may still grow, is stored after the final ones, and the next commit overwrites it.
 """
 
 from __future__ import annotations
@@ -29,12 +29,24 @@ def encode_document(document: dict[str, Any]) -> bytes:
 
 
 def rows_checksum(rows: Rows, previous: int = 0) -> int:
-    """Crc32c of rows as little-endian bytes in C order, continued from ``previous``."""
+    """Crc32c of rows as little-endian bytes in C order; ``previous`` is the crc32c of the rows before."""
     return checksum(rows.astype(rows.dtype.newbyteorder("<"), copy=False).tobytes(), previous)
 
 
 class TableWriter:
-    """Writes one small array."""
+    """Writes one small array, row by row.
+
+    Final rows come by `append`. A chunk that they fill is written at once, and only the rows of the last,
+    unfinished chunk stay in memory. The checksum of all final rows is continued with each row.
+
+    `flush` completes the stored array for a commit: it writes the last chunk, with provisional rows after the
+    final ones, and returns the extent to commit. Provisional rows are not kept.
+
+    Attributes
+    ----------
+    rows : int
+        Number of final rows.
+    """
 
     def __init__(self, store: ByteStore, layout: TableLayout) -> None:
         self._store = store
@@ -50,17 +62,20 @@ class TableWriter:
         return self._layout.chunk_rows
 
     def resume(self, kept: Rows, crc32c: int, first: int = 0) -> None:
-        """Go on behind stored rows with this checksum, given from the row ``first`` of a chunk on."""
+        """Go on after stored final rows whose checksum is ``crc32c``.
+
+        ``kept`` are these rows from number ``first`` on, at which a stored chunk begins.
+        """
         self.rows, self._crc = first + len(kept), crc32c
         self._open = kept[self.rows // self.chunk_rows * self.chunk_rows - first :]
 
     @property
     def committed(self) -> TableCommit:
-        """All rows that were added for good."""
+        """Extent of the final rows."""
         return TableCommit(self.rows, self._crc)
 
     def append(self, rows: Rows) -> None:
-        """Add rows for good; chunks that they fill are written at once."""
+        """Add final rows; write the chunks that they fill."""
         if len(rows) == 0:
             return
         rows = np.asarray(rows, self._layout.dtype)
@@ -75,7 +90,7 @@ class TableWriter:
             full_chunks += 1
 
     def flush(self, provisional: Rows | None = None) -> TableCommit:
-        """Write what is not stored yet, with provisional rows behind it; what a commit may then rely on."""
+        """Write the last chunk, with provisional rows after the final ones; return the extent to commit."""
         extra = self._open[:0] if provisional is None else np.asarray(provisional, self._layout.dtype)
         if self._dirty or len(extra):
             pending = np.concatenate([self._open, extra])
@@ -92,15 +107,15 @@ class TableWriter:
 def read_rows(store: ByteStore, layout: TableLayout, first: int, last: int) -> Rows:
     """Rows ``first`` to ``last`` (exclusive) of a small array.
 
-    Each chunk is checked for itself; that it belongs where it stands is for the caller to check against
-    the commit.
+    Each chunk is checked against its own checksum only. The caller has to check that the rows are those that
+    the commit names, as `check_rows` does.
 
     Raises
     ------
     RecordingFormatError
-        Naming the chunk that is absent or damaged.
+        If a chunk is missing or damaged; the message names it.
     """
-    # Collected chunk by chunk, so that memory follows what is stored and not what a stranger declares.
+    # Pieces are collected chunk by chunk, because a stranger's recording may declare more rows than it has.
     pieces = [np.empty((0, *layout.row_shape), layout.dtype)]
     chunk_rows = layout.chunk_rows
     row_bytes = math.prod(layout.row_shape) * layout.dtype.itemsize
@@ -121,12 +136,12 @@ def read_rows(store: ByteStore, layout: TableLayout, first: int, last: int) -> R
 
 
 def read_committed(store: ByteStore, layout: TableLayout, commit: TableCommit) -> Rows:
-    """All committed rows of a small array, checked against the commit; errors as in `read_rows`."""
+    """All committed rows of a small array; errors as in `read_rows` and `check_rows`."""
     return check_rows(read_rows(store, layout, 0, commit.rows), commit, store, layout)
 
 
 def check_rows(rows: Rows, commit: TableCommit, store: ByteStore, layout: TableLayout) -> Rows:
-    """``rows``, if they are the ones that the commit names; RecordingFormatError otherwise."""
+    """Return ``rows`` if they are those that the commit names; raise RecordingFormatError otherwise."""
     found = rows_checksum(rows)
     if found != commit.crc32c:
         raise RecordingFormatError(
@@ -138,5 +153,5 @@ def check_rows(rows: Rows, commit: TableCommit, store: ByteStore, layout: TableL
 
 
 def stored_limit(decoded_bytes: int) -> int:
-    """Most bytes that a chunk of ``decoded_bytes`` can take when stored: zstd's own bound, and some."""
+    """Most bytes of a stored chunk that decodes to ``decoded_bytes``: the bound of zstd, and a bit more."""
     return decoded_bytes + decoded_bytes // 128 + 2**16

@@ -1,4 +1,4 @@
-"""Columns of the table of trials, written and read."""
+"""Write and read the columns of the table of trials."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from recorder.tape.tables import TableWriter, read_committed
 
 
 class TrialsWriter:
-    """Writes the table of trials.
+    """Writes the table of trials, with one `TableWriter` for each column.
+
+    Every column has a value in every row. A new column, and a trial that leaves a column out, are filled with
+    missing values.
 
     Parameters
     ----------
     store : ByteStore
     kept : TrialsCommit, optional
-        What to go on from.
+        The committed table of a resumed recording, which goes on.
     """
 
     def __init__(self, store: ByteStore, kept: TrialsCommit | None = None) -> None:
@@ -31,7 +34,7 @@ class TrialsWriter:
         self._kinds: dict[str, ColumnKind] = {}
         self._categories: dict[str, dict[Value, int]] = {}
         self.rows = 0
-        # Samples that the newest trial has so far: it may get more.
+        # Number of the newest trial, and its samples so far. A later call may add samples to it.
         self._last_trial, self._last_batch = -1, 0
         if kept is not None:
             self.rows = kept.rows
@@ -44,7 +47,7 @@ class TrialsWriter:
                 }
 
     def append(self, presented: Sequence[tuple[int, int, Mapping[str, list[Value]]]]) -> None:
-        """Add samples of trials; a trial given again adds those behind the ones it has."""
+        """Add rows for trials; if the newest trial is given again with more samples, only the new ones."""
         for trial, batch, columns in presented:
             first = self._last_batch if trial == self._last_trial else 0
             samples: list[Value] = list(range(first, batch))
@@ -60,7 +63,7 @@ class TrialsWriter:
             self._last_trial, self._last_batch = trial, batch
 
     def flush(self, trials: int) -> TrialsCommit:
-        """Write what is not stored yet; what a commit may then rely on."""
+        """Write the rows that are not stored yet; return what a commit may then promise."""
         columns = tuple(
             ColumnCommit(name, self._kinds[name], table.flush().crc32c, tuple(self._categories[name]))
             for name, table in self._tables.items()
@@ -84,7 +87,7 @@ class TrialsWriter:
 
 
 def read_columns(store: ByteStore, commit: TrialsCommit) -> dict[ColumnCommit, NDArray[Any]]:
-    """Committed values of every column as stored, checked against the commit."""
+    """Committed values of every column as stored, each [rows]; errors as in `read_committed`."""
     columns = {}
     for column in commit.columns:
         table = TableCommit(commit.rows, column.crc32c)

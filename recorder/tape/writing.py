@@ -1,12 +1,4 @@
-"""Write a recording: create or resume it, append frames, commit.
-
-Order is everything here. A commit writes chunks, then the arrays' shapes, then one small record that says
-how far each layer is committed, and waits between these stages until the bytes will survive. Whenever the
-process dies, the record that is found promises only what is there. Committed bytes are never overwritten,
-except the last chunk of ``spikes``, which is replaced by a longer chunk that begins with the same frames.
-
-One thread at a time may use a `TapeWriter`.
-"""
+"""Write a recording: create or resume it, append packed rows, commit."""
 
 from __future__ import annotations
 
@@ -42,12 +34,23 @@ Presented = list[tuple[int, int, dict[str, list[Value]]]]
 
 
 class TapeWriter:
-    """Writes one recording; made by `create` or `resume`.
+    """Writes one recording; made by `create` or `resume`. One thread at a time may use it.
+
+    Packed rows go to the `LayerWriter` of their layer, which writes each chunk as soon as it is full. `commit`
+    promises them in three stages: first it writes chunks and small arrays, then the documents that state the
+    shapes of arrays, then the root document with the commit record. After each stage it waits until all
+    written bytes will survive.
+
+    So at every moment, also after a kill, the stored record promises only what is stored. Committed bytes are
+    not overwritten, with two exceptions that keep the promise: the last chunk of ``spikes`` and the last rows
+    of a small array are replaced by a longer chunk that begins with the same frames or rows.
 
     Attributes
     ----------
+    store : ByteStore
+        Store of the recording.
     metadata : RecordingMetadata
-        As of the last commit.
+        The last commit record that was written.
     """
 
     def __init__(self, store: ByteStore, metadata: RecordingMetadata, lock: WriterLock) -> None:
@@ -77,10 +80,10 @@ class TapeWriter:
         provenance : mapping
             JSON values to keep with the recording.
         overwrite : bool
-            Replace a recording that stands there. Nothing but a recording is ever removed: other files in
-            its folder stay.
+            Replace a recording that is there. Only keys of the recording are removed; other files in its
+            folder stay.
         take_over : bool
-            See `recorder.tape.lock.WriterLock.acquire`.
+            Take the lock also from a writer that cannot be seen, see `recorder.tape.lock.WriterLock.acquire`.
 
         Raises
         ------
@@ -92,7 +95,7 @@ class TapeWriter:
         check_room(store, overwrite, take_over)
         lock = WriterLock.acquire(store, take_over=take_over)
         try:
-            # Another writer may have come and gone meanwhile.
+            # Checked again, because another writer may have recorded between the first check and the lock.
             check_room(store, overwrite, take_over, lock)
         except BaseException:
             lock.release()
@@ -101,7 +104,7 @@ class TapeWriter:
             store.clear(GROUPS)
             return cls._begin(store, provenance, lock)
         except BaseException:
-            # The next writer knows by the lock that what lies there is a recording, and not somebody's files.
+            # The lock file stays, so that the next writer knows that the keys are those of a recording.
             lock.leave()
             raise
 
@@ -130,16 +133,19 @@ class TapeWriter:
         ----------
         store : ByteStore
         take_over : bool
-            See `recorder.tape.lock.WriterLock.acquire`.
+            Take the lock also from a writer that cannot be seen, see `recorder.tape.lock.WriterLock.acquire`.
 
         Raises
         ------
-        RecordingNotFoundError, RecordingFormatError
-            If there is no recording, or what its last commit relies on is not there or damaged.
+        RecordingNotFoundError
+            If there is no recording.
+        RecordingFormatError
+            If the recording is packed, or what its last commit needs is missing or damaged.
         RecordingInUseError
             If another writer records there.
         """
-        found = TapeReader.open(store)  # where there is no recording, no lock is left behind
+        # Opened before the lock is taken, so that no lock is written where there is no recording.
+        found = TapeReader.open(store)
         refuse_if_packed(found)
         lock = WriterLock.acquire(store, take_over=take_over)
         try:
@@ -150,7 +156,7 @@ class TapeWriter:
 
     @classmethod
     def go_on(cls, reader: TapeReader, lock: WriterLock) -> TapeWriter:
-        """Go on behind the frames that a reader sees; the lock must be held."""
+        """Go on after the frames that a reader sees. The caller holds the lock, and the tape releases it."""
         store = reader.store
         store.remove_leftovers()
         tape = cls(store, reader.metadata, lock)
@@ -175,27 +181,28 @@ class TapeWriter:
         self._positions[name] = position
 
     def append(self, name: str, rows: Packed) -> None:
-        """Append packed rows of eight frames each.
+        """Append packed rows of eight frames each to a layer.
 
         Parameters
         ----------
         name : str
-        rows : uint8 array, shape [bytes, neurons]
+            Name of the layer.
+        rows : uint8 array, shape [rows, neurons]
         """
         self._layers[name].append(rows)
 
     def pending_frames(self, name: str) -> NDArray[np.bool_]:
-        """Frames of a resumed layer that do not fill a packed row, bool [fewer than 8, neurons]."""
+        """Last frames of a resumed layer, which do not fill a packed row: bool [fewer than 8, neurons]."""
         return self._layers[name].pending_frames
 
     def resumed_layers(self) -> dict[str, tuple[LayerCommit, Rows]]:
-        """What a resumed tape holds of each layer: the commit, and its last segment, shape [0 or 1, 5]."""
+        """For each layer of a resumed recording, its last commit and its last segment, shape [0 or 1, 5]."""
         return {name: (layer.committed, layer.last_segment) for name, layer in self._layers.items()}
 
     def totals(self, name: str) -> Counts:
-        """Spikes of each neuron of a layer in the whole rows appended so far, int64 [neurons].
+        """Number of spikes of each neuron of a layer, int64 [neurons], in the rows appended so far.
 
-        Without those in frames of a resumed recording that are marked lost.
+        Spikes of a resumed recording in frames that are marked lost do not count.
         """
         self._encoding.finish()
         return self._layers[name].totals()
@@ -209,20 +216,25 @@ class TapeWriter:
         uncalled: Mapping[str, int] | None = None,
         close: bool = False,
     ) -> RecordingMetadata:
-        """Promise everything appended so far, and what ``progress`` adds to it.
+        """Commit everything appended so far, and what ``progress`` adds to it.
 
         Parameters
         ----------
-        progress : mapping
-            For each layer that has frames.
-        presented : list
-            Samples of trials presented since the last commit.
+        progress : mapping of str to LayerProgress
+            Pending frames and segments of each layer that has frames.
+        presented : list of (trial, batch, columns)
+            Trials presented since the last commit, as `recorder.format.trials.TrialLog.take` returns them.
         trials : int
-            Trials begun so far.
+            Number of trials begun so far.
         uncalled : mapping, optional
             Layers of the network that are not called, and the step from which on; as before if left out.
         close : bool
-            Whether the recording is finished: the last, partial block is counted and metadata consolidated.
+            Close the recording: also count the last, partial block, consolidate metadata, release the lock.
+
+        Raises
+        ------
+        RecordingInUseError
+            If another writer has taken the lock over. Nothing is committed then.
         """
         self._lock.check()
         self._encoding.finish()
@@ -247,12 +259,12 @@ class TapeWriter:
         return record
 
     def release(self) -> None:
-        """Let others write to the recording; nothing may be written through this tape any more."""
+        """Release the lock. Nothing may be written through this tape afterwards."""
         self._encoding.close()
         self._lock.release()
 
     def _write_documents(self, documents: Mapping[str, Any]) -> None:
-        """Write those documents of groups and arrays, by key prefix, that have changed since."""
+        """Write the documents, given by key prefix, that differ from what this tape wrote last."""
         for folder, document in documents.items():
             if document != self._written.get(folder):
                 self.store.write(f"{folder}/{ROOT_DOCUMENT}", encode_document(document))
@@ -260,7 +272,7 @@ class TapeWriter:
 
     def _write_record(self, metadata: RecordingMetadata, documents: Mapping[str, Any] | None) -> None:
         root = root_document(metadata, documents)
-        # A record that no reader would accept must not replace one that it does.
+        # If readers would refuse the new record, this raises, and the old record stays.
         parse_attributes(root["attributes"], self.store.location)
         self.store.write(ROOT_DOCUMENT, encode_document(root))
         self.store.persist()
