@@ -289,7 +289,8 @@ def _plain(value: object) -> object:
     if isinstance(value, Source):
         identity = (value.location, value.recording_id, value.commit_number, value.layer)
         chosen = value.selection
-        return identity, chosen.steps, chosen.trials, chosen.labels, value.use_counts, value.labels
+        labels = [None if some is None else tuple(some) for some in (chosen.labels, value.labels)]
+        return identity, chosen.steps, chosen.trials, value.use_counts, labels
     if isinstance(value, Grouping):
         return value.kind, value.steps, value.anchor
     if isinstance(value, LabelAxis):

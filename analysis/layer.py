@@ -14,8 +14,8 @@ from analysis.members import Members
 from analysis.questions import Per, QuestionError, narrow_labels, narrow_steps, narrow_trials, parse_question
 from analysis.spikes import lazy_spikes
 from analysis.statistics import Statistic, compute_lazily, with_layer
+from recorder.format.columns import Value
 from recorder.format.layout import neuron_dimensions
-from recorder.format.trials import Value
 
 
 class Layer:

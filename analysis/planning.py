@@ -33,7 +33,7 @@ from analysis.kernels.tallying import Place, places_of
 from analysis.questions import Question, QuestionError
 from recorder.format import ChunkPlan
 from recorder.format.bits import Integers
-from recorder.format.trials import Value
+from recorder.format.columns import Value
 
 SMALL_TASK_BYTES: Final = 16 * 2**20
 TASK_BYTES: Final = 64 * 2**20

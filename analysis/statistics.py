@@ -27,6 +27,7 @@ from analysis.planning import (
     task_bytes,
 )
 from analysis.questions import Question, QuestionError
+from recorder.format.columns import identity
 from recorder.format.layout import neuron_dimensions
 from spiketape_worker import Parcel
 
@@ -103,7 +104,8 @@ def compute_lazily(
     if question.time != "label" or selected is None:
         return result
     known = labels_of(sources[0]).values
-    return result.isel(label=[place for place, value in enumerate(known) if value in selected])
+    chosen = set(map(identity, selected))
+    return result.isel(label=[place for place, value in enumerate(known) if identity(value) in chosen])
 
 
 def _pooled(

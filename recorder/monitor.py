@@ -244,24 +244,27 @@ class Monitor:
     ) -> None:
         self.close()
 
-    def trial(self, label: Any = None, **attached: Any) -> AbstractContextManager[None]:
+    def trial(self, /, label: Any = None, **attached: Any) -> AbstractContextManager[None]:
         """Mark the steps inside a ``with`` block as one trial.
 
         Parameters
         ----------
         label : scalar, sequence or array, optional
-            The label of each sample of the batch, or a single one for all: text, number or boolean.
+            The label of each sample of the batch, or a single one for all: text, number or boolean. None, NaN
+            and pandas' NA are missing. ``True``, ``1``, ``1.0`` and ``"1"`` are four labels.
         **attached
-            More columns for the table of trials, given likewise, e.g. ``epoch=3``.
+            More columns for the table of trials, given likewise, e.g. ``epoch=3``. They may have any name;
+            ``trial`` and ``sample``, which every recording has, become ``trial_trial`` and ``trial_sample``.
 
         Raises
         ------
         RuntimeError
             If a trial is open already.
         ValueError
-            At the first layer called, if there are not as many values as samples.
+            At the first layer called, if there are not as many values as samples. If a name or a value is
+            too long or holds half a character, or an infinity is among categories.
         TypeError
-            If values are of a kind that cannot be stored, or differ in kind from earlier ones.
+            If values are of a type that cannot be stored, or differ in kind from earlier ones.
         """
         columns = attached if label is None else {"label": label, **attached}
         return self._session.trial(columns)

@@ -18,11 +18,13 @@ import torch
 from recorder.background import BackgroundWriter, CommitClock
 from recorder.capture import LayerRecorder
 from recorder.format.bits import Bools, Counts
+from recorder.format.layout import ROOT_DOCUMENT
 from recorder.format.trials import TrialLog
 from recorder.frameworks import SpikingLayer
 from recorder.layers import CollectedRows, RecordedLayers, take_progress
 from recorder.plan import Pace, RecordingPlan, RecordingStats
 from recorder.steps import LayerSteps, Steps
+from recorder.stores import ByteStore
 from recorder.tape import TapeWriter
 
 _logger = logging.getLogger("recorder")
@@ -71,7 +73,7 @@ class RecordingSession:
         self._steps = Steps(running_forwards)
         self._layers = RecordedLayers(layer_classes, self._steps)
         self._layers.resume(tape)
-        self._trials = TrialLog(tape.metadata.trials)
+        self._trials = TrialLog(tape.metadata.trials, partial(_ignores_case, tape.store))
         self._due = CommitClock(commit_interval)
         self._pace = Pace(self._steps.next_step)
         self._closed = False
@@ -395,3 +397,8 @@ class RecordingSession:
 def _call(reference: weakref.ref[RecordingSession], method: Any) -> Any:
     session = reference()
     return None if session is None else method(session)
+
+
+def _ignores_case(store: ByteStore) -> bool:
+    """Whether keys that differ by case only are one, as in folders on macOS and Windows."""
+    return store.size_of(ROOT_DOCUMENT.upper()) is not None

@@ -23,13 +23,12 @@ from numpy.typing import NDArray
 from analysis.kernels import tallying
 from analysis.kernels.grouping import Grouping, count_up, positions_of, range_size
 from analysis.kernels.intervals import count_per_neuron_in
-from analysis.kernels.selection import NO_LABEL, Codes, SampleLabels, SelectedFrames, Selection
+from analysis.kernels.selection import NO_LABEL, Codes, Labels, SampleLabels, SelectedFrames, Selection
 from analysis.kernels.tallying import Place, Quantity, Tally, places_of, sum_places, tally_for
 from recorder.format import LayerCommit
 from recorder.format.bits import Counts, Integers, Packed, count_per_frame, pack_mask
 from recorder.format.layout import table_chunk_rows
 from recorder.format.metadata import TrialsCommit
-from recorder.format.trials import Value
 from recorder.stores import ByteStore
 from recorder.tape import LayerReader
 
@@ -55,7 +54,7 @@ class Source:
     store : ByteStore
     commit : LayerCommit
     trials : TrialsCommit
-    labels : tuple, optional
+    labels : Labels, optional
         Labels to tell apart, in this order, where they are those of several recordings; else the recording's.
     """
 
@@ -68,7 +67,7 @@ class Source:
     store: ByteStore = field(compare=False, repr=False)
     commit: LayerCommit = field(compare=False, repr=False)
     trials: TrialsCommit = field(compare=False, repr=False)
-    labels: tuple[Value, ...] | None = None
+    labels: Labels | None = None
 
     def narrowed(self, selection: Selection) -> Source:
         """The same layer with another selection."""
@@ -88,14 +87,9 @@ def labels_of(source: Source) -> SampleLabels:
     return _labels(replace(source, layer="", selection=Selection(), use_counts=True))
 
 
-def common_labels(sources: Sequence[Source]) -> tuple[Value, ...]:
+def common_labels(sources: Sequence[Source]) -> Labels:
     """Labels that occur in any of the sources: numbers ascending, anything else in order of appearance."""
-    values = list(dict.fromkeys(value for source in sources for value in labels_of(source).values))
-    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
-    if len(numbers) < len(values):
-        return tuple(values)
-    has_floats = any(isinstance(number, float) for number in numbers)
-    return tuple(sorted(map(float, numbers) if has_floats else numbers))
+    return Labels.numbers_ascending(value for source in sources for value in labels_of(source).values)
 
 
 # Of several recordings, each layer of each is a source.

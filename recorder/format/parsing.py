@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
+from recorder.format.columns import is_text
 from recorder.format.errors import RecordingFormatError
 from recorder.format.layout import (
     ATTRIBUTE,
@@ -230,7 +231,7 @@ def _parse_column(fields: _Fields) -> ColumnCommit:
         fields.problem("kind", f"is {_short(kind)}, expected one of {get_args(ColumnKind)}")
     categories = fields.items("categories", MAX_ROWS)
     for category in categories:
-        if not isinstance(category, str | int | float | bool) or not _is_text(category):
+        if not isinstance(category, str | int | float | bool) or not is_text(category):
             fields.problem("categories", f"holds {_short(category)}, expected text, numbers or booleans")
     return ColumnCommit(
         name=fields.text("name"),
@@ -264,7 +265,7 @@ class _Fields:
         value: str = self.take(key, str, "")
         if len(value) > MAX_NAME_LENGTH:
             self.problem(key, f"has {len(value)} characters, at most {MAX_NAME_LENGTH} are read")
-        if not _is_text(value):
+        if not is_text(value):
             self.problem(key, f"is {_short(value)}, which holds half a character")
         return value
 
@@ -305,15 +306,6 @@ class _Fields:
             self.problem(place, f"is {_short(value)}, expected {least} to {most}")
             return least
         return value
-
-
-def _is_text(value: object) -> bool:
-    """Whether a value can be written; JSON's escapes can name half a character, which no encoding has."""
-    try:
-        str(value).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _short(value: object, limit: int = 80, show: Callable[[object], str] = repr) -> str:
