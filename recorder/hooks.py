@@ -21,6 +21,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from recorder.capture import LayerError
 from recorder.format import RecordingStoppedWarning, RecordingWriteError
 from recorder.frameworks import SpikingLayer, SpikingLayerError
 from recorder.session import RecordingSession
@@ -220,6 +221,9 @@ class LayerHook(_Hook):
                 session.record(self._layer, output)
             except RecordingWriteError as failure:
                 self._link.stop(failure)
+            except LayerError as error:
+                if not session.stop_layer(error):
+                    raise
 
 
 class _BeginHook(_Hook):

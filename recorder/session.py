@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import threading
 import weakref
@@ -18,14 +17,13 @@ import torch
 from recorder.background import BackgroundWriter, CommitClock
 from recorder.capture import LayerRecorder
 from recorder.format.bits import Bools, Counts
-from recorder.format.layout import ROOT_DOCUMENT
 from recorder.format.trials import TrialLog
 from recorder.frameworks import SpikingLayer
 from recorder.layers import CollectedRows, RecordedLayers, take_progress
 from recorder.plan import Pace, RecordingPlan, RecordingStats
 from recorder.steps import LayerSteps, Steps
-from recorder.stores import ByteStore
 from recorder.tape import TapeWriter
+from recorder.thresholds import Threshold
 
 _logger = logging.getLogger("recorder")
 
@@ -52,8 +50,8 @@ class RecordingSession:
     queue_limit_bytes : int
         Bytes that may wait for the disk.
     running_forwards : callable
-        How many forwards of the network are on the stack; asked only where one that has begun was not seen
-        to end, as happens when it is interrupted from the keyboard.
+        How many forwards of the network are on the stack; asked only where one was not seen to end.
+    thresholds, stops_bad : see `RecordedLayers`
     """
 
     def __init__(
@@ -64,6 +62,8 @@ class RecordingSession:
         commit_interval: float,
         queue_limit_bytes: int,
         running_forwards: Callable[[], int],
+        thresholds: Mapping[str, Threshold] | None = None,
+        stops_bad: bool = False,
     ) -> None:
         self._process_id = os.getpid()
         self._tape = tape
@@ -71,9 +71,10 @@ class RecordingSession:
         self._has_logged_plan = False
         self._lock = threading.RLock()
         self._steps = Steps(running_forwards)
-        self._layers = RecordedLayers(layer_classes, self._steps)
+        self._layers = RecordedLayers(layer_classes, self._steps, thresholds, stops_bad=stops_bad)
         self._layers.resume(tape)
-        self._trials = TrialLog(tape.metadata.trials, partial(_ignores_case, tape.store))
+        self.stop_layer = self._layers.stop
+        self._trials = TrialLog(tape.metadata.trials, tape.ignores_case)
         self._due = CommitClock(commit_interval)
         self._pace = Pace(self._steps.next_step)
         self._closed = False
@@ -120,7 +121,7 @@ class RecordingSession:
             return RecordingStats(
                 steps=self._steps.next_step,
                 frames={layer.name: layer.frames for layer in layers},
-                packed_bytes=sum(math.prod(layer.neuron_shape or ()) * layer.frames // 8 for layer in layers),
+                packed_bytes=sum(layer.packed_bytes for layer in layers),
                 commits=self._tape.metadata.commit_number,
                 seconds_waited=self._writer.seconds_waited,
             )
@@ -162,22 +163,24 @@ class RecordingSession:
 
         Raises
         ------
-        SpikeValueError, NeuronShapeError, SpikingLayerError, ValueError
-            Nothing of ``output`` is then recorded. Values of small outputs may be told of later, see
-            `recorder.capture.layer_recorder`.
+        LayerError, SpikingLayerError, ValueError
+            Nothing of ``output`` is then recorded. Others may be told of later, see `LayerRecorder`.
         RecordingWriteError
             If writing has failed before.
         """
         with self._lock:
-            if self._writer.failure is not None:
+            if self._writer.failure is not None or self._layers.late_errors:
                 self._writer.raise_failure()
-            if self._layers.late_errors:
-                self._layers.raise_late_error()
+                self._layers.tell_late_errors()
             recorder, steps = self._layers.by_name[layer.name]
+            if recorder.is_stopped:
+                return
             if self._steps.note_call(steps):
                 self._pass_boundary()
             expected = layer.output
             spikes = layer.pick(output, expected)
+            if recorder.threshold is not None:
+                spikes = recorder.threshold(spikes)
             if expected.axes == "N":
                 # The first call of a trial notes its labels.
                 trials = self._trials
@@ -192,7 +195,7 @@ class RecordingSession:
                     self._rows.put(recorder.name, rows)
                 if recorder.is_full:
                     self._settle(recorder)
-                    self._layers.raise_late_error()
+                    self._layers.tell_late_errors()
             else:
                 spikes = layer.steps_first(spikes.detach(), expected)
                 self._record_other(recorder, steps, layer, spikes, len(spikes))
@@ -277,20 +280,17 @@ class RecordingSession:
             if self._due.is_dirty:
                 self._put_commit()
             self._writer.wait()
-            self._layers.raise_late_error()
+            self._layers.tell_late_errors()
 
     def totals(self) -> dict[str, tuple[int, Counts]]:
-        """Frames, and spikes of each neuron (int64 [neurons]), of each layer recorded so far.
-
-        Without frames of a resumed recording that are marked lost.
-        """
+        """Frames, and spikes of each neuron (int64 [neurons]), of each layer; without those marked lost."""
         self.refuse_elsewhere()
         with self._lock:
             layers = [self._layers.by_name[name].recorder for name in self.recorded_layers()]
             pending = [self._drain(layer) for layer in layers]
             self._rows.hand_over()
             self._writer.wait()
-            self._layers.raise_late_error()
+            self._layers.tell_late_errors()
             return {
                 layer.name: (
                     layer.segments.frames - self._layers.lost_frames.get(layer.name, 0),
@@ -323,7 +323,7 @@ class RecordingSession:
                     self._end()
                 raise
             self._end()
-            self._layers.raise_late_error()
+            self._layers.tell_late_errors()
 
     def _end(self) -> None:
         self._writer.stop()
@@ -397,8 +397,3 @@ class RecordingSession:
 def _call(reference: weakref.ref[RecordingSession], method: Any) -> Any:
     session = reference()
     return None if session is None else method(session)
-
-
-def _ignores_case(store: ByteStore) -> bool:
-    """Whether keys that differ by case only are one, as in folders on macOS and Windows."""
-    return store.size_of(ROOT_DOCUMENT.upper()) is not None

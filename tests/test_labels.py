@@ -1,4 +1,4 @@
-"""Labels and other attached values: what `trial()` accepts is kept exactly, what cannot be kept is refused."""
+"""Labels and other attached values: what `trial()` accepts is kept exactly, the rest is refused there."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class LostFramesWarning(UserWarning):
 
 
 class RecordingStoppedWarning(UserWarning):
-    """Spikes could not be written, and the network runs on without being recorded."""
+    """The network runs on without being recorded, or a layer of it, as it put out no spikes any more."""
 
 
 def out_of_step(layer: str) -> str:

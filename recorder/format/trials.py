@@ -155,8 +155,8 @@ class TrialLog:
             and self._ignores_case()
         ):
             raise ValueError(
-                f"trial(): of {', '.join(map(repr, sorted(columns)))} and the columns that the recording has, "
-                "two differ by case only, and where it is stored such names are one. Choose other names"
+                f"trial(): of {', '.join(map(repr, sorted(columns)))} and the columns that are there, two "
+                " differ by case only, and where it is stored such names are one. Choose other names"
             )
 
     def _new_categories(self, name: str, values: Sequence[Value | None]) -> set[tuple[type, Value]]:

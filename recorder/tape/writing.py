@@ -164,6 +164,10 @@ class TapeWriter:
         )
         return tape
 
+    def ignores_case(self) -> bool:
+        """Whether the store takes names that differ by case only for one, as folders on macOS and Windows."""
+        return self.store.size_of(ROOT_DOCUMENT.upper()) is not None
+
     def add_layer(
         self, name: str, neuron_shape: tuple[int, ...], dtype: str, layer_class: str, position: int
     ) -> None:
