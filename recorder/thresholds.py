@@ -76,8 +76,8 @@ class Thresholds(dict[str, Threshold]):
         Parameters
         ----------
         threshold : None, number, or mapping
-            For all layers, or from names and types of layers to numbers; a name counts before a type, a nearer
-            type before a farther one.
+            For all layers, or from names and types of layers to numbers; a name counts before a type,
+            a nearer type before a farther one.
         layers : mapping
             The layers that are recorded.
 
@@ -98,7 +98,7 @@ class Thresholds(dict[str, Threshold]):
         unknown = [key for key in heights if key not in keys.values()]
         if unknown:
             raise SpikingLayerError(
-                f"threshold: {unknown[0]!r} is no recorded layer, nor the nearest type of one; the layers are: "
+                f"threshold: {unknown[0]!r} is no recorded layer, nor the nearest type of one; the layers: "
                 + ", ".join(f"{name!r} ({type(layer.module).__name__})" for name, layer in layers.items())
             )
         return cls({name: Threshold(heights[key]) for name, key in keys.items() if key is not None})
