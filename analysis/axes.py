@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.kernels.counting import Source, frames_of, labels_of
-from analysis.kernels.grouping import Grouping, Groups, Labels, range_keys, unite_ranges
+from analysis.kernels.grouping import Grouping, Groups, LabelGroups, range_keys, unite_ranges
 from analysis.members import Members
 from analysis.questions import Question, QuestionError
+from recorder.format.columns import Value
 from recorder.format.layout import neuron_dimensions
-from recorder.format.trials import Value
 
 
 def check_axes(sources: Sequence[Source], question: Question, members: Members) -> None:
@@ -60,7 +60,7 @@ def _check_time(question: Question, members: Members) -> None:
     )
 
 
-def groups_along_time(sources: Sequence[Source], question: Question) -> tuple[Groups | Labels, Any]:
+def groups_along_time(sources: Sequence[Source], question: Question) -> tuple[Groups | LabelGroups, Any]:
     """What is kept apart along time, a single group if nothing is, and its coordinate.
 
     The coordinate has the step, first step of the window, trial or label of each group; None if there is one.
@@ -78,7 +78,7 @@ def groups_along_time(sources: Sequence[Source], question: Question) -> tuple[Gr
             raise QuestionError(
                 'per="label": no labels were recorded; record with `with monitor.trial(label=...):`'
             )
-        return Labels(0, len(values)), label_coordinate(values)
+        return LabelGroups(0, len(values)), label_coordinate(values)
     grouping = _grouping(sources, question)
     ranges = unite_ranges([grouping.ranges_of(frames_of(source).segments) for source in sources])
     scale, anchor = (grouping.steps, grouping.anchor) if grouping.kind == "steps" else (1, 0)

@@ -21,7 +21,7 @@ from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
 from analysis.kernels.counting import Source, add_up, count_frames, count_spikes, finish, frames_of
-from analysis.kernels.grouping import Groups, Labels
+from analysis.kernels.grouping import Groups, LabelGroups
 from analysis.kernels.quantities import SPIKES, Quantity
 from analysis.kernels.tallying import places_of
 from analysis.planning import Cut, LayerCuts, Plan
@@ -98,7 +98,7 @@ def _count_one(plan: Plan, cuts: LayerCuts) -> Any:
     return graph.array(blocks, plan.lengths, places_of(shape, place))
 
 
-def _shared_spikes(source: Source, groups: Groups | Labels, cut: Cut) -> Any:
+def _shared_spikes(source: Source, groups: Groups | LabelGroups, cut: Cut) -> Any:
     """Spikes in the groups of one block, the sum over its tasks: int64 [groups, places]."""
     graph = _Graph("spikes-in-groups", source, groups, cut.bounds, cut.place)
     total = graph.sum([graph.add(task) for task in graph.counting(groups, cut)])
@@ -143,7 +143,7 @@ class _Graph:
         self._tasks: dict[Any, Any] = {} if source is None else {self.source: Parcel(source)}
         self.dependencies: list[Any] = []
 
-    def counting(self, groups: Groups | Labels, cut: Cut) -> Iterator[tuple[Any, ...]]:
+    def counting(self, groups: Groups | LabelGroups, cut: Cut) -> Iterator[tuple[Any, ...]]:
         """The tasks of a cut, each of which counts in its range of frames."""
         sent = (Parcel(count_spikes), self.source, Parcel(groups))
         for first, last in pairwise(cut.bounds):
@@ -181,9 +181,10 @@ def _plain(value: object) -> object:
     if isinstance(value, Source):
         identity = (value.location, value.recording_id, value.commit_number, value.layer)
         chosen = value.selection
-        return identity, chosen.steps, chosen.trials, chosen.labels, value.use_counts, value.labels
+        labels = [None if some is None else tuple(some) for some in (chosen.labels, value.labels)]
+        return identity, chosen.steps, chosen.trials, value.use_counts, labels
     if isinstance(value, Groups):
         return repr(value.grouping), value.ranges
-    if isinstance(value, Labels | Quantity):
+    if isinstance(value, LabelGroups | Quantity):
         return repr(value)
     return value

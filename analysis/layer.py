@@ -15,8 +15,8 @@ from analysis.questions import Question, QuestionError, narrow_labels, narrow_st
 from analysis.spikes import lazy_spikes
 from analysis.statistics import Statistics
 from analysis.statistics.answering import Statistic, answer
+from recorder.format.columns import Value
 from recorder.format.layout import neuron_dimensions
-from recorder.format.trials import Value
 
 
 class Layer(Statistics):

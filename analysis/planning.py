@@ -23,7 +23,7 @@ from analysis.kernels.counting import Source, common_labels, frames_of
 from analysis.kernels.grouping import (
     Grouping,
     Groups,
-    Labels,
+    LabelGroups,
     count_up,
     keys_of,
     positions_of,
@@ -105,7 +105,7 @@ class Plan:
     question : Question
     quantity : Quantity
         What is made of the spikes of each neuron in a group.
-    groups : Groups or Labels
+    groups : Groups or LabelGroups
         What is kept apart along time; a single group if nothing is.
     coordinate : array or pandas.RangeIndex, optional
         The step, first step, trial or label of each group, if time is kept apart.
@@ -119,14 +119,14 @@ class Plan:
 
     question: Question
     quantity: Quantity
-    groups: Groups | Labels
+    groups: Groups | LabelGroups
     coordinate: Any
     bounds: tuple[int, ...]
     pools: tuple[tuple[tuple[LayerCuts, ...], ...], ...]
     task_bytes: int
 
     @cached_property
-    def blocks(self) -> list[Groups | Labels]:
+    def blocks(self) -> list[Groups | LabelGroups]:
         """The groups of each block."""
         return [self.groups.part(first, last) for first, last in pairwise(self.bounds)]
 
@@ -307,7 +307,7 @@ def _bytes_to_read(sources: Sequence[Source], question: Question) -> int:
 
 def _bounds(
     sources: Sequence[Source],
-    groups: Groups | Labels,
+    groups: Groups | LabelGroups,
     question: Question,
     quantity: Quantity,
     place: Place,
@@ -319,7 +319,7 @@ def _bounds(
     if len(groups) == 0:
         return (0,)
     places = max(prod(places_of(source.commit.plan.neuron_shape, place)) for source in sources)
-    if isinstance(groups, Labels):
+    if isinstance(groups, LabelGroups):
         neurons = max(source.commit.plan.neurons for source in sources)
         width = max(4 * RESULT_BLOCK_BYTES // (8 * (neurons if quantity.keeps_neurons else places)), 1)
         return (*range(0, len(groups), width), len(groups))
@@ -336,7 +336,7 @@ def _bounds(
 
 def _cuts(
     source: Source,
-    groups: Groups | Labels,
+    groups: Groups | LabelGroups,
     bounds: tuple[int, ...],
     place: Place,
     quantity: Quantity,
@@ -345,7 +345,7 @@ def _cuts(
     """How a layer is counted for each block, if a task should read so many bytes."""
     plan, frames = source.commit.plan, frames_of(source)
     unit = plan.block_frames if source.use_counts else plan.chunk_frames
-    if isinstance(groups, Labels):
+    if isinstance(groups, LabelGroups):
         # Questions that could do without neurons join those that cannot where that costs little, so that
         # rates and silent ratios asked together read every chunk once.
         few = len(groups) <= FEW_LABELS and len(groups) * plan.neurons <= FEW_COUNTS

@@ -27,9 +27,9 @@ from analysis.questions import (
 from analysis.statistics import Statistics
 from analysis.statistics.answering import Statistic, answer
 from recorder.format import RecordingMetadata
+from recorder.format.columns import Value
 from recorder.format.layout import layer_folder
 from recorder.format.metadata import State
-from recorder.format.trials import Value
 from recorder.tape import TapeReader
 
 
@@ -110,7 +110,10 @@ class Recording(Statistics):
 
         Variables ``trial``, ``sample``, ``label`` if given, and whatever was attached; ``recording`` where
         several are opened as one. In memory, not lazy. Where whole numbers are missing in a column, it is
-        given as float64 with NaN; missing text is NaN too.
+        given as float64 with NaN, or as objects, ints and None, where float64 does not have all of them;
+        missing text is NaN too. A column that holds whole numbers in one recording and floats in another is
+        given as objects, so that ``1`` and ``1.0`` stay apart. A column whose name is taken by one of these
+        variables, or by ``presentation``, has ``trial_`` in front of it.
         """
         return presented(self._readers, self._members.names, self._selection)
 
@@ -191,7 +194,8 @@ class Recording(Statistics):
         layers : str or iterable of str, optional
             Names of layers. They stay in network order.
         labels : label or iterable of labels, optional
-            Only samples with one of these labels.
+            Only samples with one of these labels. ``True``, ``1``, ``1.0`` and ``"1"`` are four labels; where
+            all labels are floats, a whole number stands for the float.
         trials : int, slice or iterable of int, optional
             Only these trials.
         recordings : str or iterable of str, optional

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from recorder.capture import LayerError
 from recorder.format import RecordingStoppedWarning, RecordingWriteError, UncalledLayersWarning
 from recorder.frameworks import SpikingLayer, SpikingLayerError
 from recorder.session import RecordingSession
@@ -244,6 +245,9 @@ class LayerHook(_Hook):
                 session.record(self._layer, output)
             except RecordingWriteError as failure:
                 self._link.stop(failure)
+            except LayerError as error:
+                if not session.stop_layer(error):
+                    raise
 
 
 class _BeginHook(_Hook):

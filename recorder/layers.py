@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import NamedTuple
 
 from recorder.background import BackgroundWriter
-from recorder.capture import LayerRecorder, SpikeValueError
+from recorder.capture import LayerError, LayerRecorder, SpikeValueError
 from recorder.capture.host_packing import PUT_BYTES, StagePool, WholeRows, pack_whole
 from recorder.capture.transfer import TransferRings
-from recorder.format import plan_chunks
+from recorder.format import RecordingStoppedWarning, plan_chunks
 from recorder.format.bits import Bools, pack_frames
 from recorder.format.segments import Rows, SegmentLog
 from recorder.plan import LayerPlan
 from recorder.steps import LayerSteps, Steps
 from recorder.tape import LayerProgress, TapeWriter
+from recorder.thresholds import Threshold
 
 
 class RecordedLayer(NamedTuple):
@@ -34,6 +36,10 @@ class RecordedLayers:
         Layer name → qualified class name, in network order.
     steps : Steps
         Where the layers' steps are kept.
+    thresholds : mapping, optional
+        Layer name → what makes spikes of its values.
+    stops_bad : bool
+        Whether a layer that puts out no spikes is stopped with a warning, instead of being an error.
 
     Attributes
     ----------
@@ -45,7 +51,16 @@ class RecordedLayers:
         Errors among values that were found after the call that they are about.
     """
 
-    def __init__(self, layer_classes: Mapping[str, str], steps: Steps) -> None:
+    def __init__(
+        self,
+        layer_classes: Mapping[str, str],
+        steps: Steps,
+        thresholds: Mapping[str, Threshold] | None = None,
+        *,
+        stops_bad: bool = False,
+    ) -> None:
+        self._thresholds = thresholds or {}
+        self._stops_bad = stops_bad
         self.by_name: dict[str, RecordedLayer] = {}
         self.lost_frames: dict[str, int] = {}
         self.late_errors: list[SpikeValueError] = []
@@ -59,6 +74,7 @@ class RecordedLayers:
         recorder = LayerRecorder(
             name, len(self.by_name), layer_class, self.late_errors, self._pool, self._rings
         )
+        recorder.threshold = self._thresholds.get(name)
         self.by_name[name] = RecordedLayer(recorder, self._steps.add_layer(name, is_expected=is_expected))
         return recorder
 
@@ -98,12 +114,30 @@ class RecordedLayers:
             for layer in self.called
         ]
 
-    def raise_late_error(self) -> None:
-        """Raise the first of the late errors, if there is one, and forget the others."""
+    def tell_late_errors(self) -> None:
+        """Stop the layers that late errors are about, or raise the first error, and forget them all."""
         if self.late_errors:
-            error = self.late_errors[0]
+            errors = [*self.late_errors]
             self.late_errors.clear()
-            raise error
+            for error in errors:
+                if not self.stop(error):
+                    raise error
+
+    def stop(self, error: LayerError) -> bool:
+        """Record no more of the layer that an error is about, and warn; False where it is to be raised."""
+        if not self._stops_bad:
+            return False
+        recorder = self.by_name[error.layer].recorder
+        if not recorder.is_stopped:
+            recorder.is_stopped = True
+            self._steps.give_up(self.by_name[error.layer].steps)
+            warnings.warn(
+                f"{error}. This layer is not recorded any more; what was recorded of it stays, and the other "
+                "layers and the network go on.",
+                RecordingStoppedWarning,
+                stacklevel=2,
+            )
+        return True
 
 
 class CollectedRows:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from recorder.answers import NothingRecordedError, UnknownLayerError, firing_rate, silent_ratio
 from recorder.findings import FindingsTeller
 from recorder.format import (
     RecordingWriteError,
@@ -35,22 +36,12 @@ from recorder.stores import StoreLike, open_store
 from recorder.tape import TapeReader, TapeWriter
 from recorder.tape.beginning import is_unbegun
 from recorder.tape.finalizing import finish_when_gone
+from recorder.thresholds import Thresholds
 
 Backend = Literal["numpy", "torch"]
 
 COMMIT_INTERVAL = 10.0
 QUEUE_LIMIT_BYTES = 256 * 2**20
-
-
-class UnknownLayerError(KeyError, ValueError):
-    """No layer of that name is recorded."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-
-class NothingRecordedError(RuntimeError):
-    """A question about spikes before there are any."""
 
 
 class Monitor:
@@ -88,7 +79,13 @@ class Monitor:
         disks).
     on_error : {"raise", "warn"}
         What to do when spikes cannot be written: raise at the next step and at `close`, or warn once and let
-        the network run on, without being recorded. What was committed stays good either way.
+        the network run on, without being recorded. Likewise when a layer puts out no spikes (other values
+        than 0 and 1, another neuron shape): raise, or warn and record no more of that layer. What was
+        committed stays good.
+    threshold : number or mapping, optional
+        From what height on a value is one spike, for layers that put out others than 0 and 1; every other
+        value is silence, and NaN is an error. For all layers, or from names or types of layers to numbers.
+        Kept with the recording, as ``thresholds`` in its provenance; see `recorder.thresholds.Threshold`.
     storage_options : dict, optional
         Credentials, endpoint and so on, for a URL; they are not kept with the recording.
     metadata : mapping, optional
@@ -138,6 +135,7 @@ class Monitor:
         commit_interval: float = COMMIT_INTERVAL,
         durability: Literal["power", "process"] = "power",
         on_error: Literal["raise", "warn"] = "raise",
+        threshold: float | Mapping[Any, float] | None = None,
         storage_options: dict[str, Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
         dt: float | None = None,
@@ -154,9 +152,11 @@ class Monitor:
         net = without_wrapper(net)
         refuse_unrecordable(net)
         self._layers = find_spiking_layers(net, layers)
+        self._thresholds = Thresholds.parse(threshold, self._layers)
         self._provenance = describe_run(
             net, metadata, dt=dt, dt_unit=dt_unit, licence=licence, citation=citation
         )
+        self._provenance.update(self._thresholds.to_provenance())
         self._rank = place_of_rank(store)
         if self._rank is not None:
             store = self._rank.store
@@ -167,11 +167,13 @@ class Monitor:
             storage_options=storage_options,
             durability=durability,
         )
-        self._link = SessionLink(warn_of_failures=on_error == "warn")
+        self._warns = on_error == "warn"
+        self._link = SessionLink(warn_of_failures=self._warns)
         self._teller = FindingsTeller(net, self._layers)
         self._hooks = NetworkHooks(net, self._layers.values(), self._link)
         with write_errors(self._store):
             if resume and not is_unbegun(self._store):
+                self._thresholds.refuse_others(self._store, self._layers)
                 self._begin(TapeWriter.resume(self._store, take_over=take_over))
             else:
                 self._begin(self._create(overwrite=overwrite, take_over=take_over))
@@ -263,24 +265,27 @@ class Monitor:
     ) -> None:
         self.close()
 
-    def trial(self, label: Any = None, **attached: Any) -> AbstractContextManager[None]:
+    def trial(self, /, label: Any = None, **attached: Any) -> AbstractContextManager[None]:
         """Mark the steps inside a ``with`` block as one trial.
 
         Parameters
         ----------
         label : scalar, sequence or array, optional
-            The label of each sample of the batch, or a single one for all: text, number or boolean.
+            The label of each sample of the batch, or a single one for all: text, number or boolean. None, NaN
+            and pandas' NA are missing. ``True``, ``1``, ``1.0`` and ``"1"`` are four labels.
         **attached
-            More columns for the table of trials, given likewise, e.g. ``epoch=3``.
+            More columns for the table of trials, given likewise, e.g. ``epoch=3``. They may have any name;
+            ``trial`` and ``sample``, which every recording has, become ``trial_trial`` and ``trial_sample``.
 
         Raises
         ------
         RuntimeError
             If a trial is open already.
         ValueError
-            At the first layer called, if there are not as many values as samples.
+            At the first layer called, if there are not as many values as samples. If a name or a value is
+            too long or holds half a character, or an infinity is among categories.
         TypeError
-            If values are of a kind that cannot be stored, or differ in kind from earlier ones.
+            If values are of a type that cannot be stored, or differ in kind from earlier ones.
         """
         columns = attached if label is None else {"label": label, **attached}
         return self._session.trial(columns)
@@ -308,21 +313,11 @@ class Monitor:
         -------
         numpy.float64, or a 0-d tensor of torch's default dtype on ``device``
         """
-        spikes = slots = 0
-        for frames, counts in self._totals(all, module_name):
-            spikes += int(counts.sum())
-            slots += frames * len(counts)
-        return self._ratio(spikes, slots)
+        return self._answer(firing_rate(self._totals(all, module_name)))
 
     def get_nonfire_ratio(self, all: bool = True, module_name: str | None = None) -> Any:
         """Silent ratio: neurons that never fired ÷ neurons; otherwise as `get_avg_firing_rate`."""
-        silent = neurons = 0
-        for frames, counts in self._totals(all, module_name):
-            if frames == 0:
-                continue  # all that was recorded of this layer is marked lost, which is not silence
-            silent += int(np.count_nonzero(counts == 0))
-            neurons += len(counts)
-        return self._ratio(silent, neurons)
+        return self._answer(silent_ratio(self._totals(all, module_name)))
 
     @property
     def plan(self) -> RecordingPlan:
@@ -382,6 +377,8 @@ class Monitor:
             queue_limit_bytes=QUEUE_LIMIT_BYTES,
             running_forwards=self._hooks.running_forwards,
             teller=self._teller,
+            thresholds=self._thresholds,
+            stops_bad=self._warns,
         )
         self._session = self._link.session = session
         # Also at the interpreter's exit, while the background thread still runs.
@@ -411,8 +408,7 @@ class Monitor:
         if name not in self._session.recorded_layers():
             raise NothingRecordedError(f"layer {name!r} has not been called since recording began")
 
-    def _ratio(self, numerator: int, denominator: int) -> Any:
-        ratio = np.float64(numerator / denominator if denominator else np.nan)
+    def _answer(self, ratio: np.float64) -> Any:
         if self._backend == "numpy":
             return ratio
         return torch.tensor(float(ratio), dtype=torch.get_default_dtype(), device=self._device)

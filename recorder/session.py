@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import threading
 import weakref
@@ -26,6 +25,7 @@ from recorder.layers import CollectedRows, RecordedLayers, take_progress
 from recorder.plan import Pace, RecordingPlan, RecordingStats
 from recorder.steps import LayerSteps, Steps
 from recorder.tape import TapeWriter
+from recorder.thresholds import Threshold
 
 _logger = logging.getLogger("recorder")
 
@@ -56,6 +56,7 @@ class RecordingSession:
         was not seen to end, as happens when it is interrupted from the keyboard.
     teller : FindingsTeller
         Tells the user of layers that are not called, and of steps that had to be guessed.
+    thresholds, stops_bad : see `RecordedLayers`
     """
 
     def __init__(
@@ -67,6 +68,8 @@ class RecordingSession:
         queue_limit_bytes: int,
         running_forwards: Callable[[int], int],
         teller: FindingsTeller,
+        thresholds: Mapping[str, Threshold] | None = None,
+        stops_bad: bool = False,
     ) -> None:
         self._process_id = os.getpid()
         self._tape = tape
@@ -75,9 +78,10 @@ class RecordingSession:
         self._lock = threading.RLock()
         self._steps = Steps(running_forwards)
         self._teller = teller
-        self._layers = RecordedLayers(layer_classes, self._steps)
+        self._layers = RecordedLayers(layer_classes, self._steps, thresholds, stops_bad=stops_bad)
         self._layers.resume(tape)
-        self._trials = TrialLog(tape.metadata.trials)
+        self.stop_layer = self._layers.stop
+        self._trials = TrialLog(tape.metadata.trials, tape.ignores_case)
         self._due = CommitClock(commit_interval)
         self._pace = Pace(self._steps.next_step)
         self._closed = False
@@ -134,7 +138,7 @@ class RecordingSession:
             return RecordingStats(
                 steps=self._steps.next_step,
                 frames={layer.name: layer.frames for layer in layers},
-                packed_bytes=sum(math.prod(layer.neuron_shape or ()) * layer.frames // 8 for layer in layers),
+                packed_bytes=sum(layer.packed_bytes for layer in layers),
                 commits=self._tape.metadata.commit_number,
                 seconds_waited=self._writer.seconds_waited,
             )
@@ -176,22 +180,24 @@ class RecordingSession:
 
         Raises
         ------
-        SpikeValueError, NeuronShapeError, SpikingLayerError, ValueError
-            Nothing of ``output`` is then recorded. Values of small outputs may be told of later, see
-            `recorder.capture.layer_recorder`.
+        LayerError, SpikingLayerError, ValueError
+            Nothing of ``output`` is then recorded. Others may be told of later, see `LayerRecorder`.
         RecordingWriteError
             If writing has failed before.
         """
         with self._lock:
-            if self._writer.failure is not None:
+            if self._writer.failure is not None or self._layers.late_errors:
                 self._writer.raise_failure()
-            if self._layers.late_errors:
-                self._layers.raise_late_error()
+                self._layers.tell_late_errors()
             recorder, steps = self._layers.by_name[layer.name]
+            if recorder.is_stopped:
+                return
             if self._steps.note_call(steps):
                 self._pass_boundary()
             expected = layer.output
             spikes = layer.pick(output, expected)
+            if recorder.threshold is not None:
+                spikes = recorder.threshold(spikes)
             if expected.axes == "N":
                 # The first call of a trial notes its labels.
                 trials = self._trials
@@ -206,7 +212,7 @@ class RecordingSession:
                     self._rows.put(recorder.name, rows)
                 if recorder.is_full:
                     self._settle(recorder)
-                    self._layers.raise_late_error()
+                    self._layers.tell_late_errors()
             else:
                 spikes = layer.steps_first(spikes.detach(), expected)
                 self._record_other(recorder, steps, layer, spikes, len(spikes))
@@ -304,20 +310,17 @@ class RecordingSession:
             if self._due.is_dirty:
                 self._put_commit()
             self._writer.wait()
-            self._layers.raise_late_error()
+            self._layers.tell_late_errors()
 
     def totals(self) -> dict[str, tuple[int, Counts]]:
-        """Frames, and spikes of each neuron (int64 [neurons]), of each layer recorded so far.
-
-        Without frames of a resumed recording that are marked lost.
-        """
+        """Frames, and spikes of each neuron (int64 [neurons]), of each layer; without those marked lost."""
         self.refuse_elsewhere()
         with self._lock:
             layers = [self._layers.by_name[name].recorder for name in self.recorded_layers()]
             pending = [self._drain(layer) for layer in layers]
             self._rows.hand_over()
             self._writer.wait()
-            self._layers.raise_late_error()
+            self._layers.tell_late_errors()
             return {
                 layer.name: (
                     layer.segments.frames - self._layers.lost_frames.get(layer.name, 0),
@@ -350,7 +353,7 @@ class RecordingSession:
                     self._end()
                 raise
             self._end()
-            self._layers.raise_late_error()
+            self._layers.tell_late_errors()
 
     def _end(self) -> None:
         self._writer.stop()

@@ -116,6 +116,11 @@ class Steps:
             self._expected.append(layer)
         return layer
 
+    def give_up(self, layer: LayerSteps) -> None:
+        """Expect no more calls of a layer that is not recorded any more."""
+        if layer in self._expected:
+            self._expected.remove(layer)
+
     @property
     def next_step(self) -> int:
         """Number of the step that comes next: that of the layer which is farthest."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 import pandas as pd
@@ -28,11 +29,15 @@ def _write_csv(table: pd.DataFrame, output: Path | None) -> None:
 
 
 def _write_json(table: pd.DataFrame, output: Path | None) -> None:
-    rows = [
-        {name: None if value != value else value for name, value in row.items()}  # noqa: PLR0124 - only NaN differs
-        for row in table.to_dict("records")
-    ]
+    rows = [{name: _json_value(value) for name, value in row.items()} for row in table.to_dict("records")]
     _write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n", output)
+
+
+def _json_value(value: Any) -> Any:
+    """A value as JSON can have it, which has neither NaN nor infinities."""
+    if not isinstance(value, float) or math.isfinite(value):
+        return value
+    return None if math.isnan(value) else f"{'-' if value < 0 else ''}Infinity"
 
 
 def _write_parquet(table: pd.DataFrame, output: Path | None) -> None:

@@ -20,16 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.kernels import tallying
-from analysis.kernels.grouping import Grouping, Groups, Labels, count_up, positions_of
+from analysis.kernels.grouping import Grouping, Groups, LabelGroups, count_up, positions_of
 from analysis.kernels.intervals import count_per_neuron_in
 from analysis.kernels.quantities import Quantity
-from analysis.kernels.selection import NO_LABEL, Codes, SampleLabels, SelectedFrames, Selection
+from analysis.kernels.selection import NO_LABEL, Codes, Labels, SampleLabels, SelectedFrames, Selection
 from analysis.kernels.tallying import Place, Tally, places_of, sum_places, tally_for
 from recorder.format import LayerCommit
 from recorder.format.bits import Counts, Integers, Packed, count_per_frame, pack_mask
 from recorder.format.layout import table_chunk_rows
 from recorder.format.metadata import TrialsCommit
-from recorder.format.trials import Value
 from recorder.stores import ByteStore
 from recorder.tape import LayerReader
 
@@ -55,7 +54,7 @@ class Source:
     store : ByteStore
     commit : LayerCommit
     trials : TrialsCommit
-    labels : tuple, optional
+    labels : Labels, optional
         Labels to tell apart, in this order, where they are those of several recordings; else the recording's.
     """
 
@@ -68,7 +67,7 @@ class Source:
     store: ByteStore = field(compare=False, repr=False)
     commit: LayerCommit = field(compare=False, repr=False)
     trials: TrialsCommit = field(compare=False, repr=False)
-    labels: tuple[Value, ...] | None = None
+    labels: Labels | None = None
 
     def narrowed(self, selection: Selection) -> Source:
         """The same layer with another selection."""
@@ -88,14 +87,9 @@ def labels_of(source: Source) -> SampleLabels:
     return _labels(replace(source, layer="", selection=Selection(), use_counts=True))
 
 
-def common_labels(sources: Sequence[Source]) -> tuple[Value, ...]:
+def common_labels(sources: Sequence[Source]) -> Labels:
     """Labels that occur in any of the sources: numbers ascending, anything else in order of appearance."""
-    values = list(dict.fromkeys(value for source in sources for value in labels_of(source).values))
-    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
-    if len(numbers) < len(values):
-        return tuple(values)
-    has_floats = any(isinstance(number, float) for number in numbers)
-    return tuple(sorted(map(float, numbers) if has_floats else numbers))
+    return Labels.numbers_ascending(value for source in sources for value in labels_of(source).values)
 
 
 # Of several recordings, each layer of each is a source.
@@ -131,14 +125,14 @@ def _labels(source: Source) -> SampleLabels:
 
 
 def count_spikes(
-    source: Source, groups: Groups | Labels, first: int, last: int, place: Place, quantity: Quantity
+    source: Source, groups: Groups | LabelGroups, first: int, last: int, place: Place, quantity: Quantity
 ) -> Counts:
     """A quantity in each group of frames.
 
     Parameters
     ----------
     source : Source
-    groups : Groups or Labels
+    groups : Groups or LabelGroups
     first, last : int
         Frames ``first`` to ``last`` (exclusive) are looked at.
     place : {"all", "channel", "neuron"}
@@ -156,7 +150,7 @@ def count_spikes(
     RecordingFormatError
         If a chunk or a row of counts that is needed is missing or damaged; it names file, layer and frames.
     """
-    if isinstance(groups, Labels):
+    if isinstance(groups, LabelGroups):
         return _count_labels(source, groups, first, last, place)
     grouping, ranges = groups.grouping, groups.ranges
     reader, frames = reader_of(source), frames_of(source)
@@ -251,7 +245,7 @@ def _add_chunk(
             tally.add_trains(some, begin - frame, end - frame, positions_of(ranges, key))
 
 
-def _count_labels(source: Source, labels: Labels, first: int, last: int, place: Place) -> Counts:
+def _count_labels(source: Source, labels: LabelGroups, first: int, last: int, place: Place) -> Counts:
     """Spikes in the frames of each label; parameters as in `count_spikes`."""
     reader, frames = reader_of(source), frames_of(source, labelled=True)
     places = math.prod(places_of(reader.plan.neuron_shape, place))
@@ -292,12 +286,12 @@ def _add_labelled(spikes: Counts, trains: Packed, codes: Codes, first_code: int)
         spikes[masked] += sum_places(count_per_neuron_in(trains, masks), spikes.shape[1])
 
 
-def count_frames(source: Source, groups: Groups | Labels, first: int, last: int) -> Integers:
+def count_frames(source: Source, groups: Groups | LabelGroups, first: int, last: int) -> Integers:
     """Number of selected frames in each group, int64 [groups]; parameters as in `count_spikes`.
 
     Frames with a label are counted in the whole layer.
     """
-    if isinstance(groups, Labels):
+    if isinstance(groups, LabelGroups):
         every = frames_of(source, labelled=True).frames_per_label(len(labels_of(source).values))
         return every[groups.first : groups.last]
     frames = frames_of(source)

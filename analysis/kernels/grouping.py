@@ -153,7 +153,7 @@ class Groups:
 
 
 @dataclass(frozen=True)
-class Labels:
+class LabelGroups:
     """Groups of the frames that have a label: those at places ``first`` to ``last`` (exclusive) among all."""
 
     first: int
@@ -162,9 +162,9 @@ class Labels:
     def __len__(self) -> int:
         return self.last - self.first
 
-    def part(self, first: int, last: int) -> Labels:
+    def part(self, first: int, last: int) -> LabelGroups:
         """The labels at positions ``first`` to ``last`` (exclusive) of these."""
-        return Labels(self.first + first, self.first + last)
+        return LabelGroups(self.first + first, self.first + last)
 
 
 def count_up(lengths: Integers) -> Integers:

@@ -42,7 +42,7 @@ class Statistic:
     quantity : Quantity
         What is made of the spikes of each neuron in a group of frames, and added up.
     complement : bool
-        Whether those neurons are added up of which the quantity is not true.
+        Whether the statistic is about what remains of that by which it is divided.
     divided_by : {"slots", "neurons"}, optional
         What the sum is divided by: all slots looked at, or all neurons of which there are frames.
     units : str
@@ -122,15 +122,15 @@ def _pooled(statistic: Statistic, plan: Plan, pool: Sequence[Sequence[LayerCuts]
     parts, wholes = [], []
     for layer in pool:
         counted = count_layer(plan, layer)
-        if statistic.complement or statistic.divided_by is not None:
+        if statistic.divided_by is not None:
             chunks = layer[0].source.commit.plan
             places = places_of(chunks.neuron_shape, plan.question.place)
             neurons = np.int64(chunks.neurons // prod(places))
             frames = count_frames_of_layer(plan, layer)
             frames = frames.reshape(frames.shape + (1,) * len(places))
-            looked_at = (frames > 0) * neurons
-            wholes.append(frames * neurons if statistic.divided_by == "slots" else looked_at)
-            counted = looked_at - counted if statistic.complement else counted
+            whole = (frames if statistic.divided_by == "slots" else frames > 0) * neurons
+            wholes.append(whole)
+            counted = whole - counted if statistic.complement else counted
         parts.append(counted)
     part = _over_layers(parts, plan)
     if statistic.divided_by is None:

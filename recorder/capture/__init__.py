@@ -4,6 +4,6 @@ Only the recorder enters, as this room needs torch. It knows of steps and frames
 """
 
 from recorder.capture.layer_recorder import LayerRecorder
-from recorder.capture.refusals import NeuronShapeError, SpikeValueError
+from recorder.capture.refusals import LayerError, NeuronShapeError, SpikeValueError
 
-__all__ = ["LayerRecorder", "NeuronShapeError", "SpikeValueError"]
+__all__ = ["LayerError", "LayerRecorder", "NeuronShapeError", "SpikeValueError"]

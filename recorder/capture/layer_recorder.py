@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from recorder.capture.device_packing import DevicePacker
 from recorder.capture.host_packing import HostPacker, NotSpikesError, StagePool, WholeRows
-from recorder.capture.refusals import NeuronShapeError, SpikeValueError, check_recordable
+from recorder.capture.other_values import describe_others
+from recorder.capture.refusals import SpikeValueError, check_recordable, no_values, other_shape
 from recorder.capture.transfer import TransferRings
 from recorder.format import RecordingWriteError
 from recorder.format.bits import Bools, Packed
@@ -113,6 +114,10 @@ class LayerRecorder:
         Data type of the first output.
     segments : SegmentLog
         Of the frames that are known to hold zeros and ones only.
+    threshold : callable, optional
+        What makes spikes of the layer's values before they come here.
+    is_stopped : bool
+        Whether the layer has put out no spikes, and is not to be recorded any more.
     """
 
     def __init__(
@@ -142,6 +147,8 @@ class LayerRecorder:
         self._unsure: deque[_Call] = deque()
         self._late_errors = late_errors
         self._alike: _Alike | None = None
+        self.threshold: Callable[[torch.Tensor], torch.Tensor] | None = None
+        self.is_stopped = False
 
     def resume(self, neuron_shape: tuple[int, ...], dtype: str, segments: SegmentLog, pending: Bools) -> None:
         """Go on behind frames recorded earlier; ``pending`` are those that fill no byte."""
@@ -189,7 +196,7 @@ class LayerRecorder:
             try:
                 rows = alike.packer.push(output)
             except NotSpikesError as error:
-                raise self._value_error(str(error), _Call(step, 1, alike.batch, trial)) from error
+                raise self._value_error(str(error), _Call(step, 1, alike.batch, trial), output) from error
         alike.calls += 1
         alike.next_step = step + 1
         return rows
@@ -205,6 +212,11 @@ class LayerRecorder:
         unsure = sum(call.steps * call.batch for call in self._unsure)
         alike = 0 if self._alike is None else self._alike.calls * self._alike.batch
         return self.segments.frames + unsure + alike
+
+    @property
+    def packed_bytes(self) -> int:
+        """Of the frames so far."""
+        return math.prod(self.neuron_shape or ()) * self.frames // 8
 
     @property
     def device_bytes(self) -> int:
@@ -274,7 +286,7 @@ class LayerRecorder:
                 self.segments.extend(*call)
             else:
                 what = f"values such as {verdict:g}, dtype {self.dtype}"
-                self._late_errors.append(self._value_error(what, call))
+                self._late_errors.append(self._value_error(what, call, verdict))
         return rows
 
     # -- any output ---------------------------------------------------------------------------------------
@@ -347,20 +359,13 @@ class LayerRecorder:
     def _prepare(self, shape: tuple[int, ...], spikes: torch.Tensor, step: int) -> None:
         """Have a packer for frames of this shape on this device."""
         if spikes.is_meta:
-            raise SpikeValueError(
-                f"layer {self.name!r} put out a tensor on the meta device, which holds no values; disable() "
-                "the monitor while shapes are tried out"
-            )
+            raise no_values(self.name)
         if self._packer is None or self.neuron_shape is None:
             check_recordable(self.name, shape, spikes.dtype)
             self._packer = self._make_packer(spikes.device, np.empty((0, math.prod(shape)), np.bool_))
             self.neuron_shape, self.dtype = shape, str(spikes.dtype).removeprefix("torch.")
         elif shape != self.neuron_shape:
-            raise NeuronShapeError(
-                f"layer {self.name!r} put out frames of neuron shape {shape} at step {step}, but "
-                f"{self.neuron_shape} before; a recording holds one shape for each layer. Record inputs of "
-                "another size into another store."
-            )
+            raise other_shape(self.name, shape, self.neuron_shape, step)
         elif spikes.device != self._device:
             self._packer = self._make_packer(spikes.device, self._packer.drain()[1])
 
@@ -384,15 +389,11 @@ class LayerRecorder:
         try:
             rows = packer.push(spikes)
         except NotSpikesError as error:
-            raise self._value_error(str(error), call) from error
+            raise self._value_error(str(error), call, spikes) from error
         self.segments.extend(*call)
         return rows
 
-    def _value_error(self, what: str, call: _Call) -> SpikeValueError:
-        last = call.step + call.steps - 1
-        where = f"step {last}" if call.steps == 1 else f"steps {call.step} to {last}"
-        return SpikeValueError(
-            f"layer {self.name!r} ({self.layer_class}) put out {what}, at {where}; spikes are 0 or 1. "
-            f"{self._hint}{'. ' if self._hint else ''}"
-            "If this is not a spiking layer, leave it out with layers=..."
-        )
+    def _value_error(self, what: str, call: _Call, found: torch.Tensor | float) -> SpikeValueError:
+        steps = range(call.step, call.step + call.steps)
+        text = describe_others(what, found, steps, (call.batch, *(self.neuron_shape or ())), self._hint)
+        return SpikeValueError(f"layer {self.name!r} ({self.layer_class}) put out {text}", self.name)

@@ -44,7 +44,7 @@ class LostFramesWarning(UserWarning):
 
 
 class RecordingStoppedWarning(UserWarning):
-    """Spikes could not be written; the network runs on, but is no longer recorded."""
+    """The network runs on without being recorded, or a layer of it, as it put out no spikes any more."""
 
 
 class StepsWarning(UserWarning):

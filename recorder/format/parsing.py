@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
+from recorder.format.columns import is_text
 from recorder.format.errors import RecordingFormatError
 from recorder.format.layout import (
     ATTRIBUTE,
@@ -146,7 +147,7 @@ def _parse_uncalled(fields: _Fields) -> dict[str, int]:
         fields.problem("uncalled", f"has {len(uncalled.record)} layers, at most {MAX_LAYERS} are read")
         return {}
     for name in uncalled.record:
-        if len(name) > MAX_NAME_LENGTH or not _is_text(name):
+        if len(name) > MAX_NAME_LENGTH or not is_text(name):
             fields.problem("uncalled", f"names {_short(name)}, which is too long or holds half a character")
     return {name: uncalled.integer(name, 0, MAX_FRAMES) for name in uncalled.record}
 
@@ -243,7 +244,7 @@ def _parse_column(fields: _Fields) -> ColumnCommit:
         fields.problem("kind", f"is {_short(kind)}, expected one of {get_args(ColumnKind)}")
     categories = fields.items("categories", MAX_ROWS)
     for category in categories:
-        if not isinstance(category, str | int | float | bool) or not _is_text(category):
+        if not isinstance(category, str | int | float | bool) or not is_text(category):
             fields.problem("categories", f"holds {_short(category)}, expected text, numbers or booleans")
     return ColumnCommit(
         name=fields.text("name"),
@@ -277,7 +278,7 @@ class _Fields:
         value: str = self.take(key, str, "")
         if len(value) > MAX_NAME_LENGTH:
             self.problem(key, f"has {len(value)} characters, at most {MAX_NAME_LENGTH} are read")
-        if not _is_text(value):
+        if not is_text(value):
             self.problem(key, f"is {_short(value)}, which holds half a character")
         return value
 
@@ -318,15 +319,6 @@ class _Fields:
             self.problem(place, f"is {_short(value)}, expected {least} to {most}")
             return least
         return value
-
-
-def _is_text(value: object) -> bool:
-    """True unless the value holds a lone surrogate, which JSON escapes can name and UTF-8 cannot encode."""
-    try:
-        str(value).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _short(value: object, limit: int = 80, show: Callable[[object], str] = repr) -> str:

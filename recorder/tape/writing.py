@@ -19,7 +19,7 @@ from recorder.format.layout import (
 )
 from recorder.format.parsing import parse_attributes
 from recorder.format.segments import Rows
-from recorder.format.trials import Value
+from recorder.format.trials import Columns
 from recorder.stores import ByteStore
 from recorder.tape import in_order
 from recorder.tape.beginning import check_room
@@ -30,7 +30,7 @@ from recorder.tape.reading import TapeReader, refuse_if_packed
 from recorder.tape.tables import encode_document
 from recorder.tape.trial_columns import TrialsWriter
 
-Presented = list[tuple[int, int, dict[str, list[Value]]]]
+Presented = list[tuple[int, int, Columns]]
 
 
 class TapeWriter:
@@ -170,6 +170,10 @@ class TapeWriter:
         )
         return tape
 
+    def ignores_case(self) -> bool:
+        """Whether the store takes names that differ by case only for one, as folders on macOS and Windows."""
+        return self.store.size_of(ROOT_DOCUMENT.upper()) is not None
+
     def add_layer(self, name: str, plan: ChunkPlan, dtype: str, layer_class: str, position: int) -> None:
         """Add a layer whose first frames have arrived; ``position`` is its place in network order."""
         writer = LayerWriter(self.store, self._encoding, name, plan, dtype, layer_class)
@@ -241,7 +245,7 @@ class TapeWriter:
         names = sorted(progress, key=self._positions.__getitem__)
         layers = tuple(self._layers[name].commit(progress[name], close=close) for name in names)
         self._trials.append(presented)
-        trials_commit = self._trials.flush(trials)
+        trials_commit = self._trials.flush(trials, close=close)
         record = self.metadata.next_commit(
             state="closed" if close else "recording",
             committed=_now(),

@@ -104,11 +104,6 @@ def test_wrong_trials_are_refused(tmp_path: Path) -> None:
             monitor.trial(label={}),
         ):
             pass
-        with (
-            pytest.raises(ValueError, match="'sample' is a column of every recording"),
-            monitor.trial(sample=1),
-        ):
-            pass
         with monitor.trial(label=1):
             run(net, (4,))
         kinds = r"label is 'x', a value of kind category.*holds kind int64"
