@@ -39,6 +39,8 @@ class RecordedLayers:
     ----------
     by_name : dict of str to RecordedLayer
         In network order.
+    steps : dict of str to LayerSteps
+        Where each layer is, in network order.
     lost_frames : dict of str to int
         Frames of each resumed layer that are marked lost.
     late_errors : list of SpikeValueError
@@ -47,9 +49,10 @@ class RecordedLayers:
 
     def __init__(self, layer_classes: Mapping[str, str], steps: Steps) -> None:
         self.by_name: dict[str, RecordedLayer] = {}
+        self.steps: dict[str, LayerSteps] = {}
         self.lost_frames: dict[str, int] = {}
         self.late_errors: list[SpikeValueError] = []
-        self._steps = steps
+        self._all_steps = steps
         self._pool = StagePool()
         self._rings = TransferRings()
         for name, layer_class in layer_classes.items():
@@ -59,7 +62,8 @@ class RecordedLayers:
         recorder = LayerRecorder(
             name, len(self.by_name), layer_class, self.late_errors, self._pool, self._rings
         )
-        self.by_name[name] = RecordedLayer(recorder, self._steps.add_layer())
+        self.steps[name] = self._all_steps.add_layer()
+        self.by_name[name] = RecordedLayer(recorder, self.steps[name])
         return recorder
 
     def resume(self, tape: TapeWriter) -> None:
@@ -72,7 +76,7 @@ class RecordedLayers:
             recorder.resume(commit.plan.neuron_shape, commit.dtype, segments, pending)
             tape.place_layer(name, recorder.position)
             self.lost_frames[name] = commit.lost_frames
-        self._steps.go_on_at(max((_last_step(segment) for _, segment in resumed.values()), default=0))
+        self._all_steps.go_on_at(max((_last_step(segment) for _, segment in resumed.values()), default=0))
 
     @property
     def called(self) -> list[LayerRecorder]:

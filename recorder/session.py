@@ -22,6 +22,7 @@ from recorder.format.trials import TrialLog
 from recorder.frameworks import SpikingLayer
 from recorder.layers import CollectedRows, RecordedLayers, take_progress
 from recorder.plan import Pace, RecordingPlan, RecordingStats
+from recorder.remarks import Remarks
 from recorder.steps import LayerSteps, Steps
 from recorder.tape import TapeWriter
 
@@ -52,6 +53,8 @@ class RecordingSession:
     running_forwards : callable
         How many forwards of the network are on the stack; asked only where one that has begun was not seen
         to end, as happens when it is interrupted from the keyboard.
+    remarks : Remarks, optional
+        What has been said of axes so far.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class RecordingSession:
         commit_interval: float,
         queue_limit_bytes: int,
         running_forwards: Callable[[], int],
+        remarks: Remarks | None = None,
     ) -> None:
         self._process_id = os.getpid()
         self._tape = tape
@@ -71,6 +75,7 @@ class RecordingSession:
         self._steps = Steps(running_forwards)
         self._layers = RecordedLayers(layer_classes, self._steps)
         self._layers.resume(tape)
+        self._remarks = remarks or Remarks()
         self._trials = TrialLog(tape.metadata.trials)
         self._due = CommitClock(commit_interval)
         self._pace = Pace(self._steps.next_step)
@@ -176,7 +181,9 @@ class RecordingSession:
                 self._pass_boundary()
             expected = layer.output
             spikes = layer.pick(output, expected)
-            if expected.axes == "N":
+            if not expected.has_steps:
+                if not expected.is_ordered:
+                    spikes = layer.arrange(spikes.detach(), expected)
                 # The first call of a trial notes its labels.
                 trials = self._trials
                 rows = recorder.repeat(spikes, steps.next_step, trials.number) if trials.is_noted else None
@@ -192,7 +199,7 @@ class RecordingSession:
                     self._settle(recorder)
                     self._layers.raise_late_error()
             else:
-                spikes = layer.steps_first(spikes.detach(), expected)
+                spikes = layer.arrange(spikes.detach(), expected)
                 self._record_other(recorder, steps, layer, spikes, len(spikes))
 
     def _record_other(
@@ -209,6 +216,7 @@ class RecordingSession:
         if batch == 0 or count == 0:
             return
         self._trials.check_batch(f"layer {recorder.name!r}, step {steps.next_step}", batch)
+        self._remarks.look(layer, self._layers.steps, spikes.shape, batch)
         is_new = recorder.neuron_shape is None
         try:
             rows = recorder.record(layer, spikes, steps.next_step, count, self._trials.number)

@@ -13,10 +13,13 @@ from typing import Any, Final, Literal
 
 from recorder.format.chunks import checksum
 from recorder.format.layout import (
+    APART_FORMAT_VERSION,
     ATTRIBUTE,
     FORMAT_VERSION,
     LOST_FORMAT_VERSION,
     ChunkPlan,
+    folder_name,
+    layer_folder,
 )
 
 State = Literal["recording", "closed"]
@@ -94,6 +97,8 @@ class LayerCommit:
         Frames that were damaged and are given up: ranges of whole steps, the second number exclusive,
         ascending, none touching the next. Nothing is promised of them, nor of the rows of ``counts`` of the
         blocks that they lie in.
+    is_apart : bool
+        Whether the layer's folder is set apart from that of another one, whose name differs by case only.
     """
 
     name: str
@@ -106,6 +111,12 @@ class LayerCommit:
     checksums: TableCommit
     tail: tuple[int, ...]
     lost: tuple[tuple[int, int], ...] = ()
+    is_apart: bool = False
+
+    @property
+    def folder(self) -> str:
+        """Key prefix of the layer's arrays."""
+        return layer_folder(self.name, apart=self.is_apart)
 
     @property
     def lost_frames(self) -> int:
@@ -180,6 +191,8 @@ class RecordingMetadata:
     @property
     def format_version(self) -> int:
         """The lowest version of the format whose readers read this recording right."""
+        if any(layer.is_apart for layer in self.layers):
+            return APART_FORMAT_VERSION
         return LOST_FORMAT_VERSION if any(layer.lost for layer in self.layers) else FORMAT_VERSION
 
     def next_commit(self, **changes: Any) -> RecordingMetadata:
@@ -230,6 +243,7 @@ def _layer_to_json(layer: LayerCommit) -> dict[str, Any]:
         "checksums": {"rows": layer.checksums.rows, "crc32c": layer.checksums.crc32c},
         "tail": list(layer.tail),
         **lost,
+        **({"folder": folder_name(layer.name, apart=True)} if layer.is_apart else {}),
     }
 
 
