@@ -58,14 +58,14 @@ class Remarks:
         if layer.origin == "assumption" and self._is_first(f"class {kind}"):
             _logger.warning(
                 "nothing is known of %s, and layers= says no more of it: its output of shape %s (layer %r) "
-                "is taken for %s. Say so with layers={%r: SpikeOutput(%r)} if that is right, and with another "
-                "pattern, such as 'n t ...', if not",
+                "is taken for %s. If that is right, say layers={%r: SpikeOutput(%r)}; if not, say another "
+                "pattern, such as 'n t ...'",
                 *(kind, list(shape), layer.name, _in_words(layer, batch), layer.name, pattern),
             )
         elif layer.origin != "user" and not has_neuron_axes and batch > 1 and self._is_first("neuron axes"):
             _logger.warning(
-                "the output of layer %r (%s), of shape %s, has no axis of neurons: it is taken for %s, each "
-                "of one neuron. %s; if this is right, say layers={%r: SpikeOutput(%r)}",
+                "the output of layer %r (%s), of shape %s, has no axis of neurons: it is taken for %s, "
+                "each of one neuron. %s; if this is right, say layers={%r: SpikeOutput(%r)}",
                 *(layer.name, type(layer.module).__name__, list(shape), _in_words(layer, batch)),
                 *(_UNBATCHED, layer.name, pattern),
             )

@@ -67,7 +67,8 @@ class SpikeOutput:
     # What the hooks ask at each call.
     has_steps: bool = field(init=False, compare=False)
     is_ordered: bool = field(init=False, compare=False)
-    ndims: tuple[int, float] = field(init=False, compare=False)
+    least_axes: int = field(init=False, compare=False)
+    most_axes: float = field(init=False, compare=False)
     path: tuple[Step, ...] = field(init=False, compare=False)
     sizes: Mapping[str, int] = field(init=False, compare=False)
 
@@ -94,7 +95,8 @@ class SpikeOutput:
             "pattern": pattern,
             "has_steps": pattern.has_steps,
             "is_ordered": pattern.is_ordered,
-            "ndims": pattern.ndims,
+            "least_axes": pattern.ndims[0],
+            "most_axes": pattern.ndims[1],
             "path": _parse_item(self.item),
             "sizes": sizes,
         }

@@ -118,28 +118,25 @@ class Pattern:
             raise AxesError(f"{tensor.ndim} axes")
         if self.is_ordered:
             return tensor
-        shape, names = self._unfold(tensor, sizes)
+        brackets, order = self._plan(tensor.ndim)
+        # From behind, so that the places of those before stay.
+        for place, names in brackets:
+            shape = tensor.shape
+            split = _split(shape[place], names, sizes)
+            tensor = tensor.view(*shape[:place], *split, *shape[place + 1 :])
+        arranged = tensor.permute(order)
+        return arranged if SAMPLES in self.names else arranged.unsqueeze(int(self.has_steps))
+
+    @functools.lru_cache  # noqa: B019 - patterns are few, and live as long as the process
+    def _plan(self, ndim: int) -> tuple[list[tuple[int, tuple[str, ...]]], list[int]]:
+        """Brackets with their places, last first; then the order of the axes that this makes."""
+        rest = ndim - len(self.axes) + 1
+        axes = [same for axis in self.axes for same in ([axis] * rest if axis == (REST,) else [axis])]
+        brackets = [(place, axis) for place, axis in enumerate(axes) if len(axis) > 1]
+        names = [name for axis in axes for name in axis]
         order = [names.index(name) for name in (STEPS, SAMPLES) if name in names]
         order += [place for place in range(len(names)) if place not in order]
-        arranged = tensor.view(shape).permute(order)
-        return arranged if SAMPLES in names else arranged.unsqueeze(int(self.has_steps))
-
-    def _unfold(self, tensor: torch.Tensor, sizes: Mapping[str, int]) -> tuple[list[int], list[str]]:
-        """Size and name of each axis of the tensor without its brackets."""
-        shape: list[int] = []
-        names: list[str] = []
-        rest = tensor.ndim - len(self.axes) + 1
-        place = 0
-        for axis in self.axes:
-            if axis == (REST,):
-                shape += tensor.shape[place : place + rest]
-                names += [REST] * rest
-                place += rest
-                continue
-            shape += [tensor.shape[place]] if len(axis) == 1 else _split(tensor.shape[place], axis, sizes)
-            names += axis
-            place += 1
-        return shape, names
+        return brackets[::-1], order
 
 
 def _split(length: int, axis: tuple[str, ...], sizes: Mapping[str, int]) -> list[int]:
