@@ -28,7 +28,6 @@ from analysis.statistics import Statistics
 from analysis.statistics.answering import Statistic, answer
 from recorder.format import RecordingMetadata
 from recorder.format.columns import Value
-from recorder.format.layout import layer_folder
 from recorder.format.metadata import State
 from recorder.tape import TapeReader
 
@@ -157,8 +156,9 @@ class Recording(Statistics):
 
     def stored_spike_bytes(self, name: str) -> int:
         """Bytes that the spikes of a layer take in the store."""
-        folder = f"{layer_folder(self[name].name)}/spikes"
-        return sum(reader.store.size(folder) for reader in self._readers)
+        name = self[name].name
+        layers = [reader.layers[name] for reader in self._readers if name in reader.layers]
+        return sum(layer.store.size(f"{layer.folder}/spikes") for layer in layers)
 
     def digest(self) -> str:
         """SHA-256 over all that was recorded, to quote: 64 hexadecimal digits, the same for every form of it.

@@ -23,6 +23,7 @@ from torch.utils.hooks import RemovableHandle
 from recorder.capture import LayerError
 from recorder.format import RecordingStoppedWarning, RecordingWriteError, UncalledLayersWarning
 from recorder.frameworks import SpikingLayer, SpikingLayerError
+from recorder.replacements import LastHooks, ObservedForward
 from recorder.session import RecordingSession
 
 set_eval_frame: Callable[[Any], Any] | None
@@ -220,7 +221,7 @@ class _Hook:
 
 
 class LayerHook(_Hook):
-    """Records what one spiking layer puts out."""
+    """Records what one spiking layer puts out, behind all that hooks of the user's have made of it."""
 
     def __init__(self, layer: SpikingLayer, link: SessionLink) -> None:
         super().__init__(link)
@@ -294,6 +295,7 @@ class NetworkHooks:
         self._layers = tuple(layers)
         self._link = link
         self._handles: list[RemovableHandle] = []
+        self._replacements: list[LastHooks | ObservedForward] = []
 
     @property
     def in_place(self) -> bool:
@@ -314,14 +316,27 @@ class NetworkHooks:
         if compiler is not None:
             compiler.reset()
         self._link.is_enabled = True
-        self._handles = [
-            self._network.register_forward_pre_hook(_BeginHook(self._link)),
-            *(layer.module.register_forward_hook(LayerHook(layer, self._link)) for layer in self._layers),
-            self._network.register_forward_hook(_EndHook(self._link), always_call=True),
-        ]
+        self._handles = [self._network.register_forward_pre_hook(_BeginHook(self._link))]
+        for layer in self._layers:
+            hook = LayerHook(layer, self._link)
+            if layer.kept_in:
+                self._replacements.append(ObservedForward.on(layer.module, hook, layer.kept_in))
+            else:
+                self._put_last(layer.module, layer.module.register_forward_hook(hook))
+        # Behind the hook of a layer that is the network itself.
+        self._put_last(
+            self._network, self._network.register_forward_hook(_EndHook(self._link), always_call=True)
+        )
+
+    def _put_last(self, module: nn.Module, handle: RemovableHandle) -> None:
+        self._handles.append(handle)
+        self._replacements.append(LastHooks.on(module, handle.id))
 
     def remove(self) -> None:
         """Take every hook away again."""
+        for replacement in self._replacements:
+            replacement.leave()
+        self._replacements = []
         for handle in self._handles:
             handle.remove()
         self._handles = []

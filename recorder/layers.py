@@ -45,6 +45,8 @@ class RecordedLayers:
     ----------
     by_name : dict of str to RecordedLayer
         In network order.
+    steps : dict of str to LayerSteps
+        Where each layer is, in network order.
     lost_frames : dict of str to int
         Frames of each resumed layer that are marked lost.
     late_errors : list of SpikeValueError
@@ -62,9 +64,10 @@ class RecordedLayers:
         self._thresholds = thresholds or {}
         self._stops_bad = stops_bad
         self.by_name: dict[str, RecordedLayer] = {}
+        self.steps: dict[str, LayerSteps] = {}
         self.lost_frames: dict[str, int] = {}
         self.late_errors: list[SpikeValueError] = []
-        self._steps = steps
+        self._all_steps = steps
         self._pool = StagePool()
         self._rings = TransferRings()
         for name, layer_class in layer_classes.items():
@@ -75,7 +78,8 @@ class RecordedLayers:
             name, len(self.by_name), layer_class, self.late_errors, self._pool, self._rings
         )
         recorder.threshold = self._thresholds.get(name)
-        self.by_name[name] = RecordedLayer(recorder, self._steps.add_layer(name, is_expected=is_expected))
+        self.steps[name] = self._all_steps.add_layer(name, is_expected=is_expected)
+        self.by_name[name] = RecordedLayer(recorder, self.steps[name])
         return recorder
 
     def resume(self, tape: TapeWriter) -> None:
@@ -88,7 +92,7 @@ class RecordedLayers:
             recorder.resume(commit.plan.neuron_shape, commit.dtype, segments, pending)
             tape.place_layer(name, recorder.position)
             self.lost_frames[name] = commit.lost_frames
-        self._steps.go_on_at(max((_last_step(segment) for _, segment in resumed.values()), default=0))
+        self._all_steps.go_on_at(max((_last_step(segment) for _, segment in resumed.values()), default=0))
 
     @property
     def called(self) -> list[LayerRecorder]:
@@ -130,7 +134,7 @@ class RecordedLayers:
         recorder = self.by_name[error.layer].recorder
         if not recorder.is_stopped:
             recorder.is_stopped = True
-            self._steps.give_up(self.by_name[error.layer].steps)
+            self._all_steps.give_up(self.by_name[error.layer].steps)
             warnings.warn(
                 f"{error}. This layer is not recorded any more; what was recorded of it stays, and the other "
                 "layers and the network go on.",

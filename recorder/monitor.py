@@ -26,10 +26,11 @@ from recorder.format import (
 from recorder.format.bits import Counts
 from recorder.frameworks import LayerChoice, find_spiking_layers, refuse_unrecordable
 from recorder.hooks import NetworkHooks, SessionLink
-from recorder.options import check_options, default_store, parse_device, write_errors
+from recorder.options import check_names, check_options, default_store, parse_device, write_errors
 from recorder.plan import RecordingPlan, RecordingStats
 from recorder.provenance import class_name, describe_run
 from recorder.ranks import RankPlace, place_of_rank, without_wrapper
+from recorder.remarks import Remarks
 from recorder.session import RecordingSession
 from recorder.spike_sequence import SpikeMapping, to_numpy, to_tensor
 from recorder.stores import StoreLike, open_store
@@ -50,8 +51,9 @@ class Monitor:
     Parameters
     ----------
     net : torch.nn.Module
-        Its spiking layers are found by themselves for SpikingJelly, snnTorch, norse and sinabs. They have the
-        same names whether it is wrapped in DistributedDataParallel or not.
+        Its spiking layers are found by themselves for SpikingJelly, snnTorch, norse, sinabs, BrainCog,
+        BindsNET, rockpool, lava-dl and matterhorn. They have the same names whether it is wrapped in
+        DistributedDataParallel or not.
     device : str or torch.device, optional
         Where getters and ``s`` put tensors with the ``"torch"`` backend; the CPU by default.
     backend : {"numpy", "torch"}
@@ -64,7 +66,12 @@ class Monitor:
     layers : optional
         Which modules to record where they are not found by themselves: names, types, a predicate
         ``(name, module) -> bool``, or a mapping from names or types to `SpikeOutput`; see
-        `recorder.frameworks.finding.find_spiking_layers`.
+        `recorder.frameworks.finding.find_spiking_layers`. What is recorded of a layer is what the next one
+        gets: behind all forward hooks of yours on it, whether they came before `enable` or after it.
+    batched : bool
+        Whether the network runs on batches. If it is given single samples without an axis for them, say
+        False: a layer's output is then ``[*neuron]``, or ``[T, *neuron]``. A `SpikeOutput` in ``layers``
+        counts as it is written.
     overwrite, resume : bool
         What to do with a recording that stands at ``store``: replace it, or go on behind its last commit. Of
         several ranks, all must resume, and wait for each other: they go on at the same step.
@@ -100,7 +107,8 @@ class Monitor:
     Raises
     ------
     ValueError
-        If no spiking layer is found, ``backend`` or ``device`` is unknown, or ``dt`` has no unit.
+        If no spiking layer is found, one has a name that cannot be stored, ``backend`` or ``device`` is
+        unknown, or ``dt`` has no unit.
     RecordingExistsError
         If the store is taken.
     RecordingInUseError
@@ -129,6 +137,7 @@ class Monitor:
         *,
         store: StoreLike | None = None,
         layers: LayerChoice | None = None,
+        batched: bool = True,
         overwrite: bool = False,
         resume: bool = False,
         take_over: bool = False,
@@ -151,7 +160,9 @@ class Monitor:
         self._commit_interval = float(commit_interval)
         net = without_wrapper(net)
         refuse_unrecordable(net)
-        self._layers = find_spiking_layers(net, layers)
+        self._layers = find_spiking_layers(net, layers, batched=batched)
+        check_names(self._layers)
+        self._remarks = Remarks()
         self._thresholds = Thresholds.parse(threshold, self._layers)
         self._provenance = describe_run(
             net, metadata, dt=dt, dt_unit=dt_unit, licence=licence, citation=citation
@@ -379,6 +390,7 @@ class Monitor:
             teller=self._teller,
             thresholds=self._thresholds,
             stops_bad=self._warns,
+            remarks=self._remarks,
         )
         self._session = self._link.session = session
         # Also at the interpreter's exit, while the background thread still runs.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from recorder.format import (
     RecordingInUseError,
     RecordingWriteError,
 )
+from recorder.format.metadata import MAX_NAME_LENGTH
 from recorder.stores import ByteStore
 
 
@@ -44,6 +45,24 @@ def check_options(
         raise ValueError(f"durability is {durability!r}; expected 'power' or 'process'")
     if on_error not in ("raise", "warn"):
         raise ValueError(f"on_error is {on_error!r}; expected 'raise' or 'warn'")
+
+
+def check_names(layers: Iterable[str]) -> None:
+    """Raise ValueError for names of layers that no recording can hold."""
+    for name in layers:
+        if len(name) > MAX_NAME_LENGTH:
+            raise ValueError(
+                f"the name of layer '{name[:40]}…' has {len(name)} characters, a recording holds at most "
+                f"{MAX_NAME_LENGTH}. Give the modules that it lies in shorter names, or leave it out with "
+                "layers="
+            )
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"the name of layer {name!r} holds half a character (a surrogate), which cannot be stored. "
+                "Give the module another name, or leave it out with layers="
+            ) from None
 
 
 def _is_positive(number: Any) -> bool:

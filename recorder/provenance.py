@@ -34,6 +34,10 @@ _PACKAGES = (
     "snntorch",
     "norse",
     "sinabs",
+    "braincog",
+    "bindsnet",
+    "rockpool",
+    "matterhorn_pytorch",
 )
 
 
@@ -59,7 +63,8 @@ def describe_run(
     modules = list(network.named_modules())
     described = {
         "network": class_name(network),
-        "parameters": _count(network.parameters()),
+        # Of nn.Module itself: rockpool's method of that name returns a dict.
+        "parameters": _count(nn.Module.parameters(network)),
         "modules": [_describe_module(name, module) for name, module in modules[:MAX_MODULES]],
         "host": socket.gethostname(),
         "platform": platform.platform(),
@@ -88,7 +93,9 @@ def describe_run(
 def _describe_module(name: str, module: nn.Module) -> dict[str, Any]:
     """A module's own parameters, without those of the modules inside it."""
     own = {
-        key: parameter for key, parameter in module.named_parameters(recurse=False) if _is_known(parameter)
+        key: parameter
+        for key, parameter in nn.Module.named_parameters(module, recurse=False)
+        if _is_known(parameter)
     }
     described: dict[str, Any] = {"name": name, "class": class_name(module)}
     if own:

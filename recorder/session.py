@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 
 from recorder.background import BackgroundWriter, CommitClock
 from recorder.capture import LayerRecorder
+from recorder.capture.host_packing import WholeRows
 from recorder.findings import FindingsTeller
 from recorder.format import plan_chunks
 from recorder.format.bits import Bools, Counts
@@ -23,6 +24,7 @@ from recorder.format.trials import TrialLog
 from recorder.frameworks import SpikingLayer
 from recorder.layers import CollectedRows, RecordedLayers, take_progress
 from recorder.plan import Pace, RecordingPlan, RecordingStats
+from recorder.remarks import Remarks
 from recorder.steps import LayerSteps, Steps
 from recorder.tape import TapeWriter
 from recorder.thresholds import Threshold
@@ -57,6 +59,8 @@ class RecordingSession:
     teller : FindingsTeller
         Tells the user of layers that are not called, and of steps that had to be guessed.
     thresholds, stops_bad : see `RecordedLayers`
+    remarks : Remarks, optional
+        What has been said of axes so far.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class RecordingSession:
         teller: FindingsTeller,
         thresholds: Mapping[str, Threshold] | None = None,
         stops_bad: bool = False,
+        remarks: Remarks | None = None,
     ) -> None:
         self._process_id = os.getpid()
         self._tape = tape
@@ -82,6 +87,7 @@ class RecordingSession:
         self._layers.resume(tape)
         self.stop_layer = self._layers.stop
         self._trials = TrialLog(tape.metadata.trials, tape.ignores_case)
+        self._remarks = remarks or Remarks()
         self._due = CommitClock(commit_interval)
         self._pace = Pace(self._steps.next_step)
         self._closed = False
@@ -198,7 +204,9 @@ class RecordingSession:
             spikes = layer.pick(output, expected)
             if recorder.threshold is not None:
                 spikes = recorder.threshold(spikes)
-            if expected.axes == "N":
+            if not expected.has_steps:
+                if not expected.is_ordered:
+                    spikes = layer.arrange(spikes.detach(), expected)
                 # The first call of a trial notes its labels.
                 trials = self._trials
                 rows = recorder.repeat(spikes, steps.next_step, trials.number) if trials.is_noted else None
@@ -208,14 +216,17 @@ class RecordingSession:
                 steps.next_step += 1
                 if not self._due.is_dirty:
                     self._mark_dirty()
-                if rows:
-                    self._rows.put(recorder.name, rows)
-                if recorder.is_full:
-                    self._settle(recorder)
-                    self._layers.tell_late_errors()
+                if rows or recorder.is_full:
+                    self._take_rows(recorder, rows)
             else:
-                spikes = layer.steps_first(spikes.detach(), expected)
+                spikes = layer.arrange(spikes.detach(), expected)
                 self._record_other(recorder, steps, layer, spikes, len(spikes))
+
+    def _take_rows(self, recorder: LayerRecorder, rows: Sequence[WholeRows]) -> None:
+        self._rows.put(recorder.name, rows)
+        if recorder.is_full:
+            self._settle(recorder)
+            self._layers.tell_late_errors()
 
     def _record_other(
         self,
@@ -232,6 +243,7 @@ class RecordingSession:
             self._steps.note_empty()
             return
         self._trials.check_batch(f"layer {recorder.name!r}, step {steps.next_step}", batch)
+        self._remarks.look(layer, self._layers.steps, spikes.shape, batch)
         is_new = recorder.neuron_shape is None
         try:
             rows = recorder.record(layer, spikes, steps.next_step, count, self._trials.number)

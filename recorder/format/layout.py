@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 FORMAT_VERSION: Final = 1
 # Version of recordings with frames marked lost. Readers of version 1 would take such frames for spikes.
 LOST_FORMAT_VERSION: Final = 2
+# Of recordings with a layer whose folder is set apart: who does not know of it would look elsewhere.
+APART_FORMAT_VERSION: Final = 3
 
 ATTRIBUTE: Final = "spiketape"
 ROOT_DOCUMENT: Final = "zarr.json"
@@ -208,11 +210,12 @@ def neuron_dimensions(neuron_shape: tuple[int, ...]) -> tuple[str, ...]:
 
 
 _UNSAFE = re.compile(rb"[^A-Za-z0-9._-]")
+_UNSAFE_OR_LETTER = re.compile(rb"[^0-9._-]")
 # File systems allow names of 255 bytes; this leaves room for what a store appends.
 _LONGEST_FOLDER: Final = 200
 
 
-def folder_name(name: str) -> str:
+def folder_name(name: str, *, apart: bool = False) -> str:
     """Folder of a layer (or of a column of the trials) named ``name``.
 
     Letters, digits and ``.``, ``_``, ``-`` stand for themselves; every other byte of the UTF-8 name becomes
@@ -220,12 +223,22 @@ def folder_name(name: str) -> str:
     The empty name (of a network that is itself one neuron module) becomes ``=``. A folder name of more than
     200 characters is cut, and ends in ``=`` and the first half of the SHA-256 of ``name``.
 
+    Some file systems take ``lif`` and ``LIF`` for the same folder. So a name that differs from another one by
+    case only is set ``apart``: its letters do not stand for themselves either. No such folder differs from
+    any other by case only.
+
     Examples
     --------
     >>> folder_name("features.3"), folder_name("a/b"), folder_name("")
     ('features.3', 'a=2Fb', '=')
+    >>> folder_name("fc.1", apart=True)
+    '=66=63.1'
     """
-    escaped = _UNSAFE.sub(lambda match: b"=%02X" % match[0][0], name.encode()).decode()
+    escaped = (
+        (_UNSAFE_OR_LETTER if apart else _UNSAFE)
+        .sub(lambda match: b"=%02X" % match[0][0], name.encode())
+        .decode()
+    )
     if escaped.startswith("__") or not escaped.strip("."):
         # Zarr reserves leading "__" and forbids names of periods only.
         escaped = "=" if not escaped else f"={ord(escaped[0]):02X}{escaped[1:]}"
@@ -235,9 +248,9 @@ def folder_name(name: str) -> str:
     return escaped
 
 
-def layer_folder(name: str) -> str:
+def layer_folder(name: str, *, apart: bool = False) -> str:
     """Key prefix of a layer's arrays."""
-    return f"layers/{folder_name(name)}"
+    return f"layers/{folder_name(name, apart=apart)}"
 
 
 def trial_column_folder(column: str) -> str:

@@ -15,11 +15,13 @@ from typing import Any, get_args
 from recorder.format.columns import is_text
 from recorder.format.errors import RecordingFormatError
 from recorder.format.layout import (
+    APART_FORMAT_VERSION,
     ATTRIBUTE,
     CHUNK_FRAMES_STEP,
     FORMAT_VERSION,
     LOST_FORMAT_VERSION,
     ChunkPlan,
+    folder_name,
 )
 from recorder.format.metadata import (
     DTYPES,
@@ -81,13 +83,13 @@ def parse_attributes(attributes: Mapping[str, Any], place: str) -> RecordingMeta
         )
     version = record.get("format_version")
     if (
-        version not in (FORMAT_VERSION, LOST_FORMAT_VERSION)
+        version not in (FORMAT_VERSION, LOST_FORMAT_VERSION, APART_FORMAT_VERSION)
         or not isinstance(version, int)
         or version is True
     ):
         raise RecordingFormatError(
             f"{place} has format version {_short(version)}; this spiketape reads versions {FORMAT_VERSION} "
-            f"and {LOST_FORMAT_VERSION}. A newer spiketape is needed if the version is higher."
+            f"to {APART_FORMAT_VERSION}. A newer spiketape is needed if the version is higher."
         )
     try:
         expected = _record_checksum(record)
@@ -123,7 +125,8 @@ def parse_attributes(attributes: Mapping[str, Any], place: str) -> RecordingMeta
     if version != metadata.format_version:
         fields.problems.append(
             f"format_version is {version}, expected {metadata.format_version}: version "
-            f"{LOST_FORMAT_VERSION} is that of recordings with frames marked lost"
+            f"{LOST_FORMAT_VERSION} is that of recordings with frames marked lost, {APART_FORMAT_VERSION} of "
+            "those with a layer whose folder is set apart"
         )
     if fields.problems:
         listed = "".join(f"\n  - {problem}" for problem in fields.problems)
@@ -211,7 +214,20 @@ def _parse_layer(fields: _Fields) -> LayerCommit:
         checksums=checksums,
         tail=tail,
         lost=_parse_lost(fields, frames),
+        is_apart=_parse_apart(fields),
     )
+
+
+def _parse_apart(fields: _Fields) -> bool:
+    """Whether the layer's folder is set apart. No other folder than those of its name is ever opened."""
+    if "folder" not in fields.record:
+        return False
+    name = fields.record.get("name")
+    if isinstance(name, str) and is_text(name) and len(name) <= MAX_NAME_LENGTH:
+        expected = folder_name(name, apart=True)
+        if fields.record["folder"] != expected:
+            fields.problem("folder", f"is {_short(fields.record['folder'])}, expected {expected!r}")
+    return True
 
 
 def _parse_lost(fields: _Fields, frames: int) -> tuple[tuple[int, int], ...]:

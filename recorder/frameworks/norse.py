@@ -1,6 +1,6 @@
 """norse's neurons. Read and run in 1.0.0.
 
-norse puts time first, and puts out tuples of spikes and state. Not taken are leaky integrators (``LI``),
+norse puts time first, and puts out tuples of spikes and state. Not taken are leaky integrators (``LI…``),
 whose output is analog, and encoders, which are the input of a network rather than part of it.
 """
 
@@ -19,7 +19,7 @@ NEURON_CLASSES: NeuronClasses = {
     "norse.torch.module": {
         **alike(NeuronClass(STEP_TUPLE), "SNNCell", "SNNRecurrentCell", "CobaLIFCell", "LIFCorrelation"),
         **alike(NeuronClass(STEPS_TUPLE), "SNN", "SNNRecurrent"),
-        **alike(NeuronClass(STEP_TUPLE, spikes=False), "LICell", "LILinearCell"),
+        **alike(NeuronClass(STEP_TUPLE, spikes=False), "LICell", "LIBoxCell", "LILinearCell"),
         "LI": NeuronClass(STEPS_TUPLE, spikes=False),
         **alike(
             NeuronClass(STEPS_TENSOR, spikes=False),

@@ -6,24 +6,16 @@ Libraries disagree about both, and some put out tuples. Whatever a spiking modul
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import torch
-from torch import nn
 
-_SHAPES = {
-    "N": "[N, *neuron]",
-    "TN": "[T, N, *neuron]",
-    "NT": "[N, T, *neuron]",
-    "N*T": "[N*T, *neuron]",
-}
-_LEAST_AXES = {"N": 1, "TN": 2, "NT": 2, "N*T": 1}
+from recorder.frameworks.patterns import SAMPLES, STEPS, AxesError, Pattern, parse_pattern
 
-
-class SpikingLayerError(ValueError):
-    """The spiking layers of a network, or the spikes in what a layer put out, cannot be told."""
+Step: TypeAlias = int | str
 
 
 @dataclass(frozen=True)
@@ -35,14 +27,23 @@ class SpikeOutput:
 
     Parameters
     ----------
-    axes : {"N", "TN", "NT", "N*T"}
-        The axes before the neuron axes: T steps, N samples. ``"N"`` is a single step. In ``"N*T"`` both are
-        folded into one axis, all steps of the first sample first.
-    item : int, None or "first"
-        ``k``: the output is a tuple or list, and its item ``k`` is the spikes. ``None``: the output itself is
-        the tensor of spikes. ``"first"``: it is that, or a tuple or list whose first item is.
+    axes : str
+        The axes of the tensor of spikes, as einops writes them: names separated by blanks, ``t`` for steps,
+        ``n`` for samples, other names and ``...`` for neuron axes, brackets for axes that are folded into
+        one, the slower first. ``"n ..."`` is a single step of a batch, ``"t n ..."``, ``"n t ..."`` and
+        ``"n ... t"`` are several; ``"(n t) ..."`` has all steps of the first sample first; ``"t c n ..."``
+        has a neuron axis in between. ``"..."`` is one step of one sample without an axis of samples,
+        ``"t ..."`` are several. ``"N"``, ``"TN"``, ``"NT"`` and ``"N*T"`` are the older names of ``"n ..."``,
+        ``"t n ..."``, ``"n t ..."`` and ``"(n t) ..."``.
+    item : int, str, tuple of these, None or "first"
+        ``k``: the output is a tuple or list, and its item ``k`` is the spikes. Text: the output has a key or
+        an attribute of that name, or of names one in the other with dots between, as in
+        ``"logits.spikes"``; a tuple such as ``("out", 0)`` is a path of keys, attributes and places.
+        ``None``: the output itself is the tensor of spikes. ``"first"``: it is that, or a tuple or list whose
+        first item is. Where ``axes`` begin with ``t``, what ``item`` names may also be a list or tuple of T
+        tensors, a step each (not with ``"first"``, which takes the first of them).
     batch_size, num_steps : int or None
-        Sizes of N and T, of which ``"N*T"`` needs at least one; not used otherwise.
+        Sizes of N and T. In each bracket of ``axes`` all sizes but one must be known; not used otherwise.
 
     Raises
     ------
@@ -53,129 +54,148 @@ class SpikeOutput:
     --------
     A module that puts out ``(membrane, spikes)``, both ``[N, T, *neuron]``:
 
-    >>> SpikeOutput("NT", item=1)
-    SpikeOutput(axes='NT', item=1, batch_size=None, num_steps=None)
+    >>> SpikeOutput("n t ...", item=1)
+    SpikeOutput('n t ...', item=1)
     """
 
-    axes: str = "N"
-    item: int | Literal["first"] | None = "first"
+    # How a pattern is spelled makes no difference.
+    axes: str = field(default="n ...", compare=False)
+    item: Step | tuple[Step, ...] | Literal["first"] | None = "first"
     batch_size: int | None = None
     num_steps: int | None = None
+    pattern: Pattern = field(init=False)
+    # What the hooks ask at each call.
+    has_steps: bool = field(init=False, compare=False)
+    is_ordered: bool = field(init=False, compare=False)
+    least_axes: int = field(init=False, compare=False)
+    most_axes: float = field(init=False, compare=False)
+    path: tuple[Step, ...] = field(init=False, compare=False)
+    sizes: Mapping[str, int] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.axes not in _SHAPES:
-            raise ValueError(f"axes is {self.axes!r}, expected one of {', '.join(map(repr, _SHAPES))}")
-        if not (self.item in (None, "first") or (type(self.item) is int and self.item >= 0)):
-            raise ValueError(f"item is {self.item!r}, expected None, 'first' or an index of a tuple, from 0")
-        for field, size in (("batch_size", self.batch_size), ("num_steps", self.num_steps)):
+        if not isinstance(self.axes, str):
+            raise TypeError(f"axes is a {type(self.axes).__name__}, expected text such as 't n ...'")
+        pattern = parse_pattern(self.axes)
+        sizes = {}
+        for name, what, size in (
+            (SAMPLES, "batch_size", self.batch_size),
+            (STEPS, "num_steps", self.num_steps),
+        ):
             if size is not None and size < 1:
-                raise ValueError(f"{field} is {size}, expected at least 1, or None if it is not known")
-        if self.axes == "N*T" and self.batch_size is None and self.num_steps is None:
+                raise ValueError(f"{what} is {size}, expected at least 1, or None if it is not known")
+            if size is not None:
+                sizes[name] = size
+        unknown = pattern.unknown_of(sizes)
+        if unknown:
             raise ValueError(
-                "axes 'N*T' cannot be unfolded without sizes: give batch_size, num_steps or both"
+                f"axes {self.axes!r} cannot be unfolded without sizes: of {' and '.join(unknown)} all but "
+                "one must be known: give batch_size (n), num_steps (t) or both"
             )
+        derived = {
+            "pattern": pattern,
+            "has_steps": pattern.has_steps,
+            "is_ordered": pattern.is_ordered,
+            "least_axes": pattern.ndims[0],
+            "most_axes": pattern.ndims[1],
+            "path": _parse_item(self.item),
+            "sizes": sizes,
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        fields = [repr(self.axes)]
+        fields += [] if self.item == "first" else [f"item={self.item!r}"]
+        fields += [] if self.batch_size is None else [f"batch_size={self.batch_size}"]
+        fields += [] if self.num_steps is None else [f"num_steps={self.num_steps}"]
+        return f"SpikeOutput({', '.join(fields)})"
 
     def __str__(self) -> str:
         which = "" if self.item is None else f"a tuple whose item {self.item} is "
         which = "(a tuple whose first item is) " if self.item == "first" else which
+        if any(isinstance(step, str) for step in self.path):
+            which = f"something whose {'.'.join(map(str, self.path))} is "
         sizes = f" with N = {self.batch_size or 'any'}, T = {self.num_steps or 'any'}"
-        return f"{which}a tensor of shape {_SHAPES[self.axes]}" + (sizes if self.axes == "N*T" else "")
+        is_folded = any(len(axis) > 1 for axis in self.pattern.axes)
+        return f"{which}a tensor of shape {self.pattern.show_shape()}" + (sizes if is_folded else "")
+
+    def without_batch(self) -> SpikeOutput:
+        """The same where there is no axis of samples."""
+        return _without_batch(self)
+
+    def pick(self, output: object) -> torch.Tensor | None:
+        """The tensor of spikes in what a module put out, as it is; None if there is none."""
+        if isinstance(output, torch.Tensor):
+            return None if self.path else output
+        if self.item == "first":
+            first = output[0] if isinstance(output, (tuple, list)) and output else None
+            return first if isinstance(first, torch.Tensor) else None
+        found = follow(output, self.path)
+        if isinstance(found, torch.Tensor):
+            return found
+        return torch.stack(tuple(found)) if self.pattern.begins_with_steps and are_steps(found) else None
+
+    def arrange(self, spikes: torch.Tensor) -> torch.Tensor:
+        """View what was picked as ``[T, N, *neuron]``, or ``[N, *neuron]`` where there are no steps.
+
+        Raises
+        ------
+        AxesError
+            If it has other axes.
+        """
+        return self.pattern.arrange(spikes, self.sizes)
+
+
+@functools.lru_cache
+def _without_batch(where: SpikeOutput) -> SpikeOutput:
+    pattern = where.pattern.without_samples()
+    return SpikeOutput(str(pattern) or "...", where.item, None, where.num_steps)
+
+
+def _parse_item(item: Any) -> tuple[Step, ...]:
+    if item in (None, "first"):
+        return ()
+    names = item.split(".") if isinstance(item, str) else item
+    path: tuple[Any, ...] = tuple(names) if isinstance(names, (list, tuple)) else (item,)
+    if isinstance(item, list) or not path or not all(map(_is_step, path)):
+        raise ValueError(
+            f"item is {item!r}, expected None, 'first', an index of a tuple, from 0, a key or attribute such "
+            "as 'logits.spikes', or a path of these such as ('out', 0)"
+        )
+    return path
+
+
+def _is_step(step: Any) -> bool:
+    return step >= 0 if type(step) is int else isinstance(step, str) and step != ""
+
+
+def follow(output: object, path: tuple[Step, ...]) -> Any:
+    """What lies at the end of a path of keys, attributes and places; None if there is no such thing."""
+    found: Any = output
+    for step in path:
+        if isinstance(found, torch.Tensor):
+            return None  # a tensor has attributes and could be indexed, and is meant to be neither
+        if isinstance(found, Mapping) and step in found:
+            found = found[step]
+        elif isinstance(step, str):
+            found = getattr(found, step, None)
+        elif isinstance(found, (tuple, list)) and step < len(found):
+            found = found[step]
+        else:
+            return None
+    return found
+
+
+def are_steps(output: object) -> bool:
+    """Whether this is a list or tuple of tensors of one shape, as is one of a step each."""
+    return (
+        isinstance(output, (tuple, list))
+        and bool(output)
+        and all(isinstance(item, torch.Tensor) for item in output)
+        and len({item.shape for item in output}) == 1
+    )
 
 
 Layout: TypeAlias = SpikeOutput | Callable[[Any], SpikeOutput]
 
-
-@dataclass(frozen=True)
-class SpikingLayer:
-    """One spiking module of a network.
-
-    Parameters
-    ----------
-    name : str
-        PyTorch module name in the network; ``""`` for a network that is itself one neuron module.
-    module : nn.Module
-        The module.
-    layout : SpikeOutput or callable
-        Where the spikes are, or a function of the module that says so. It is asked at each call, because
-        settings like SpikingJelly's ``step_mode`` may be switched at any time.
-    hint : str
-        What to tell a user whose layer put out values other than 0 and 1; ``""`` if nothing is known.
-    """
-
-    name: str
-    module: nn.Module
-    layout: Layout = SpikeOutput()
-    hint: str = ""
-
-    @property
-    def output(self) -> SpikeOutput:
-        """Where the spikes are, under the present settings of the module."""
-        return self.layout if isinstance(self.layout, SpikeOutput) else self.layout(self.module)
-
-    def read_spikes(self, output: object) -> torch.Tensor:
-        """Spikes in what the module put out, in one form for all modules.
-
-        Parameters
-        ----------
-        output : object
-            What the module returned, as a forward hook is given it.
-
-        Returns
-        -------
-        torch.Tensor
-            ``[T, N, *neuron]`` in logical order, T = 1 for a single step; dtype and device as put out. A
-            detached view: nothing is copied or waited for, no gradient graph is kept, no value looked at.
-
-        Raises
-        ------
-        SpikingLayerError
-            If the module put out something else than expected. Names the layer, what came and what to do.
-        """
-        expected = self.output
-        spikes = self.pick(output, expected).detach()
-        return spikes.unsqueeze(0) if expected.axes == "N" else self.steps_first(spikes, expected)
-
-    def pick(self, output: object, expected: SpikeOutput) -> torch.Tensor:
-        """The tensor of spikes in what the module put out, as it is; errors as in `read_spikes`."""
-        spikes = output
-        if isinstance(output, (tuple, list)) and expected.item is not None:
-            index = 0 if expected.item == "first" else expected.item
-            spikes = output[index] if index < len(output) else None
-        elif isinstance(expected.item, int):
-            spikes = None
-        if not isinstance(spikes, torch.Tensor) or spikes.ndim < _LEAST_AXES[expected.axes]:
-            raise self._unexpected(output, expected)
-        if spikes.layout is not torch.strided:
-            raise SpikingLayerError(
-                f"{self._described()} put out a tensor of layout {spikes.layout}, expected torch.strided: "
-                "give the layer dense input, or make its output dense with .to_dense()"
-            )
-        return spikes
-
-    def steps_first(self, spikes: torch.Tensor, expected: SpikeOutput) -> torch.Tensor:
-        """View what was picked from an output of several steps as ``[T, N, *neuron]``."""
-        if expected.axes == "N*T":
-            batch_size = expected.batch_size or len(spikes) // (expected.num_steps or 1)
-            num_steps = expected.num_steps or len(spikes) // batch_size
-            if batch_size * num_steps != len(spikes):
-                raise self._unexpected(spikes, expected)
-            spikes = spikes.view(batch_size, num_steps, *spikes.shape[1:])
-        return spikes if expected.axes == "TN" else spikes.transpose(0, 1)
-
-    def _described(self) -> str:
-        return f"layer {self.name!r} ({type(self.module).__name__})"
-
-    def _unexpected(self, output: object, expected: SpikeOutput) -> SpikingLayerError:
-        return SpikingLayerError(
-            f"{self._described()} put out {_describe(output)}, expected {expected}: "
-            f"say where its spikes are, e.g. layers={{{self.name!r}: SpikeOutput('TN', item=None)}}, "
-            "or leave it out by choosing other layers"
-        )
-
-
-def _describe(output: object) -> str:
-    if isinstance(output, torch.Tensor):
-        return f"a tensor of shape {list(output.shape)}"
-    if isinstance(output, (tuple, list)):
-        return f"a {type(output).__name__} of {len(output)} ({', '.join(map(_describe, output))})"
-    return f"an object of type {type(output).__name__}"
+__all__ = ["AxesError", "Layout", "SpikeOutput", "Step", "are_steps", "follow"]

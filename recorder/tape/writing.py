@@ -16,6 +16,7 @@ from recorder.format.documents import plain_documents, root_document
 from recorder.format.layout import (
     GROUPS,
     ROOT_DOCUMENT,
+    layer_folder,
 )
 from recorder.format.parsing import parse_attributes
 from recorder.format.segments import Rows
@@ -176,7 +177,9 @@ class TapeWriter:
 
     def add_layer(self, name: str, plan: ChunkPlan, dtype: str, layer_class: str, position: int) -> None:
         """Add a layer whose first frames have arrived; ``position`` is its place in network order."""
-        writer = LayerWriter(self.store, self._encoding, name, plan, dtype, layer_class)
+        folders = {layer.folder.lower() for layer in self._layers.values()}
+        is_apart = layer_folder(name).lower() in folders
+        writer = LayerWriter(self.store, self._encoding, name, plan, dtype, layer_class, is_apart=is_apart)
         self._layers[name] = writer
         self._positions[name] = position
 

@@ -168,7 +168,7 @@ def test_norse_leaky_integrators_and_encoders_are_not_taken() -> None:
     cells = nn.Sequential(norse.LICell(), norse.LILinearCell(5, 5), norse.LIFCell())
     assert list(find_spiking_layers(cells)) == ["2"]
     chosen = find_spiking_layers(net, ["0", "3", "4"])
-    assert [layer.output.axes for layer in chosen.values()] == ["TN", "TN", "TN"]
+    assert [layer.output.axes for layer in chosen.values()] == ["t n ...", "t n ...", "t n ..."]
 
 
 def test_norse_output_that_is_a_bare_tensor_is_an_error() -> None:

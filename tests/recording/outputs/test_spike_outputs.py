@@ -43,7 +43,7 @@ def test_item_k_is_read_from_a_tuple_or_list() -> None:
 @pytest.mark.parametrize("output", [None, 1.0, (), ("spikes",), {"spikes": torch.ones(1)}, torch.tensor(1.0)])
 def test_output_without_a_tensor_of_spikes_is_refused(output: Any) -> None:
     """No tensor first, no tuple, or no batch axis."""
-    with pytest.raises(SpikingLayerError, match="say where its spikes are"):
+    with pytest.raises(SpikingLayerError, match=r"say where its spikes are|nothing in it"):
         read(output)
 
 
@@ -116,7 +116,7 @@ def test_sparse_output_is_refused_with_what_to_do() -> None:
         ({"axes": "NTC"}, "axes is 'NTC'"),
         ({"item": -1}, "item is -1"),
         ({"item": True}, "item is True"),
-        ({"item": "last"}, "item is 'last'"),
+        ({"item": ""}, "item is ''"),
         ({"axes": "N*T"}, "cannot be unfolded"),
         ({"axes": "N*T", "batch_size": 0}, "batch_size is 0"),
         ({"axes": "N*T", "num_steps": -1}, "num_steps is -1"),

@@ -93,7 +93,7 @@ def test_clock_driven_container_is_not_a_neuron_and_calls_its_neuron_once_per_st
     out = net(currents(T, N, FEATURES))
     assert len(steps) == T
     assert torch.equal(torch.cat(steps), out)
-    assert find_spiking_layers(net, ["1"])["1"].output.axes == "TN"
+    assert find_spiking_layers(net, ["1"])["1"].output.axes == "t n ..."
 
 
 def test_cext_neurons_are_recognised_by_name() -> None:
@@ -103,7 +103,7 @@ def test_cext_neurons_are_recognised_by_name() -> None:
     multi = type("MultiStepLIFNode", (base,), {"__module__": cext.__name__})
     net = nn.Sequential(base(), multi())
     layers = find_spiking_layers(net)
-    assert [layer.output.axes for layer in layers.values()] == ["N", "TN"]
+    assert [layer.output.axes for layer in layers.values()] == ["n ...", "t n ..."]
 
 
 def activation_based_neuron(name: str, **settings: Any) -> Any:
@@ -247,7 +247,7 @@ def test_activation_based_containers_and_encoders_are_not_neurons_but_their_layo
     )
     assert list(find_spiking_layers(net)) == ["1.1", "2.sub_module"]
     chosen = find_spiking_layers(net, ["0", "1", "2"])
-    assert [layer.output.axes for layer in chosen.values()] == ["TN", "TN", "TN"]
+    assert [layer.output.axes for layer in chosen.values()] == ["t n ...", "t n ...", "t n ..."]
 
 
 def test_activation_based_module_that_never_set_a_step_mode_is_a_single_step() -> None:
@@ -257,7 +257,7 @@ def test_activation_based_module_that_never_set_a_step_mode_is_a_single_step() -
     class MyNeuron(Spiker, base.StepModule):  # type: ignore[misc, name-defined]
         pass
 
-    assert find_spiking_layers(MyNeuron(), MyNeuron)[""].output.axes == "N"
+    assert find_spiking_layers(MyNeuron(), MyNeuron)[""].output.axes == "n ..."
 
 
 def test_activation_based_recurrent_layers_are_not_taken_but_their_layout_is_known() -> None:
