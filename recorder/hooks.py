@@ -287,7 +287,7 @@ class NetworkHooks:
         if compiler is not None:
             compiler.reset()
         self._link.is_enabled = True
-        self._handles = [
+        self._handles += [
             self._network.register_forward_pre_hook(_BeginHook(self._link)),
             *(layer.module.register_forward_hook(LayerHook(layer, self._link)) for layer in self._layers),
             self._network.register_forward_hook(_EndHook(self._link), always_call=True),
@@ -295,22 +295,39 @@ class NetworkHooks:
 
     def remove(self) -> None:
         """Take every hook away again."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
-        self._link.is_enabled = False
+        self.removal()()
 
-    def running_forwards(self) -> int:
-        """How many forwards of the network are on the stack of the thread that ran it last.
+    def removal(self) -> Callable[[], None]:
+        """What takes every hook away, whenever it is called, and refers to no module.
 
-        `torch.nn.Module` tells its hooks about the end of a forward, except when it is left by a
-        KeyboardInterrupt.
+        The network may refer to the monitor: what is done when both are forgotten must keep neither.
         """
-        # Underscored, but documented; there is no other way to look at another thread's stack.
-        frame = sys._current_frames().get(self._link.thread_id)  # noqa: SLF001
-        running = 0
-        while frame is not None:
-            if frame.f_code.co_name == "_call_impl" and frame.f_locals.get("self") is self._network:
-                running += 1
-            frame = frame.f_back
-        return running
+        return functools.partial(_remove, self._handles, self._link)
+
+    @property
+    def running_forwards(self) -> Callable[[], int]:
+        """Says how many forwards of the network run; it refers to no module either, see `removal`."""
+        return functools.partial(_running_forwards, weakref.ref(self._network), self._link)
+
+
+def _remove(handles: list[RemovableHandle], link: SessionLink) -> None:
+    while handles:
+        handles[-1].remove()
+        handles.pop()
+    link.is_enabled = False
+
+
+def _running_forwards(network: weakref.ref[nn.Module], link: SessionLink) -> int:
+    """How many forwards of the network are on the stack of the thread that ran it last.
+
+    `torch.nn.Module` tells its hooks about the end of a forward, except when it is left by a
+    KeyboardInterrupt.
+    """
+    # Underscored, but documented; there is no other way to look at another thread's stack.
+    frame = sys._current_frames().get(link.thread_id)  # noqa: SLF001
+    running, watched = 0, network()
+    while frame is not None and watched is not None:
+        if frame.f_code.co_name == "_call_impl" and frame.f_locals.get("self") is watched:
+            running += 1
+        frame = frame.f_back
+    return running

@@ -6,7 +6,7 @@ reading are the other modules' work.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from types import TracebackType
@@ -16,18 +16,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from recorder.format import (
-    RecordingWriteError,
-)
+from recorder.format import RecordingWriteError
 from recorder.format.bits import Counts
 from recorder.frameworks import LayerChoice, find_spiking_layers, refuse_unrecordable
 from recorder.hooks import NetworkHooks, SessionLink
+from recorder.lifetimes import InertMonitor, close_holder, note_holder
 from recorder.options import check_options, default_store, parse_device, write_errors
 from recorder.plan import RecordingPlan, RecordingStats
 from recorder.provenance import class_name, describe_run
 from recorder.ranks import RankPlace, place_of_rank, without_wrapper
 from recorder.session import RecordingSession
-from recorder.spike_sequence import SpikeMapping, to_numpy, to_tensor
+from recorder.spike_sequence import NothingRecordedError, SpikeMapping, UnknownLayerError, to_numpy, to_tensor
 from recorder.stores import StoreLike, open_store
 from recorder.tape import TapeReader, TapeWriter
 from recorder.tape.beginning import is_unbegun
@@ -37,17 +36,6 @@ Backend = Literal["numpy", "torch"]
 
 COMMIT_INTERVAL = 10.0
 QUEUE_LIMIT_BYTES = 256 * 2**20
-
-
-class UnknownLayerError(KeyError, ValueError):
-    """No layer of that name is recorded."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-
-class NothingRecordedError(RuntimeError):
-    """A question about spikes before there are any."""
 
 
 class Monitor:
@@ -76,8 +64,8 @@ class Monitor:
         several ranks, all must resume, and wait for each other: they go on at the same step.
     take_over : bool
         A recording has one writer; a second one is refused. One that died on this host is noticed, and its
-        recording is resumed or overwritten. A writer on another host cannot be seen: this says that it is
-        gone.
+        recording is resumed or overwritten. So is that of an earlier monitor of this process, which is closed
+        first. A writer on another host cannot be seen: this says that it is gone.
     commit_interval : float
         Seconds after which recorded frames are committed, so that a crash cannot lose them.
     durability : {"power", "process"}
@@ -167,6 +155,8 @@ class Monitor:
         self._link = SessionLink(warn_of_failures=on_error == "warn")
         self._hooks = NetworkHooks(net, self._layers.values(), self._link)
         with write_errors(self._store):
+            if resume or overwrite:
+                close_holder(self._store)
             if resume and not is_unbegun(self._store):
                 self._begin(TapeWriter.resume(self._store, take_over=take_over))
             else:
@@ -330,7 +320,12 @@ class Monitor:
         """Path or URL of the recording."""
         return self._store.location
 
+    def __reduce__(self) -> tuple[type[InertMonitor], tuple[str, tuple[str, ...]]]:
+        return InertMonitor, (self.store, self.layers)
+
     def __repr__(self) -> str:
+        if self._session.is_elsewhere():
+            return f"<Monitor of the process that this was forked from → {self.store}>"
         state = "closed" if self._session.closed else "recording" if self._hooks.in_place else "paused"
         lines = [f"<Monitor {state}, {len(self._layers)} layers → {self.store}>"]
         recorded = self._session.recorded_layers()
@@ -362,9 +357,10 @@ class Monitor:
             queue_limit_bytes=QUEUE_LIMIT_BYTES,
             running_forwards=self._hooks.running_forwards,
         )
+        note_holder(tape.owner, self.close)
         self._session = self._link.session = session
         # Also at the interpreter's exit, while the background thread still runs.
-        self._finalizer = finish_when_gone(self, partial(_finish, self._hooks, self._link, session))
+        self._finalizer = finish_when_gone(self, partial(_finish, self._hooks.removal(), self._link, session))
 
     def _totals(self, all: bool, module_name: str | None) -> list[tuple[int, Counts]]:
         if not all:
@@ -397,7 +393,7 @@ class Monitor:
         return torch.tensor(float(ratio), dtype=torch.get_default_dtype(), device=self._device)
 
 
-def _finish(hooks: NetworkHooks, link: SessionLink, session: RecordingSession) -> None:
-    hooks.remove()
+def _finish(remove_hooks: Callable[[], None], link: SessionLink, session: RecordingSession) -> None:
+    remove_hooks()
     link.session = None
     session.close()

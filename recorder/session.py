@@ -113,6 +113,7 @@ class RecordingSession:
 
     def stats(self) -> RecordingStats:
         """What the recording has cost so far."""
+        self.refuse_elsewhere()
         with self._lock:
             layers = self._layers.called
             return RecordingStats(
@@ -125,6 +126,7 @@ class RecordingSession:
 
     def recorded_layers(self) -> dict[str, tuple[int, tuple[int, ...], str]]:
         """Frames, neuron shape and dtype of each layer that has frames, in network order."""
+        self.refuse_elsewhere()
         with self._lock:
             for layer in self._layers.called:
                 self._settle(layer)
@@ -237,6 +239,7 @@ class RecordingSession:
     @contextmanager
     def trial(self, columns: Mapping[str, Any]) -> Iterator[None]:
         """Record the steps inside as one trial; see `TrialLog.begin`."""
+        self.refuse_elsewhere()
         with self._lock:
             self._trials.begin(columns)
             if self._steps.begin_trial():
@@ -263,7 +266,7 @@ class RecordingSession:
         RecordingWriteError
             If writing has failed.
         """
-        if self._is_elsewhere():
+        if self.is_elsewhere():
             return
         with self._lock:
             self._notice_interrupted_forward()
@@ -303,7 +306,7 @@ class RecordingSession:
         Cut short by an exception from outside, such as that of Ctrl-C, it can be called again. In a forked
         child, whose recording it is not, it does nothing.
         """
-        if self._is_elsewhere():
+        if self.is_elsewhere():
             return
         with self._lock:
             if self._closed:
@@ -328,13 +331,13 @@ class RecordingSession:
         self._tape.release()
         self._closed = True
 
-    def _is_elsewhere(self) -> bool:
+    def is_elsewhere(self) -> bool:
         """Whether this is a forked child of the process that records; it has no thread that writes."""
         return self._process_id != os.getpid()
 
     def refuse_elsewhere(self) -> None:
         """Raise RuntimeError in a forked child of the process that records."""
-        if self._is_elsewhere():
+        if self.is_elsewhere():
             raise RuntimeError(
                 f"process {self._process_id} records to {self.location}, and this is a forked child of it. "
                 "Ask there, or open the recording with analysis.open_recording; to record here, make a "
@@ -347,8 +350,9 @@ class RecordingSession:
         Raises
         ------
         RuntimeError
-            Inside a trial, whose frames and labels would go separate ways.
+            Inside a trial, whose frames and labels would go separate ways; in a forked child.
         """
+        self.refuse_elsewhere()
         with self._lock:
             self._trials.refuse_open("reset the recording outside of its `with` block")
             self._closed = True

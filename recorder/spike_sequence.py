@@ -15,6 +15,18 @@ from recorder.tape import LayerReader
 
 Convert = Callable[[NDArray[np.bool_], str], Any]
 
+
+class UnknownLayerError(KeyError, ValueError):
+    """No layer of that name is recorded."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class NothingRecordedError(RuntimeError):
+    """A question about spikes before there are any."""
+
+
 # A step may straddle two chunks; going through the steps in order then decodes each chunk once.
 _CHUNKS_KEPT = 2
 
@@ -73,6 +85,10 @@ class SpikeMapping(Mapping[str, SpikeSequence]):
 
     def __getitem__(self, name: str) -> SpikeSequence:
         self._check_name(name)
+        if name not in self._layers:
+            raise NothingRecordedError(
+                f"layer {name!r} had not been called when this was asked for; ask `monitor.s` again"
+            )
         return SpikeSequence(self._layers[name], self._convert)
 
     def __iter__(self) -> Iterator[str]:

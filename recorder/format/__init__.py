@@ -4,7 +4,9 @@ Every other room may enter. Nothing in here touches a store, or needs torch or d
 """
 
 from recorder.format.errors import (
+    DurabilityWarning,
     LostFramesWarning,
+    RecordingClosedWarning,
     RecordingDamagedError,
     RecordingExistsError,
     RecordingFormatError,
@@ -21,8 +23,10 @@ from recorder.format.metadata import LayerCommit, RecordingMetadata
 
 __all__ = [
     "ChunkPlan",
+    "DurabilityWarning",
     "LayerCommit",
     "LostFramesWarning",
+    "RecordingClosedWarning",
     "RecordingDamagedError",
     "RecordingExistsError",
     "RecordingFormatError",

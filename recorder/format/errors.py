@@ -43,6 +43,14 @@ class LostFramesWarning(UserWarning):
     """Frames of a recording were damaged and are marked lost: figures are about those that remain."""
 
 
+class DurabilityWarning(UserWarning):
+    """A file system cannot keep what was asked for: a loss of power may take what was committed."""
+
+
+class RecordingClosedWarning(UserWarning):
+    """A monitor was closed, as another one of this process has been made for its recording."""
+
+
 class RecordingStoppedWarning(UserWarning):
     """Spikes could not be written, and the network runs on without being recorded."""
 

@@ -80,6 +80,11 @@ class WriterLock:
             raise RecordingInUseError(f"{store.location} has just been taken by another writer")
         return lock
 
+    @property
+    def owner(self) -> str:
+        """Random, of this one writer."""
+        return self._holder.owner
+
     def check(self) -> None:
         """Make sure that the recording still belongs to this writer.
 
