@@ -25,8 +25,8 @@ class Members:
     Attributes
     ----------
     names : tuple of str
-        The last part of each location, or all of it where these are not all different; numbered where even
-        that is.
+        The last part of each location, or all of it where these are not all different; where locations are
+        not either, the last part and a number.
     share_steps : bool
         Whether a step, and a trial, of one means the same in the others: there is only one, or they are the
         ranks of one distributed run.
@@ -58,7 +58,7 @@ def members_of(readers: Sequence[TapeReader]) -> Members:
     names = short if len(set(short)) == len(short) else locations
     if len(set(names)) < len(names):
         # Their addresses differ in what is not shown of them, such as the query.
-        names = [f"{name} ({number})" for number, name in enumerate(names, 1)]
+        names = [f"{name} ({number})" for number, name in enumerate(short, 1)]
     return Members(tuple(names), len(readers) == 1 or _are_ranks_of_one_run(readers))
 
 

@@ -6,6 +6,7 @@ this process is known here by the owner of its lock, so that a cell of a noteboo
 
 from __future__ import annotations
 
+import os
 import warnings
 import weakref
 from collections.abc import Callable
@@ -38,8 +39,8 @@ def close_holder(store: ByteStore) -> None:
     holder = None
     with suppress(RecordingFormatError):
         holder = read_holder(store)
-    if holder is None or holder.owner not in _closing:
-        return
+    if holder is None or holder.owner not in _closing or holder.process != os.getpid():
+        return  # not ours, or that of the process which this was forked from
     close = _closing[holder.owner]()
     if close is None:
         return  # the garbage collector has it, and finishes it

@@ -19,6 +19,7 @@ from recorder.format import (
     RecordingWriteError,
 )
 from recorder.stores import ByteStore
+from recorder.stores.redaction import without_secrets
 
 
 def check_options(
@@ -82,5 +83,6 @@ def write_errors(store: ByteStore) -> Iterator[None]:
         raise
     except OSError as error:
         raise RecordingWriteError(
-            f"cannot record to {store.location}: {error}. Make it writable, or choose another store"
+            f"cannot record to {store.location}: {without_secrets(error)}. Make it writable, or choose "
+            "another store"
         ) from error

@@ -63,8 +63,7 @@ class RecordingSession:
         queue_limit_bytes: int,
         running_forwards: Callable[[], int],
     ) -> None:
-        self._process_id = os.getpid()
-        self._tape = tape
+        self._process_id, self._tape = os.getpid(), tape
         self._queue_limit_bytes = queue_limit_bytes
         self._has_logged_plan = False
         self._lock = threading.RLock()
@@ -350,7 +349,7 @@ class RecordingSession:
         Raises
         ------
         RuntimeError
-            Inside a trial, whose frames and labels would go separate ways; in a forked child.
+            In a forked child, or inside a trial, whose frames and labels would go separate ways.
         """
         self.refuse_elsewhere()
         with self._lock:

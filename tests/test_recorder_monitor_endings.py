@@ -49,12 +49,12 @@ def monitor_of(tmp_path: Path, net: nn.Module, **options: object) -> Monitor:
 def test_a_second_monitor_is_refused_until_the_first_is_closed(tmp_path: Path) -> None:
     net = nn.Sequential(Threshold())
     with monitor_of(tmp_path, net) as monitor:
-        for how in ({"resume": True}, {"overwrite": True}, {"resume": True, "take_over": True}):
+        for how in ({}, {"take_over": True}):
             with pytest.raises(RecordingInUseError, match="which runs"):
                 monitor_of(tmp_path, net, **how)
         monitor.reset()
         with pytest.raises(RecordingInUseError, match="which runs"):
-            monitor_of(tmp_path, net, resume=True)
+            monitor_of(tmp_path, net)
         net(torch.rand(3, 2))
     assert not (tmp_path / "run.zarr" / LOCK_KEY).exists()
     second = monitor_of(tmp_path, net, resume=True)

@@ -21,6 +21,7 @@ _LONG: Final = 6
 _ADDRESS = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:{1,2})+//[^\s'\"<>]*", re.DOTALL)
 _WEB_ADDRESS = re.compile(r"https?://")
 _NAMED_VALUE = re.compile(r"[?#&][^/?#&=]+=")
+_QUERY_VALUE = re.compile(r"([?&#][^\s?&#='\"<>]+=)[^\s&#'\"<>]+")
 _CHAINED = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]*:(?://|:))")
 
 # Of the values in a query: shorter ones are switches, such as ``download=1``.
@@ -32,7 +33,7 @@ _PLAIN_OPTIONS: Final = frozenset(
 )
 
 
-def without_secrets(text: object, secrets: Iterable[str] = ()) -> str:
+def without_secrets(text: object, secrets: Iterable[str] = (), *, is_answer: bool = False) -> str:
     """Text as it may be shown: addresses in it without what is secret, and known secrets as ``…``.
 
     Parameters
@@ -41,6 +42,9 @@ def without_secrets(text: object, secrets: Iterable[str] = ()) -> str:
         An address, or what another package says; what is not text is converted.
     secrets : iterable of str
         What is known to be secret, see `secrets_of`; also hidden where it is quoted as in addresses.
+    is_answer : bool
+        Whether a server may have its say in it, which may quote what nobody here knows, such as the signed
+        address that a link has led to: then the values of all that looks like a query are hidden.
 
     Examples
     --------
@@ -55,7 +59,8 @@ def without_secrets(text: object, secrets: Iterable[str] = ()) -> str:
             shown = shown.replace(secret, SHOWN_INSTEAD)
         else:
             shown = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", SHOWN_INSTEAD, shown)
-    return _ADDRESS.sub(lambda found: shown_address(found[0]), shown)
+    shown = _ADDRESS.sub(lambda found: shown_address(found[0]), shown)
+    return _QUERY_VALUE.sub(rf"\1{SHOWN_INSTEAD}", shown) if is_answer else shown
 
 
 def shown_address(address: str) -> str:

@@ -243,7 +243,7 @@ class RemoteStore(ZarrStore):
         except NotImplementedError:
             raise
         except Exception as error:  # noqa: BLE001 - of whatever package, it becomes the cause of ours
-            said = without_secrets(f"{type(error).__name__}: {error}", self._secrets)
+            said = without_secrets(f"{type(error).__name__}: {error}", self._secrets, is_answer=True)
             raise StoreAccessError(
                 f"{self._shown(key)}: {said}. Look whether the address, the credentials and the connection "
                 "are right"
@@ -341,7 +341,7 @@ def cause_without_secrets(error: BaseException, secrets: Sequence[str]) -> BaseE
     told: BaseException | None = error
     while told is not None:
         for said in (str(told), repr(told), repr(told.args)):
-            if without_secrets(said, secrets) != said:
+            if without_secrets(said, secrets, is_answer=True) != said:
                 return None
         told = told.__cause__ if told.__suppress_context__ else told.__context__
     return error
