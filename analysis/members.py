@@ -26,7 +26,8 @@ class Members:
     Attributes
     ----------
     names : tuple of str
-        The last part of each location, or all of it where these are not all different.
+        The last part of each location, or all of it where these are not all different; where locations are
+        not either, the last part and a number.
     share_steps : bool
         Whether a step, and a trial, of one means the same in the others: there is only one, or they are the
         ranks of one distributed run.
@@ -56,6 +57,9 @@ def members_of(readers: Sequence[TapeReader]) -> Members:
         _check_alike(readers[0].metadata, locations[0], reader.metadata, location)
     short = [location.rstrip("/").rpartition("/")[2] for location in locations]
     names = short if len(set(short)) == len(short) else locations
+    if len(set(names)) < len(names):
+        # Their addresses differ in what is not shown of them, such as the query.
+        names = [f"{name} ({number})" for number, name in enumerate(short, 1)]
     return Members(tuple(names), len(readers) == 1 or _are_ranks_of_one_run(readers))
 
 

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 
 from recorder.format import RecordingWriteError
+from recorder.stores.redaction import without_secrets
 
 Task = Callable[[], object]
 
@@ -164,8 +165,8 @@ class BackgroundWriter:
         """Raise RecordingWriteError if a task has failed, with its exception as the cause."""
         if self.failure is not None:
             raise RecordingWriteError(
-                f"recording stopped: {type(self.failure).__name__}: {self.failure}. What was committed "
-                "before is intact."
+                f"recording stopped: {type(self.failure).__name__}: {without_secrets(self.failure)}. What "
+                "was committed before is intact."
             ) from self.failure
 
     def _run(self) -> None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from recorder.background import BackgroundWriter
 from recorder.capture import LayerError, LayerRecorder, SpikeValueError
 from recorder.capture.host_packing import PUT_BYTES, StagePool, WholeRows, pack_whole
+from recorder.capture.thresholds import Threshold
 from recorder.capture.transfer import TransferRings
 from recorder.format import RecordingStoppedWarning, plan_chunks
 from recorder.format.bits import Bools, pack_frames
@@ -17,7 +18,6 @@ from recorder.format.segments import Rows, SegmentLog
 from recorder.plan import LayerPlan
 from recorder.steps import LayerSteps, Steps
 from recorder.tape import LayerProgress, TapeWriter
-from recorder.thresholds import Threshold
 
 
 class RecordedLayer(NamedTuple):

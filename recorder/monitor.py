@@ -6,8 +6,7 @@ reading are the other modules' work.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from types import TracebackType
@@ -17,27 +16,33 @@ import numpy as np
 import torch
 from torch import nn
 
-from recorder.answers import NothingRecordedError, UnknownLayerError, firing_rate, silent_ratio
-from recorder.findings import FindingsTeller
+from recorder.capture.thresholds import Thresholds
 from recorder.format import (
     RecordingWriteError,
-    UncalledLayersWarning,
 )
 from recorder.format.bits import Counts
 from recorder.frameworks import LayerChoice, find_spiking_layers, refuse_unrecordable
 from recorder.hooks import NetworkHooks, SessionLink
+from recorder.hooks.lifetimes import InertMonitor, close_holder, note_holder
 from recorder.options import check_names, check_options, default_store, parse_device, write_errors
 from recorder.plan import RecordingPlan, RecordingStats
 from recorder.provenance import class_name, describe_run
 from recorder.ranks import RankPlace, place_of_rank, without_wrapper
-from recorder.remarks import Remarks
 from recorder.session import RecordingSession
-from recorder.spike_sequence import SpikeMapping, to_numpy, to_tensor
+from recorder.spike_sequence import (
+    SpikeMapping,
+    firing_rate,
+    refuse_nothing,
+    refuse_unknown,
+    silent_ratio,
+    to_numpy,
+    to_tensor,
+)
 from recorder.stores import StoreLike, open_store
 from recorder.tape import TapeReader, TapeWriter
 from recorder.tape.beginning import is_unbegun
 from recorder.tape.finalizing import finish_when_gone
-from recorder.thresholds import Thresholds
+from recorder.telling import Teller, warn_of_unused
 
 Backend = Literal["numpy", "torch"]
 
@@ -77,8 +82,8 @@ class Monitor:
         several ranks, all must resume, and wait for each other: they go on at the same step.
     take_over : bool
         A recording has one writer; a second one is refused. One that died on this host is noticed, and its
-        recording is resumed or overwritten. A writer on another host cannot be seen: this says that it is
-        gone.
+        recording is resumed or overwritten. So is that of an earlier monitor of this process, which is closed
+        first. A writer on another host cannot be seen: this says that it is gone.
     commit_interval : float
         Seconds after which recorded frames are committed, so that a crash cannot lose them.
     durability : {"power", "process"}
@@ -92,7 +97,7 @@ class Monitor:
     threshold : number or mapping, optional
         From what height on a value is one spike, for layers that put out others than 0 and 1; every other
         value is silence, and NaN is an error. For all layers, or from names or types of layers to numbers.
-        Kept with the recording, as ``thresholds`` in its provenance; see `recorder.thresholds.Threshold`.
+        Kept with the recording, as ``thresholds`` in its provenance; see `Threshold`.
     storage_options : dict, optional
         Credentials, endpoint and so on, for a URL; they are not kept with the recording.
     metadata : mapping, optional
@@ -162,7 +167,6 @@ class Monitor:
         refuse_unrecordable(net)
         self._layers = find_spiking_layers(net, layers, batched=batched)
         check_names(self._layers)
-        self._remarks = Remarks()
         self._thresholds = Thresholds.parse(threshold, self._layers)
         self._provenance = describe_run(
             net, metadata, dt=dt, dt_unit=dt_unit, licence=licence, citation=citation
@@ -178,13 +182,14 @@ class Monitor:
             storage_options=storage_options,
             durability=durability,
         )
-        self._warns = on_error == "warn"
-        self._link = SessionLink(warn_of_failures=self._warns)
-        self._teller = FindingsTeller(net, self._layers)
+        self._link = SessionLink(warn_of_failures=on_error == "warn")
+        self._teller = Teller(net, self._layers)
         self._hooks = NetworkHooks(net, self._layers.values(), self._link)
         with write_errors(self._store):
+            if resume or overwrite:
+                close_holder(self._store)
             if resume and not is_unbegun(self._store):
-                self._thresholds.refuse_others(self._store, self._layers)
+                self._thresholds.refuse_others(TapeReader.open(self._store).metadata, self._layers)
                 self._begin(TapeWriter.resume(self._store, take_over=take_over))
             else:
                 self._begin(self._create(overwrite=overwrite, take_over=take_over))
@@ -306,7 +311,7 @@ class Monitor:
     @property
     def s(self) -> SpikeMapping:
         """Recorded spikes: layer name → lazy sequence of T items ``[batch, *neuron]``, read from disk."""
-        self._check_recorded()
+        refuse_nothing(self._session.recorded_layers(), is_enabled=self._hooks.in_place)
         self.flush()
         convert = to_numpy if self._backend == "numpy" else to_tensor(self._device)
         return SpikeMapping(TapeReader.open(self._store).layers, convert, self._check_name)
@@ -337,7 +342,7 @@ class Monitor:
         Known from the first step on, as the shapes of layers are. Logged then too, by the logger
         ``recorder``, at level INFO.
         """
-        self._check_recorded()
+        refuse_nothing(self._session.recorded_layers(), is_enabled=self._hooks.in_place)
         return self._session.plan()
 
     @property
@@ -355,7 +360,12 @@ class Monitor:
         """Path or URL of the recording."""
         return self._store.location
 
+    def __reduce__(self) -> tuple[type[InertMonitor], tuple[str, tuple[str, ...]]]:
+        return InertMonitor, (self.store, self.layers)
+
     def __repr__(self) -> str:
+        if self._session.is_elsewhere():
+            return f"<Monitor of the process that this was forked from → {self.store}>"
         state = "closed" if self._session.closed else "recording" if self._hooks.in_place else "paused"
         lines = [f"<Monitor {state}, {len(self._layers)} layers → {self.store}>"]
         recorded, uncalled = self._session.recorded_layers(), self._session.uncalled
@@ -389,36 +399,22 @@ class Monitor:
             running_forwards=self._hooks.running_forwards,
             teller=self._teller,
             thresholds=self._thresholds,
-            stops_bad=self._warns,
-            remarks=self._remarks,
+            stops_bad=self._link.warns_of_failures,
         )
+        note_holder(tape.owner, self.close)
         self._session = self._link.session = session
         # Also at the interpreter's exit, while the background thread still runs.
-        self._finalizer = finish_when_gone(self, partial(_finish, self._hooks, self._link, session))
+        self._finalizer = finish_when_gone(self, partial(_finish, self._hooks.removal(), self._link, session))
 
     def _totals(self, all: bool, module_name: str | None) -> list[tuple[int, Counts]]:
         if not all:
             self._check_name(module_name)
-        self._check_recorded()
+        refuse_nothing(self._session.recorded_layers(), is_enabled=self._hooks.in_place)
         totals = self._session.totals()
         return list(totals.values()) if all else [totals[str(module_name)]]
 
-    def _check_recorded(self) -> None:
-        if not self._session.recorded_layers():
-            missing = (
-                "the monitor is enabled, but none of its layers has been called"
-                if self._hooks.in_place
-                else "call enable(), then run the network"
-            )
-            raise NothingRecordedError(f"nothing has been recorded yet: {missing}")
-
     def _check_name(self, name: str | None) -> None:
-        if name not in self._layers:
-            raise UnknownLayerError(
-                f"module_name is {name!r}; the monitored layers are {', '.join(map(repr, self._layers))}"
-            )
-        if name not in self._session.recorded_layers():
-            raise NothingRecordedError(f"layer {name!r} has not been called since recording began")
+        refuse_unknown(name, self._layers, self._session.recorded_layers())
 
     def _answer(self, ratio: np.float64) -> Any:
         if self._backend == "numpy":
@@ -426,14 +422,9 @@ class Monitor:
         return torch.tensor(float(ratio), dtype=torch.get_default_dtype(), device=self._device)
 
 
-def _finish(hooks: NetworkHooks, link: SessionLink, session: RecordingSession) -> None:
-    if hooks.in_place and not session.has_begun:
-        warnings.warn(
-            f"the monitor that records to {session.location} is gone, enabled, before a layer was called: "
-            "nothing was recorded. Keep the monitor in a variable for as long as it is to record",
-            UncalledLayersWarning,
-            stacklevel=2,
-        )
-    hooks.remove()
+def _finish(remove_hooks: Callable[[], None], link: SessionLink, session: RecordingSession) -> None:
+    if link.is_enabled and not session.has_begun:
+        warn_of_unused(session.location)
+    remove_hooks()
     link.session = None
     session.close()

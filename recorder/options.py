@@ -20,6 +20,7 @@ from recorder.format import (
 )
 from recorder.format.metadata import MAX_NAME_LENGTH
 from recorder.stores import ByteStore
+from recorder.stores.redaction import without_secrets
 
 
 def check_options(
@@ -101,5 +102,6 @@ def write_errors(store: ByteStore) -> Iterator[None]:
         raise
     except OSError as error:
         raise RecordingWriteError(
-            f"cannot record to {store.location}: {error}. Make it writable, or choose another store"
+            f"cannot record to {store.location}: {without_secrets(error)}. Make it writable, or choose "
+            "another store"
         ) from error

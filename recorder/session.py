@@ -17,17 +17,16 @@ import torch
 from recorder.background import BackgroundWriter, CommitClock
 from recorder.capture import LayerRecorder
 from recorder.capture.host_packing import WholeRows
-from recorder.findings import FindingsTeller
+from recorder.capture.thresholds import Threshold
 from recorder.format import plan_chunks
 from recorder.format.bits import Bools, Counts
 from recorder.format.trials import TrialLog
 from recorder.frameworks import SpikingLayer
 from recorder.layers import CollectedRows, RecordedLayers, take_progress
 from recorder.plan import Pace, RecordingPlan, RecordingStats
-from recorder.remarks import Remarks
 from recorder.steps import LayerSteps, Steps
 from recorder.tape import TapeWriter
-from recorder.thresholds import Threshold
+from recorder.telling import Teller
 
 _logger = logging.getLogger("recorder")
 
@@ -56,11 +55,9 @@ class RecordingSession:
     running_forwards : callable
         Given a thread, how many forwards of the network are on its stack; asked only where one that has begun
         was not seen to end, as happens when it is interrupted from the keyboard.
-    teller : FindingsTeller
+    teller : Teller
         Tells the user of layers that are not called, and of steps that had to be guessed.
     thresholds, stops_bad : see `RecordedLayers`
-    remarks : Remarks, optional
-        What has been said of axes so far.
     """
 
     def __init__(
@@ -71,13 +68,11 @@ class RecordingSession:
         commit_interval: float,
         queue_limit_bytes: int,
         running_forwards: Callable[[int], int],
-        teller: FindingsTeller,
+        teller: Teller,
         thresholds: Mapping[str, Threshold] | None = None,
         stops_bad: bool = False,
-        remarks: Remarks | None = None,
     ) -> None:
-        self._process_id = os.getpid()
-        self._tape = tape
+        self._process_id, self._tape = os.getpid(), tape
         self._queue_limit_bytes = queue_limit_bytes
         self._has_logged_plan = False
         self._lock = threading.RLock()
@@ -87,7 +82,6 @@ class RecordingSession:
         self._layers.resume(tape)
         self.stop_layer = self._layers.stop
         self._trials = TrialLog(tape.metadata.trials, tape.ignores_case)
-        self._remarks = remarks or Remarks()
         self._due = CommitClock(commit_interval)
         self._pace = Pace(self._steps.next_step)
         self._closed = False
@@ -139,6 +133,7 @@ class RecordingSession:
 
     def stats(self) -> RecordingStats:
         """What the recording has cost so far."""
+        self.refuse_elsewhere()
         with self._lock:
             layers = self._layers.called
             return RecordingStats(
@@ -151,6 +146,7 @@ class RecordingSession:
 
     def recorded_layers(self) -> dict[str, tuple[int, tuple[int, ...], str]]:
         """Frames, neuron shape and dtype of each layer that has frames, in network order."""
+        self.refuse_elsewhere()
         with self._lock:
             for layer in self._layers.called:
                 self._settle(layer)
@@ -243,7 +239,7 @@ class RecordingSession:
             self._steps.note_empty()
             return
         self._trials.check_batch(f"layer {recorder.name!r}, step {steps.next_step}", batch)
-        self._remarks.look(layer, self._layers.steps, spikes.shape, batch)
+        self._teller.remarks.look(layer, self._layers.steps, spikes.shape, batch)
         is_new = recorder.neuron_shape is None
         try:
             rows = recorder.record(layer, spikes, steps.next_step, count, self._trials.number)
@@ -275,6 +271,7 @@ class RecordingSession:
     @contextmanager
     def trial(self, columns: Mapping[str, Any]) -> Iterator[None]:
         """Record the steps inside as one trial; see `TrialLog.begin`."""
+        self.refuse_elsewhere()
         with self._lock:
             self._trials.begin(columns)
             if self._steps.mark_boundary():
@@ -310,7 +307,7 @@ class RecordingSession:
         RecordingWriteError
             If writing has failed.
         """
-        if self._is_elsewhere():
+        if self.is_elsewhere():
             return
         with self._lock:
             self._notice_interrupted_forward()
@@ -347,7 +344,7 @@ class RecordingSession:
         Cut short by an exception from outside, such as that of Ctrl-C, it can be called again. In a forked
         child, whose recording it is not, it does nothing.
         """
-        if self._is_elsewhere():
+        if self.is_elsewhere():
             return
         with self._lock:
             if self._closed:
@@ -372,13 +369,13 @@ class RecordingSession:
         self._tape.release()
         self._closed = True
 
-    def _is_elsewhere(self) -> bool:
+    def is_elsewhere(self) -> bool:
         """Whether this is a forked child of the process that records; it has no thread that writes."""
         return self._process_id != os.getpid()
 
     def refuse_elsewhere(self) -> None:
         """Raise RuntimeError in a forked child of the process that records."""
-        if self._is_elsewhere():
+        if self.is_elsewhere():
             raise RuntimeError(
                 f"process {self._process_id} records to {self.location}, and this is a forked child of it. "
                 "Ask there, or open the recording with analysis.open_recording; to record here, make a "
@@ -391,8 +388,9 @@ class RecordingSession:
         Raises
         ------
         RuntimeError
-            Inside a trial, whose frames and labels would go separate ways.
+            In a forked child, or inside a trial, whose frames and labels would go separate ways.
         """
+        self.refuse_elsewhere()
         with self._lock:
             self._trials.refuse_open("reset the recording outside of its `with` block")
             self._closed = True

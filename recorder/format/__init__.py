@@ -5,7 +5,9 @@ need neither torch nor dask.
 """
 
 from recorder.format.errors import (
+    DurabilityWarning,
     LostFramesWarning,
+    RecordingClosedWarning,
     RecordingDamagedError,
     RecordingExistsError,
     RecordingFormatError,
@@ -24,8 +26,10 @@ from recorder.format.metadata import LayerCommit, RecordingMetadata
 
 __all__ = [
     "ChunkPlan",
+    "DurabilityWarning",
     "LayerCommit",
     "LostFramesWarning",
+    "RecordingClosedWarning",
     "RecordingDamagedError",
     "RecordingExistsError",
     "RecordingFormatError",

@@ -43,6 +43,14 @@ class LostFramesWarning(UserWarning):
     """Damaged frames of the recording are marked lost: every figure covers the remaining frames only."""
 
 
+class DurabilityWarning(UserWarning):
+    """A file system cannot keep what was asked for: a loss of power may take what was committed."""
+
+
+class RecordingClosedWarning(UserWarning):
+    """A monitor was closed, as another one of this process has been made for its recording."""
+
+
 class RecordingStoppedWarning(UserWarning):
     """The network runs on without being recorded, or a layer of it, as it put out no spikes any more."""
 

@@ -64,6 +64,11 @@ class TapeWriter:
         self._encoding = InOrder(in_order.ENCODING_THREADS)
         self._written: dict[str, Any] = {}
 
+    @property
+    def owner(self) -> str:
+        """Whom the lock of the recording names."""
+        return self._lock.owner
+
     @classmethod
     def create(
         cls,

@@ -28,7 +28,7 @@ class Mutant:
 
 TAPE, LAYER = "recorder/tape/writing.py", "recorder/tape/layer_writing.py"
 READING, STORES = "recorder/tape/layer_reading.py", "recorder/stores/folder.py"
-LOCK, HOLDER, HOOKS = "recorder/tape/lock.py", "recorder/tape/holder.py", "recorder/hooks.py"
+LOCK, HOLDER, HOOKS = "recorder/tape/lock.py", "recorder/tape/holder.py", "recorder/hooks/network.py"
 LAYER_RECORDER = "recorder/capture/layer_recorder.py"
 STEPS, ROWS = "recorder/steps.py", "recorder/layers.py"
 SESSION, PACKING = "recorder/session.py", "recorder/capture/host_packing.py"

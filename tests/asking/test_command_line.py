@@ -114,10 +114,10 @@ def test_rates_per_anything(path: str, options: list[str], columns: list[str], r
     assert len(table) == rows
 
 
-def test_csv_holds_no_formulas(path: str) -> None:
-    rows = list(csv.reader(io.StringIO(done("rates", path, "--format", "csv"))))
+def test_csv_that_is_safe_holds_no_formulas(path: str) -> None:
+    rows = list(csv.reader(io.StringIO(done("rates", path, "--format", "csv", "--safe"))))
     assert rows[2][0] == f"'{EVIL}"
-    labels = list(csv.reader(io.StringIO(done("rates", path, "--per", "label", "--format", "csv"))))
+    labels = list(csv.reader(io.StringIO(done("rates", path, "--per", "label", "--format", "csv", "--safe"))))
     assert [row[0] for row in labels] == ["label", "'-a", "b"]
 
 
@@ -182,7 +182,7 @@ def test_parquet_without_pyarrow(path: str, tmp_path: Path, monkeypatch: pytest.
         (["rates", "{path}", "--per", "window"], 2, "needs the length of a window"),
         (["rates", "{path}", "--window", "5"], 2, "window=5 was given"),
         (["rates", "{path}", "--format", "parquet"], 2, "say where with -o FILE"),
-        (["rates", "{path}", "-o", "/nowhere/at/all"], 1, "No such file or directory"),
+        (["rates", "{path}", "-o", "/nowhere/at/all.txt"], 1, "No such file or directory"),
         (["rates", "{path}/nothing"], 1, "no recording at"),
         (["info", "{path}/nothing"], 1, "no recording at"),
     ],

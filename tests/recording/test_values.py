@@ -22,10 +22,10 @@ from recorder import Monitor, NeuronShapeError, SpikeValueError
 from recorder.capture import layer_recorder
 from recorder.capture.device_packing import DevicePacker, pack_with_torch
 from recorder.capture.layer_recorder import GATHER_AFTER_CALLS
+from recorder.capture.thresholds import Threshold
 from recorder.capture.transfer import TransferRing
 from recorder.format import RecordingStoppedWarning
 from recorder.frameworks import SpikeOutput, SpikingLayerError
-from recorder.thresholds import Threshold
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 WHOLE = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]

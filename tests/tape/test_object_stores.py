@@ -124,7 +124,7 @@ def test_a_missing_object_is_an_error_and_never_silence(
 
 def test_a_second_writer_is_refused_also_when_both_begin_at_once(object_store: ObjectStore, url: str) -> None:
     with monitor_of(url, object_store.options), pytest.raises(RecordingInUseError, match="which runs"):
-        monitor_of(url, object_store.options, overwrite=True)
+        monitor_of(url, object_store.options)
     stores = [store_of(f"{url}-2", object_store.options) for _ in range(8)]
     together = threading.Barrier(len(stores))
     locks: list[WriterLock] = []

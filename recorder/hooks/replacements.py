@@ -11,6 +11,7 @@ module it becomes the method of the copy again.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from types import MethodType
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -23,19 +24,28 @@ Kept = TypeVar("Kept")
 class _Replacement(Generic[Kept]):
     """Stands for a method of one module, and keeps something for each monitor that put it there.
 
+    It does not keep the module alive, as what removes the hooks of a monitor that is gone refers to it.
+
     Attributes
     ----------
     kept : list
-    module : nn.Module
     """
 
     name: ClassVar[str]
 
     def __init__(self, module: nn.Module) -> None:
         self.kept: list[Kept] = []
-        self.module = module
+        self._module = weakref.ref(module)
         # Somebody else may have replaced the method before.
         self._before = module.__dict__.get(self.name)
+
+    @property
+    def module(self) -> nn.Module:
+        """The module; it is there whenever one of its methods is called."""
+        module = self._module()
+        if module is None:
+            raise RuntimeError("the module of a replaced method is gone")
+        return module
 
     @classmethod
     def of(cls, module: nn.Module) -> Self:
@@ -50,11 +60,12 @@ class _Replacement(Generic[Kept]):
     def forget(self, kept: Kept) -> None:
         """Keep something no longer; the method comes back when there is nothing left."""
         self.kept.remove(kept)
-        if not self.kept and self.module.__dict__.get(self.name) is self:
+        module = self._module()
+        if module is not None and not self.kept and module.__dict__.get(self.name) is self:
             if self._before is None:
-                del self.module.__dict__[self.name]
+                del module.__dict__[self.name]
             else:
-                self.module.__dict__[self.name] = self._before
+                module.__dict__[self.name] = self._before
 
     def call_replaced(self, *args: Any, **settings: Any) -> Any:
         """What the method does."""
@@ -124,9 +135,12 @@ class ObservedForward:
     def on(cls, module: nn.Module, hook: Callable[..., None], kept_in: str) -> ObservedForward:
         """Call a forward hook with what the module then has in its attribute ``kept_in`` for its output."""
         forward = _Forward.of(module)
+        watched = weakref.ref(module)
 
         def tell() -> None:
-            hook(module, (), getattr(module, kept_in))
+            called = watched()
+            if called is not None:
+                hook(called, (), getattr(called, kept_in))
 
         forward.kept.append(tell)
         return cls(forward, tell)

@@ -23,7 +23,7 @@ from torch.utils.hooks import RemovableHandle
 from recorder.capture import LayerError
 from recorder.format import RecordingStoppedWarning, RecordingWriteError, UncalledLayersWarning
 from recorder.frameworks import SpikingLayer, SpikingLayerError
-from recorder.replacements import LastHooks, ObservedForward
+from recorder.hooks.replacements import LastHooks, ObservedForward
 from recorder.session import RecordingSession
 
 set_eval_frame: Callable[[Any], Any] | None
@@ -48,7 +48,7 @@ class SessionLink:
         self.is_enabled = False
         self.handled_error: BaseException | None = None
         self._is_copy_noted = False
-        self._warn_of_failures = warn_of_failures
+        self.warns_of_failures = warn_of_failures
         _links.add(self)
 
     def records_to(self) -> RecordingSession | None:
@@ -73,7 +73,7 @@ class SessionLink:
 
     def stop(self, failure: RecordingWriteError) -> None:
         """Record nothing more as writing has failed; raises ``failure``, or warns where that was chosen."""
-        if not self._warn_of_failures:
+        if not self.warns_of_failures:
             raise failure
         if self.session is not None:
             self.session = None
@@ -316,7 +316,7 @@ class NetworkHooks:
         if compiler is not None:
             compiler.reset()
         self._link.is_enabled = True
-        self._handles = [self._network.register_forward_pre_hook(_BeginHook(self._link))]
+        self._handles.append(self._network.register_forward_pre_hook(_BeginHook(self._link)))
         for layer in self._layers:
             hook = LayerHook(layer, self._link)
             if layer.kept_in:
@@ -334,25 +334,44 @@ class NetworkHooks:
 
     def remove(self) -> None:
         """Take every hook away again."""
-        for replacement in self._replacements:
-            replacement.leave()
-        self._replacements = []
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
-        self._link.is_enabled = False
+        self.removal()()
 
-    def running_forwards(self, thread: int) -> int:
-        """How many forwards of the network are on the stack of a thread.
+    def removal(self) -> Callable[[], None]:
+        """What takes every hook away, whenever it is called, and refers to no module.
 
-        `torch.nn.Module` tells its hooks about the end of a forward, except when it is left by a
-        KeyboardInterrupt.
+        The network may refer to the monitor: what is done when both are forgotten must keep neither.
         """
-        # Underscored, but documented; there is no other way to look at another thread's stack.
-        frame = sys._current_frames().get(thread)  # noqa: SLF001
-        running = 0
-        while frame is not None:
-            if frame.f_code.co_name == "_call_impl" and frame.f_locals.get("self") is self._network:
-                running += 1
-            frame = frame.f_back
-        return running
+        return functools.partial(_remove, self._handles, self._replacements, self._link)
+
+    @property
+    def running_forwards(self) -> Callable[[int], int]:
+        """Says how many forwards of the network a thread runs; it refers to no module, see `removal`."""
+        return functools.partial(_running_forwards, weakref.ref(self._network))
+
+
+def _remove(
+    handles: list[RemovableHandle], replacements: list[LastHooks | ObservedForward], link: SessionLink
+) -> None:
+    while replacements:
+        replacements[-1].leave()
+        replacements.pop()
+    while handles:
+        handles[-1].remove()
+        handles.pop()
+    link.is_enabled = False
+
+
+def _running_forwards(network: weakref.ref[nn.Module], thread: int) -> int:
+    """How many forwards of the network are on the stack of a thread.
+
+    `torch.nn.Module` tells its hooks about the end of a forward, except when it is left by a
+    KeyboardInterrupt.
+    """
+    # Underscored, but documented; there is no other way to look at another thread's stack.
+    frame = sys._current_frames().get(thread)  # noqa: SLF001
+    running, watched = 0, network()
+    while frame is not None and watched is not None:
+        if frame.f_code.co_name == "_call_impl" and frame.f_locals.get("self") is watched:
+            running += 1
+        frame = frame.f_back
+    return running

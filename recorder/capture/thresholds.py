@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from recorder.format import RecordingMetadata
 from recorder.format.metadata import DTYPES
 from recorder.frameworks import SpikingLayer, SpikingLayerError
-from recorder.stores import ByteStore
-from recorder.tape import TapeReader
 
 _KNOWN = tuple(getattr(torch, name) for name in DTYPES)
 
@@ -107,9 +106,8 @@ class Thresholds(dict[str, Threshold]):
         """What a reader of the recording is to know."""
         return {"thresholds": {name: each.height for name, each in self.items()}} if self else {}
 
-    def refuse_others(self, store: ByteStore, layers: Mapping[str, SpikingLayer]) -> None:
-        """Raise ValueError if the recording in a store was made with other thresholds for these layers."""
-        recorded = TapeReader.open(store).metadata
+    def refuse_others(self, recorded: RecordingMetadata, layers: Mapping[str, SpikingLayer]) -> None:
+        """Raise ValueError if a recording was made with other thresholds for these layers."""
         known = recorded.provenance.get("thresholds")
         before = known if isinstance(known, dict) else {}
         for name in layers.keys() & {layer.name for layer in recorded.layers}:

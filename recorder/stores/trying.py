@@ -1,0 +1,63 @@
+"""Operations on files, tried again where what has failed may pass.
+
+Network file systems answer now and then that a file is stale, busy, or not to be had, and take the same
+request a moment later; so do Windows and scanners for viruses while somebody else has the file open. What is
+wrong with the disk itself (EIO, ENOSPC) is never tried again: after a failed fsync a second one may succeed
+although bytes are lost.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+
+_PASSING: Final = frozenset(
+    number
+    for name in ("EACCES", "EAGAIN", "EBUSY", "EINTR", "ESTALE")
+    if (number := getattr(errno, name, None)) is not None
+)
+# Each time longer: about three seconds in all.
+WAITS: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+
+
+def try_again(do: Callable[[], T], is_refused: Callable[[], bool] = lambda: False) -> T:
+    """What ``do`` returns; it is called again, for about three seconds, while it fails in ways that may pass.
+
+    Parameters
+    ----------
+    do : callable
+        May be called several times.
+    is_refused : callable
+        Asked when access is denied: whether it always is, so that waiting is of no use.
+
+    Raises
+    ------
+    OSError
+        The last one, where it lasts.
+    """
+    for wait in WAITS:
+        try:
+            return do()
+        except OSError as error:
+            if error.errno not in _PASSING or (error.errno == errno.EACCES and is_refused()):
+                raise
+        time.sleep(wait)
+    return do()
+
+
+def cannot_read(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is there, and not for this user to read."""
+    return os.path.exists(path) and not os.access(path, os.R_OK)
+
+
+def cannot_write(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder, or what it is to be made in, is not for this user to write to."""
+    place = os.path.abspath(folder)
+    while not os.path.lexists(place) and os.path.dirname(place) != place:
+        place = os.path.dirname(place)
+    return not os.access(place, os.W_OK | os.X_OK)
