@@ -36,10 +36,10 @@ Presented = list[tuple[int, int, dict[str, list[Value]]]]
 class TapeWriter:
     """Writes one recording; made by `create` or `resume`. One thread at a time may use it.
 
-    Packed rows go to the `LayerWriter` of their layer, which writes each chunk as soon as it is full. `commit`
-    promises them in three stages: first it writes chunks and small arrays, then the documents that state the
-    shapes of arrays, then the root document with the commit record. After each stage it waits until all
-    written bytes will survive.
+    Packed rows go to the `LayerWriter` of their layer, which writes each chunk as soon as it is full. Then
+    `commit` promises them in three stages: it writes the unfinished chunks and the small arrays, then the
+    documents that state the shapes of arrays, then the root document with the commit record. After each
+    stage it waits until all written bytes will survive.
 
     So at every moment, also after a kill, the stored record promises only what is stored. Committed bytes are
     not overwritten, with two exceptions that keep the promise: the last chunk of ``spikes`` and the last rows
