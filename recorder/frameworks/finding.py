@@ -1,7 +1,8 @@
-"""Which modules of a network spike.
+"""Find the spiking modules of a network.
 
-Neurons that spike with values other than 0 and 1 are taken too, so that none is left out unnoticed: recording
-them fails, and `SpikingLayer.hint` says why. A layer that cannot fire (``v_threshold=inf``) is taken: silent.
+Neurons whose spikes have values other than 0 and 1 are found too, so that no layer is left out unnoticed.
+Recording such a layer fails, and `SpikingLayer.hint` says why. A layer that can never fire
+(``v_threshold=inf``) is found like any other.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ LayerChoice: TypeAlias = (
 
 
 def refuse_unrecordable(net: nn.Module) -> None:
-    """Refuse a network in which forward hooks are skipped or shared between threads.
+    """Raise for a network whose forward hooks are skipped, or called by several threads at once.
 
     Parameters
     ----------
@@ -44,7 +45,8 @@ def refuse_unrecordable(net: nn.Module) -> None:
     Raises
     ------
     SpikingLayerError
-        If it is or contains an `nn.DataParallel`, or a scripted or traced module. Gives name and reason.
+        If the network is or contains an `nn.DataParallel`, or a scripted or traced module. The message gives
+        the module's name and the reason.
     """
     for name, module in net.named_modules():
         where = f"module {name!r} ({type(module).__name__})"
@@ -61,31 +63,37 @@ def refuse_unrecordable(net: nn.Module) -> None:
 
 
 def find_spiking_layers(net: nn.Module, layers: LayerChoice | None = None) -> dict[str, SpikingLayer]:
-    """Spiking layers of a network, in the order of ``net.named_modules()``.
+    """Find the spiking layers of a network, in the order of ``net.named_modules()``.
 
     Parameters
     ----------
     net : nn.Module
-        The network, on any device, in any mode. It is not changed, and no framework is imported.
+        The network, on any device, in any mode. It is not changed, and no library is imported.
     layers : optional
-        Which modules to take. Default: the neurons of SpikingJelly, snnTorch, norse and sinabs, and what
-        extends them. Else one or several module names and types; a predicate ``(name, module) -> bool``; or a
-        mapping from names and types to `SpikeOutput`, or to None where that is known or the default. A name
-        counts before a type, a nearer type before a farther one. A module of no known framework is by default
-        a single step, ``[N, *neuron]``, put out as a tensor or first in a tuple.
+        The modules to take. By default, all neurons of SpikingJelly, snnTorch, norse and sinabs, and of
+        subclasses. Otherwise one of
+
+        - a module name or type, or several of them;
+        - a predicate ``(name, module) -> bool``;
+        - a mapping from names and types to `SpikeOutput`; None stands for the layout that is known of the
+          library, or else for the default.
+
+        If several keys of a mapping apply to a module, its name is used first, then the most derived type.
+        The default layout of a module of no known library is one step, ``[N, *neuron]``, put out as a tensor
+        or as the first item of a tuple.
 
     Returns
     -------
     dict of str to SpikingLayer
-        Layers by name. A module that is in the network under several names is there once, under the first.
+        Layers by name. A module that has several names in the network is listed once, under the first.
 
     Raises
     ------
     SpikingLayerError
-        If none is found, a name or type is not in the network, or a neuron module contains another; also as
-        `refuse_unrecordable`.
+        If no layer is found, a name or type is not in the network, or a neuron module contains another one;
+        also for the reasons of `refuse_unrecordable`.
     TypeError
-        If an argument is of none of these types.
+        If an argument has none of these types.
 
     Examples
     --------
@@ -116,7 +124,8 @@ def _layer(name: str, module: nn.Module, output: SpikeOutput | None) -> SpikingL
 def _neurons(modules: Mapping[str, nn.Module]) -> dict[str, None]:
     neurons = {name: module for name, module in modules.items() if _spikes(module)}
     for name, module in neurons.items():
-        # No framework's neuron contains another one; in a user's, both may well put out the same spikes.
+        # In no library does a neuron contain another one. Where a user's module does, both may put out the
+        # same spikes.
         inside = {*module.modules()} - {module}
         inner = [repr(other) for other, other_module in neurons.items() if other_module in inside]
         if inner:

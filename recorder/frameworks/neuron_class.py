@@ -1,8 +1,9 @@
-"""What is known about a library's class of neurons.
+"""The record of what is known about one class of neurons of a library.
 
-Each library has a file with its ``NEURON_CLASSES``: Python module or package → class name → what is known. A
-library is recognised by the names of a module's classes and of the Python modules that define them, in order
-of inheritance. So no library is ever imported, and a subclass counts as what it extends.
+The file of each library has a table ``NEURON_CLASSES``: Python module or package → class name →
+`NeuronClass`. A neuron is looked up by the names of its classes, and of the Python modules that define them,
+in the order of inheritance. So no library is ever imported, and a subclass is treated like the class that it
+extends.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ STEP_TUPLE, STEPS_TUPLE = SpikeOutput("N", item=0), SpikeOutput("TN", item=0)
 
 @dataclass(frozen=True)
 class NeuronClass:
-    """What is known about a class of a library, and so about its subclasses.
+    """Facts about one class of a library, which also hold for its subclasses.
 
     Attributes
     ----------
     layout : SpikeOutput or callable
-        As of `SpikingLayer`.
+        Layout of the output, as in `SpikingLayer`.
     spikes : bool or callable
-        Whether modules of the class spike, or a function of the module that says so.
+        True if modules of the class spike, or a function that says it for a module.
     hint : str
-        As of `SpikingLayer`.
+        Explanation of values other than 0 and 1, as in `SpikingLayer`.
     """
 
     layout: Layout
@@ -41,5 +42,5 @@ NeuronClasses: TypeAlias = Mapping[str, Mapping[str, NeuronClass]]
 
 
 def alike(known: NeuronClass, *names: str) -> dict[str, NeuronClass]:
-    """Classes of which the same is known."""
+    """Table entries for several classes about which the same is known."""
     return dict.fromkeys(names, known)

@@ -1,7 +1,7 @@
-"""Where batch, time and spikes are in what a module puts out, and how all of it is brought to one form.
+"""Describe the layout of a spiking module's output, and bring every output to one form.
 
-Libraries disagree about both, and some put out tuples. Whatever a spiking module puts out becomes a tensor
-``[T, N, *neuron]``.
+Libraries order the axes of time and batch differently, and some put out tuples. The output of every spiking
+module becomes a tensor ``[T, N, *neuron]``.
 """
 
 from __future__ import annotations
@@ -23,35 +23,39 @@ _LEAST_AXES = {"N": 1, "TN": 2, "NT": 2, "N*T": 1}
 
 
 class SpikingLayerError(ValueError):
-    """The spiking layers of a network, or the spikes in what a layer put out, cannot be told."""
+    """The spiking layers of a network, or the spikes in the output of a layer, cannot be determined."""
 
 
 @dataclass(frozen=True)
 class SpikeOutput:
-    """Where batch, time and spikes are in what a module puts out.
+    """The layout of a module's output: the item that holds the spikes, and the axes of steps and samples.
 
-    A tensor is never indexed to get at its "first item" (that would be sample 0), and a tuple is never taken
-    for a tensor: `item` says which of them is expected.
+    The output is a tensor, or a tuple or list of which one item is the tensor of spikes (``item``). The first
+    axes of this tensor are steps (T) and samples (N), as ``axes`` says; all other axes are neurons.
+
+    Nothing is guessed: a tensor is never indexed as if it were a tuple, and an output that does not have the
+    described form is an error.
 
     Parameters
     ----------
     axes : {"N", "TN", "NT", "N*T"}
-        The axes before the neuron axes: T steps, N samples. ``"N"`` is a single step. In ``"N*T"`` both are
-        folded into one axis, all steps of the first sample first.
+        Axes before the neuron axes. ``"N"`` is a single step. ``"N*T"`` is one axis in which steps and
+        samples are folded: all steps of the first sample come first.
     item : int, None or "first"
-        ``k``: the output is a tuple or list, and its item ``k`` is the spikes. ``None``: the output itself is
-        the tensor of spikes. ``"first"``: it is that, or a tuple or list whose first item is.
+        ``k``: the output is a tuple or list, and item ``k`` is the tensor of spikes. ``None``: the output is
+        the tensor of spikes. ``"first"``: the output is the tensor of spikes, or a tuple or list whose first
+        item is.
     batch_size, num_steps : int or None
-        Sizes of N and T, of which ``"N*T"`` needs at least one; not used otherwise.
+        Sizes of N and T. ``"N*T"`` needs at least one of them; the other values of ``axes`` use none.
 
     Raises
     ------
     ValueError
-        If a field has another value than these.
+        If a parameter has another value than these.
 
     Examples
     --------
-    A module that puts out ``(membrane, spikes)``, both ``[N, T, *neuron]``:
+    The layout of a module that puts out ``(membrane, spikes)``, both of shape ``[N, T, *neuron]``:
 
     >>> SpikeOutput("NT", item=1)
     SpikeOutput(axes='NT', item=1, batch_size=None, num_steps=None)
@@ -87,7 +91,10 @@ Layout: TypeAlias = SpikeOutput | Callable[[Any], SpikeOutput]
 
 @dataclass(frozen=True)
 class SpikingLayer:
-    """One spiking module of a network.
+    """One spiking module of a network: its name, the module, and the layout of its output.
+
+    It reads the spikes from every output of the module as ``[T, N, *neuron]``. The layout is determined anew
+    at each call, because settings such as SpikingJelly's ``step_mode`` may change between calls.
 
     Parameters
     ----------
@@ -96,10 +103,9 @@ class SpikingLayer:
     module : nn.Module
         The module.
     layout : SpikeOutput or callable
-        Where the spikes are, or a function of the module that says so. It is asked at each call, because
-        settings like SpikingJelly's ``step_mode`` may be switched at any time.
+        Layout of the output, or a function that returns it for the module in its present state.
     hint : str
-        What to tell a user whose layer put out values other than 0 and 1; ``""`` if nothing is known.
+        Explanation for a user whose layer puts out values other than 0 and 1; ``""`` if nothing is known.
     """
 
     name: str
@@ -109,34 +115,35 @@ class SpikingLayer:
 
     @property
     def output(self) -> SpikeOutput:
-        """Where the spikes are, under the present settings of the module."""
+        """Layout of the output under the present settings of the module."""
         return self.layout if isinstance(self.layout, SpikeOutput) else self.layout(self.module)
 
     def read_spikes(self, output: object) -> torch.Tensor:
-        """Spikes in what the module put out, in one form for all modules.
+        """Read the spikes from an output of the module, in one form for all modules.
 
         Parameters
         ----------
         output : object
-            What the module returned, as a forward hook is given it.
+            The output, as a forward hook receives it.
 
         Returns
         -------
         torch.Tensor
-            ``[T, N, *neuron]`` in logical order, T = 1 for a single step; dtype and device as put out. A
-            detached view: nothing is copied or waited for, no gradient graph is kept, no value looked at.
+            Shape ``[T, N, *neuron]``, with T = 1 for a single step; dtype and device of the output. It is a
+            detached view of the output: this copies nothing, waits for no device, and checks no value.
 
         Raises
         ------
         SpikingLayerError
-            If the module put out something else than expected. Names the layer, what came and what to do.
+            If the output does not have the expected layout. The message names the layer, the output found,
+            and what to do.
         """
         expected = self.output
         spikes = self.pick(output, expected).detach()
         return spikes.unsqueeze(0) if expected.axes == "N" else self.steps_first(spikes, expected)
 
     def pick(self, output: object, expected: SpikeOutput) -> torch.Tensor:
-        """The tensor of spikes in what the module put out, as it is; errors as in `read_spikes`."""
+        """Tensor of spikes in an output of the module, unchanged; errors as in `read_spikes`."""
         spikes = output
         if isinstance(output, (tuple, list)) and expected.item is not None:
             index = 0 if expected.item == "first" else expected.item
@@ -153,7 +160,7 @@ class SpikingLayer:
         return spikes
 
     def steps_first(self, spikes: torch.Tensor, expected: SpikeOutput) -> torch.Tensor:
-        """View what was picked from an output of several steps as ``[T, N, *neuron]``."""
+        """View a tensor of several steps, from `pick`, as ``[T, N, *neuron]``; errors as in `read_spikes`."""
         if expected.axes == "N*T":
             batch_size = expected.batch_size or len(spikes) // (expected.num_steps or 1)
             num_steps = expected.num_steps or len(spikes) // batch_size

@@ -1,6 +1,7 @@
-"""sinabs' neurons. Read and run in 3.1.3.
+"""The neurons of sinabs, as in version 3.1.3.
 
-sinabs puts time second, or folds it into the batch. Not taken is what does not spike, such as ``ExpLeak``.
+sinabs has time as the second axis, or folds it into the batch axis. Layers that do not spike, such as
+``ExpLeak``, are not taken.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _MULTI_SPIKE = (
 def _squeezed_or_not(module: Any) -> SpikeOutput:
     if not any(cls.__name__ == "SqueezeMixin" for cls in type(module).__mro__):
         return SpikeOutput("NT", item=None)
-    # sinabs puts -1 for the one that is not given.
+    # sinabs sets the size that the user did not give to -1.
     sizes = (size if size > 0 else None for size in (module.batch_size, module.num_timesteps))
     return SpikeOutput("N*T", None, *sizes)
 
