@@ -1,11 +1,13 @@
-"""What lets a Dask task find our packages, whatever the folder holds that its worker was started in.
+"""Let Dask tasks import the packages of spiketape, whatever files are in the folder of their worker.
 
-Pickles name functions and classes by their module. A worker that was started beside a user's own
-``analysis.py`` or ``recorder.py`` would import that file instead of ours. A `Parcel` therefore travels as
-bytes and is opened where it is used, inside the task, after `claim_packages` has made both names ours.
-Schedulers never open one. In a process that has imported a file of the user's by one of these names the task
-fails, and its error says so. To fail while the message is unpickled would end the worker, and the client
-would wait for ever. Standard library only.
+A pickle names functions and classes by their module. A worker that was started in a folder with a user's own
+``analysis.py`` or ``recorder.py`` would import that file instead of our package. Therefore a `Parcel` holds
+its content as bytes, and opens them inside the task, after `claim_packages` has imported our packages under
+both names. Schedulers never open a parcel.
+
+If the worker has imported a user's file under one of these names before, the task fails with an error that
+says so. It must not fail earlier, while Dask unpickles the message: this would end the worker, and the client
+would wait for ever. This module uses the standard library only.
 """
 
 from __future__ import annotations
@@ -19,20 +21,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-# Our packages, and a file by which each is known.
+# Our packages, and a file in each by which it is recognised.
 _PACKAGES = {"recorder": "format/FORMAT.md", "analysis": "kernels/counting.py"}
 _HERE = Path(__file__).parent
 _lock = threading.RLock()
 
 
 class Parcel:
-    """Something of ours on its way to another process: a function, or what it is given.
+    """A function of ours, or an argument of one, on its way to another process.
 
     Parameters
     ----------
     content : object
-        A function, which is called by calling the parcel; parcels among the arguments are unwrapped. Or any
-        value that can be pickled.
+        A function or any value that can be pickled. Calling the parcel calls the function; arguments that are
+        parcels are unwrapped.
     """
 
     def __init__(self, content: Any) -> None:
@@ -43,12 +45,12 @@ class Parcel:
 
     @property
     def content(self) -> Any:
-        """What is inside.
+        """The content; in another process it is unpickled when it is first asked for.
 
         Raises
         ------
         ImportError
-            In another process, as `claim_packages`.
+            If it has to be unpickled, and `claim_packages` fails.
         """
         with _lock:
             if self._sealed is not None:
@@ -58,7 +60,7 @@ class Parcel:
             return self._content
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
-        """Call the function inside."""
+        """Call the function in the parcel."""
         function = self.content
         return function(
             *map(_unwrapped, arguments), **{name: _unwrapped(value) for name, value in named.items()}
@@ -66,7 +68,7 @@ class Parcel:
 
     @property
     def __signature__(self) -> inspect.Signature:
-        # Dask looks there for the arguments that it fills in, such as block_id.
+        # Dask looks here for arguments that it supplies itself, such as block_id.
         return inspect.signature(self.content)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -82,12 +84,13 @@ def _unwrapped(value: Any) -> Any:
 
 
 def claim_packages() -> None:
-    """Make ``recorder`` and ``analysis`` the packages beside this file, unless they are ours already.
+    """Import ``recorder`` and ``analysis`` from the folder of this file, unless they are imported already.
 
     Raises
     ------
     ImportError
-        If the process has imported something else by one of these names: others may be using it.
+        If the process has imported something else under one of these names. It is not replaced, because other
+        code may be using it.
     """
     with _lock:
         for name, known_by in _PACKAGES.items():

@@ -1,7 +1,7 @@
 """Record every spike of a spiking network that runs in PyTorch, with memory that stays flat.
 
-`Monitor` is the front door. It is loaded on first use, so that ``recorder.format``, which the analysis of
-recordings needs too, can be imported without torch.
+Users start with `Monitor`. The public names are imported on first use, so that `recorder.format`, which
+`analysis` needs as well, can be imported without torch.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""A background thread that does work in order, with a bound on the bytes that wait for it.
+"""A background thread that does tasks in order, with a limit on the bytes that wait in its queue.
 
-Nothing here knows about spikes or torch. Work is put in by the thread that runs the network; when more than
-the bound is waiting, putting blocks until there is room, so that a slow disk slows the network down and
-nothing is dropped. The first failure stops the work for good and is raised to whoever puts or waits next.
+This module knows nothing about spikes or torch.
 """
 
 from __future__ import annotations
@@ -60,23 +58,29 @@ class CommitClock:
 
 
 class BackgroundWriter:
-    """One daemon thread that runs tasks in the order they were put in.
+    """One daemon thread that runs tasks in the order in which they were put in.
+
+    The thread that runs the network puts tasks in. If the tasks that wait or run hold too many bytes, `put`
+    blocks until there is room: a slow disk slows the network down, and no task is dropped.
+
+    The first task that fails ends the work for good. Its exception is raised, as the cause of a
+    `RecordingWriteError`, by every later call of `put`, `wait` and `raise_failure`.
 
     Parameters
     ----------
     queue_limit_bytes : int
-        Bytes that may wait or be at work. A single task above the bound is let in alone.
+        Most bytes of all tasks that wait or run. A task that is larger is accepted when there is no other.
     on_idle : callable
-        Called in the background thread when it has been idle until ``idle_deadline()``.
+        Function that the background thread calls when it is idle at ``idle_deadline()``.
     idle_deadline : callable
-        ``time.monotonic()`` at which to call ``on_idle``; infinity for never.
+        Function that returns the ``time.monotonic()`` at which to call ``on_idle``; infinity for never.
 
     Attributes
     ----------
     seconds_waited : float
-        How long putting has been blocked altogether.
+        Total time for which `put` and `wait_for_room` have blocked.
     failure : BaseException or None
-        What has ended the work.
+        Exception that has ended the work; None while there is none.
     """
 
     def __init__(self, queue_limit_bytes: int, on_idle: Task, idle_deadline: Callable[[], float]) -> None:
@@ -94,7 +98,7 @@ class BackgroundWriter:
         self._thread.start()
 
     def put(self, task: Task, size_bytes: int) -> None:
-        """Have a task done; blocks while too many bytes are waiting.
+        """Add a task, which holds ``size_bytes`` of memory; blocks while too many bytes are waiting.
 
         Raises
         ------
@@ -108,14 +112,13 @@ class BackgroundWriter:
             self._changed.notify_all()
 
     def wait_for_room(self, size_bytes: int) -> None:
-        """Wait until so many bytes can be put at once; errors as in `put`.
+        """Wait until a task of ``size_bytes`` can be put in without blocking; errors as in `put`.
 
-        Whoever waits here first, and only then lets go of what is to be put, loses nothing if Ctrl-C ends the
-        waiting.
+        A caller that waits here while it still owns its data loses nothing if Ctrl-C ends the waiting.
         """
         with self._changed:
             self.raise_failure()
-            # The background thread itself would wait for ever.
+            # The background thread must not wait for itself.
             if threading.current_thread() is self._thread or self._has_room(size_bytes):
                 return
             started = time.monotonic()
@@ -127,13 +130,13 @@ class BackgroundWriter:
 
     @property
     def is_behind(self) -> bool:
-        """Whether tasks are waiting that nobody has begun."""
+        """True if any task waits that has not begun."""
         return bool(self._tasks)
 
     def wait(self) -> None:
-        """Return once everything put in so far has been done; errors as in `put`."""
+        """Wait until all tasks put in so far are done; errors as in `put`."""
         if threading.current_thread() is self._thread:
-            # Garbage collection may end a session in any thread, this one too.
+            # The background thread itself may get here, when garbage collection closes a recording in it.
             self.run_waiting()
             return
         with self._changed:
@@ -141,17 +144,17 @@ class BackgroundWriter:
             self.raise_failure()
 
     def wake(self) -> None:
-        """Make the thread look at the idle deadline again."""
+        """Make the thread call ``idle_deadline`` again, because its result has changed."""
         with self._changed:
             self._changed.notify_all()
 
     def run_waiting(self) -> None:
-        """Do the waiting tasks now, in the background thread itself."""
+        """Do all waiting tasks now. Only the background thread itself may call this."""
         while self._tasks:
             self._do_next()
 
     def stop(self) -> None:
-        """End the thread when the waiting tasks are done; does not raise their errors."""
+        """End the thread after the waiting tasks; does not raise their errors."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -187,7 +190,7 @@ class BackgroundWriter:
                 self._changed.notify_all()
 
     def _wait_for_work(self) -> bool:
-        """Wait for a task or for the idle deadline; False once stopped with nothing left to do."""
+        """Wait for a task or for the idle deadline; False if the thread was stopped and no task is left."""
         with self._changed:
             while not self._tasks:
                 if self._stopping:

@@ -1,7 +1,6 @@
-"""What a recording will cost, from pure arithmetic: bytes for each step, memory at most, files.
+"""Compute what a recording will cost: bytes per step, most memory, number of files.
 
-`RecordingPlan` is what ``monitor.plan`` gives and what is logged at the first step, before anything could
-run out.
+``monitor.plan`` is a `RecordingPlan`. It is also logged at the first step, before disk or memory can be full.
 """
 
 from __future__ import annotations
@@ -26,18 +25,20 @@ _MIB = 2**20
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """What one layer costs.
+    """The cost of one layer.
 
     Attributes
     ----------
     name : str
+        Name of the layer.
     frames_per_step : int
-        Batch size of its first step.
+        Batch size of the layer's first step.
     chunks : ChunkPlan
+        Plan by which its spikes are cut into chunks.
     device_bytes : int
-        Memory that is kept on an accelerator, at most; 0 if it runs on the CPU.
+        Most memory that the recorder keeps for the layer on an accelerator; 0 if the layer runs on the CPU.
     output_frames : int
-        Of the largest output so far, which holds several steps where a call is several.
+        Number of frames in the largest output so far. A multi-step layer puts out several steps at once.
     """
 
     name: str
@@ -48,14 +49,14 @@ class LayerPlan:
 
     @property
     def bits_per_step(self) -> int:
-        """Slots of a step, a bit each: what has to be packed. Compression makes it less on disk."""
+        """Number of slots in a step, each of which is packed to one bit; compressed, they take less."""
         return self.frames_per_step * self.chunks.neurons
 
     @property
     def host_bytes(self) -> int:
-        """Host memory that the layer keeps, at most: a chunk of each array, outputs waiting to be packed."""
+        """Most host memory for the layer: a chunk of each array, and outputs that wait to be packed."""
         counts = 2 * 8 * self.chunks.neurons
-        # Small arrays are kept until they fill a chunk, and copied as they grow.
+        # Each small array keeps the rows of its last chunk, twice while they are copied to append to them.
         tables = 2 * sum(
             table_chunk_rows(shape, itemsize) * math.prod(shape) * itemsize
             for shape, itemsize in (
@@ -69,33 +70,40 @@ class LayerPlan:
 
     @property
     def stage_bytes(self) -> int:
-        """Memory for booleans that wait until they are enough to be packed."""
+        """Bytes of one stage: booleans that wait to be packed."""
         return stage_bytes(self.chunks.neurons)
 
     @property
     def chunk_bytes(self) -> int:
-        """Packed bytes of a chunk, all its parts."""
+        """Packed bytes of one chunk, all parts together."""
         return self.chunks.neurons * self.chunks.chunk_bytes
 
     def files(self, steps: int) -> int:
-        """Files that chunks of ``spikes`` make in so many steps; the small arrays add a few in a hundred."""
+        """Number of files for ``spikes`` of ``steps`` steps; the small arrays add a few per cent."""
         return self.chunks.chunk_count(steps * self.frames_per_step) * self.chunks.parts
 
 
 @dataclass(frozen=True)
 class RecordingPlan:
-    """What a recording costs.
+    """The cost of a recording, computed from its layers, limits and pace so far.
+
+    Bytes and files grow with the number of steps; usually fewer bytes than ``bytes_per_step`` are stored,
+    because packed bits are compressed. Memory does not grow: ``host_bytes_limit`` and ``device_bytes_limit``
+    hold however long the recording is.
+
+    A plan covers the layers that have been called so far, so it is complete after the first forward.
 
     Attributes
     ----------
     layers : sequence of LayerPlan
-        Those that have been called so far.
+        Costs of the layers that have been called so far.
     queue_limit_bytes : int
-        Bytes that may wait for the disk before the network is held up; packed, but for the first of them.
+        Most bytes that wait for the disk before the network is held up. Most are packed; the oldest may still
+        be booleans.
     ring_bytes : int
-        Pinned memory through which accelerators hand over packed bytes; 0 without one.
+        Bytes of host memory through which accelerators send packed bytes; 0 without an accelerator.
     steps_per_hour : float
-        At the pace of the recording so far; NaN before its first forward has ended.
+        Pace of the recording so far; NaN before its first forward has ended.
     """
 
     layers: Sequence[LayerPlan]
@@ -105,49 +113,50 @@ class RecordingPlan:
 
     @property
     def bytes_per_step(self) -> float:
-        """Packed bytes of a step of all layers: an upper bound of what is stored."""
+        """Packed bytes of one step of all layers; compressed, they take less."""
         return sum(layer.bits_per_step for layer in self.layers) / 8
 
     @property
     def host_bytes_limit(self) -> int:
-        """Host memory at most, however long the recording; outputs themselves are the network's."""
+        """Most host memory of the recorder, in bytes; outputs themselves belong to the network."""
         kept = sum(layer.host_bytes for layer in self.layers)
-        # To rearrange, compress and write a chunk takes about four times its size; with several threads at
-        # it, each has rows of its own, and one chunk more waits.
+        # A chunk that is rearranged, compressed and written takes about four times its size. With several
+        # threads, each chunk also has rows of its own, and one chunk more than threads is under way.
         chunks = 4 if ENCODING_THREADS == 1 else 5 * (ENCODING_THREADS + 1)
         at_work = chunks * max((layer.chunk_bytes for layer in self.layers), default=0)
-        # Stages on the way to the queue, what one output adds to them, and those that nobody needs just now.
+        # Full stages on their way to the queue, those that one output adds, and spare ones in the pool.
         stages = (
             2 * PUT_BYTES + SPARE_BYTES + 2 * max((layer.stage_bytes for layer in self.layers), default=0)
         )
-        # What is packed of one output goes to the queue as a whole.
+        # All packed rows of one output go to the queue together.
         output = max(
             (-(-layer.output_frames // 8) * layer.chunks.neurons for layer in self.layers), default=0
         )
-        # What has come through the ring is copied out of it before it is queued.
+        # Bytes that have arrived in the ring are copied to other memory before they are queued; so the ring
+        # counts twice.
         return kept + at_work + stages + output + self.queue_limit_bytes + 2 * self.ring_bytes
 
     @property
     def device_bytes_limit(self) -> int:
-        """Memory on accelerators at most, however long the recording; 0 on the CPU."""
+        """Most memory of the recorder on accelerators, in bytes; 0 if all layers run on the CPU."""
         return sum(layer.device_bytes for layer in self.layers) + self.ring_bytes
 
     @property
     def bytes_per_hour(self) -> float:
-        """Packed bytes at the pace so far; NaN before there is one."""
+        """Packed bytes in an hour at the pace so far; NaN before the first forward has ended."""
         return self.bytes_per_step * self.steps_per_hour
 
     @property
     def files_per_hour(self) -> float:
-        """Files at the pace so far; NaN before there is one."""
+        """Number of files in an hour at the pace so far; NaN before the first forward has ended."""
         return math.nan if math.isnan(self.steps_per_hour) else float(self.files(round(self.steps_per_hour)))
 
     def files(self, steps: int) -> int:
-        """Files that so many steps make."""
+        """Number of files for ``steps`` steps."""
         return sum(layer.files(steps) for layer in self.layers)
 
     def __str__(self) -> str:
-        """One line for people."""
+        """One line to show to people."""
         device = f" and {self.device_bytes_limit / _MIB:,.0f} MiB on the device" * bool(self.ring_bytes)
         return (
             f"{len(self.layers)} layers, {sum(layer.bits_per_step for layer in self.layers):,} slots a step: "
@@ -166,7 +175,17 @@ class RecordingPlan:
 
 @dataclass
 class Pace:
-    """How fast the network runs: steps between its first forward and the end of its last."""
+    """The pace of the network: its steps, and the time from its first forward to the end of its last one.
+
+    Attributes
+    ----------
+    first_step : int
+        Step at which this part of the recording began; larger than 0 after a resume.
+    began_at : float or None
+        ``time.monotonic()`` at the begin of the first forward.
+    ended_at : float
+        ``time.monotonic()`` at the end of the last forward.
+    """
 
     first_step: int = 0
     began_at: float | None = None
@@ -183,25 +202,27 @@ class Pace:
         self.ended_at = time.monotonic()
 
     def steps_per_hour(self, steps: int) -> float:
-        """NaN before there is anything to tell from."""
+        """Steps per hour, given the number of the next step; NaN before a forward has ended."""
         seconds = self.ended_at - (self.began_at or 0.0)
         return 3600 * (steps - self.first_step) / seconds if self.began_at and seconds > 0 else math.nan
 
 
 @dataclass(frozen=True)
 class RecordingStats:
-    """What a recording has cost so far.
+    """The cost of a recording so far.
 
     Attributes
     ----------
     steps : int
+        Number of steps.
     frames : dict of str to int
-        Of each layer that has been called.
+        Number of frames of each layer that has been called.
     packed_bytes : int
-        Before compression.
+        Packed bytes of all layers, before compression.
     commits : int
+        Number of commits.
     seconds_waited : float
-        How long the network was held up because the disk could not keep up.
+        Total time for which the network was held up because the disk was too slow.
     """
 
     steps: int

@@ -1,7 +1,7 @@
-"""What was recorded, where and with what, as JSON values.
+"""Describe what was recorded, where and with what, as JSON values.
 
-What may hold secrets is left out: environment variables, the arguments of the command, the address of the
-store. Whoever wants to keep arguments puts them into ``metadata``.
+Anything that may hold a secret is left out: environment variables, arguments of the command, the address of
+the store. Users who want to keep arguments pass them as ``metadata``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from recorder.format.metadata import MAX_PROVENANCE_BYTES
 
-# The record is written with every commit, and so kept small.
+# The description is written with every commit, so it must stay small.
 MAX_MODULES: Final = 2000
 
 _PACKAGES = (
@@ -50,15 +50,16 @@ def describe_run(
     licence: str | None = None,
     citation: str | None = None,
 ) -> dict[str, Any]:
-    """Provenance of a recording of ``network``; the other parameters are those of `recorder.Monitor`.
+    """Describe a recording of ``network``; the other parameters are those of `recorder.Monitor`.
 
     Raises
     ------
     TypeError
-        If ``metadata`` does not consist of JSON values, or a text is none.
+        If ``metadata`` does not consist of JSON values, or one of ``dt_unit``, ``licence`` and ``citation`` is
+        no text.
     ValueError
-        If there is a ``dt`` without its unit or the other way round, it is not positive, or all together is
-        larger than can be kept.
+        If only one of ``dt`` and ``dt_unit`` is given, ``dt`` is not positive, or the description is too
+        large.
     """
     modules = list(network.named_modules())
     described = {
@@ -91,7 +92,7 @@ def describe_run(
 
 
 def _describe_module(name: str, module: nn.Module) -> dict[str, Any]:
-    """A module's own parameters, without those of the modules inside it."""
+    """Describe a module and its own parameters, without those of its submodules."""
     own = {
         key: parameter
         for key, parameter in nn.Module.named_parameters(module, recurse=False)
@@ -105,7 +106,7 @@ def _describe_module(name: str, module: nn.Module) -> dict[str, Any]:
 
 
 def _count(parameters: Iterable[nn.Parameter]) -> int:
-    """Numbers in parameters; those of lazy modules are not known before the first step."""
+    """Number of elements in parameters; lazy parameters, which have no shape yet, do not count."""
     return sum(parameter.numel() for parameter in parameters if _is_known(parameter))
 
 
@@ -137,13 +138,13 @@ def _text(value: str | None, name: str) -> str | None:
 
 
 def class_name(module: nn.Module) -> str:
-    """Qualified name of a module's class, of at most 1024 characters."""
+    """Qualified name of a module's class; only its last 1024 characters if it is longer."""
     kind = type(module)
     return f"{kind.__module__}.{kind.__qualname__}"[-1024:]
 
 
 def _versions() -> dict[str, str]:
-    """Versions of the packages that shape a recording, of frameworks only if they are in use."""
+    """Versions of the packages that influence a recording, if they are imported."""
     versions = {}
     for package in _PACKAGES:
         if package in sys.modules or package == "spiketape":
@@ -177,9 +178,9 @@ _LIMIT_BYTES: Final = 2**24
 
 
 def find_git_commit(place: Path) -> str | None:
-    """The commit checked out in the repository that holds ``place``; None if that cannot be told.
+    """Find the commit that is checked out in the Git repository around ``place``; None if there is none.
 
-    What has been changed since the commit is not looked at.
+    Changes that were not committed are ignored.
     """
     try:
         for folder in (place, *place.parents):
@@ -191,7 +192,7 @@ def find_git_commit(place: Path) -> str | None:
 
 
 def _head(git: Path) -> str | None:
-    if git.is_file():  # of a work tree, or a submodule
+    if git.is_file():  # in a linked work tree or a submodule, .git is a file
         git = git.parent / _read(git).removeprefix("gitdir:").strip()
     shared = git / "commondir"
     common = git / _read(shared).strip() if shared.is_file() else git

@@ -1,8 +1,8 @@
-"""The ranks of a distributed run: where each records, and what they must agree upon.
+"""The ranks of a distributed run: the place where each one records, and what they agree on.
 
-Each process records on its own. What ranks tell each other goes through the store that
-``torch.distributed`` keeps for its processes to find each other, and not through collectives: a network of
-which only some ranks are monitored must not hang.
+Each process records on its own. Ranks exchange a few values through the key-value store of
+``torch.distributed``, and not by collectives, because a run in which only some ranks are monitored must not
+hang.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ from recorder.stores.rank_names import RankRecord, rank_location
 
 RESUME_TIMEOUT = timedelta(minutes=5)
 
-# Monitors made in this process for each run; the same in all ranks that do the same.
+# Number of monitors made in this process for each run. All ranks that run the same program count the same.
 _made: Counter[str] = Counter()
 
 
 class RankError(RuntimeError):
-    """Ranks of a distributed run that should do the same do not."""
+    """The ranks of a distributed run do not do the same, although they have to."""
 
 
 def without_wrapper(net: nn.Module) -> nn.Module:
-    """The network inside DistributedDataParallel, whose layers have the names that they have without it."""
+    """Unwrap a network from DistributedDataParallel, so that its layers have their usual names."""
     return net.module if isinstance(net, DistributedDataParallel) else net
 
 
 @dataclass(frozen=True)
 class RankPlace:
-    """One rank of a distributed run, as one of its monitors sees it.
+    """The place of one rank in a distributed run, for one monitor.
 
     Attributes
     ----------
     store : str, path or Zarr store
-        Where this rank records to.
+        Store into which this rank records.
     record : RankRecord
-        What its recording says about it.
+        Description of the rank in the provenance of its recording.
     run : str
-        What the user gave, the same in all ranks.
+        Location of the run, as the user gave it; the same in all ranks.
     number : int
-        Monitors made for this run before.
+        Number of monitors that this process made for the run before this one.
     """
 
     store: StoreLike
@@ -59,12 +59,12 @@ class RankPlace:
     number: int
 
     def largest_of_all(self, numbers: tuple[int, ...]) -> tuple[int, ...]:
-        """Largest of the numbers of all ranks, each for itself; waits for all of them.
+        """Exchange numbers with all ranks; return the largest at each position. Waits for all ranks.
 
         Raises
         ------
         RankError
-            If some rank does not ask within five minutes.
+            If any rank has not called this after five minutes.
         """
         shared = _shared_store()
         if shared is None:
@@ -74,7 +74,7 @@ class RankPlace:
         try:
             shared.wait(keys, RESUME_TIMEOUT)
         except RuntimeError as error:
-            _made[self.run] = self.number  # another try is this one again
+            _made[self.run] = self.number  # the monitor of another try gets the same number again
             raise RankError(
                 f"not all {self.record.ranks} ranks have resumed their recordings within {RESUME_TIMEOUT}: "
                 "each must make its monitor with resume=True, so that all go on at the same step"
@@ -84,12 +84,13 @@ class RankPlace:
 
 
 def place_of_rank(store: StoreLike | None) -> RankPlace | None:
-    """Where this process records to; None if it is no rank of a distributed run.
+    """Find the place of this process in its distributed run; None if it is not part of one.
 
     Parameters
     ----------
     store : str, path, Zarr store or None
-        What the user gave, the same in all ranks: the name of the run. A Zarr store is taken as it is.
+        Location of the run that the user gave, the same in all ranks. A path or URL gets the number of the
+        rank; a Zarr store is used as it is.
 
     Raises
     ------
@@ -114,12 +115,12 @@ def place_of_rank(store: StoreLike | None) -> RankPlace | None:
 
 
 def _key(run: str, number: int) -> str:
-    """What ranks know a monitor by among each other."""
+    """Key prefix by which the ranks exchange values of one monitor."""
     return f"spiketape/{run}/{number}"
 
 
 def _agreed_id(key: str) -> str:
-    """Identifier of the run: the first rank that asks says it."""
+    """Random identifier of the run, chosen by the first rank that asks; empty if ranks share no store."""
     shared = _shared_store()
     if shared is None:
         return ""
@@ -131,4 +132,4 @@ def _shared_store() -> Any:
     try:
         return torch.distributed.distributed_c10d._get_default_store()  # noqa: SLF001 - what torch itself uses
     except (AttributeError, RuntimeError, ValueError):
-        return None  # MPI has none
+        return None  # the MPI backend has no key-value store

@@ -83,9 +83,9 @@ _CHUNKS_KEPT = 2
 class SpikeSequence(Sequence[Any]):
     """The recorded steps of one layer, oldest first.
 
-    Nothing is read before a step is asked for. An item is ``[batch, *neuron]``, in the data type that the
-    layer put out; a slice is a list of items, so that ``torch.stack(monitor.s["1"][:])`` works. A layer that
-    was called several times in a step has an item for each call; a step marked lost has none.
+    An item is the spikes of one step, ``[batch, *neuron]``, in the data type of the layer's output. It is
+    read when it is asked for. A slice is a list of items, so that ``torch.stack(monitor.s["1"][:])`` works. A
+    layer that was called several times in a step has an item for each call; a step marked lost has none.
     """
 
     def __init__(self, layer: LayerReader, convert: Convert) -> None:
@@ -123,7 +123,7 @@ class SpikeSequence(Sequence[Any]):
 
 
 class SpikeMapping(Mapping[str, SpikeSequence]):
-    """Layer name → `SpikeSequence`, in network order."""
+    """A mapping from layer names to `SpikeSequence`, in network order."""
 
     def __init__(
         self, layers: Mapping[str, LayerReader], convert: Convert, check_name: Callable[[str], None]
@@ -151,7 +151,7 @@ class SpikeMapping(Mapping[str, SpikeSequence]):
 
 
 def to_tensor(device: torch.device) -> Convert:
-    """Conversion of bits to tensors on a device."""
+    """Return a function that converts booleans to a tensor on ``device``."""
 
     def convert(bits: NDArray[np.bool_], dtype: str) -> torch.Tensor:
         return torch.from_numpy(bits).to(device=device, dtype=getattr(torch, dtype))
@@ -160,5 +160,5 @@ def to_tensor(device: torch.device) -> Convert:
 
 
 def to_numpy(bits: NDArray[np.bool_], dtype: str) -> NDArray[Any]:
-    """Bits as a numpy array; bfloat16, which numpy lacks, becomes float32."""
+    """Convert booleans to a numpy array of type ``dtype``; float32 for bfloat16, which numpy lacks."""
     return bits.astype("float32" if dtype == "bfloat16" else dtype)

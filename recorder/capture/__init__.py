@@ -1,6 +1,6 @@
-"""From a tensor to packed rows: on the host, or on the accelerator where the network runs.
+"""Capture turns the output of a layer into packed rows, on the host or on the accelerator of the network.
 
-Only the recorder enters, as this room needs torch. It knows of steps and frames, and nothing of files.
+Only the recorder enters, as this room needs torch; it knows steps and frames, and nothing of files.
 """
 
 from recorder.capture.layer_recorder import LayerRecorder

@@ -1,11 +1,4 @@
-"""Packs frames on an accelerator; only packed bytes travel to the host, and nobody waits for them.
-
-A `DevicePacker` does its work on the stream on which the network runs. A row of eight frames leaves through a
-`TransferRing` as soon as it is full, and with it a *verdict* on each output: zero, or one of the values in it
-that are neither 0 nor 1. Rows are given back when they have arrived and every verdict on
-them is good. An output with a bad verdict is taken out again, frame by frame; that takes its time, but nobody
-has to wait for verdicts on good ones.
-"""
+"""Pack frames on an accelerator, so that only packed bytes are copied to the host."""
 
 from __future__ import annotations
 
@@ -22,9 +15,9 @@ import torch
 from recorder.capture.transfer import Transfer, TransferRing
 from recorder.format.bits import Bools, Packed, pack_frames
 
-# An output that ends in a row that is not full may be followed by seven more until it is.
+# Most outputs until a row is full, as a row has eight frames, and each output at least one.
 OUTPUTS_IN_A_ROW = 8
-# For values that are not zero, until they are rounded to single precision.
+# Verdict on a bad value that is not 0, but becomes 0 when it is rounded to float32.
 _SMALLEST = torch.finfo(torch.float32).tiny
 
 PackFrames = Callable[
@@ -41,22 +34,23 @@ def pack_with_torch(
     after: torch.Tensor,
     verdict: torch.Tensor,
 ) -> None:
-    """Pack frames behind those that are waiting, with what every device of torch can do.
+    """Pack frames after those in an unfinished row, with operations that every torch device supports.
 
     Parameters
     ----------
     frames : tensor, shape [frames, neurons]
-        Any real dtype.
+        Frames to pack, of any real dtype.
     waiting : int
-        Frames, fewer than 8, that are waiting in ``before``.
+        Number of frames in ``before``, fewer than 8.
     before : uint8 tensor, shape [neurons]
-        The row begun, with zeros where frames are to come; not looked at if ``waiting`` is 0.
+        Input: the unfinished row, with zeros in the bits of missing frames. Ignored if ``waiting`` is 0.
     rows : uint8 tensor, shape [whole rows, neurons]
-        Takes the rows that are full now.
+        Output: the rows that are full now.
     after : uint8 tensor, shape [neurons]
-        Takes the row begun then, if there is one.
+        Output: the new unfinished row. Not written if the last row is full.
     verdict : float32 tensor, 0-d
-        Zero; takes a value that is neither 0 nor 1, if there is one.
+        Output: a value of ``frames`` that is neither 0 nor 1, never 0 itself. Unless there is one, it becomes
+        or stays 0: the caller passes 0.
     """
     total, neurons = frames.shape
     ones = frames == 1
@@ -64,13 +58,13 @@ def pack_with_torch(
     found = frames.float()
     found = torch.where(found == 0, _SMALLEST, found)
     first = is_bad.flatten().view(torch.uint8).argmax(keepdim=True)
-    # Not by indexing, for which the host would have to know the index.
+    # With gather and not by indexing, for which the host would have to wait for the index.
     verdict.copy_(torch.where(is_bad, found, 0).flatten().gather(0, first)[0])
     places = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=frames.device)
     count = -(-(waiting + total) // 8)
     eights = torch.zeros((count * 8, neurons), dtype=torch.uint8, device=frames.device)
     eights[waiting : waiting + total] = ones
-    # In uint8: the places of a byte are disjoint, so that their sum is their union.
+    # A sum in uint8 cannot overflow here, because each frame has a bit of its own.
     packed = (eights.view(count, 8, neurons) * places.view(8, 1)).sum(dim=1, dtype=torch.uint8)
     if waiting:
         packed[0] |= before
@@ -81,7 +75,7 @@ def pack_with_torch(
 
 @functools.cache
 def choose_packing(device_type: str) -> PackFrames:
-    """The compiled kernel where it runs, otherwise the same in plain torch."""
+    """Return the Triton kernel for CUDA devices if Triton is installed, `pack_with_torch` otherwise."""
     if device_type == "cuda" and importlib.util.find_spec("triton") is not None:
         from recorder.capture.packing_kernel import pack_with_triton  # noqa: PLC0415 - takes a second
 
@@ -91,7 +85,19 @@ def choose_packing(device_type: str) -> PackFrames:
 
 @dataclass
 class _Batch:
-    """Outputs whose verdicts travel together, and the rows that were full by then."""
+    """Outputs whose verdicts are copied to the host together, with the rows that were full after them.
+
+    Attributes
+    ----------
+    waiting : int
+        Frames in the unfinished row before the first of these outputs.
+    outputs : list of int
+        Number of frames in each output.
+    verdicts : Transfer
+        Verdicts on the outputs: float32, as bytes.
+    rows : Transfer or None
+        Rows that became full with the last output; None if none did.
+    """
 
     waiting: int
     outputs: list[int]
@@ -100,17 +106,26 @@ class _Batch:
 
 
 class DevicePacker:
-    """Packs the frames of one layer on the device where they are.
+    """Packs the frames of one layer on the device where they are, and copies packed rows to the host.
+
+    `push` queues work on the stream of the network, and does not wait for it. Rows of eight frames are copied
+    through a `TransferRing` as soon as they are full. With them goes a *verdict* on each output: 0, or one of
+    its values that are neither 0 nor 1. `collect` returns the rows that have arrived.
+
+    `collect` returns a row only when the verdicts on all outputs in it are 0. If a verdict is not, everything
+    pushed so far is fetched, the frames of bad outputs are taken out, and the rest is packed anew. So an
+    output is in the rows as a whole or not at all. Frames that fill no row stay on the device.
 
     Parameters
     ----------
     pending : bool array, shape [fewer than 8, neurons]
-        Frames to begin with.
+        Frames that come before those that will be pushed; they filled no row before.
     device : torch.device
+        Device on which the layer puts out its spikes.
     ring : TransferRing
-        Of that device.
+        Ring of this device.
     pack : callable, optional
-        `pack_with_torch` or another that does the same.
+        `pack_with_torch` or a function that does the same; by default the result of `choose_packing`.
     """
 
     def __init__(
@@ -121,7 +136,8 @@ class DevicePacker:
         self._ring = ring
         self._pack = pack or choose_packing(device.type)
         self._batches: deque[_Batch] = deque()
-        # The outputs since verdicts were last sent off, and what was waiting before them.
+        # Frames in each output since verdicts were last sent, these verdicts, and how many frames were in the
+        # unfinished row before those outputs, and are in it now.
         self._outputs: list[int] = []
         self._verdicts: torch.Tensor | None = None
         self._waiting_at_start = self._waiting = 0
@@ -130,9 +146,12 @@ class DevicePacker:
         self._begin(pending)
 
     def push(self, frames: torch.Tensor) -> None:
-        """Add frames, at least one: tensor, shape [..., *neuron], in logical order, any real dtype.
+        """Add the frames of one output, without waiting for the device; `collect` returns the verdict.
 
-        What becomes of them, `collect` says, for each push in turn.
+        Parameters
+        ----------
+        frames : tensor, shape [..., *neuron]
+            At least one frame, in logical order, of any real dtype.
         """
         with torch.inference_mode(mode=False), torch.no_grad(), _current(self._device):
             frames = frames.reshape(-1, self._neurons)
@@ -142,7 +161,7 @@ class DevicePacker:
             self._ring.lane.follow(self._mark, self._row, verdicts)
             whole, waiting = divmod(self._waiting + len(frames), 8)
             rows = torch.empty((whole, self._neurons), dtype=torch.uint8, device=self._device)
-            # Never the same memory as before: a part of the kernel may still be reading that.
+            # Not the memory of self._row, which other programs of the same kernel may still read.
             after = torch.empty_like(self._row)
             self._pack(frames, self._waiting, self._row, rows, after, verdicts[len(self._outputs)])
             self._mark = self._ring.lane.mark()
@@ -152,19 +171,20 @@ class DevicePacker:
                 self._send(rows)
 
     def collect(self, *, wait: bool) -> tuple[list[Packed], list[float]]:
-        """Take the rows that have arrived.
+        """Return the rows and verdicts that have arrived since the last call.
 
         Parameters
         ----------
         wait : bool
-            For everything pushed so far.
+            Wait for everything pushed so far.
 
         Returns
         -------
         rows : list of uint8 arrays, shape [rows, neurons]
+            Rows in order, without frames of bad outputs.
         verdicts : list of float
-            One for each of the next pushes: zero, or a value that is neither 0 nor 1; none of that push's
-            frames is then in any row.
+            Verdicts on the next pushes, in order: 0, or a value that is neither 0 nor 1. In the second case
+            no frame of that push is in any row.
         """
         if wait:
             self._send(None)
@@ -185,25 +205,26 @@ class DevicePacker:
         return rows, verdicts
 
     def drain(self) -> tuple[Packed, Bools]:
-        """Look at the frames that fill no row; everything else has been collected.
+        """Return the frames that fill no row. Everything else has been collected before.
 
         Returns
         -------
         rows : uint8 array, shape [0, neurons]
+            Always empty, for the same signature as `HostPacker.drain`.
         pending : bool array, shape [fewer than 8, neurons]
-            They go on waiting.
+            These frames, which stay on the device.
         """
         return np.empty((0, self._neurons), np.uint8), self._pending()
 
     def _begin(self, pending: Bools) -> None:
-        """Put frames that fill no row on the device."""
+        """Copy frames that fill no row to the device, as the unfinished row."""
         packed = pack_frames(pending)[0] if len(pending) else np.zeros(self._neurons, np.uint8)
         self._row = torch.from_numpy(packed).to(self._device)
         self._waiting = self._waiting_at_start = len(pending)
         self._mark = self._ring.lane.mark()
 
     def _send(self, rows: torch.Tensor | None) -> None:
-        """Send off the verdicts so far, and the rows that are full."""
+        """Begin to copy the verdicts so far, and the rows that are full (None: none), to the host."""
         if self._verdicts is None:
             return
         verdicts = self._ring.send(self._verdicts.view(torch.uint8), self._mark)
@@ -231,7 +252,7 @@ class DevicePacker:
         return np.unpackbits(row.data[None], axis=0, count=self._waiting).view(np.bool_)
 
     def _leave_out_bad(self) -> tuple[list[Packed], list[float]]:
-        """Wait for everything pushed so far and pack it anew, without the outputs with a bad verdict."""
+        """Wait for everything pushed so far, and pack it anew without the outputs whose verdict is bad."""
         self._send(None)
         batches, self._batches = self._batches, deque()
         verdicts = [verdict for batch in batches for verdict in self._wait_for_verdicts(batch)]
@@ -248,5 +269,5 @@ class DevicePacker:
 
 
 def _current(device: torch.device) -> torch.cuda.device:
-    # Triton launches on the current device. Any other kind of device: changes nothing.
+    # Triton launches kernels on the current device. For other devices, index -1 changes nothing.
     return torch.cuda.device(device.index if device.type == "cuda" else -1)

@@ -1,12 +1,4 @@
-"""Torch tensor in host memory → packed bytes; `recorder.capture.device_packing` is for those on accelerators.
-
-A packer takes what one layer puts out, call by call, checks that it holds only zeros and ones, and gives back
-rows: eight frames to a byte, the first in the most significant bit. Frames that do not fill a byte yet wait
-in it, so that what leaves is whole bytes whatever the batch size.
-
-The thread that runs the network compares frames with 1, which makes booleans, into a *stage*. To pack a full
-one is left to whoever takes it, as that can be another thread.
-"""
+"""Pack tensors in host memory to rows of bits; for those on accelerators, see `device_packing`."""
 
 from __future__ import annotations
 
@@ -20,18 +12,19 @@ from numpy.typing import NDArray
 
 from recorder.format.bits import Bools, Packed, pack_frames
 
-# Booleans of a layer that wait for their stage to be full.
+# Size of a stage, unless eight frames of the layer are larger.
 STAGE_BYTES = 2**20
-# Rows handed to the writer at once. One output leaves so much to be packed there; the rest it packs itself.
+# Most bytes of full stages that one push leaves to be packed by others. It packs further stages itself.
 PUT_BYTES = 4 * 2**20
-# Memory of stages that is kept for the next ones.
+# Most memory of unused stages that a pool keeps.
 SPARE_BYTES = 8 * 2**20
-# Values compared at once; they are still in the core's cache when they are counted.
+# Bytes of values that are compared at once, so that they are still in the cache when they are counted.
 COMPARE_BYTES = 2**20
 
-# NumPy has no bfloat16, and compares half precision in software.
+# Dtypes that are widened to float32: numpy has no bfloat16, and compares float16 slowly.
 _WIDENED = (torch.float16, torch.bfloat16)
-# What values are seen as to count those that are not zero, where that is faster or says more.
+# Integer dtype as which values are viewed, to count those whose bits are not all zero. This is faster than to
+# compare floats, and counts every byte of a boolean that is not 0 once.
 _BITS: dict[np.dtype[Any], np.dtype[Any]] = {
     np.dtype(np.float32): np.dtype(np.int32),
     np.dtype(np.float64): np.dtype(np.int64),
@@ -44,12 +37,12 @@ class NotSpikesError(ValueError):
 
 
 def stage_bytes(neurons: int) -> int:
-    """Memory that a stage of so many neurons takes: at least eight frames."""
+    """Bytes of a stage for a layer of ``neurons`` neurons; it has room for at least eight frames."""
     return max(STAGE_BYTES, 8 * neurons)
 
 
 class StagePool:
-    """Memory for stages, used again and again: fresh memory is slow, as the system has to clear it."""
+    """Memory for stages that is used again, because fresh memory is slow: the system has to clear it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -57,20 +50,20 @@ class StagePool:
         self._spare_bytes = 0
 
     def take(self, neurons: int) -> Bools:
-        """Take a stage: bool array, shape [frames, neurons], a multiple of eight frames."""
+        """Get a stage: bool array, shape [frames, neurons], with a multiple of eight frames."""
         size = stage_bytes(neurons)
         frames = size // neurons // 8 * 8
         with self._lock:
             if spare := self._spare[size]:
                 self._spare_bytes -= size
-                # That given back last is the likeliest to be in a cache.
+                # The memory that was given back last is most likely to be in a cache.
                 memory = spare.pop()
             else:
                 memory = np.empty(size, np.bool_)
         return memory[: frames * neurons].reshape(frames, neurons)
 
     def give_back(self, stage: Bools) -> None:
-        """Take the memory of a stage that nobody looks at any more, in any thread."""
+        """Return the memory of a stage that is not used any more to the pool; from any thread."""
         memory = stage.base
         with self._lock:
             if memory is not None and self._spare_bytes + memory.nbytes <= SPARE_BYTES:
@@ -79,13 +72,14 @@ class StagePool:
 
 
 class FullStage(NamedTuple):
-    """Rows that are yet to be packed, once, in any thread.
+    """A full stage, to be packed once, in any thread.
 
     Attributes
     ----------
     frames : bool array, shape [8 x rows, neurons]
+        Frames to pack.
     pool : StagePool
-        Gets the memory back.
+        Pool that gets the memory of ``frames`` back.
     """
 
     frames: Bools
@@ -93,11 +87,11 @@ class FullStage(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Memory that is held until they are packed."""
+        """Bytes of memory that the stage holds until it is packed."""
         return stage_bytes(self.frames.shape[1])
 
     def pack(self) -> Packed:
-        """Return the rows: uint8 array, shape [rows, neurons]."""
+        """Pack the frames to rows, uint8 [rows, neurons], and give the memory back."""
         rows = _pack_rows(self.frames)
         self.pool.give_back(self.frames)
         return rows
@@ -107,23 +101,31 @@ WholeRows = Packed | FullStage
 
 
 def pack_whole(rows: WholeRows) -> Packed:
-    """Return rows packed, whether they are yet or not."""
+    """Pack rows unless they are packed already; uint8 [rows, neurons]."""
     return rows.pack() if isinstance(rows, FullStage) else rows
 
 
 class HostPacker:
-    """Packs the frames of one layer with numpy, several rows at a time.
+    """Packs the frames of one layer to rows: eight frames in a byte, the first in the most significant bit.
+
+    `push` takes an output of the layer in host memory. It compares all values with 1 and puts the result, as
+    booleans, into a *stage*, a piece of memory for some thousand frames. A full stage is returned and later
+    packed by whoever took it, usually the background thread.
+
+    At every moment the stage holds the frames pushed since the last full one, fewer than it has room for, and
+    each of them was checked to be 0 or 1. An output with other values is refused as a whole.
 
     Parameters
     ----------
     pending : bool array, shape [fewer than 8, neurons]
-        Frames to begin with.
+        Frames that come before those that will be pushed; they filled no row before.
     pool : StagePool
+        Pool of memory for stages.
 
     Attributes
     ----------
     frames : int
-        Those pushed so far.
+        Number of frames pushed so far.
     """
 
     def __init__(self, pending: Bools, pool: StagePool) -> None:
@@ -137,22 +139,22 @@ class HostPacker:
         self._bits = self._one.dtype
 
     def push(self, frames: torch.Tensor) -> list[WholeRows]:
-        """Add frames and take the whole rows that result.
+        """Add frames; return the whole rows that are full now.
 
         Parameters
         ----------
         frames : tensor, shape [..., *neuron]
-            All frames in logical order; any real dtype, every value 0 or 1.
+            Frames in logical order, of any real dtype; every value must be 0 or 1.
 
         Returns
         -------
-        list of FullStage or uint8 arrays, shape [rows, neurons]
-            In order; often empty.
+        list of FullStage or uint8 array, shape [rows, neurons]
+            Rows in order. The list is often empty.
 
         Raises
         ------
         NotSpikesError
-            If there are other values; none of ``frames`` has then been added.
+            If any value is neither 0 nor 1. Then none of ``frames`` has been added.
         """
         values = _as_array(frames).reshape(-1, self._neurons)
         if values.dtype is not self._one.dtype:
@@ -174,20 +176,22 @@ class HostPacker:
                 if self._waiting == len(self._stage):
                     full.append(self._take_full(leave=len(full) * stage_bytes(self._neurons) < PUT_BYTES))
         except BaseException:
-            # The first full stage is left, never packed here: what was waiting lies in it as it was.
+            # The first full stage was not packed here (see ``leave``). So the stage that was current before
+            # this call still holds its waiting frames, and becomes current again.
             self._stage, self._waiting = stage, waiting
             raise
         self.frames += total
         return full
 
     def drain(self) -> tuple[Packed, Bools]:
-        """Take the whole rows that are waiting, and look at the frames (fewer than 8) that fill none.
+        """Take the whole rows out of the stage; also return the frames that fill no row.
 
         Returns
         -------
         rows : uint8 array, shape [rows, neurons]
+            All whole rows that were waiting.
         pending : bool array, shape [fewer than 8, neurons]
-            They go on waiting.
+            The other frames, which stay in the stage.
         """
         whole = self._waiting // 8 * 8
         rows = _pack_rows(self._stage[:whole])
@@ -197,7 +201,7 @@ class HostPacker:
         return rows, pending
 
     def _take_full(self, *, leave: bool) -> WholeRows:
-        """Empty the stage, which is full; pack it, or leave that to others."""
+        """Take the full stage, and begin an empty one; pack the full one unless ``leave`` is true."""
         stage, self._waiting = self._stage, 0
         if not leave:
             return _pack_rows(stage)
@@ -215,14 +219,20 @@ class HostPacker:
         self._waiting += len(values)
 
     def _compare(self, values: NDArray[np.generic], ones: Bools) -> None:
-        """Find the ones; where as many values are 1 as are not zero, every other is zero."""
+        """Write ``values == 1`` to ``ones``, and refuse other values than 0 and 1.
+
+        If as many values are 1 as are not 0, no other values can be there.
+        """
         np.equal(values, self._one, out=ones)
         if np.count_nonzero(values.view(self._bits)) != np.count_nonzero(ones):
             _refuse_others(values, ones)
 
 
 def _as_array(spikes: torch.Tensor) -> NDArray[np.generic]:
-    """A tensor in host memory as an array, its memory in logical order; copied only where it has to be."""
+    """View a tensor in host memory as a C-contiguous array; copied only if that is impossible.
+
+    Half precision becomes float32.
+    """
     if spikes.requires_grad:
         spikes = spikes.detach()
     if spikes.dtype in _WIDENED:
@@ -234,14 +244,14 @@ def _as_array(spikes: torch.Tensor) -> NDArray[np.generic]:
 
 
 def _refuse_others(values: NDArray[np.generic], ones: Bools) -> None:
-    """Raise NotSpikesError if any value is neither 0 nor 1; minus zero, whose bits are not zero, is 0."""
+    """Raise NotSpikesError if any value is neither 0 nor 1. Minus zero, which has a bit set, is 0."""
     is_other = (values != 0) ^ ones
     if is_other.any():
         raise NotSpikesError(describe_values(torch.from_numpy(values[is_other.any(axis=1)])))
 
 
 def describe_values(values: torch.Tensor) -> str:
-    """What range of values, and of what dtype, was found where spikes were expected."""
+    """Text with the range and dtype of values that were found where spikes were expected."""
     wide = values.double()
     if wide.isnan().any():
         return f"NaN among values of dtype {str(values.dtype).removeprefix('torch.')}"
@@ -250,11 +260,11 @@ def describe_values(values: torch.Tensor) -> str:
 
 
 def _pack_rows(frames: Bools) -> Packed:
-    """Pack a multiple of eight frames by doubling and or-ing whole rows, which runs at memory speed."""
+    """Pack a multiple of eight frames by doubling and or-ing whole rows, as fast as memory allows."""
     if frames.shape[1] < 8:
         return pack_frames(frames)
     eights = frames.view(np.uint8).reshape(-1, 8, frames.shape[1])
-    # Added to itself rather than shifted: numpy has vector instructions for sums of bytes, not for shifts.
+    # A row is doubled by adding it to itself: numpy has vector instructions to add bytes, but not to shift.
     rows: Packed = np.add(eights[:, 0], eights[:, 0])
     for place in range(1, 7):
         np.bitwise_or(rows, eights[:, place], rows)

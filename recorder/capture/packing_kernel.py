@@ -1,7 +1,7 @@
-"""Compares and packs frames in one kernel, on devices that Triton compiles for.
+"""Check and pack frames in one Triton kernel.
 
-What `pack_with_torch` of `recorder.capture.device_packing` does in about ten kernels, reading the frames once
-and keeping nothing between. Imports Triton, which comes with torch for CUDA.
+`recorder.capture.device_packing.pack_with_torch` does the same in about ten kernels. This kernel reads the
+frames once, and needs no intermediate memory. Triton comes with torch for CUDA.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ def pack_with_triton(
     after: torch.Tensor,
     verdict: torch.Tensor,
 ) -> None:
-    """As `recorder.capture.device_packing.pack_with_torch`, in one kernel."""
+    """Do the same as `recorder.capture.device_packing.pack_with_torch`, in one kernel."""
     total, neurons = frames.shape
     if frames.dtype == torch.bool:
         frames = frames.view(torch.uint8)
-    # The second place of a grid has room for 65,535, which is plenty for blocks of neurons.
+    # Blocks of neurons are the second axis of the grid, which CUDA limits to 65,535; rows are the first axis.
     grid = (triton.cdiv(waiting + total, 8), triton.cdiv(neurons, BLOCK_NEURONS))
     _pack[grid](
         frames,
@@ -46,7 +46,7 @@ def pack_with_triton(
     )
 
 
-# Numbers that change from call to call must not make the kernel be compiled anew.
+# Without do_not_specialize, Triton would compile the kernel again for other values of these numbers.
 @triton.jit(do_not_specialize=["total", "waiting", "whole"])
 def _pack(
     frames: Any,
@@ -68,13 +68,13 @@ def _pack(
     has_begun = inside & (waiting - row * 8 + neuron * 0 > 0)
     byte = tl.load(before + neuron, mask=has_begun, other=0).to(tl.int32)
     for place in tl.static_range(8):
-        # A vector, as masks are.
+        # "neuron * 0" makes a vector of this number, as Triton needs for masks and pointers.
         frame = row * 8 + place - waiting + neuron * 0
         here = inside & (frame >= 0) & (frame < total)
         value = tl.load(frames + frame * frame_stride + neuron * neuron_stride, mask=here, other=0)
         one = value == 1
         byte = byte | (one.to(tl.int32) << (7 - place))
-        # Whichever of several is stored last is as good as any.
+        # Several bad values may be stored at the same place; any of them will do.
         found = value.to(tl.float32)
         found = tl.where(found == 0, _SMALLEST, found)
         tl.store(verdict + neuron * 0, found, mask=here & (one != (value != 0)))

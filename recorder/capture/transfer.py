@@ -1,10 +1,4 @@
-"""Carries bytes from a device to the host while the device goes on working.
-
-A `TransferRing` owns one piece of pinned host memory. What is sent is copied into it on a stream of its own,
-in order, and copied on to ordinary memory as soon as its event says that it has arrived; its place in the
-ring is free again then. When the ring is full, sending waits for the oldest, so that memory stays bounded on
-both sides. The stream on which the network runs is never waited for by the host.
-"""
+"""Copy bytes from a device to the host while the device goes on working."""
 
 from __future__ import annotations
 
@@ -21,48 +15,52 @@ RING_BYTES = 32 * 2**20
 
 
 class Arrival(Protocol):
-    """Tells whether a copy has arrived, as `torch.cuda.Event` does."""
+    """The completion of a copy, with two of the methods of `torch.cuda.Event`."""
 
     def query(self) -> bool:
-        """Whether it has."""
+        """True if the copy is complete."""
 
     def synchronize(self) -> None:
-        """Return once it has."""
+        """Wait until the copy is complete."""
 
 
 class Lane(Protocol):
-    """How bytes leave one device."""
+    """The way in which bytes are copied from one device to the host.
+
+    A *mark* stands for a place in the device's queue of work: all work that the thread that made it has
+    queued before.
+    """
 
     def allocate(self, size_bytes: int) -> torch.Tensor:
-        """Host memory to copy to: uint8 tensor, shape [size_bytes]."""
+        """Allocate host memory to copy to: uint8 tensor, shape [size_bytes]."""
 
     def mark(self) -> Any:
-        """The place in the device's work where the calling thread is now."""
+        """Return a mark of the work that the calling thread has queued so far."""
 
     def follow(self, mark: Any, *tensors: torch.Tensor) -> None:
-        """Let the calling thread's next work on the device, which uses ``tensors``, come behind ``mark``."""
+        """Make the calling thread's next work on the device, which uses ``tensors``, run after ``mark``."""
 
     def copy(self, source: torch.Tensor, target: torch.Tensor, mark: Any) -> Arrival:
-        """Begin to copy behind ``mark``; the memory of ``source`` is not used again before that is done."""
+        """Queue a copy that runs after ``mark``; the memory of ``source`` is not reused before it is done."""
 
 
 class CudaLane:
-    """A side stream of a CUDA device, and pinned memory. A mark is the stream that the network runs on."""
+    """Copies on a side stream of a CUDA device, to pinned memory. A mark is the stream of the network."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def allocate(self, size_bytes: int) -> torch.Tensor:
-        """Pinned memory: uint8 tensor, shape [size_bytes]."""
+        """Allocate pinned memory: uint8 tensor, shape [size_bytes]."""
         return torch.empty(size_bytes, dtype=torch.uint8, pin_memory=True)
 
     def mark(self) -> torch.cuda.Stream:
-        """The calling thread's stream."""
+        """Return the current stream of the calling thread."""
         return torch.cuda.current_stream(self._device)
 
     def follow(self, mark: torch.cuda.Stream, *tensors: torch.Tensor) -> None:
-        """Let the calling thread's stream wait for another one."""
+        """Make the current stream of the calling thread wait for the stream ``mark``."""
         current = self.mark()
         if current != mark:
             current.wait_stream(mark)
@@ -70,11 +68,11 @@ class CudaLane:
                 tensor.record_stream(current)
 
     def copy(self, source: torch.Tensor, target: torch.Tensor, mark: torch.cuda.Stream) -> torch.cuda.Event:
-        """Begin to copy on the side stream."""
+        """Queue a copy on the side stream."""
         self._stream.wait_stream(mark)
         with torch.cuda.stream(self._stream):
             target.copy_(source, non_blocking=True)
-        # Or the allocator would hand the memory out again while it is being copied.
+        # Without this, the allocator could reuse the memory while it is being copied.
         source.record_stream(self._stream)
         event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         event.record(self._stream)
@@ -82,45 +80,53 @@ class CudaLane:
 
 
 class Arrived:
-    """A copy that was made at once."""
+    """The completion of a copy that was made at once."""
 
     def query(self) -> bool:
-        """It has arrived."""
+        """Return True."""
         return True
 
     def synchronize(self) -> None:
-        """There is nothing to wait for."""
+        """Return at once."""
 
 
 class DirectLane:
-    """Copies at once, for devices with whose streams we have no experience."""
+    """Copies at once and waits; for devices other than CUDA, on which side streams were never tried."""
 
     def allocate(self, size_bytes: int) -> torch.Tensor:
-        """Ordinary memory: uint8 tensor, shape [size_bytes]."""
+        """Allocate ordinary memory: uint8 tensor, shape [size_bytes]."""
         return torch.empty(size_bytes, dtype=torch.uint8)
 
     def mark(self) -> None:
-        """Nothing to mark."""
+        """Return None: a mark is not needed."""
 
     def follow(self, mark: None, *tensors: torch.Tensor) -> None:
-        """Nothing to follow."""
+        """Do nothing: there is no other stream."""
 
     def copy(self, source: torch.Tensor, target: torch.Tensor, mark: None) -> Arrived:  # noqa: ARG002
-        """Copy."""
+        """Copy, and wait until the copy is complete."""
         target.copy_(source)
         return Arrived()
 
 
 @dataclass
 class Transfer:
-    """Bytes on their way; ``data``, uint8 [bytes], holds them once `arrived`."""
+    """Bytes on their way to the host.
+
+    Attributes
+    ----------
+    data : uint8 array, shape [bytes]
+        The bytes; valid once `arrived` is true.
+    pieces : int
+        Number of pieces that have not arrived yet.
+    """
 
     data: Packed
     pieces: int = 0
 
     @property
     def arrived(self) -> bool:
-        """Whether ``data`` is complete."""
+        """True if ``data`` is complete."""
         return self.pieces == 0
 
 
@@ -134,13 +140,21 @@ class _Piece:
 
 
 class TransferRing:
-    """See the module.
+    """A ring of host memory (pinned, for CUDA) through which bytes travel from one device.
+
+    `send` queues a copy from the device into the ring, in pieces, and returns at once. When a piece has
+    arrived, it is copied on to the ordinary memory of its `Transfer`, and its place in the ring is free.
+    Pieces are taken out in the order in which they were sent.
+
+    If the ring is full, `send` waits for the oldest piece. So memory is bounded, on the host and on the
+    device. The host waits for copies only, and never for the stream of the network itself.
 
     Parameters
     ----------
     lane : Lane
+        Way to copy from the device.
     size_bytes : int
-        Of the ring; a transfer may be larger.
+        Size of the ring. A single transfer may be larger.
     """
 
     def __init__(self, lane: Lane, size_bytes: int = RING_BYTES) -> None:
@@ -152,7 +166,7 @@ class TransferRing:
         self._head = 0
 
     def send(self, source: torch.Tensor, mark: Any) -> Transfer:
-        """Begin to copy a contiguous uint8 tensor, made before ``mark``; waits while the ring is full."""
+        """Queue the copy of a contiguous uint8 tensor, made before ``mark``; wait while the ring is full."""
         flat = source.view(-1)
         transfer = Transfer(np.empty(len(flat), np.uint8))
         most = max(self.size_bytes // 4, 1)
@@ -166,12 +180,12 @@ class TransferRing:
         return transfer
 
     def poll(self) -> None:
-        """Take out what has arrived."""
+        """Take all pieces that have arrived out of the ring, without waiting."""
         while self._pieces and self._pieces[0].arrival.query():
             self._take_oldest()
 
     def wait(self, transfer: Transfer) -> None:
-        """Return once a transfer has arrived."""
+        """Wait until a transfer has arrived."""
         while not transfer.arrived:
             self._take_oldest()
 
@@ -184,7 +198,7 @@ class TransferRing:
         self._pieces.popleft()
 
     def _reserve(self, size: int) -> int:
-        """Find room for ``size`` bytes in one piece: behind the newest, or at the beginning again."""
+        """Find room for ``size`` contiguous bytes, after the newest piece or at the start of the ring."""
         while self._pieces:
             oldest = self._pieces[0].start
             if self._head > oldest:
@@ -199,13 +213,13 @@ class TransferRing:
 
 
 class TransferRings:
-    """The rings of one recording, one for each device, made when it is first used."""
+    """The rings of one recording, one for each device; a ring is made when its device is first used."""
 
     def __init__(self) -> None:
         self._rings: dict[torch.device, TransferRing] = {}
 
     def of(self, device: torch.device) -> TransferRing:
-        """Ring of a device."""
+        """Return the ring of a device."""
         if device not in self._rings:
             lane: Lane = CudaLane(device) if device.type == "cuda" else DirectLane()
             self._rings[device] = TransferRing(lane)
@@ -213,5 +227,5 @@ class TransferRings:
 
     @property
     def size_bytes(self) -> int:
-        """Pinned host memory of all rings, and the most that they keep on devices."""
+        """Bytes of host memory of all rings; also the most memory on devices that copies under way hold."""
         return sum(ring.size_bytes for ring in self._rings.values())

@@ -1,6 +1,6 @@
-"""Which modules of a network spike, and where the spikes are in what they put out: one file for each library.
+"""Knowledge about SNN libraries, one file each: their spiking modules, and the layout of the modules' output.
 
-No library is imported here. `recorder` and `recorder.capture` may enter; nothing in here knows of them.
+`recorder` and `recorder.capture` may enter; no library is imported here, and nothing of theirs.
 """
 
 from recorder.frameworks.finding import LayerChoice, find_spiking_layers, refuse_unrecordable

@@ -1,7 +1,8 @@
-"""Which modules of a network spike.
+"""Find the spiking modules of a network.
 
-Neurons that spike with values other than 0 and 1 are taken too, so that none is left out unnoticed: recording
-them fails, and `SpikingLayer.hint` says why. A layer that cannot fire (``v_threshold=inf``) is taken: silent.
+Neurons whose spikes have values other than 0 and 1 are found too, so that no layer is left out unnoticed.
+Recording such a layer fails, and `SpikingLayer.hint` says why. A layer that can never fire
+(``v_threshold=inf``) is found like any other.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ LayerChoice: TypeAlias = (
 
 
 def refuse_unrecordable(net: nn.Module) -> None:
-    """Refuse a network in which forward hooks are skipped or shared between threads.
+    """Raise for a network whose forward hooks are skipped, or called by several threads at once.
 
     Parameters
     ----------
@@ -63,7 +64,8 @@ def refuse_unrecordable(net: nn.Module) -> None:
     Raises
     ------
     SpikingLayerError
-        If it is or contains an `nn.DataParallel`, or a scripted or traced module. Gives name and reason.
+        If the network is or contains an `nn.DataParallel`, or a scripted or traced module. The message gives
+        the module's name and the reason.
     """
     for name, module in net.named_modules():
         where = f"module {name!r} ({type(module).__name__})"
@@ -87,7 +89,7 @@ def find_spiking_layers(
     Parameters
     ----------
     net : nn.Module
-        The network, on any device, in any mode. It is not changed, and no framework is imported.
+        The network, on any device, in any mode. It is not changed, and no library is imported.
     layers : optional
         Which modules to take. Default: the neurons of SpikingJelly, snnTorch, norse, sinabs, BrainCog,
         BindsNET, rockpool, lava-dl and matterhorn, and what extends them. Else one or several module names
@@ -102,15 +104,15 @@ def find_spiking_layers(
     Returns
     -------
     dict of str to SpikingLayer
-        Layers by name. A module that is in the network under several names is there once, under the first.
+        Layers by name. A module that has several names in the network is listed once, under the first.
 
     Raises
     ------
     SpikingLayerError
-        If none is found, a name or type is not in the network, or a neuron module contains another; also as
-        `refuse_unrecordable`.
+        If no layer is found, a name or type is not in the network, or a neuron module contains another one;
+        also for the reasons of `refuse_unrecordable`.
     TypeError
-        If an argument is of none of these types.
+        If an argument has none of these types.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What is known about a library's class of neurons.
+"""The record of what is known about one class of neurons of a library.
 
 Each library has a file with its ``NEURON_CLASSES``: Python module or package → class name → what is known. A
 library is recognised by the names of a module's classes and of the Python modules that define them, in order
@@ -21,12 +21,12 @@ STEP_TUPLE, STEPS_TUPLE = SpikeOutput("n ...", item=0), SpikeOutput("t n ...", i
 
 @dataclass(frozen=True)
 class NeuronClass:
-    """What is known about a class of a library, and so about its subclasses.
+    """Facts about one class of a library, which also hold for its subclasses.
 
     Attributes
     ----------
     layout : SpikeOutput or callable
-        As of `SpikingLayer`.
+        Layout of the output, as in `SpikingLayer`.
     spikes : bool or callable
         Whether modules of the class spike, or a function of the module that says so.
     hint, kept_in : str
@@ -46,5 +46,5 @@ NeuronClasses: TypeAlias = Mapping[str, Mapping[str, NeuronClass]]
 
 
 def alike(known: NeuronClass, *names: str) -> dict[str, NeuronClass]:
-    """Classes of which the same is known."""
+    """Table entries for several classes about which the same is known."""
     return dict.fromkeys(names, known)

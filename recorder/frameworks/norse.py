@@ -1,4 +1,4 @@
-"""norse's neurons. Read and run in 1.0.0.
+"""The neurons of norse, as in version 1.0.0.
 
 norse puts time first, and puts out tuples of spikes and state. Not taken are leaky integrators (``LI…``),
 whose output is analog, and encoders, which are the input of a network rather than part of it.

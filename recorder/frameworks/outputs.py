@@ -1,7 +1,7 @@
-"""Where batch, time and spikes are in what a module puts out, and how all of it is brought to one form.
+"""Describe the layout of a spiking module's output, and bring every output to one form.
 
-Libraries disagree about both, and some put out tuples. Whatever a spiking module puts out becomes a tensor
-``[T, N, *neuron]``.
+Libraries order the axes of time and batch differently, and some put out tuples. The output of every spiking
+module becomes a tensor ``[T, N, *neuron]``.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ Step: TypeAlias = int | str
 
 @dataclass(frozen=True)
 class SpikeOutput:
-    """Where batch, time and spikes are in what a module puts out.
+    """The layout of a module's output: the item that holds the spikes, and the axes of steps and samples.
 
-    A tensor is never indexed to get at its "first item" (that would be sample 0), and a tuple is never taken
-    for a tensor: `item` says which of them is expected.
+    The output is a tensor, or a tuple or list of which one item is the tensor of spikes (``item``). The first
+    axes of this tensor are steps (T) and samples (N), as ``axes`` says; all other axes are neurons.
+
+    Nothing is guessed: a tensor is never indexed as if it were a tuple, and an output that does not have the
+    described form is an error.
 
     Parameters
     ----------
@@ -48,11 +51,11 @@ class SpikeOutput:
     Raises
     ------
     ValueError
-        If a field has another value than these.
+        If a parameter has another value than these.
 
     Examples
     --------
-    A module that puts out ``(membrane, spikes)``, both ``[N, T, *neuron]``:
+    The layout of a module that puts out ``(membrane, spikes)``, both of shape ``[N, T, *neuron]``:
 
     >>> SpikeOutput("n t ...", item=1)
     SpikeOutput('n t ...', item=1)

@@ -1,4 +1,4 @@
-"""sinabs' neurons. Read and run in 3.1.3.
+"""The neurons of sinabs, as in version 3.1.3.
 
 sinabs puts time second, or folds it into the batch, and never leaves the batch out. Not taken is what does
 not spike, such as ``ExpLeak``.

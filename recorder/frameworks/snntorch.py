@@ -1,7 +1,7 @@
-"""snnTorch's neurons. Read and run in 1.0.0.
+"""The neurons of snnTorch, as in version 1.0.0.
 
-Parallel neurons put time first; whether a neuron puts out a tuple depends on its settings. Not taken are
-state-space neurons with ``output=False``, whose output is analog.
+Parallel neurons have time as the first axis. The settings of a neuron decide if it puts out a tuple.
+State-space neurons with ``output=False`` are not taken, because their output is analog.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _GRADED = "snnTorch multiplies spikes by graded_spikes_factor: only layers whose
 NEURON_CLASSES: NeuronClasses = {
     "snntorch._neurons": {
         "SpikingNeuron": NeuronClass(STEP, hint=_GRADED),
-        # A tensor from StateLeaky or LinearLeaky is the membrane: so it must be a tuple.
+        # Where StateLeaky or LinearLeaky put out a tensor and no tuple, it is the membrane potential.
         "StateLeaky": NeuronClass(STEPS_TUPLE, lambda module: module.output, _GRADED),
-        # With a projection the spikes stay inside, and what comes out is analog.
+        # With use_q_projection, the spikes stay inside the module, and its output is analog.
         "AssociativeLeaky": NeuronClass(
             STEPS_TENSOR, lambda module: module.output and not module.use_q_projection, _GRADED
         ),

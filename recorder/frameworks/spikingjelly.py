@@ -1,10 +1,11 @@
-"""SpikingJelly's neurons.
+"""The neurons of SpikingJelly, as in versions 0.0.0.0.14 and 2.0.0.
 
-Read and run in 0.0.0.0.14 and 2.0.0; ``cext`` was read in 0.0.0.0.4, as it needs a CUDA extension.
+``cext`` needs a CUDA extension; its neurons are as in the source of version 0.0.0.0.4, and were never run.
 
-SpikingJelly puts time first; single-step neurons have no time axis. Not taken are ``LIAFNode`` and
-``NonSpiking*``, whose output is analog, and the ``rnn`` module, as in SpikingJelly's own monitors: an LSTM's
-hidden state may be 2, and the reversed cells of a bidirectional one run backwards in time.
+SpikingJelly has time as the first axis; single-step neurons have no time axis. ``LIAFNode`` and
+``NonSpiking*`` are not taken, because their output is analog. The ``rnn`` module is not taken either, as in
+SpikingJelly's own monitors: the hidden state of an LSTM may be 2, and the reversed cells of a bidirectional
+layer run backwards in time.
 """
 
 from __future__ import annotations
@@ -27,13 +28,15 @@ _SURROGATE = "SpikingJelly neurons put out 0 and 1 only while their surrogate_fu
 
 
 def _steps_by_name(module: nn.Module) -> SpikeOutput:
-    # clock_driven and cext mark multi-step modules by nothing but their name; so does their own monitor.
+    # In clock_driven and cext, only the name of a class says that it is multi-step; SpikingJelly's own
+    # monitor looks at the name, too.
     multi_step = any(cls.__name__.startswith("MultiStep") for cls in type(module).__mro__)
     return STEPS_TENSOR if multi_step else STEP_TENSOR
 
 
 def _steps_by_mode(module: nn.Module) -> SpikeOutput:
-    # "first": a neuron of SpikingJelly 2 may have more outputs after its spikes (OTTTLIFNode in training).
+    # These layouts have item="first", because a neuron of SpikingJelly 2 may put out a tuple that begins with
+    # its spikes (OTTTLIFNode in training).
     return STEPS if getattr(module, "step_mode", "s") == "m" else STEP
 
 
@@ -61,7 +64,7 @@ NEURON_CLASSES: NeuronClasses = {
     "spikingjelly.activation_based.neuron": {
         **alike(_BY_MODE, "BaseNode", "SimpleBaseNode", "GatedLIFNode"),
         **alike(_BY_MODE, "MaskedPSN", "SlidingPSN", "ActivationAwareIFNode"),
-        # Multi-step only, and step_mode is never set.
+        # These are always multi-step, and never set step_mode.
         **alike(NeuronClass(STEPS, hint=_SURROGATE), "PSN", "ILCBaseNode"),
         "NoisyBaseNode": NeuronClass(STEPS, hint="noisy neurons add noise to spikes while is_training"),
         "FlexSN": NeuronClass(_steps_by_mode, hint="FlexSN puts out what its core computes"),

@@ -1,6 +1,6 @@
-"""What is done to a recording that exists: verify, recover, pack, digest.
+"""Keep an existing recording: verify it, recover it, pack it, compute its digest.
 
-The command line and `analysis` enter, the recorder never does. Nothing in here needs torch or dask.
+`analysis` and its command line enter, the recorder never does; nothing here needs torch or dask.
 """
 
 from recorder.keeping.pack import pack_recording

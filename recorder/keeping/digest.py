@@ -1,7 +1,7 @@
-"""The digest of a recording: one SHA-256 over what was recorded, however it is stored.
+"""Compute the digest of a recording: one SHA-256 of what was recorded, independent of how it is stored.
 
-Names, shapes, spikes, steps, samples, trials and their columns enter it; provenance, times and the way of
-storing do not. FORMAT.md, section "Digest", defines it.
+The digest covers names, shapes, spikes, steps, samples, trials and their columns. It does not cover
+provenance, times, chunks and compression. FORMAT.md, section "Digest", defines it.
 """
 
 from __future__ import annotations
@@ -23,27 +23,28 @@ LEAF_BYTES: Final = 4 * 2**20
 
 
 def leaf_frames(neurons: int) -> int:
-    """Frames in a leaf: a multiple of 64, whose packed bits are at most 4 MiB, but at least 64."""
+    """Number of frames in a leaf: the largest multiple of 64 within 4 MiB of packed bits, at least 64."""
     return 64 * max(LEAF_BYTES * 8 // neurons // 64, 1)
 
 
 def leaf_count(layer: LayerReader) -> int:
-    """Leaves that a layer's frames lie in."""
+    """Number of leaves of a layer."""
     return -(-layer.frames // leaf_frames(layer.plan.neurons))
 
 
 def hash_leaves(layer: LayerReader, first: int, last: int) -> list[bytes]:
-    """SHA-256 of leaves ``first`` to ``last`` (exclusive) of a layer; reads their chunks, each checked.
+    """Compute the SHA-256 of each of the leaves ``first`` to ``last`` (exclusive) of a layer.
 
     Raises
     ------
     RecordingFormatError
-        If a chunk is missing or damaged; it names file, layer and frames.
+        If a chunk is missing or damaged; the message names file, layer and frames.
     """
     size, chunk_size = leaf_frames(layer.plan.neurons), layer.plan.chunk_frames
     bounds = first * size, min(last * size, -(-layer.frames // 64) * 64)
     chunks = range(bounds[0] // chunk_size, -(-bounds[1] // chunk_size))
-    # Chunks are longer or shorter than leaves only where a recorder planned them otherwise than this one.
+    # A leaf is one chunk, unless another recorder chose chunks of another length. So leaves are put together
+    # from pieces of chunks.
     hashes = []
     pieces: list[NDArray[np.uint8]] = []
     missing = size
@@ -68,13 +69,13 @@ def _hash_trains(pieces: list[NDArray[np.uint8]]) -> bytes:
 
 
 def digest_recording(reader: TapeReader) -> str:
-    """The digest of a recording as of its commit, 64 hexadecimal digits; reads every chunk."""
+    """Digest of a recording as of its commit, 64 hexadecimal digits; reads every chunk."""
     leaves = {name: hash_leaves(layer, 0, leaf_count(layer)) for name, layer in reader.layers.items()}
     return join_digest(reader, leaves)
 
 
 def join_digest(reader: TapeReader, leaves: Mapping[str, Sequence[bytes]]) -> str:
-    """The digest of a recording, given the hashes of all leaves of each of its layers."""
+    """Digest of a recording; ``leaves`` has, for each layer, the hashes of all leaves from `hash_leaves`."""
     whole = {
         "spiketape_digest": DIGEST_VERSION,
         "layers": [
@@ -98,12 +99,12 @@ def join_digest(reader: TapeReader, leaves: Mapping[str, Sequence[bytes]]) -> st
 
 
 def join_recordings(digests: Sequence[str]) -> str:
-    """The digest of recordings that are opened as one, given those of each, in their order."""
+    """Digest of recordings that are opened as one, given the digest of each, in their order."""
     return digests[0] if len(digests) == 1 else _sha256(_json(list(digests)))
 
 
 def _merged(segments: Segments) -> NDArray[np.int64]:
-    """Segments, of which neighbours that one row could stand for are one: int64 [segments, 5]."""
+    """Rows of segments, int64 [segments, 5]; a segment that continues the previous one is merged into it."""
     rows = segments.rows
     if len(rows) == 0:
         return rows

@@ -1,9 +1,9 @@
-"""Rewrite a closed recording for keeping: few files, consolidated metadata, and a digest to quote.
+"""Pack a closed recording for keeping: few files, consolidated metadata, and a digest to quote.
 
-Stored chunks are copied byte for byte, each checked on the way; they are never decoded to be encoded again.
-The root document comes last. Until then what is there is no recording, and packing again goes on with it:
-shards that are there are whole, as stores write a key whole or not at all. Before the root is written
-everything is read back, for the digest.
+Stored chunks are checked and copied byte for byte into shards. Then everything is read back and checked, and
+the digest is computed. The root document is written last, so that an interrupted packing leaves no recording.
+When packing is started again it goes on: every shard that exists is complete, because stores write a key
+whole or not at all.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from recorder.tape.lock import WriterLock
 from recorder.tape.reading import as_recorded
 from recorder.tape.tables import encode_document, stored_limit
 
-# Says what is being packed, and is removed before the root document is written.
+# Key of the document that says what is being packed. It is removed after the root document is written.
 MARKER: Final = "packing.json"
 
 Progress = Callable[[int, int], None]
@@ -63,24 +63,25 @@ def pack_recording(
     Parameters
     ----------
     reader : TapeReader
+        The recording to pack.
     destination : str
-        A folder, a URL, or a file whose name ends in ``.zip``. Nothing must be there, but for what packing
-        the same recording has left that was cut short: it goes on there. Folders and files get their name at
-        the end; meanwhile there is a folder of the same name with ``.partial`` behind it. A zip archive needs
-        room for the recording twice.
+        A folder, a URL, or a file whose name ends in ``.zip``. Nothing may be there, except what an
+        interrupted packing of the same recording has left; packing then goes on. Until a folder or file is
+        finished, its data lie in a folder whose name has ``.partial`` appended. A zip archive temporarily
+        needs room for two copies.
     storage_options : dict, optional
-        For a URL, passed to fsspec.
+        Options for fsspec. Used for URLs only.
     shard_bytes : int
-        Decoded bytes in a shard, at most.
+        Most decoded bytes in a shard.
     progress : callable
-        Called with the number of chunks done, and of all.
+        Called as ``progress(done, total)`` after each shard, with numbers of chunks along the first axes.
     find_digest : callable
-        Computes the digest, see `recorder.keeping.digest`.
+        Function that computes the digest of the packed recording, given a `TapeReader`.
 
     Returns
     -------
     RecordingMetadata
-        Of the packed recording.
+        Commit record of the packed recording.
 
     Raises
     ------
@@ -91,7 +92,7 @@ def pack_recording(
     RecordingInUseError
         If somebody else is packing to that destination.
     RecordingFormatError
-        If the recording is damaged; nothing is then at the destination under its name.
+        If the recording is damaged. There is no recording at the destination then.
     StoreError, OSError
         If the destination cannot be written.
     """
@@ -107,14 +108,14 @@ def pack_recording(
     _check_free(path)
     if path.is_relative_to(reader.store.location):
         raise RecordingExistsError(f"{path} lies inside the recording that is packed; choose another place")
-    # All that is made on the way has this name; what is there already from another try is gone on with.
+    # Everything is made in this folder, which may hold data from an interrupted packing.
     work = path.with_name(f"{path.name}.partial")
     try:
         lock = WriterLock.acquire(Folder(work))
     except RecordingInUseError as error:
         raise RecordingInUseError(f"{path} is being packed by somebody else: {error}") from error
     try:
-        _check_free(path)  # somebody may have finished meanwhile
+        _check_free(path)  # again, as another process may have finished before the lock was taken
         target = Folder(work / "recording")
         packed = pack(reader, target, shard_bytes=shard_bytes, progress=progress, find_digest=find_digest)
         if path.suffix.lower() == ".zip":
@@ -126,7 +127,7 @@ def pack_recording(
     finally:
         lock.release()
         with suppress(OSError):
-            work.rmdir()  # unless there is something left to go on with, or somebody else's
+            work.rmdir()  # fails, as it should, if the folder still holds data
     return packed
 
 
@@ -143,7 +144,7 @@ def pack(
     progress: Progress = lambda _done, _total: None,
     find_digest: FindDigest = digest_recording,
 ) -> RecordingMetadata:
-    """Pack into a store, in which the root document is the last to be written; see `pack_recording`."""
+    """Pack into a store, where the root document is written last; parameters as in `pack_recording`."""
     metadata = reader.metadata
     if metadata.state != "closed":
         raise RecordingUnfinishedError(
@@ -184,7 +185,7 @@ def pack(
 
 
 def _mark(metadata: RecordingMetadata, target: ByteStore, shard_bytes: int) -> None:
-    """Note in the target what is packed there, or see that it is the same as before."""
+    """Write a marker that says what is being packed, or check that the marker there says the same."""
     mark = json.dumps(
         {
             "recording_id": metadata.recording_id,
@@ -206,7 +207,7 @@ def _mark(metadata: RecordingMetadata, target: ByteStore, shard_bytes: int) -> N
 
 
 def _read_back(target: ByteStore, packed: RecordingMetadata, find_digest: FindDigest) -> str:
-    """The digest of what was packed; every byte is read, and found to be the one that the commit names."""
+    """Read back and check every byte that was packed; return the digest."""
     reader = TapeReader(as_recorded(target, packed), packed)
     for layer in reader.layers.values():
         layer.sum_counts(0, layer.commit.counts_checksums.rows)
@@ -216,7 +217,10 @@ def _read_back(target: ByteStore, packed: RecordingMetadata, find_digest: FindDi
 def _find_packed(
     metadata: RecordingMetadata, target: ByteStore, shard_bytes: int
 ) -> RecordingMetadata | None:
-    """What stands at the target, if it is this recording packed; None if it is unfinished, or nothing."""
+    """Commit record at the target if it is this recording, packed; None if there is no root document yet.
+
+    Raises RecordingExistsError if it is anything else.
+    """
     document = target.read(ROOT_DOCUMENT, MAX_DOCUMENT_BYTES)
     if document is None:
         return None
@@ -231,9 +235,9 @@ def _find_packed(
 def _checked_chunks(
     store: ByteStore, keys: list[str], chunk_bytes: int, lost: Container[str]
 ) -> Iterator[bytes | None]:
-    """Stored chunks, each found to match its own checksum; None for those of lost frames.
+    """Yield the stored bytes of each chunk, checked against their own checksum; None for lost chunks.
 
-    That it is the one that the commit names is seen when all is read back.
+    Reading back compares the chunks with the commit.
     """
     kept = [key for key in keys if key not in lost]
     found = read_ahead(store, kept, stored_limit(chunk_bytes))
@@ -252,7 +256,7 @@ def _checked_chunks(
 
 
 def _rename(made: Path, path: Path) -> None:
-    """Give what was made its name, which nothing has; durable when this returns."""
+    """Rename the finished folder or file to ``path``, where nothing is; durable when this returns."""
     if made.is_file():
         sync_file(made)
     if os.path.lexists(path):

@@ -1,10 +1,10 @@
-"""Bring an interrupted recording to a closed one, and say exactly what is dropped on the way.
+"""Recover an interrupted recording: close it, and say exactly what is dropped.
 
-Behind the last commit lie chunks that were never promised; they are dropped. Damage before it is another
-matter: nothing is done about it unless asked for. Then either the recording is cut before the first step
-whose frames, in any layer, cannot be trusted; or the steps that such frames lie in are marked lost, in their
-layer only. What was lost is never counted as silence: steps behind the cut are gone, for all layers together,
-and lost ones are a gap, as if the layer had not been called.
+An interrupted recording may hold data written after its last commit, which were never promised. They are
+dropped. Committed frames that are damaged are given up only on request, in one of two ways: the recording is
+cut before the first step that has a damaged frame in any layer, for all layers; or the steps with damaged
+frames are marked lost, in their own layer only. Either way they are never counted as silence: steps after
+the cut are gone, and a lost step is a gap, as if the layer had not been called.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from recorder.tape.reading import refuse_if_packed
 from recorder.tape.tables import TableWriter, rows_checksum
 from recorder.tape.trial_columns import read_columns
 
+# Keys that a recording may have. All other keys are foreign, and are never deleted.
 _ARRAYS = "|".join([SPIKES, *LayerTables._fields])
 _OURS = re.compile(
     rf"layers/[^/]+/({ROOT_DOCUMENT}|({_ARRAYS})/({ROOT_DOCUMENT}|c(/[0-9]+)*))"
@@ -40,7 +41,17 @@ _OURS = re.compile(
 
 @dataclass(frozen=True)
 class LayerCut:
-    """What recovery keeps of a layer: ``frames`` of the ``committed`` ones."""
+    """Number of frames that recovery keeps of a layer.
+
+    Attributes
+    ----------
+    name : str
+        Name of the layer.
+    frames : int
+        Frames that are kept: all, or those before the cut.
+    committed : int
+        Frames that are committed now.
+    """
 
     name: str
     frames: int
@@ -49,17 +60,18 @@ class LayerCut:
 
 @dataclass(frozen=True)
 class LayerLoss:
-    """What recovery marks lost of a layer.
+    """Frames of one layer that recovery marks lost.
 
     Attributes
     ----------
     name : str
+        Name of the layer.
     steps : tuple of (int, int)
-        First and last step of each run of frames that follow each other.
+        Ranges of damaged steps: first and last step, both inclusive.
     frames : int
-        Frames that are not lost yet.
+        Number of frames that become lost, without those that are lost already.
     lost : tuple of (int, int)
-        All frames of the layer that are lost then, as `LayerCommit` has them.
+        Ranges of all frames of the layer that are lost after recovery, as in `LayerCommit.lost`.
     """
 
     name: str
@@ -70,21 +82,28 @@ class LayerLoss:
 
 @dataclass(frozen=True)
 class Recovery:
-    """What recovering a recording means.
+    """The plan of a recovery: everything that `recover` will change, as `plan_recovery` found it.
+
+    Damage to redundant data is in ``rewritten``. Damage to frames leads to a cut (``cut_step``, ``layers``)
+    or to ``lost``, never to both. Damage that cannot be mended is in ``problems``; if there is any, nothing
+    is recovered. A plan without damage only closes the recording.
+
+    The plan holds for the commit it was made from. `recover` refuses it if the recording has changed since.
 
     Attributes
     ----------
     cut_step : int or None
-        Step before which the recording is cut; None if nothing that was committed is lost.
+        First step that is cut off, in all layers; None if nothing is cut.
     layers : tuple of LayerCut
+        Frames that are kept of each layer.
     lost : tuple of LayerLoss
-        Layers of which frames are marked lost.
+        Frames that are marked lost, of each layer that has any.
     dropped : tuple of str
-        Keys of what lies behind the last commit, or behind the cut, and is removed.
+        Keys that are deleted: data after the last commit or after the cut, and temporary files.
     foreign : tuple of str
-        Keys that no recording has; they are left alone.
+        Keys that do not belong to a recording; they stay.
     rewritten : tuple of Problem
-        Damage to what follows from the rest, and is written again.
+        Damage to data that are computed again from other data.
     problems : tuple of Problem
         Damage that cannot be mended.
     """
@@ -99,14 +118,16 @@ class Recovery:
 
 
 def plan_recovery(reader: TapeReader, problems: Sequence[Problem], *, mark_lost: bool = False) -> Recovery:
-    """Say what `recover` would do, given everything that `verification` found wrong; nothing is changed.
+    """Plan what `recover` will do; nothing is changed.
 
     Parameters
     ----------
     reader : TapeReader
+        The recording as of its last commit.
     problems : sequence of Problem
+        Everything that `recorder.keeping.verification` found wrong with this commit.
     mark_lost : bool
-        Mark the steps of damaged frames lost, layer by layer, instead of cutting all layers before them.
+        Mark steps with damaged frames lost, each in its layer, instead of cutting all layers before them.
     """
     refuse_if_packed(reader)
     hopeless = tuple(p for p in problems if p.frame is None and not p.is_redundant)
@@ -142,20 +163,33 @@ def plan_recovery(reader: TapeReader, problems: Sequence[Problem], *, mark_lost:
 def recover(
     store: ByteStore, recovery: Recovery, commit_number: int, *, cut: bool = False, take_over: bool = False
 ) -> RecordingMetadata:
-    """Do what `plan_recovery` said of a recording as of its commit ``commit_number``.
+    """Carry out a plan of `plan_recovery`, and close the recording.
+
+    Parameters
+    ----------
+    store : ByteStore
+        Store of the recording.
+    recovery : Recovery
+        The plan.
+    commit_number : int
+        Number of the commit from which the plan was made.
+    cut : bool
+        Consent to cut off committed frames, if the plan says so.
+    take_over : bool
+        Take the lock also from a writer that cannot be seen, see `recorder.tape.lock.WriterLock.acquire`.
 
     Returns
     -------
     RecordingMetadata
-        Of the closed recording.
+        Commit record of the closed recording.
 
     Raises
     ------
     RecordingDamagedError
-        If committed frames would be lost and ``cut`` is false, if there is damage that cutting cannot
-        mend, or if the recording has gone on meanwhile. Nothing is changed then.
+        If the plan cuts and ``cut`` is false, if there is damage that cannot be mended, or if the recording
+        has had another commit since the plan. Nothing is changed then.
     RecordingInUseError
-        If a writer is at work.
+        If another writer holds the lock, or may hold it.
     """
     if recovery.problems:
         listed = "".join(f"\n  - {problem}" for problem in recovery.problems)
@@ -182,7 +216,7 @@ def recover(
             name: _last_progress(tape, name, segment) for name, (_, segment) in tape.resumed_layers().items()
         }
         metadata = tape.commit(progress, [], reader.metadata.trials.trials, close=True)
-        # Only now, as what lies behind the cut is promised by the record that has just been replaced.
+        # Deleted last: until the new record was written, the old record promised these keys.
         for key in recovery.dropped:
             store.delete(key)
         store.persist()
@@ -198,10 +232,10 @@ def _last_progress(tape: TapeWriter, name: str, segment: Rows) -> LayerProgress:
 
 
 def _count_again(layer: LayerReader) -> None:
-    """Write the counts of whole blocks anew.
+    """Compute the counts of all whole blocks from their chunks, and write them again.
 
-    Each was found to have the checksum that the commit names, but for those with lost frames, of which
-    nothing is promised.
+    Verification has found that the result has the checksums that the commit names, except for blocks with
+    lost frames, whose counts are not promised.
     """
     plan = layer.plan
     table = TableWriter(layer.store, layer.tables.counts)
@@ -235,7 +269,7 @@ def _loss(layer: LayerReader, damaged: Sequence[tuple[int, int]]) -> LayerLoss:
 
 
 def _give_up(reader: TapeReader, recovery: Recovery) -> RecordingMetadata:
-    """The commit record without what is cut off, and with what is marked lost."""
+    """Commit record without the frames that are cut off, or with frames marked lost."""
     if recovery.cut_step is not None:
         return _cut(reader, recovery)
     lost = {loss.name: loss.lost for loss in recovery.lost}
@@ -248,7 +282,7 @@ def _frames_before(layer: LayerReader, step: int) -> int:
 
 
 def _cut(reader: TapeReader, recovery: Recovery) -> RecordingMetadata:
-    """The commit record of the recording without the frames behind the cut."""
+    """Commit record of the recording without the frames from the cut on."""
     layers = tuple(_cut_layer(reader.layers[cut.name], cut.frames) for cut in recovery.layers)
     last_trial = max(
         (
@@ -293,14 +327,14 @@ def _cut_layer(layer: LayerReader, frames: int) -> LayerCommit:
 
 
 def _keys_of(reader: TapeReader, frames: dict[str, int]) -> set[str]:
-    """Every key of the recording, closed, with so many frames of each layer."""
+    """Every key that the recording has once it is closed with ``frames[name]`` frames of each layer."""
     kept = (_closed(layer, frames[name]) for name, layer in reader.layers.items() if frames[name])
     documents = plain_documents(replace(reader.metadata, layers=tuple(kept)))
     return {ROOT_DOCUMENT, LOCK_KEY, *all_keys(documents)}
 
 
 def _closed(layer: LayerReader, frames: int) -> LayerCommit:
-    """What a commit says of the extent of a layer that is closed with so many frames."""
+    """Commit of a layer that is closed with ``frames`` frames; extents are right, checksums are not."""
     plan, segments = layer.plan, len(clip_segments(layer.segments().rows, frames))
     return replace(
         layer.commit,

@@ -1,7 +1,7 @@
 """Check every byte that a commit promises, and list everything that is wrong.
 
-Reading stops at the first thing it cannot trust. Checking goes on: whoever wants to know what is left of a
-damaged recording needs all of it. The functions run inside Dask tasks, a range of blocks each.
+Reading raises at the first damage. Verification goes on after it, and returns all damage as a list of
+`Problem`. The functions can run inside Dask tasks, one range of blocks in each.
 """
 
 from __future__ import annotations
@@ -32,18 +32,19 @@ from recorder.tape.tables import rows_checksum
 
 @dataclass(frozen=True)
 class Problem:
-    """Something in a recording is not as its commit promises.
+    """A difference between a recording and what its commit promises.
 
     Attributes
     ----------
     what : str
-        For people; names the file.
+        Description for people, which names the file.
     layer : str or None
-        Layer whose frames cannot be trusted.
+        Name of the layer concerned; None if it is no single layer.
     frame, last_frame : int or None
-        First of these frames, and the frame behind the last one.
+        Range of frames that cannot be trusted, ``last_frame`` exclusive; None if no frames are affected, or
+        if it is unknown which.
     is_redundant : bool
-        Whether it is about what can be written again from the rest, without loss.
+        True if the damaged data can be computed again from other data, without loss.
     """
 
     what: str
@@ -57,7 +58,7 @@ class Problem:
 
 
 def check_documents(reader: TapeReader) -> list[Problem]:
-    """Check the trials, and the documents that tell stock Zarr readers of groups and arrays."""
+    """Check the table of trials, and the Zarr documents, which readers other than ours rely on."""
     problems: list[Problem] = []
     location, metadata = reader.store.location, reader.metadata
     found = _read_document(reader, ROOT_DOCUMENT, problems)
@@ -77,7 +78,7 @@ def check_documents(reader: TapeReader) -> list[Problem]:
 
 
 def _check_archive(store: ByteStore) -> list[Problem]:
-    """Check what others need to read the archive that a packed recording may lie in."""
+    """Check the structure of a zip archive, if the recording lies in one, which zip programs rely on."""
     archive = store.inner if isinstance(store, ShardedStore) else store
     archive = archive.found if isinstance(archive, LinkedStore) else archive
     damage = archive.find_damage() if isinstance(archive, Archive) else None
@@ -85,7 +86,7 @@ def _check_archive(store: ByteStore) -> list[Problem]:
 
 
 def check_tables(layer: LayerReader, trials: int) -> list[Problem]:
-    """Check the segments and checksums of a layer; ``trials`` is the number of trials begun."""
+    """Check the segments and checksums of a layer; ``trials`` is the number of trials in the commit."""
     problems = [
         *_failures(layer.kept_segments),
         *_failures(layer.checksums),
@@ -102,17 +103,18 @@ def check_tables(layer: LayerReader, trials: int) -> list[Problem]:
 
 
 def check_blocks(layer: LayerReader, first: int, last: int) -> list[Problem]:
-    """Check the chunks of blocks ``first`` to ``last`` (exclusive) of a layer, and recount them.
+    """Check the chunks of blocks ``first`` to ``last`` (exclusive) of a layer, and their counts.
 
-    Each chunk's name, checksum, length and padding, and each neuron's spikes against ``counts``. The last
-    block may be a partial one. Of chunks marked lost, and of the counts of their blocks, nothing is promised.
+    Each chunk must be the one that the commit names, decode to the right length, and be silent in its
+    padding; ``counts`` must have the number of spikes of each neuron. The last block may be partial. Chunks
+    all of whose frames are lost are left out, and so are counts of blocks with lost frames.
     """
     plan = layer.plan
     problems: list[Problem] = []
     chunks_of = {block: _kept_chunks(layer, block) for block in range(first, last)}
     reads = layer.stored_parts(product(chain.from_iterable(chunks_of.values()), range(plan.parts)))
     for block, chunks in chunks_of.items():
-        # None once a chunk of the block cannot be trusted.
+        # Spikes of each neuron in the block; None if a chunk of it is damaged.
         spikes: NDArray[np.int64] | None = np.zeros(plan.neurons, np.int64)
         for chunk, part in product(chunks, range(plan.parts)):
             try:
@@ -131,16 +133,18 @@ def check_blocks(layer: LayerReader, first: int, last: int) -> list[Problem]:
 
 
 def _kept_chunks(layer: LayerReader, block: int) -> list[int]:
-    """Chunks of a block, without those whose frames are all marked lost."""
+    """Numbers of the chunks of a block, without chunks all of whose frames are marked lost."""
     first = block * layer.plan.block_chunks
     last = min(first + layer.plan.block_chunks, layer.plan.chunk_count(layer.frames))
     return [chunk for chunk in range(first, last) if not layer.is_lost(chunk)]
 
 
 def _check_block(layer: LayerReader, block: int, spikes: NDArray[np.int64] | None) -> list[Problem]:
-    """Check the counts of a block, of each neuron's ``spikes`` if these are known."""
+    """Check the counts of a block against its ``spikes``, [neurons]; None if these are not known."""
     found = _failures(partial(_check_counts, layer, block, spikes))
-    # Nothing needs the counts of a block once frames of it are cut off or marked lost.
+    # Counts are redundant if the commit names the counts of these spikes, as they can be written again. They
+    # are also redundant if ``spikes`` is None: frames of the block are damaged or lost, so that recovery
+    # leaves its counts unused.
     if spikes is None or not _failures(partial(_check_name, layer, block, spikes)):
         return [Problem(p.what, layer.name, is_redundant=True) for p in found]
     first_frame = block * layer.plan.block_frames
@@ -149,21 +153,21 @@ def _check_block(layer: LayerReader, block: int, spikes: NDArray[np.int64] | Non
 
 
 def count_blocks(commit: LayerCommit) -> int:
-    """Blocks that the frames of a layer lie in, a last partial one included."""
+    """Number of blocks that the frames of a layer lie in; a last, partial block counts."""
     return -(-commit.frames // commit.plan.block_frames)
 
 
 def _count_part(layer: LayerReader, chunk: int, part: int, trains: Packed) -> NDArray[np.int64]:
-    """Spikes of each neuron of one part of a chunk, given as it is stored.
+    """Check one part of a chunk, given its stored trains; return the number of spikes of each neuron.
 
-    Raises RecordingFormatError unless it is the one that the commit names, with silence where nothing is.
+    Raises RecordingFormatError if it is not the part that the commit names, or its padding is not silent.
     """
     plan = layer.plan
     neurons = plan.part_slice(part)
     committed = layer.committed_part(chunk, part, trains)
     if trains[neurons.stop - neurons.start :].any():
         raise layer.chunk_error(chunk, part, "holds spikes of neurons that the layer does not have")
-    # While recording goes on, the last chunk is already longer than what is committed of it.
+    # While recording goes on, the last chunk may hold frames after the committed ones.
     is_finished_tail = layer.commit.checksums.rows == plan.chunk_count(layer.frames)
     behind = layer.frames - chunk * plan.chunk_frames
     if is_finished_tail and behind < plan.chunk_frames:
@@ -174,7 +178,7 @@ def _count_part(layer: LayerReader, chunk: int, part: int, trains: Packed) -> ND
 
 
 def _check_counts(layer: LayerReader, block: int, spikes: NDArray[np.int64] | None) -> None:
-    """Raise RecordingFormatError unless a row of counts is the one named, and that of these spikes."""
+    """Raise RecordingFormatError unless a row of counts is the one named, and equals ``spikes``."""
     stored = layer.counts(block, block + 1).reshape(-1)
     if spikes is not None and not np.array_equal(stored, spikes):
         neuron = int(np.argmax(stored != spikes))
@@ -186,7 +190,7 @@ def _check_counts(layer: LayerReader, block: int, spikes: NDArray[np.int64] | No
 
 
 def _check_name(layer: LayerReader, block: int, spikes: NDArray[np.int64]) -> None:
-    """Raise RecordingFormatError unless the commit names a row of counts that has these spikes."""
+    """Raise RecordingFormatError unless the checksum that the commit names is that of ``spikes``."""
     if rows_checksum(spikes.astype(np.uint32)) != layer.counts_checksums()[block]:
         raise RecordingFormatError(f"block {block} has other spikes than were counted")
 
@@ -208,7 +212,7 @@ def _agrees(document: dict[str, Any], expected: dict[str, Any], may_be_longer: b
         return False
     if not isinstance(shape[0], int):
         return False
-    # Written before the next commit, which has not come yet.
+    # A longer shape was written for the next commit, whose record is not written yet.
     rows = max(shape[0], expected["shape"][0])
     return document == {**expected, "shape": [rows, *expected["shape"][1:]]}
 
