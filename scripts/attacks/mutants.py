@@ -260,12 +260,12 @@ MUTANTS = (
     ),
     Mutant(
         "chunks are got one by one",
-        "tape/test_object_stores.py::test_many_chunks_are_on_their_way_at_once",
+        "attacks/test_object_stores.py::test_many_chunks_are_on_their_way_at_once",
         (("recorder/stores/zarr_stores.py", "reads_under_way = READS_UNDER_WAY", "reads_under_way = 1"),),
     ),
     Mutant(
         "recordings in buckets are finished after the threads that reach them",
-        "tape/test_object_stores.py::test_a_program_that_ends_without_closing_has_closed_its_recording",
+        "attacks/test_object_stores.py::test_a_program_that_ends_without_closing_has_closed_its_recording",
         ((FINALIZING, '"_register_atexit", atexit.register', '"", atexit.unregister'),),
     ),
     Mutant(

@@ -11,7 +11,7 @@ import pytest
 
 TESTS = Path(__file__).parents[1]
 # Those that record with torch, and those that it is enough to pass once, which is elsewhere.
-ELSEWHERE = ("encoding", "live", "lock", "lost", "object_stores", "slurm", "verification")
+ELSEWHERE = ("encoding", "live", "lock", "lost", "slurm", "verification")
 WITHOUT_TORCH = sorted(
     str(path)
     for folder in ("asking", "keeping", "tape")
