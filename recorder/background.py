@@ -6,6 +6,7 @@ This module knows nothing about spikes or torch.
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections import deque
@@ -95,7 +96,21 @@ class BackgroundWriter:
         self.failure: BaseException | None = None
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="spiketape-writer", daemon=True)
+        self._process_id = os.getpid()
         self._thread.start()
+
+    def is_elsewhere(self) -> bool:
+        """Whether this is a forked child of the process in which the thread runs."""
+        return self._process_id != os.getpid()
+
+    def refuse_elsewhere(self, location: str) -> None:
+        """Raise RuntimeError, naming where it records to, in a forked child."""
+        if self.is_elsewhere():
+            raise RuntimeError(
+                f"process {self._process_id} records to {location}, and this is a forked child of it. Ask "
+                "there, or open the recording with analysis.open_recording; to record here, make a monitor "
+                "with a store of its own"
+            )
 
     def put(self, task: Task, size_bytes: int) -> None:
         """Add a task, which holds ``size_bytes`` of memory; blocks while too many bytes are waiting.

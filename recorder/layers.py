@@ -7,15 +7,17 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
+
 from recorder.background import BackgroundWriter
 from recorder.capture import LayerError, LayerRecorder, SpikeValueError
 from recorder.capture.host_packing import PUT_BYTES, StagePool, WholeRows, pack_whole
 from recorder.capture.thresholds import Threshold
 from recorder.capture.transfer import TransferRings
 from recorder.format import RecordingStoppedWarning, plan_chunks
-from recorder.format.bits import Bools, pack_frames
+from recorder.format.bits import Bools, Counts, pack_frames
 from recorder.format.segments import Rows, SegmentLog
-from recorder.plan import LayerPlan
+from recorder.plan import LayerPlan, RecordingStats
 from recorder.steps import LayerSteps, Steps
 from recorder.tape import LayerProgress, TapeWriter
 
@@ -67,7 +69,7 @@ class RecordedLayers:
         self.steps: dict[str, LayerSteps] = {}
         self.lost_frames: dict[str, int] = {}
         self.late_errors: list[SpikeValueError] = []
-        self._all_steps = steps
+        self.all_steps = steps
         self._pool = StagePool()
         self._rings = TransferRings()
         for name, layer_class in layer_classes.items():
@@ -78,7 +80,7 @@ class RecordedLayers:
             name, len(self.by_name), layer_class, self.late_errors, self._pool, self._rings
         )
         recorder.threshold = self._thresholds.get(name)
-        self.steps[name] = self._all_steps.add_layer(name, is_expected=is_expected)
+        self.steps[name] = self.all_steps.add_layer(name, is_expected=is_expected)
         self.by_name[name] = RecordedLayer(recorder, self.steps[name])
         return recorder
 
@@ -92,7 +94,7 @@ class RecordedLayers:
             recorder.resume(commit.plan.neuron_shape, commit.dtype, segments, pending)
             tape.place_layer(name, recorder.position)
             self.lost_frames[name] = commit.lost_frames
-        self._all_steps.go_on_at(max((_last_step(segment) for _, segment in resumed.values()), default=0))
+        self.all_steps.go_on_at(max((_last_step(segment) for _, segment in resumed.values()), default=0))
 
     @property
     def called(self) -> list[LayerRecorder]:
@@ -104,6 +106,38 @@ class RecordedLayers:
     def ring_bytes(self) -> int:
         """Pinned memory through which accelerators hand over packed bytes."""
         return self._rings.size_bytes
+
+    def recorded(self) -> dict[str, tuple[int, tuple[int, ...], str]]:
+        """Frames, neuron shape and dtype of each layer that has frames, in order; all must be settled."""
+        return {
+            layer.name: (layer.segments.frames, layer.neuron_shape or (), layer.dtype)
+            for layer in self.called
+            if layer.segments.frames
+        }
+
+    def totals(self, tape: TapeWriter, pending: Mapping[str, Bools]) -> dict[str, tuple[int, Counts]]:
+        """Frames, and spikes of each neuron, of layers whose frames that fill no row are given."""
+        return {
+            name: (
+                self.by_name[name].recorder.segments.frames - self.lost_frames.get(name, 0),
+                tape.totals(name) + frames.sum(axis=0, dtype=np.int64),
+            )
+            for name, frames in pending.items()
+        }
+
+    def uncalled(self) -> dict[str, int]:
+        """Layers that the newest forward has not called, and the step from which on; all must be settled."""
+        return {name: self.by_name[name].recorder.segments.last_step for name in self.all_steps.uncalled}
+
+    def stats(self, commits: int, seconds_waited: float) -> RecordingStats:
+        """What the recording has cost so far."""
+        return RecordingStats(
+            steps=self.all_steps.next_step,
+            frames={layer.name: layer.frames for layer in self.called},
+            packed_bytes=sum(layer.packed_bytes for layer in self.called),
+            commits=commits,
+            seconds_waited=seconds_waited,
+        )
 
     def plans(self) -> list[LayerPlan]:
         """What each layer that has been called costs."""
@@ -134,7 +168,7 @@ class RecordedLayers:
         recorder = self.by_name[error.layer].recorder
         if not recorder.is_stopped:
             recorder.is_stopped = True
-            self._all_steps.give_up(self.by_name[error.layer].steps)
+            self.all_steps.give_up(self.by_name[error.layer].steps)
             warnings.warn(
                 f"{error}. This layer is not recorded any more; what was recorded of it stays, and the other "
                 "layers and the network go on.",

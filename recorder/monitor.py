@@ -6,13 +6,11 @@ reading are the other modules' work.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from functools import partial
-from types import TracebackType
 from typing import Any, Literal, Self
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -22,8 +20,8 @@ from recorder.format import (
 )
 from recorder.format.bits import Counts
 from recorder.frameworks import LayerChoice, find_spiking_layers, refuse_unrecordable
-from recorder.hooks import NetworkHooks, SessionLink
-from recorder.hooks.lifetimes import InertMonitor, close_holder, note_holder
+from recorder.hooks import InertMonitor, NetworkHooks, SessionLink, close_holder, finish, note_holder
+from recorder.layers import RecordedLayers
 from recorder.options import check_names, check_options, default_store, parse_device, write_errors
 from recorder.plan import RecordingPlan, RecordingStats
 from recorder.provenance import class_name, describe_run
@@ -31,6 +29,7 @@ from recorder.ranks import RankPlace, place_of_rank, without_wrapper
 from recorder.session import RecordingSession
 from recorder.spike_sequence import (
     SpikeMapping,
+    as_answer,
     firing_rate,
     refuse_nothing,
     refuse_unknown,
@@ -38,11 +37,12 @@ from recorder.spike_sequence import (
     to_numpy,
     to_tensor,
 )
+from recorder.steps import Steps
 from recorder.stores import StoreLike, open_store
 from recorder.tape import TapeReader, TapeWriter
 from recorder.tape.beginning import is_unbegun
 from recorder.tape.finalizing import finish_when_gone
-from recorder.telling import Teller, warn_of_unused
+from recorder.telling import Teller, layer_lines
 
 Backend = Literal["numpy", "torch"]
 
@@ -127,11 +127,6 @@ class Monitor:
     -----
     Rates are pooled: all spikes ÷ all slots, summed as integers and divided once. Silent ratios are neurons
     that never fired in any frame ÷ neurons. Both as in SpikingJelly's ``clock_driven.monitor.Monitor``.
-
-    Examples
-    --------
-    >>> monitor = Monitor(net, device="cpu", backend="torch", store="run.zarr")  # doctest: +SKIP
-    >>> monitor.enable()                                                         # doctest: +SKIP
     """
 
     def __init__(
@@ -192,7 +187,9 @@ class Monitor:
                 self._thresholds.refuse_others(TapeReader.open(self._store).metadata, self._layers)
                 self._begin(TapeWriter.resume(self._store, take_over=take_over))
             else:
-                self._begin(self._create(overwrite=overwrite, take_over=take_over))
+                self._begin(
+                    TapeWriter.create(self._store, self._provenance, overwrite=overwrite, take_over=take_over)
+                )
         if resume and self._rank is not None:
             self._catch_up(self._rank)
 
@@ -212,11 +209,7 @@ class Monitor:
         if self._session.closed:
             with write_errors(self._store):
                 self._begin(TapeWriter.resume(self._store))
-        elif self._link.session is None:
-            raise RecordingWriteError(
-                "recording has stopped, as it could not be written. To go on behind the last commit, "
-                "close() it, then enable() it again"
-            )
+        self._link.refuse_stopped()
         self._hooks.put()
 
     def disable(self) -> None:
@@ -243,7 +236,7 @@ class Monitor:
         self._session.abandon()
         self._finalizer.detach()
         with write_errors(self._store):
-            self._begin(self._create(overwrite=True))
+            self._begin(TapeWriter.create(self._store, self._provenance, overwrite=True))
 
     def close(self) -> None:
         """Finish the recording: take the hooks away, commit, mark it closed. Getters still work."""
@@ -276,9 +269,7 @@ class Monitor:
         self.enable()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def trial(self, /, label: Any = None, **attached: Any) -> AbstractContextManager[None]:
@@ -329,11 +320,11 @@ class Monitor:
         -------
         numpy.float64, or a 0-d tensor of torch's default dtype on ``device``
         """
-        return self._answer(firing_rate(self._totals(all, module_name)))
+        return as_answer(self._backend, self._device, firing_rate(self._totals(all, module_name)))
 
     def get_nonfire_ratio(self, all: bool = True, module_name: str | None = None) -> Any:
         """Silent ratio: neurons that never fired ÷ neurons; otherwise as `get_avg_firing_rate`."""
-        return self._answer(silent_ratio(self._totals(all, module_name)))
+        return as_answer(self._backend, self._device, silent_ratio(self._totals(all, module_name)))
 
     @property
     def plan(self) -> RecordingPlan:
@@ -368,18 +359,12 @@ class Monitor:
             return f"<Monitor of the process that this was forked from → {self.store}>"
         state = "closed" if self._session.closed else "recording" if self._hooks.in_place else "paused"
         lines = [f"<Monitor {state}, {len(self._layers)} layers → {self.store}>"]
-        recorded, uncalled = self._session.recorded_layers(), self._session.uncalled
-        for name, layer in self._layers.items():
-            frames, shape, dtype = recorded.get(name, (0, None, ""))
-            what = f"{frames} frames of {shape} {dtype}" if shape is not None else "nothing recorded yet"
-            what += ", not called" if name in uncalled else ""
-            lines.append(f"  {name or '(the network itself)'}: {type(layer.module).__name__}, {what}")
-        return "\n".join(lines)
+        kinds = {name: type(layer.module).__name__ for name, layer in self._layers.items()}
+        return "\n".join(
+            [*lines, *layer_lines(kinds, self._session.recorded_layers(), self._session.steps.uncalled)]
+        )
 
     # -- wiring ----------------------------------------------------------------------------------------------
-
-    def _create(self, *, overwrite: bool, take_over: bool = False) -> TapeWriter:
-        return TapeWriter.create(self._store, self._provenance, overwrite=overwrite, take_over=take_over)
 
     def _catch_up(self, rank: RankPlace) -> None:
         """Go on at the same step as the other ranks: a crash may have left one behind another."""
@@ -391,20 +376,19 @@ class Monitor:
             raise
 
     def _begin(self, tape: TapeWriter) -> None:
+        kinds = {name: class_name(layer.module) for name, layer in self._layers.items()}
+        steps, stops_bad = Steps(self._hooks.running_forwards), self._link.warns_of_failures
         session = RecordingSession(
             tape,
-            {name: class_name(layer.module) for name, layer in self._layers.items()},
+            RecordedLayers(kinds, steps, self._thresholds, stops_bad=stops_bad),
             commit_interval=self._commit_interval,
             queue_limit_bytes=QUEUE_LIMIT_BYTES,
-            running_forwards=self._hooks.running_forwards,
             teller=self._teller,
-            thresholds=self._thresholds,
-            stops_bad=self._link.warns_of_failures,
         )
         note_holder(tape.owner, self.close)
         self._session = self._link.session = session
         # Also at the interpreter's exit, while the background thread still runs.
-        self._finalizer = finish_when_gone(self, partial(_finish, self._hooks.removal(), self._link, session))
+        self._finalizer = finish_when_gone(self, partial(finish, self._hooks.removal(), self._link, session))
 
     def _totals(self, all: bool, module_name: str | None) -> list[tuple[int, Counts]]:
         if not all:
@@ -415,16 +399,3 @@ class Monitor:
 
     def _check_name(self, name: str | None) -> None:
         refuse_unknown(name, self._layers, self._session.recorded_layers())
-
-    def _answer(self, ratio: np.float64) -> Any:
-        if self._backend == "numpy":
-            return ratio
-        return torch.tensor(float(ratio), dtype=torch.get_default_dtype(), device=self._device)
-
-
-def _finish(remove_hooks: Callable[[], None], link: SessionLink, session: RecordingSession) -> None:
-    if link.is_enabled and not session.has_begun:
-        warn_of_unused(session.location)
-    remove_hooks()
-    link.session = None
-    session.close()

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 
 from recorder.background import BackgroundWriter, CommitClock
 from recorder.capture import LayerRecorder
 from recorder.capture.host_packing import WholeRows
-from recorder.capture.thresholds import Threshold
 from recorder.format import plan_chunks
 from recorder.format.bits import Bools, Counts
 from recorder.format.trials import TrialLog
 from recorder.frameworks import SpikingLayer
 from recorder.layers import CollectedRows, RecordedLayers, take_progress
 from recorder.plan import Pace, RecordingPlan, RecordingStats
-from recorder.steps import LayerSteps, Steps
+from recorder.steps import LayerSteps
 from recorder.tape import TapeWriter
 from recorder.telling import Teller
 
@@ -46,44 +43,36 @@ class RecordingSession:
     ----------
     tape : TapeWriter
         New or resumed; used by the background thread alone from here on.
-    layer_classes : mapping
-        Layer name → qualified class name, in network order.
+    layers : RecordedLayers
     commit_interval : float
         Seconds after which what was recorded is committed at the next boundary.
     queue_limit_bytes : int
         Bytes that may wait for the disk.
-    running_forwards : callable
-        Given a thread, how many forwards of the network are on its stack; asked only where one that has begun
-        was not seen to end, as happens when it is interrupted from the keyboard.
     teller : Teller
         Tells the user of layers that are not called, and of steps that had to be guessed.
-    thresholds, stops_bad : see `RecordedLayers`
     """
 
     def __init__(
         self,
         tape: TapeWriter,
-        layer_classes: Mapping[str, str],
+        layers: RecordedLayers,
         *,
         commit_interval: float,
         queue_limit_bytes: int,
-        running_forwards: Callable[[int], int],
         teller: Teller,
-        thresholds: Mapping[str, Threshold] | None = None,
-        stops_bad: bool = False,
     ) -> None:
-        self._process_id, self._tape = os.getpid(), tape
+        self._tape = tape
         self._queue_limit_bytes = queue_limit_bytes
         self._has_logged_plan = False
         self._lock = threading.RLock()
-        self._steps = Steps(running_forwards)
         self._teller = teller
-        self._layers = RecordedLayers(layer_classes, self._steps, thresholds, stops_bad=stops_bad)
-        self._layers.resume(tape)
+        self._layers = layers
+        self.steps = layers.all_steps
+        layers.resume(tape)
         self.stop_layer = self._layers.stop
         self._trials = TrialLog(tape.metadata.trials, tape.ignores_case)
         self._due = CommitClock(commit_interval)
-        self._pace = Pace(self._steps.next_step)
+        self._pace = Pace(self.steps.next_step)
         self._closed = False
         reference = weakref.ref(self)
         self._writer = BackgroundWriter(
@@ -97,28 +86,18 @@ class RecordingSession:
     def position(self) -> tuple[int, int]:
         """Numbers of the next step and of the next trial."""
         with self._lock:
-            return self._steps.next_step, self._trials.trials
+            return self.steps.next_step, self._trials.trials
 
     def go_on_at(self, step: int, trial: int) -> None:
         """Let the next step and trial be these, where they would be earlier ones."""
         with self._lock:
-            self._steps.go_on_at(step)
+            self.steps.go_on_at(step)
             self._trials.trials = max(self._trials.trials, trial)
 
     @property
     def location(self) -> str:
         """Path or URL of the recording."""
         return self._tape.store.location
-
-    @property
-    def uncalled(self) -> list[str]:
-        """Layers of the network that the newest forward has not called."""
-        return self._steps.uncalled
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether a layer has been called in this session."""
-        return self._steps.has_begun
 
     @property
     def closed(self) -> bool:
@@ -128,21 +107,14 @@ class RecordingSession:
     def plan(self) -> RecordingPlan:
         """What the recording costs, as far as its layers have been called."""
         with self._lock:
-            pace = self._pace.steps_per_hour(self._steps.next_step)
+            pace = self._pace.steps_per_hour(self.steps.next_step)
             return RecordingPlan(self._layers.plans(), self._queue_limit_bytes, self._layers.ring_bytes, pace)
 
     def stats(self) -> RecordingStats:
         """What the recording has cost so far."""
         self.refuse_elsewhere()
         with self._lock:
-            layers = self._layers.called
-            return RecordingStats(
-                steps=self._steps.next_step,
-                frames={layer.name: layer.frames for layer in layers},
-                packed_bytes=sum(layer.packed_bytes for layer in layers),
-                commits=self._tape.metadata.commit_number,
-                seconds_waited=self._writer.seconds_waited,
-            )
+            return self._layers.stats(self._tape.metadata.commit_number, self._writer.seconds_waited)
 
     def recorded_layers(self) -> dict[str, tuple[int, tuple[int, ...], str]]:
         """Frames, neuron shape and dtype of each layer that has frames, in network order."""
@@ -150,25 +122,21 @@ class RecordingSession:
         with self._lock:
             for layer in self._layers.called:
                 self._settle(layer)
-            return {
-                layer.name: (layer.segments.frames, layer.neuron_shape or (), layer.dtype)
-                for layer in self._layers.called
-                if layer.segments.frames
-            }
+            return self._layers.recorded()
 
     # -- called from hooks, in the thread that runs the network ------------------------------------------
 
     def begin_forward(self) -> None:
         """Note that a forward of the network begins."""
         with self._lock:
-            if self._steps.begin_forward():
+            if self.steps.begin_forward():
                 self._pass_boundary()
             self._pace.begin()
 
     def end_forward(self, *, succeeded: bool) -> None:
         """Note that a forward of the network has ended, by returning or by an exception."""
         with self._lock:
-            if self._steps.end_forward(succeeded=succeeded):
+            if self.steps.end_forward(succeeded=succeeded):
                 self._pass_boundary()
 
     def record(self, layer: SpikingLayer, output: object) -> None:
@@ -194,7 +162,7 @@ class RecordingSession:
             recorder, steps = self._layers.by_name[layer.name]
             if recorder.is_stopped:
                 return
-            if self._steps.note_call(steps):
+            if self.steps.note_call(steps):
                 self._pass_boundary()
             expected = layer.output
             spikes = layer.pick(output, expected)
@@ -236,7 +204,7 @@ class RecordingSession:
         self._rows.put(recorder.name, recorder.settle_before(spikes))
         batch = spikes.shape[0 if count is None else 1]
         if batch == 0 or count == 0:
-            self._steps.note_empty()
+            self.steps.note_empty()
             return
         self._trials.check_batch(f"layer {recorder.name!r}, step {steps.next_step}", batch)
         self._teller.remarks.look(layer, self._layers.steps, spikes.shape, batch)
@@ -250,7 +218,8 @@ class RecordingSession:
                 self._writer.put(partial(self._tape.add_layer, *about), 0)
         steps.next_step += count or 1
         self._trials.note(batch)
-        self._mark_dirty()
+        if not self._due.is_dirty:
+            self._mark_dirty()
         self._rows.put(recorder.name, rows)
 
     def _settle(self, layer: LayerRecorder) -> None:
@@ -258,8 +227,8 @@ class RecordingSession:
         self._rows.put(layer.name, layer.settle())
 
     def _pass_boundary(self) -> None:
-        if self._steps.findings:
-            self._teller.tell(self._steps.take_findings())
+        if self.steps.findings:
+            self._teller.tell(self.steps.take_findings())
         if self._due.is_dirty:
             self._pace.end()
             if not self._has_logged_plan:
@@ -274,13 +243,13 @@ class RecordingSession:
         self.refuse_elsewhere()
         with self._lock:
             self._trials.begin(columns)
-            if self._steps.mark_boundary():
+            if self.steps.mark_boundary():
                 self._pass_boundary()
         try:
             yield
         finally:
             with self._lock:
-                is_boundary = self._steps.mark_boundary()
+                is_boundary = self.steps.mark_boundary()
                 self._trials.end()
                 if is_boundary:
                     self._pass_boundary()
@@ -288,13 +257,13 @@ class RecordingSession:
     def mark_step(self) -> None:
         """Note that the user says that a step is over; errors as in `Steps.mark_step`."""
         with self._lock:
-            if self._steps.mark_step():
+            if self.steps.mark_step():
                 self._pass_boundary()
 
     # -- commits -------------------------------------------------------------------------------------------
 
     def _notice_interrupted_forward(self) -> None:
-        if self._steps.notice_interrupted():
+        if self.steps.notice_interrupted():
             self._pass_boundary()
 
     def commit(self) -> None:
@@ -311,7 +280,7 @@ class RecordingSession:
             return
         with self._lock:
             self._notice_interrupted_forward()
-            if self._steps.is_in_forward:
+            if self.steps.is_in_forward:
                 raise RuntimeError(
                     "this cannot be done inside a forward of the monitored network: layers have not finished "
                     "the same steps. Call it between two forwards."
@@ -325,18 +294,13 @@ class RecordingSession:
         """Frames, and spikes of each neuron (int64 [neurons]), of each layer; without those marked lost."""
         self.refuse_elsewhere()
         with self._lock:
-            layers = [self._layers.by_name[name].recorder for name in self.recorded_layers()]
-            pending = [self._drain(layer) for layer in layers]
+            pending = {
+                name: self._drain(self._layers.by_name[name].recorder) for name in self.recorded_layers()
+            }
             self._rows.hand_over()
             self._writer.wait()
             self._layers.tell_late_errors()
-            return {
-                layer.name: (
-                    layer.segments.frames - self._layers.lost_frames.get(layer.name, 0),
-                    self._tape.totals(layer.name) + frames.sum(axis=0, dtype=np.int64),
-                )
-                for layer, frames in zip(layers, pending, strict=True)
-            }
+            return self._layers.totals(self._tape, pending)
 
     def close(self) -> None:
         """Commit, mark the recording closed and end the background thread. Closing again does nothing.
@@ -349,7 +313,7 @@ class RecordingSession:
         with self._lock:
             if self._closed:
                 return
-            self._steps.end_all()
+            self.steps.end_all()
             is_put = False
             try:
                 self._writer.wait()
@@ -371,16 +335,11 @@ class RecordingSession:
 
     def is_elsewhere(self) -> bool:
         """Whether this is a forked child of the process that records; it has no thread that writes."""
-        return self._process_id != os.getpid()
+        return self._writer.is_elsewhere()
 
     def refuse_elsewhere(self) -> None:
         """Raise RuntimeError in a forked child of the process that records."""
-        if self.is_elsewhere():
-            raise RuntimeError(
-                f"process {self._process_id} records to {self.location}, and this is a forked child of it. "
-                "Ask there, or open the recording with analysis.open_recording; to record here, make a "
-                "monitor with a store of its own"
-            )
+        self._writer.refuse_elsewhere(self.location)
 
     def abandon(self) -> None:
         """End the background thread without another commit.
@@ -411,18 +370,15 @@ class RecordingSession:
         # Nothing waits from here on: if Ctrl-C has ended a wait, nothing was taken for the commit yet.
         progress = take_progress(pending)
         presented, trials = self._trials.take(), self._trials.trials
-        uncalled = {
-            name: self._layers.by_name[name].recorder.segments.last_step for name in self._steps.uncalled
-        }
+        uncalled = self._layers.uncalled()
         self._due.mark_committed()
         self._writer.put(
             lambda: self._tape.commit(progress, presented, trials, uncalled=uncalled, close=close), 0
         )
 
     def _mark_dirty(self) -> None:
-        if not self._due.is_dirty:
-            self._due.is_dirty = True
-            self._writer.wake()
+        self._due.is_dirty = True
+        self._writer.wake()
 
     def _commit_when_idle(self) -> None:
         """In the background thread: commit, unless the network is at work; then look again soon."""
@@ -432,7 +388,7 @@ class RecordingSession:
             return
         try:
             self._notice_interrupted_forward()
-            if self._due.is_dirty and not self._steps.is_in_forward and self._steps.is_complete:
+            if self._due.is_dirty and not self.steps.is_in_forward and self.steps.is_complete:
                 self._put_commit()
                 self._writer.run_waiting()
         finally:

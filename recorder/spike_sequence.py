@@ -162,3 +162,10 @@ def to_tensor(device: torch.device) -> Convert:
 def to_numpy(bits: NDArray[np.bool_], dtype: str) -> NDArray[Any]:
     """Convert booleans to a numpy array of type ``dtype``; float32 for bfloat16, which numpy lacks."""
     return bits.astype("float32" if dtype == "bfloat16" else dtype)
+
+
+def as_answer(backend: str, device: torch.device, ratio: np.float64) -> Any:
+    """A ratio as a getter gives it: itself, or a 0-d tensor of torch's default dtype on ``device``."""
+    if backend == "numpy":
+        return ratio
+    return torch.tensor(float(ratio), dtype=torch.get_default_dtype(), device=device)

@@ -83,7 +83,8 @@ class Steps:
     Parameters
     ----------
     running_forwards : callable
-        Given the identifier of a thread, how many forwards of the network are on its stack.
+        Given the identifier of a thread, how many forwards of the network are on its stack. Asked only where
+        a forward that has begun was not seen to end, as happens when it is interrupted from the keyboard.
     """
 
     def __init__(self, running_forwards: Callable[[int], int]) -> None:
@@ -166,7 +167,8 @@ class Steps:
         if self._depth:
             self._refuse_other_thread(thread, "begins a forward")
         elif self._called:
-            self._end(succeeded=True)
+            # Somebody has called layers by hand: that others were left out is no news.
+            self._end(succeeded=True, is_whole=False)
             is_boundary = True
         self._thread = thread
         self._depth += 1
@@ -269,13 +271,13 @@ class Steps:
                 "give each thread a copy of the network and a monitor of its own"
             )
 
-    def _end(self, *, succeeded: bool) -> None:
-        """End a forward, or what stands for one."""
+    def _end(self, *, succeeded: bool, is_whole: bool = True) -> None:
+        """End a forward, or what stands for one; ``is_whole`` if it may be expected to call all layers."""
         if self._called < len(self._layers) or not succeeded or self._has_empty or self._is_uneven():
             self._align(succeeded=succeeded)
-            if succeeded and self._called:
+            if succeeded and is_whole and self._called:
                 self._find_left_out()
-        if succeeded and self._called:
+        if succeeded and is_whole and self._called:
             self._newest = self._forward
         self._forward += 1
         self._called = 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import warnings
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from torch import nn
 
@@ -181,3 +181,17 @@ def warn_of_unused(location: str) -> None:
         "recorded. Keep the monitor in a variable for as long as it is to record",
         UncalledLayersWarning,
     )
+
+
+def layer_lines(
+    kinds: Mapping[str, str],
+    recorded: Mapping[str, tuple[int, tuple[int, ...], str]],
+    uncalled: Sequence[str],
+) -> Iterator[str]:
+    """A line for each monitored layer: its class, and what is recorded of it."""
+    for name, kind in kinds.items():
+        what = "nothing recorded yet"
+        if name in recorded:
+            frames, shape, dtype = recorded[name]
+            what = f"{frames} frames of {shape} {dtype}"
+        yield f"  {name or '(the network itself)'}: {kind}, {what}{', not called' * (name in uncalled)}"

@@ -4,6 +4,6 @@ The monitor enters. Hooks hand what they see to a session, and know nothing of h
 """
 
 from recorder.hooks.lifetimes import InertMonitor, close_holder, note_holder
-from recorder.hooks.network import NetworkHooks, SessionLink
+from recorder.hooks.network import NetworkHooks, SessionLink, finish
 
-__all__ = ["InertMonitor", "NetworkHooks", "SessionLink", "close_holder", "note_holder"]
+__all__ = ["InertMonitor", "NetworkHooks", "SessionLink", "close_holder", "finish", "note_holder"]

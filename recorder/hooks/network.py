@@ -25,6 +25,7 @@ from recorder.format import RecordingStoppedWarning, RecordingWriteError, Uncall
 from recorder.frameworks import SpikingLayer, SpikingLayerError
 from recorder.hooks.replacements import LastHooks, ObservedForward
 from recorder.session import RecordingSession
+from recorder.telling import warn_of_unused
 
 set_eval_frame: Callable[[Any], Any] | None
 try:
@@ -59,9 +60,17 @@ class SessionLink:
             return None
         return self.session
 
+    def refuse_stopped(self) -> None:
+        """Raise RecordingWriteError if recording was stopped by `stop`."""
+        if self.session is None:
+            raise RecordingWriteError(
+                "recording has stopped, as it could not be written. To go on behind the last commit, "
+                "close() it, then enable() it again"
+            )
+
     def note_copy(self) -> None:
         """Warn, once, that a copy of the network runs while the network itself has not been called."""
-        if self._is_copy_noted or not self.is_enabled or self.session is None or self.session.has_begun:
+        if self._is_copy_noted or not self.is_enabled or self.session is None or self.session.steps.has_begun:
             return
         self._is_copy_noted = True
         warnings.warn(
@@ -375,3 +384,12 @@ def _running_forwards(network: weakref.ref[nn.Module], thread: int) -> int:
             running += 1
         frame = frame.f_back
     return running
+
+
+def finish(remove_hooks: Callable[[], None], link: SessionLink, session: RecordingSession) -> None:
+    """Close the recording of a monitor that is gone."""
+    if link.is_enabled and not session.steps.has_begun:
+        warn_of_unused(session.location)
+    remove_hooks()
+    link.session = None
+    session.close()

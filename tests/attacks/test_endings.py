@@ -31,12 +31,12 @@ from recorder.tape.lock import LOCK_KEY
 def test_a_second_monitor_is_refused_until_the_first_is_closed(tmp_path: Path) -> None:
     net = nn.Sequential(Threshold())
     with on_store(tmp_path, net) as monitor:
-        for how in ({"resume": True}, {"overwrite": True}, {"resume": True, "take_over": True}):
+        for how in ({}, {"take_over": True}):
             with pytest.raises(RecordingInUseError, match="which runs"):
                 on_store(tmp_path, net, **how)
         monitor.reset()
         with pytest.raises(RecordingInUseError, match="which runs"):
-            on_store(tmp_path, net, resume=True)
+            on_store(tmp_path, net)
         net(torch.rand(3, 2))
     assert not (tmp_path / "run.zarr" / LOCK_KEY).exists()
     second = on_store(tmp_path, net, resume=True)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from networks import Branching, Outputs, Threshold, network, on_store, run, steps_of
-from recorder.monitor import NothingRecordedError
+from recorder.spike_sequence import NothingRecordedError
 from recorder.stores import Folder
 from recorder.tape import TapeReader
 

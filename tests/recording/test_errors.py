@@ -12,7 +12,7 @@ from torch import nn
 from networks import Branching, Outputs, Threshold, network, on_store, run
 from recorder import Monitor, NeuronShapeError, SpikeValueError
 from recorder.format import RecordingWriteError, UncalledLayersWarning
-from recorder.monitor import NothingRecordedError, UnknownLayerError
+from recorder.spike_sequence import NothingRecordedError, UnknownLayerError
 from recorder.stores import Folder
 from recorder.tape import TapeReader
 

@@ -19,7 +19,7 @@ from zarr.storage import MemoryStore
 import analysis
 from processes import collect_garbage, finished, python
 from recorder import Monitor
-from recorder.format import RecordingClosedWarning, RecordingInUseError
+from recorder.format import RecordingClosedWarning, RecordingInUseError, UncalledLayersWarning
 from recorder.session import RecordingSession
 from recorder.tape.lock import LOCK_KEY
 
@@ -164,7 +164,8 @@ def test_hooks_of_a_forgotten_monitor_go_with_it(tmp_path: Path) -> None:
     net = nn.Sequential(Threshold())
     monitor = monitor_of(tmp_path / "run.zarr", net)
     monitor.enable()
-    del monitor
+    with pytest.warns(UncalledLayersWarning, match="before a layer was called"):
+        del monitor
     gc.collect()
     assert [*net._forward_hooks, *net[0]._forward_hooks, *net._forward_pre_hooks] == []
 

@@ -18,7 +18,7 @@ from torch import nn
 from networks import Outputs, Threshold, network, on_store, run
 from processes import collect_garbage
 from recorder import SpikeOutput
-from recorder.monitor import NothingRecordedError
+from recorder.spike_sequence import NothingRecordedError
 from recorder.stores import Folder
 from recorder.tape import TapeReader
 
