@@ -15,11 +15,11 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import nn
 
-from recorder.frameworks import (
+from recorder.frameworks import lookalikes
+from recorder.frameworks.libraries import (
     bindsnet,
     braincog,
     lava,
-    lookalikes,
     matterhorn,
     norse,
     rockpool,
@@ -27,7 +27,7 @@ from recorder.frameworks import (
     snntorch,
     spikingjelly,
 )
-from recorder.frameworks.neuron_class import STEP, NeuronClass, NeuronClasses
+from recorder.frameworks.libraries.neuron_class import STEP, NeuronClass, NeuronClasses
 from recorder.frameworks.outputs import Layout, SpikeOutput
 from recorder.frameworks.spiking_layer import SpikingLayer, SpikingLayerError
 

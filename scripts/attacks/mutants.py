@@ -113,7 +113,7 @@ MUTANTS = (
     ),
     Mutant(
         "a writer goes on in a chunk that is lost in part as if nothing was lost",
-        "recording/test_resuming.py::test_lost_frames_are_in_no_answer_of_a_resumed_monitor",
+        "recording/monitor/test_resuming.py::test_lost_frames_are_in_no_answer_of_a_resumed_monitor",
         ((LAYER, "            lost=self._lost,\n", ""),),
     ),
     Mutant(
@@ -181,7 +181,7 @@ MUTANTS = (
     ),
     Mutant(
         "a stage is used again before it is packed",
-        "recording/test_host_packing.py::test_frames_come_out_as_they_went_in",
+        "recording/packing/test_host_packing.py::test_frames_come_out_as_they_went_in",
         (
             (
                 PACKING,
@@ -192,22 +192,22 @@ MUTANTS = (
     ),
     Mutant(
         "frames of a refused output stay",
-        "recording/test_host_packing.py::test_other_values_are_refused_and_nothing_of_them_is_kept",
+        "recording/packing/test_host_packing.py::test_other_values_are_refused_and_nothing_of_them_is_kept",
         ((PACKING, "            self._stage, self._waiting = stage, waiting\n", ""),),
     ),
     Mutant(
         "values are not checked",
-        "recording/test_host_packing.py::test_other_values_are_refused_and_nothing_of_them_is_kept",
+        "recording/packing/test_host_packing.py::test_other_values_are_refused_and_nothing_of_them_is_kept",
         ((PACKING, "            _refuse_others(values, ones)\n", "            pass\n"),),
     ),
     Mutant(
         "copies from a device are not waited for",
-        "recording/test_transfer.py::test_bytes_arrive_as_they_were_sent",
+        "recording/packing/test_transfer.py::test_bytes_arrive_as_they_were_sent",
         ((TRANSFER, "        piece.arrival.synchronize()\n", ""),),
     ),
     Mutant(
         "what a device packs is kept whatever its verdict",
-        "recording/test_device_packing.py::test_other_values_are_told_with_the_next_commit_at_the_latest_and_left_out",
+        "recording/packing/test_device_packing.py::test_other_values_are_told_with_the_next_commit_at_the_latest_and_left_out",
         ((DEVICE_PACKING, "            if any(found):", "            if False:"),),
     ),
     Mutant(
@@ -232,7 +232,7 @@ MUTANTS = (
     ),
     Mutant(
         "ranks that resume do not look where the others are",
-        "recording/test_ranks.py::test_ranks_that_crashed_at_different_steps_go_on_at_the_same_one",
+        "recording/monitor/test_ranks.py::test_ranks_that_crashed_at_different_steps_go_on_at_the_same_one",
         (("recorder/monitor.py", "            self._catch_up(self._rank)\n", "            pass\n"),),
     ),
     Mutant(
@@ -275,7 +275,7 @@ MUTANTS = (
     ),
     Mutant(
         "calls alike are noted twice",
-        "recording/test_layer_recorder.py::test_calls_alike_and_others_are_recorded_one_after_the_other",
+        "recording/packing/test_layer_recorder.py::test_calls_alike_and_others_are_recorded_one_after_the_other",
         ((LAYER_RECORDER, "            alike.calls = 0\n        else:", "        else:"),),
     ),
 )  # fmt: skip

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from recorder.frameworks.neuron_class import (
+from recorder.frameworks.libraries.neuron_class import (
     STEP,
     STEP_TENSOR,
     STEPS,

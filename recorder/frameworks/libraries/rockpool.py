@@ -6,7 +6,7 @@ output, but what hooks see is the output alone. Not taken are rates, synapses an
 
 from __future__ import annotations
 
-from recorder.frameworks.neuron_class import NeuronClass, NeuronClasses, alike
+from recorder.frameworks.libraries.neuron_class import NeuronClass, NeuronClasses, alike
 from recorder.frameworks.outputs import SpikeOutput
 
 _SPIKES = "rockpool's neurons put out several spikes per step by default: use max_spikes_per_dt=1"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from recorder.frameworks.neuron_class import STEPS, NeuronClass, NeuronClasses
+from recorder.frameworks.libraries.neuron_class import STEPS, NeuronClass, NeuronClasses
 from recorder.frameworks.outputs import SpikeOutput
 
 _BATCH_FIRST = SpikeOutput("n t ...")

@@ -6,7 +6,7 @@ whose output is analog, and encoders, which are the input of a network rather th
 
 from __future__ import annotations
 
-from recorder.frameworks.neuron_class import (
+from recorder.frameworks.libraries.neuron_class import (
     STEP_TUPLE,
     STEPS_TENSOR,
     STEPS_TUPLE,

@@ -8,7 +8,7 @@ kind of neuron has a Python module of its own, in which its class is called ``Ne
 
 from __future__ import annotations
 
-from recorder.frameworks.neuron_class import NeuronClass, NeuronClasses
+from recorder.frameworks.libraries.neuron_class import NeuronClass, NeuronClasses
 from recorder.frameworks.outputs import SpikeOutput
 
 _TIME_LAST = SpikeOutput("n ... t", item=None)

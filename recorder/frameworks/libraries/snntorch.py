@@ -6,7 +6,7 @@ State-space neurons with ``output=False`` are not taken, because their output is
 
 from __future__ import annotations
 
-from recorder.frameworks.neuron_class import (
+from recorder.frameworks.libraries.neuron_class import (
     STEP,
     STEPS_TENSOR,
     STEPS_TUPLE,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from recorder.frameworks.neuron_class import STEP, NeuronClass, NeuronClasses, alike
+from recorder.frameworks.libraries.neuron_class import STEP, NeuronClass, NeuronClasses, alike
 from recorder.frameworks.outputs import SpikeOutput
 from recorder.frameworks.spiking_layer import SpikingLayerError
 

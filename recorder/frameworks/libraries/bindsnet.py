@@ -7,7 +7,7 @@ do between two calls of the same one is a step. Not taken is ``Input``, which ho
 
 from __future__ import annotations
 
-from recorder.frameworks.neuron_class import STEP_TENSOR, NeuronClass, NeuronClasses
+from recorder.frameworks.libraries.neuron_class import STEP_TENSOR, NeuronClass, NeuronClasses
 
 NEURON_CLASSES: NeuronClasses = {
     "bindsnet.network.nodes": {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from recorder.frameworks.neuron_class import NeuronClass, NeuronClasses
+from recorder.frameworks.libraries.neuron_class import NeuronClass, NeuronClasses
 from recorder.frameworks.outputs import SpikeOutput
 
 _MULTI_SPIKE = (
