@@ -51,8 +51,8 @@ def describe_run(
     Raises
     ------
     TypeError
-        If ``metadata`` does not consist of JSON values, or one of ``dt_unit``, ``licence`` and ``citation`` is
-        no text.
+        If ``metadata`` does not consist of JSON values, or ``dt_unit``, ``licence`` or ``citation`` is not
+        text.
     ValueError
         If only one of ``dt`` and ``dt_unit`` is given, ``dt`` is not positive, or the description is too
         large.
