@@ -43,6 +43,7 @@ class RecordingSummary:
     recordings: Sequence[str]
     selected: Mapping[str, tuple[Any, ...]]
     layers: Sequence[LayerSummary]
+    uncalled: Mapping[str, int]
 
 
 def printable(value: object) -> str:
@@ -74,6 +75,12 @@ def spreadsheet_cell(value: object) -> object:
 def shape_text(shape: tuple[int, ...]) -> str:
     """A neuron shape, e.g. ``64 × 8 × 8``; ``1`` for a single neuron."""
     return " × ".join(map(str, shape)) or "1"
+
+
+def uncalled_text(uncalled: Mapping[str, int]) -> str:
+    """Layers that were not called, and since which step."""
+    listed = [f"{name!r} since step {step}" if step else repr(name) for name, step in uncalled.items()]
+    return ", ".join(listed[:_MAX_LISTED]) + (", …" if len(listed) > _MAX_LISTED else "")
 
 
 def bytes_text(size: float) -> str:
@@ -151,6 +158,8 @@ def _facts(recording: RecordingSummary) -> list[str]:
     trials = f"{recording.trials} trials, " if recording.trials else ""
     facts = [printable(f"{trials}created {recording.created}, {state}")]
     facts += _lost_facts(recording.layers)
+    if recording.uncalled:
+        facts.append(printable(f"monitored, and not called: {uncalled_text(recording.uncalled)}"))
     if len(recording.recordings) > 1:
         names = ", ".join(recording.recordings[:_MAX_MEMBERS])
         more = ", …" if len(recording.recordings) > _MAX_MEMBERS else ""

@@ -1,16 +1,17 @@
-"""From a question to Dask: graphs whose tasks count spikes, as lazy arrays of integers.
+"""From a plan to Dask: graphs whose tasks count spikes, as lazy arrays of integers.
 
-Graphs are written out as plain dictionaries: `dask.delayed` costs ten times as much to build. Every task
-calls a function of `analysis.kernels`, and all that tasks carry of ours is in parcels, see
-`spiketape_worker`. Names are derived from what is counted (recording, commit, layer, selection, groups), so
-that a question asked twice, or two questions with a common part, share work when they are computed together.
+Nothing is decided here; `analysis.planning` says what is cut where. Graphs are written out as plain
+dictionaries: `dask.delayed` costs ten times as much to build. Every task calls a function of
+`analysis.kernels`, and all that tasks carry of ours is in parcels, see `spiketape_worker`. Names are derived
+from what is counted (recording, commit, layer, selection, groups, quantity), so that a question asked twice,
+or two questions with a common part, share work when they are computed together.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise, product
+from math import prod
 from typing import Any
 
 import dask.array as da
@@ -19,120 +20,44 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
-from analysis.kernels.counting import (
-    Source,
-    add_up,
-    count_groups,
-    count_labels,
-    finish,
-    frames_of,
-    frames_of_groups,
-    frames_of_labels,
-)
-from analysis.kernels.grouping import Grouping, range_size, slice_ranges
-from analysis.kernels.selection import SelectedFrames
-from analysis.kernels.tallying import Place, Quantity, places_of
-from analysis.planning import Axis, GroupAxis, LabelAxis, counted_bytes, cut_frames, packed_bytes
-from recorder.format.bits import Integers
+from analysis.kernels.counting import Source, add_up, count_frames, count_spikes, finish, frames_of
+from analysis.kernels.grouping import Groups, LabelGroups
+from analysis.kernels.quantities import SPIKES, Quantity
+from analysis.kernels.tallying import places_of
+from analysis.planning import Cut, LayerCuts, Plan
 from spiketape_worker import Parcel
 
 # Partial counts that one task adds up.
 _FAN_IN = 16
-# Labels so few that to tell neurons apart takes a small part of the time that decompression takes.
-_FEW_LABELS = 16
-_FEW_COUNTS = 2**19
 
 
-def tally(source: Source, axis: Axis, place: Place, quantity: Quantity, task_bytes: int) -> Any:
-    """Spikes, or neurons that fired, of one layer.
-
-    Parameters
-    ----------
-    source : Source
-    axis : GroupAxis, LabelAxis or None
-        What is kept apart along time.
-    place : {"all", "channel", "neuron"}
-        What is kept apart within the layer.
-    quantity : {"spikes", "fired"}
-    task_bytes : int
-        What a task should read.
+def count_layer(plan: Plan, layer: Sequence[LayerCuts]) -> Any:
+    """The quantity that a plan asks for, of one layer in the recordings of a pool.
 
     Returns
     -------
     dask array of int64, shape [*places] or [groups, *places]
     """
-    plan, frames = source.commit.plan, frames_of(source)
-    if axis is not None and axis.bounds[-1] == 0:
-        return da.zeros((0, *places_of(plan.neuron_shape, place)), dtype=np.int64)
-    if isinstance(axis, LabelAxis):
-        return _tally_labels(source, axis, place, quantity, task_bytes)
-    if axis is None:
-        ranges = Grouping().ranges_of(frames.segments)
-        if len(ranges) == 0:
-            return da.zeros(places_of(plan.neuron_shape, place), dtype=np.int64)
-        first, last = _whole(frames)
-        counted = source.commit.counts_checksums.rows if source.use_counts else 0
-        cost = counted_bytes(plan, frames, counted)
-        spikes = _neuron_spikes(source, Grouping(), ranges, first, last, cost, task_bytes)
-        graph = _Graph(quantity, source, place, spikes.name)
-        graph.dependencies.append(spikes)
-        whole = (Parcel(finish), (spikes.name, 0, 0), plan.neuron_shape, place, quantity, False)
-        return graph.array({(): whole}, (), places_of(plan.neuron_shape, place))
-    graph = _Graph(quantity, source, axis, place, task_bytes)
-    blocks: dict[tuple[int, ...], tuple[Any, ...]] = {}
-    for block, (ranges, first, last) in enumerate(_blocks(source, axis)):
-        task: tuple[Any, ...]
-        cost = packed_bytes(plan, last - first)
-        if range_size(ranges) == 1 and cost >= 2 * task_bytes:
-            spikes = _neuron_spikes(source, axis.grouping, ranges, first, last, cost, task_bytes)
-            graph.dependencies.append(spikes)
-            task = (Parcel(finish), (spikes.name, 0, 0), plan.neuron_shape, place, quantity, True)
-        else:
-            counts = (
-                Parcel(count_groups),
-                graph.source,
-                Parcel(axis.grouping),
-                ranges,
-                first,
-                last,
-                place,
-                quantity,
-            )
-            task = (Parcel(finish), counts, plan.neuron_shape, place, "spikes", True)
-        blocks[(block,)] = task
-    return graph.array(blocks, (np.diff(axis.bounds).tolist(),), places_of(plan.neuron_shape, place))
+    counted = add_together([_count_one(plan, cuts) for cuts in layer])
+    if layer[0].quantity == plan.quantity or not plan.blocks:
+        return counted
+    # These are spikes of each neuron: one that fired in two recordings is one neuron that fired.
+    shape, place = layer[0].source.commit.plan.neuron_shape, plan.question.place
+    graph = _Graph(f"{plan.quantity.name}-together", None, place, plan.quantity, counted.name)
+    graph.dependencies.append(counted)
+    rest = (shape, place, Parcel(plan.quantity), len(plan.lengths) > 0)
+    frames = _frames_of_blocks(graph, plan, layer, plan.quantity)
+    sums = product(*(range(len(lengths)) for lengths in counted.chunks))
+    blocks = [
+        (Parcel(finish), (counted.name, *block), in_groups, *rest)
+        for block, in_groups in zip(sums, frames, strict=True)
+    ]
+    return graph.array(blocks, plan.lengths, places_of(shape, place))
 
 
-def tally_together(
-    sources: Sequence[Source], axis: Axis, place: Place, quantity: Quantity, task_bytes: int
-) -> Any:
-    """Spikes, or neurons that fired, of one layer of several recordings together; otherwise as `tally`.
-
-    A neuron that fired in two of them is one neuron that fired. So spikes of each neuron are added up first.
-    """
-    if len(sources) == 1:
-        return tally(sources[0], axis, place, quantity, task_bytes)
-    counted: Place = "neuron" if quantity == "fired" else place
-    tallies = [tally(source, axis, counted, "spikes", task_bytes) for source in sources]
-    spikes = add_together(tallies)
-    if quantity == "spikes":
-        return spikes
-    shape = sources[0].commit.plan.neuron_shape
-    places = places_of(shape, place)
-    if axis is not None and axis.bounds[-1] == 0:
-        return da.zeros((0, *places), dtype=np.int64)
-    graph = _Graph(f"{quantity}-together", None, place, spikes.name)
-    graph.dependencies.append(spikes)
-    blocks: dict[tuple[int, ...], Any] = {}
-    for block in [()] if axis is None else [(number,) for number in range(len(axis.bounds) - 1)]:
-        total = (spikes.name, *block, *[0] * len(shape))
-        blocks[block] = (Parcel(finish), total, shape, place, quantity, axis is not None)
-    return graph.array(blocks, () if axis is None else (np.diff(axis.bounds).tolist(),), places)
-
-
-def frames_together(sources: Sequence[Source], axis: Axis) -> Any:
-    """Number of selected frames of one layer in several recordings together; otherwise as `frames_in`."""
-    return add_together([frames_in(source, axis) for source in sources])
+def count_frames_of_layer(plan: Plan, layer: Sequence[LayerCuts]) -> Any:
+    """Number of selected frames of one layer in the recordings of a pool: lazy, int64 [] or [groups]."""
+    return add_together([_frames_of_one(plan, cuts) for cuts in layer])
 
 
 def add_together(arrays: Sequence[Any]) -> Any:
@@ -144,97 +69,61 @@ def add_together(arrays: Sequence[Any]) -> Any:
         return arrays[0]
     graph = _Graph("sum", None, [array.name for array in arrays])
     graph.dependencies += arrays
-    blocks = {
-        block: graph.sum([(array.name, *block) for array in arrays])
-        for block in product(*(range(len(lengths)) for lengths in arrays[0].chunks))
-    }
-    return graph.array(blocks, arrays[0].chunks, ())
-
-
-def frames_in(source: Source, axis: Axis) -> Any:
-    """Number of selected frames of one layer, in all or in each group: lazy, int64 [] or [groups]."""
-    if axis is None:
-        return da.from_array(np.array(frames_of(source).frames, np.int64))
-    if axis.bounds[-1] == 0:
-        return da.zeros(0, dtype=np.int64)
-    graph = _Graph("frames", source, axis)
-    blocks: dict[tuple[int, ...], tuple[Any, ...]] = {}
-    if isinstance(axis, LabelAxis):
-        for block, (begin, end) in enumerate(pairwise(axis.bounds)):
-            blocks[(block,)] = (Parcel(frames_of_labels), graph.source, begin, end)
-    else:
-        for block, (ranges, first, last) in enumerate(_blocks(source, axis)):
-            blocks[(block,)] = (
-                Parcel(frames_of_groups),
-                graph.source,
-                Parcel(axis.grouping),
-                ranges,
-                first,
-                last,
-            )
-    return graph.array(blocks, (np.diff(axis.bounds).tolist(),), ())
-
-
-def _blocks(source: Source, axis: GroupAxis) -> Iterator[tuple[Integers, int, int]]:
-    """For each block of the result the keys of its groups, and the range of frames that holds them."""
-    ranges = [slice_ranges(axis.ranges, begin, end) for begin, end in pairwise(axis.bounds)]
-    first_keys = np.array([keys[0, 0] for keys in ranges], np.int64)
-    last_keys = np.array([keys[-1, 1] for keys in ranges], np.int64)
-    first, last = axis.grouping.frames_of(frames_of(source).segments, first_keys, last_keys)
-    return zip(ranges, first.tolist(), last.tolist(), strict=True)
-
-
-def _tally_labels(source: Source, axis: LabelAxis, place: Place, quantity: Quantity, task_bytes: int) -> Any:
-    plan, frames = source.commit.plan, frames_of(source)
-    first, last = _whole(frames)
-    tasks = -(-packed_bytes(plan, frames.segments.frames) // task_bytes)
-    bounds = cut_frames(frames, first, last, tasks, plan.chunk_frames)
-    # Whether a neuron fired is known only when all its spikes have been added up. Other questions join in
-    # where that costs little, so that rates and silent ratios asked together read every chunk once.
-    labels = axis.bounds[-1]
-    joins = quantity == "fired" or (labels <= _FEW_LABELS and labels * plan.neurons <= _FEW_COUNTS)
-    counted: Place = "neuron" if joins else place
-    places = math.prod(places_of(plan.neuron_shape, counted))
-    counting = _Graph("spikes-per-label", source, axis, counted, bounds)
-    sums: dict[tuple[int, ...], Any] = {}
-    for block, (begin, end) in enumerate(pairwise(axis.bounds)):
-        partial = [
-            counting.add((Parcel(count_labels), counting.source, begin, end, cut, next_cut, counted))
-            for cut, next_cut in pairwise(bounds)
-        ]
-        sums[(block,)] = counting.sum(partial)
-    lengths = (np.diff(axis.bounds).tolist(),)
-    spikes = counting.array(sums, lengths, (places,))
-    graph = _Graph(f"{quantity}-per-label", source, place, spikes.name)
-    graph.dependencies.append(spikes)
-    blocks: dict[tuple[int, ...], Any] = {
-        (block,): (Parcel(finish), (spikes.name, block, 0), plan.neuron_shape, place, quantity, True)
-        for block in range(len(axis.bounds) - 1)
-    }
-    return graph.array(blocks, lengths, places_of(plan.neuron_shape, place))
-
-
-def _whole(frames: SelectedFrames) -> tuple[int, int]:
-    """Range of frames that holds all selected ones."""
-    segments = frames.segments
-    return (int(segments.first_frame[0]), int(segments.last_frame[-1])) if len(segments) else (0, 0)
-
-
-def _neuron_spikes(
-    source: Source, grouping: Grouping, ranges: Integers, first: int, last: int, cost: int, task_bytes: int
-) -> Any:
-    """Spikes of each neuron in one group of frames, counted in several tasks: int64 [1, neurons]."""
-    plan = source.commit.plan
-    unit = plan.block_frames if source.use_counts else plan.chunk_frames
-    bounds = cut_frames(frames_of(source), first, last, -(-cost // task_bytes), unit)
-    graph = _Graph("spikes-per-neuron", source, grouping, ranges, bounds)
-    partial = [
-        graph.add(
-            (Parcel(count_groups), graph.source, Parcel(grouping), ranges, cut, next_cut, "neuron", "spikes")
-        )
-        for cut, next_cut in pairwise(bounds)
+    chunks = arrays[0].chunks
+    blocks = [
+        graph.sum([(array.name, *block) for array in arrays])
+        for block in product(*(range(len(lengths)) for lengths in chunks))
     ]
-    return graph.array({(0,): graph.sum(partial)}, ([1],), (plan.neurons,))
+    return graph.array(blocks, chunks, ())
+
+
+def _count_one(plan: Plan, cuts: LayerCuts) -> Any:
+    """What comes of one layer of one recording."""
+    source, place, quantity = cuts.source, cuts.place, cuts.quantity
+    shape = source.commit.plan.neuron_shape
+    graph = _Graph(quantity.name, source, plan.groups, plan.bounds, place, quantity, plan.task_bytes)
+    needs_frames = any(cut.shared for cut in cuts.cuts)
+    frames = _frames_of_blocks(graph, plan, [cuts], quantity if needs_frames else SPIKES)
+    blocks = []
+    for groups, cut, in_groups in zip(plan.blocks, cuts.cuts, frames, strict=True):
+        if cut.shared:
+            spikes = _shared_spikes(source, groups, cut)
+            graph.dependencies.append(spikes)
+            counts, made, in_groups_made = (spikes.name, 0, 0), quantity, in_groups
+        else:
+            (counts,) = graph.counting(groups, cut)
+            made, in_groups_made = SPIKES, 0
+        has_groups = len(plan.lengths) > 0
+        blocks.append((Parcel(finish), counts, in_groups_made, shape, place, Parcel(made), has_groups))
+    return graph.array(blocks, plan.lengths, places_of(shape, place))
+
+
+def _shared_spikes(source: Source, groups: Groups | LabelGroups, cut: Cut) -> Any:
+    """Spikes in the groups of one block, the sum over its tasks: int64 [groups, places]."""
+    graph = _Graph("spikes-in-groups", source, groups, cut.bounds, cut.place)
+    total = graph.sum([graph.add(task) for task in graph.counting(groups, cut)])
+    places = prod(places_of(source.commit.plan.neuron_shape, cut.place))
+    return graph.array([total], ([len(groups)],), (places,))
+
+
+def _frames_of_blocks(graph: _Graph, plan: Plan, layer: Sequence[LayerCuts], quantity: Quantity) -> list[Any]:
+    """For each block what holds the numbers of frames in its groups, or 0 if the quantity needs none."""
+    if not quantity.needs_frames:
+        return [0] * len(plan.blocks)
+    frames = count_frames_of_layer(plan, layer)
+    graph.dependencies.append(frames)
+    return [(frames.name, *block) for block in product(*(range(len(lengths)) for lengths in plan.lengths))]
+
+
+def _frames_of_one(plan: Plan, cuts: LayerCuts) -> Any:
+    if not plan.lengths:
+        return da.from_array(np.array(frames_of(cuts.source).frames, np.int64))
+    graph = _Graph("frames", cuts.source, plan.groups, plan.bounds)
+    blocks = [
+        (Parcel(count_frames), graph.source, Parcel(groups), cut.bounds[0], cut.bounds[-1])
+        for groups, cut in zip(plan.blocks, cuts.cuts, strict=True)
+    ]
+    return graph.array(blocks, plan.lengths, ())
 
 
 class _Graph:
@@ -254,6 +143,12 @@ class _Graph:
         self._tasks: dict[Any, Any] = {} if source is None else {self.source: Parcel(source)}
         self.dependencies: list[Any] = []
 
+    def counting(self, groups: Groups | LabelGroups, cut: Cut) -> Iterator[tuple[Any, ...]]:
+        """The tasks of a cut, each of which counts in its range of frames."""
+        sent = (Parcel(count_spikes), self.source, Parcel(groups))
+        for first, last in pairwise(cut.bounds):
+            yield (*sent, first, last, cut.place, Parcel(cut.quantity))
+
     def add(self, task: tuple[Any, ...]) -> tuple[Any, ...]:
         """Add a task; its key."""
         key = (f"{self._name}-part", len(self._tasks))
@@ -269,16 +164,13 @@ class _Graph:
             ]
         return keys[0]
 
-    def array(
-        self,
-        blocks: dict[tuple[int, ...], Any],
-        group_chunks: Sequence[Sequence[int]],
-        shape: tuple[int, ...],
-    ) -> Any:
-        """The array of these blocks: cut along groups, if there are any, and whole along ``shape``."""
-        for place, task in blocks.items():
-            self._tasks[(self._name, *place, *[0] * len(shape))] = task
-        chunks = (*map(tuple, group_chunks), *((length,) for length in shape))
+    def array(self, blocks: Sequence[Any], lengths: Sequence[Sequence[int]], shape: tuple[int, ...]) -> Any:
+        """The array of these blocks, in order: cut into these lengths, and whole along ``shape``."""
+        chunks = (*map(tuple, lengths), *((length,) for length in shape))
+        if not all(lengths):
+            return da.zeros((0, *shape), dtype=np.int64)
+        places = product(*(range(len(along)) for along in chunks))
+        self._tasks |= {(self._name, *place): task for place, task in zip(places, blocks, strict=True)}
         layer = HighLevelGraph.from_collections(self._name, self._tasks, dependencies=self.dependencies)
         meta: NDArray[np.int64] = np.empty((0,) * len(chunks), np.int64)
         return da.Array(layer, self._name, chunks=chunks, meta=meta)
@@ -289,11 +181,10 @@ def _plain(value: object) -> object:
     if isinstance(value, Source):
         identity = (value.location, value.recording_id, value.commit_number, value.layer)
         chosen = value.selection
-        return identity, chosen.steps, chosen.trials, chosen.labels, value.use_counts, value.labels
-    if isinstance(value, Grouping):
-        return value.kind, value.steps, value.anchor
-    if isinstance(value, LabelAxis):
-        return list(value.bounds)
-    if isinstance(value, GroupAxis):
-        return _plain(value.grouping), value.ranges, list(value.bounds)
+        labels = [None if some is None else tuple(some) for some in (chosen.labels, value.labels)]
+        return identity, chosen.steps, chosen.trials, value.use_counts, labels
+    if isinstance(value, Groups):
+        return repr(value.grouping), value.ranges
+    if isinstance(value, LabelGroups | Quantity):
+        return repr(value)
     return value

@@ -11,14 +11,15 @@ from analysis.display import LayerSummary, describe_layer, layer_html
 from analysis.kernels.counting import Source, common_labels, frames_of, reader_of
 from analysis.kernels.grouping import Grouping, range_size, unite_ranges
 from analysis.members import Members
-from analysis.questions import Per, QuestionError, narrow_labels, narrow_steps, narrow_trials, parse_question
+from analysis.questions import Question, QuestionError, narrow_labels, narrow_steps, narrow_trials
 from analysis.spikes import lazy_spikes
-from analysis.statistics import Statistic, compute_lazily, with_layer
+from analysis.statistics import Statistics
+from analysis.statistics.answering import Statistic, answer
+from recorder.format.columns import Value
 from recorder.format.layout import neuron_dimensions
-from recorder.format.trials import Value
 
 
-class Layer:
+class Layer(Statistics):
     """One layer of a recording as of one commit; comes from `Recording.layers`.
 
     ``per`` in the statistics says what is kept apart: ``"neuron"``, ``"channel"``, ``"step"``, ``"window"``
@@ -26,6 +27,8 @@ class Layer:
     "neuron")`` for tuning curves. Left out, the result is a single number. What several recordings that are
     opened as one have in common, and what not, says `analysis.recording.Recording`.
     """
+
+    _default_per = ()
 
     def __init__(self, sources: Sequence[Source], members: Members) -> None:
         self._sources = tuple(sources)
@@ -83,42 +86,6 @@ class Layer:
         """The spikes as a lazy boolean array, see `analysis.spikes.lazy_spikes`."""
         return lazy_spikes(self._sources, self._members.names)
 
-    def firing_rate(self, per: Per = (), *, window: int | None = None) -> xr.DataArray:
-        """Spikes per neuron and step: spikes ÷ slots, between 0 and 1.
-
-        Parameters
-        ----------
-        per : str or sequence of str
-            What is kept apart, see `Layer`.
-        window : int, optional
-            Steps in a window, for ``per="window"``. Windows are counted from step 0, or from the first step
-            of ``select(steps=...)``; the last may be shorter.
-
-        Returns
-        -------
-        xarray.DataArray of float64
-            Lazy (dask). NaN where there are no frames.
-
-        Raises
-        ------
-        QuestionError
-            If ``per`` or ``window`` makes no sense, or not for this layer.
-        RecordingFormatError
-            When computed, if a chunk that is needed is missing or damaged.
-        """
-        return self._ask("firing_rate", per, window)
-
-    def silent_ratio(self, per: Per = (), *, window: int | None = None) -> xr.DataArray:
-        """Neurons that never fired in any frame looked at ÷ neurons; otherwise as `firing_rate`.
-
-        Per step that is any sample of the step, per label any frame with that label; per neuron 0 or 1.
-        """
-        return self._ask("silent_ratio", per, window)
-
-    def spike_count(self, per: Per = (), *, window: int | None = None) -> xr.DataArray:
-        """Number of spikes, int64 and 0 where there are no frames; otherwise as `firing_rate`."""
-        return self._ask("spike_count", per, window)
-
     def select(
         self,
         *,
@@ -134,9 +101,9 @@ class Layer:
         selection = narrow_labels(selection, labels, lambda: common_labels(sources))
         return Layer([source.narrowed(selection) for source in sources], self._members)
 
-    def _ask(self, statistic: Statistic, per: Per, window: int | None) -> xr.DataArray:
-        question = parse_question(per, window)
-        return with_layer(compute_lazily(statistic, [self._sources], question, self._members), self.name)
+    def _answer(self, statistic: Statistic, question: Question) -> xr.DataArray:
+        result = answer(statistic, [self._sources], question, self._members)
+        return result if "layer" in result.coords else result.assign_coords(layer=self.name)
 
     def __repr__(self) -> str:
         return describe_layer(self._summary())

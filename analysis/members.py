@@ -11,9 +11,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from analysis.display import shape_text
+from analysis.kernels.frames import exact_dtype, free_name, show_missing
 from analysis.kernels.selection import LABEL, Selection
 from recorder.format import RecordingMetadata
-from recorder.format.trials import MISSING_INTEGER
+from recorder.format.columns import MISSING_INTEGER, identity
 from recorder.stores.rank_names import RankRecord
 from recorder.tape import TapeReader
 
@@ -25,7 +26,8 @@ class Members:
     Attributes
     ----------
     names : tuple of str
-        The last part of each location, or all of it where these are not all different.
+        The last part of each location, or all of it where these are not all different; where locations are
+        not either, the last part and a number.
     share_steps : bool
         Whether a step, and a trial, of one means the same in the others: there is only one, or they are the
         ranks of one distributed run.
@@ -55,6 +57,9 @@ def members_of(readers: Sequence[TapeReader]) -> Members:
         _check_alike(readers[0].metadata, locations[0], reader.metadata, location)
     short = [location.rstrip("/").rpartition("/")[2] for location in locations]
     names = short if len(set(short)) == len(short) else locations
+    if len(set(names)) < len(names):
+        # Their addresses differ in what is not shown of them, such as the query.
+        names = [f"{name} ({number})" for number, name in enumerate(short, 1)]
     return Members(tuple(names), len(readers) == 1 or _are_ranks_of_one_run(readers))
 
 
@@ -101,7 +106,11 @@ def presented(readers: Sequence[TapeReader], names: Sequence[str], selection: Se
     tables = [_selected(reader.trials(), selection) for reader in readers]
     rows = [len(table["trial"]) if table else 0 for table in tables]
     columns = dict.fromkeys(name for table in tables for name in table)
-    values = {name: _with_nan(join_columns([table.get(name) for table in tables], rows)) for name in columns}
+    taken = ["presentation"] if len(readers) == 1 else ["presentation", "recording"]
+    values = {
+        free_name(name, taken): _with_missing(join_columns([table.get(name) for table in tables], rows))
+        for name in columns
+    }
     if len(readers) > 1:
         values = {"recording": np.repeat(np.array(names, object), rows), **values}
     return xr.Dataset({name: xr.Variable(("presentation",), column) for name, column in values.items()})
@@ -115,14 +124,18 @@ def _selected(columns: Mapping[str, Column], selection: Selection) -> dict[str, 
         rows &= np.isin(columns["trial"], np.array(selection.trials, np.int64))
     if selection.labels is not None:
         labels = columns[LABEL].tolist() if LABEL in columns else [None] * len(rows)
-        rows &= np.array([value in selection.labels for value in labels], np.bool_)
+        chosen = set(map(identity, selection.labels))
+        rows &= np.array([identity(value) in chosen for value in labels], np.bool_)
     return {name: values[rows] for name, values in columns.items()}
 
 
 def join_columns(columns: Sequence[Column | None], rows: Sequence[int]) -> Column:
-    """One column behind the other; where a recording lacks it, so many missing values."""
+    """One column behind the other; where a recording lacks it, so many missing values.
+
+    Of one kind, they keep it; otherwise they are objects, so that ``1`` and ``1.0`` stay what they are.
+    """
     kinds = {column.dtype for column in columns if column is not None}
-    kind = np.dtype(object) if np.dtype(object) in kinds else max(kinds, key=lambda kind: kind == np.float64)
+    kind = kinds.pop() if len(kinds) == 1 else np.dtype(object)
     missing = {"O": None, "f": np.nan}.get(kind.kind, MISSING_INTEGER)
     parts = [
         np.full(length, missing, kind) if column is None else _as_kind(column, kind)
@@ -134,17 +147,17 @@ def join_columns(columns: Sequence[Column | None], rows: Sequence[int]) -> Colum
 def _as_kind(column: Column, kind: np.dtype[Any]) -> Column:
     if column.dtype == kind:
         return column
-    if kind == np.float64:
-        return np.where(column == MISSING_INTEGER, np.nan, column)
     missing = np.isnan(column) if column.dtype == np.float64 else column == MISSING_INTEGER
     values = column.astype(object)
     values[missing] = None
     return values
 
 
-def _with_nan(values: Column) -> Column:
-    missing = values == MISSING_INTEGER if values.dtype == np.int64 else np.zeros(len(values), np.bool_)
-    return np.where(missing, np.nan, values) if missing.any() else values
+def _with_missing(values: Column) -> Column:
+    """Whole numbers as they are shown where some are missing: see `exact_dtype`."""
+    if values.dtype != np.int64:
+        return values
+    return show_missing(values, exact_dtype(values, has_missing=bool((values == MISSING_INTEGER).any())))
 
 
 class JointRecordingError(ValueError):

@@ -12,8 +12,11 @@ from zarr.abc.store import Store
 
 from analysis.recording import Recording
 from recorder.format import LostFramesWarning, RecordingNotFoundError, StoreError
-from recorder.stores import StoreLike, open_store
+from recorder.stores import ByteStore, StoreLike, is_url, open_store
+from recorder.stores.opening import local_path
 from recorder.stores.rank_names import missing_ranks, parse_rank_location, rank_location, rank_pattern
+from recorder.stores.redaction import secrets_of, without_secrets
+from recorder.stores.zarr_stores import cause_without_secrets, is_web, split_query
 from recorder.tape import TapeReader
 
 _PATTERN_CHARACTERS = frozenset("*?[")
@@ -33,9 +36,10 @@ def open_recording(
     store : str, path or zarr.abc.store.Store, or several
         What was passed to ``Monitor(store=...)``: a path, a URL such as ``s3://bucket/run.zarr``, or a Zarr
         store. Of a distributed run, whose ranks each have a recording of their own, that opens all of them. A
-        pattern such as ``"runs/*.zarr"`` opens all recordings that it matches, a list those listed. Also what
-        ``spiketape pack`` has made: a folder, a URL, or a ``.zip`` file, on a disk or behind a URL, web
-        servers included.
+        pattern such as ``"runs/*.zarr"`` opens all recordings that it matches, unless there is a recording,
+        or a run, of that very name; a list opens those listed. Also what ``spiketape pack`` has made: a
+        folder, a URL, or a ``.zip`` file, on a disk or behind a URL, web servers included. Their links may
+        have any name, lead on to others, and carry a query, which goes behind each key that is asked for.
     storage_options : dict, optional
         For URLs, passed to fsspec: credentials, endpoint.
     use_counts : bool
@@ -73,7 +77,7 @@ def open_recording(
     readers = open_readers(store, storage_options)
     for reader in readers:
         _warn_of_lost_frames(reader)
-    location = os.fspath(store) if isinstance(store, str | os.PathLike) else None
+    location = without_secrets(os.fspath(store)) if isinstance(store, str | os.PathLike) else None
     return Recording(readers, use_counts=use_counts, location=location)
 
 
@@ -102,10 +106,11 @@ def open_readers(
 
 def _open_named(store: StoreLike, storage_options: dict[str, Any] | None) -> Iterator[TapeReader]:
     """What a path, a run, a pattern or a Zarr store stands for."""
+    opened = open_store(store, read_only=True, storage_options=storage_options)
     try:
-        yield TapeReader.open(open_store(store, read_only=True, storage_options=storage_options))
+        yield TapeReader.open(opened)
     except RecordingNotFoundError:
-        found = [] if isinstance(store, Store) else _matching(os.fspath(store), storage_options)
+        found = [] if isinstance(store, Store) else _matching(os.fspath(store), opened, storage_options)
         if not found:
             raise
     else:
@@ -115,28 +120,47 @@ def _open_named(store: StoreLike, storage_options: dict[str, Any] | None) -> Ite
         yield TapeReader.open(open_store(location, read_only=True, storage_options=storage_options))
 
 
-def _matching(text: str, storage_options: dict[str, Any] | None) -> list[str]:
-    """Locations that a pattern matches, or those of the ranks of a run, ascending."""
-    if _PATTERN_CHARACTERS & set(text):
-        return _glob(text, storage_options)
-    ranks = (
-        (parse_rank_location(location), location) for location in _glob(rank_pattern(text), storage_options)
-    )
-    return [location for name, location in ranks if name is not None]
+def _matching(text: str, itself: ByteStore, storage_options: dict[str, Any] | None) -> list[str]:
+    """Locations of the ranks of a run, or those that a pattern matches, ascending.
+
+    A name may hold what patterns are made of, as ``run[lr=0.1].zarr`` does. So it is a pattern only where
+    there is nothing of that name, and no rank of it.
+    """
+    if is_web(text) and split_query(text)[1]:
+        return []  # who may see one address may not see what is beside it
+    named = ((parse_rank_location(place), place) for place in _glob(rank_pattern(text), storage_options))
+    ranks = [place for name, place in named if name is not None]
+    if ranks or _PATTERN_CHARACTERS.isdisjoint(text) or _is_there(itself):
+        return ranks
+    return _glob(text, storage_options)
+
+
+def _is_there(store: ByteStore) -> bool:
+    """Whether something is at a store, so that its name is no pattern."""
+    try:
+        return not store.is_empty()
+    except (NotImplementedError, OSError, RecordingNotFoundError):
+        return False  # plain HTTP lists nothing
 
 
 def _glob(pattern: str, storage_options: dict[str, Any] | None) -> list[str]:
-    if "://" not in pattern:
-        return sorted(glob.glob(pattern))  # noqa: PTH207 - a pattern may be absolute
+    if not is_url(pattern) or pattern.startswith("file://"):
+        return sorted(glob.glob(local_path(pattern)))  # noqa: PTH207 - a pattern may be absolute
+    secrets = secrets_of(pattern, storage_options)
+    shown = without_secrets(pattern)
     try:
         from fsspec.core import url_to_fs  # noqa: PLC0415 - comes with what opens URLs
     except ImportError as error:
-        raise StoreError(f"{pattern} cannot be looked for, as a package is missing: {error}") from error
-    files, path = url_to_fs(pattern, **(storage_options or {}))
+        raise StoreError(f"{shown} cannot be looked for, as a package is missing: {error}") from error
     try:
+        files, path = url_to_fs(pattern, **(storage_options or {}))
         return sorted(files.unstrip_protocol(location) for location in files.glob(path))
     except (NotImplementedError, OSError):
         return []  # plain HTTP lists nothing
+    except Exception as error:  # noqa: BLE001 - of whatever package; it may show the address
+        raise StoreError(
+            f"{shown} cannot be looked for: {without_secrets(error, secrets)}"
+        ) from cause_without_secrets(error, secrets)
 
 
 def _check_ranks(locations: Sequence[str]) -> None:
@@ -146,14 +170,15 @@ def _check_ranks(locations: Sequence[str]) -> None:
     for name in names:
         sizes.setdefault(name.run, set()).add(name.ranks)
     for run, missing in missing_ranks(names).items():
+        shown = without_secrets(run)
         otherwise = "To look at those that are there, list their paths"
         if len(sizes[run]) > 1:
             runs = " and ".join(f"one of {ranks} ranks" for ranks in sorted(sizes[run]))
-            raise RecordingNotFoundError(f"{run} stands for several runs: {runs}. {otherwise}")
+            raise RecordingNotFoundError(f"{shown} stands for several runs: {runs}. {otherwise}")
         if missing:
             (ranks,) = sizes[run]
-            expected = ", ".join(rank_location(run, rank, ranks) for rank in missing[:_MAX_LISTED])
+            expected = ", ".join(rank_location(shown, rank, ranks) for rank in missing[:_MAX_LISTED])
             more = ", …" if len(missing) > _MAX_LISTED else ""
             raise RecordingNotFoundError(
-                f"{len(missing)} of the {ranks} ranks of {run} are missing: {expected}{more}. {otherwise}"
+                f"{len(missing)} of the {ranks} ranks of {shown} are missing: {expected}{more}. {otherwise}"
             )

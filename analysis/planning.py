@@ -1,39 +1,41 @@
-"""How work is cut into tasks: by the bytes to be read, never by the number of chunks. Pure functions.
+"""From a question to a plan: what tasks there are, which frames each reads, what it tells apart on the way.
 
-A task reads some 16 to 64 MiB of packed bits (decoding 64 MiB takes a core about 80 ms; a task costs some
-100 µs on a cluster). Small recordings give smaller tasks, so that all cores have work; huge ones larger
-tasks, so that there are never more than a few thousand. The memory of a task does not grow with what it
-reads.
+Work is cut by the bytes to be read, never by the number of chunks. A task reads some 16 to 64 MiB of packed
+bits (decoding 64 MiB takes a core about 80 ms; a task costs some 100 µs on a cluster). Small recordings give
+smaller tasks, so that all cores have work; huge ones larger tasks, so that there are never more than a few
+thousand. The memory of a task does not grow with what it reads. Nothing here knows Dask: plans are frozen
+values, made from the tables of segments and trials alone, and `analysis.graphs` builds what they say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from math import prod
 from typing import Any, Final
 
 import numpy as np
-import pandas as pd
 
-from analysis.kernels.counting import (
-    Source,
-    frames_of,
-    labels_of,
-)
+from analysis.axes import check_axes, groups_along_time
+from analysis.kernels.counting import Source, common_labels, frames_of
 from analysis.kernels.grouping import (
     Grouping,
+    Groups,
+    LabelGroups,
     count_up,
+    keys_of,
     positions_of,
-    range_keys,
     range_size,
-    unite_ranges,
 )
+from analysis.kernels.quantities import SPIKES, Quantity
 from analysis.kernels.selection import SelectedFrames
 from analysis.kernels.tallying import Place, places_of
+from analysis.members import Members
 from analysis.questions import Question, QuestionError
 from recorder.format import ChunkPlan
 from recorder.format.bits import Integers
-from recorder.format.trials import Value
 
 SMALL_TASK_BYTES: Final = 16 * 2**20
 TASK_BYTES: Final = 64 * 2**20
@@ -41,6 +43,159 @@ MANY_TASKS: Final = 64
 MAX_TASKS: Final = 4096
 RESULT_BLOCK_BYTES: Final = 32 * 2**20
 MAX_RESULT_BLOCKS: Final = 100_000
+# Labels so few that to tell neurons apart takes a small part of the time that decompression takes.
+FEW_LABELS: Final = 16
+FEW_COUNTS: Final = 2**19
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How one layer of one recording is counted for one block of the result.
+
+    Attributes
+    ----------
+    bounds : tuple of int
+        Frames where a task begins, and where the last one ends.
+    place : {"all", "channel", "neuron"}
+        What tasks tell apart within the layer.
+    quantity : Quantity
+        What they make of spikes.
+    shared : bool
+        Whether their sum is an array of spikes of its own, which other questions find again, and of which
+        the quantity that is asked for is made then. Otherwise there is one task, and it gives that quantity.
+    """
+
+    bounds: tuple[int, ...]
+    place: Place
+    quantity: Quantity
+    shared: bool
+
+
+@dataclass(frozen=True)
+class LayerCuts:
+    """How one layer of one recording is counted: a cut for each block of the result.
+
+    ``place`` and ``quantity`` say what comes of it: what is asked for, or spikes of each neuron, where those
+    of several recordings have to be added up first.
+    """
+
+    source: Source
+    place: Place
+    quantity: Quantity
+    cuts: tuple[Cut, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """How a question is answered.
+
+    A result is cut into *blocks* along time; a block holds some of the groups of frames that the question
+    tells apart, whole ones, and all of its places. For each block every layer of every recording is counted
+    by one task or by several, each of which reads a range of frames. A task that sees all frames of its
+    groups can make of spikes what is asked for, and forget the neurons. Where several tasks count one group,
+    or several recordings are pooled, and it takes the sum of a neuron to know what becomes of it, spikes of
+    each neuron are added up first.
+
+    Frames are cut at chunks, so that none is decoded twice. Sums of spikes that lie on the way to an answer
+    are named by what was counted, not by who asks: rates and silent ratios of a whole recording, or per
+    label, read every chunk once when they are computed together.
+
+    Attributes
+    ----------
+    question : Question
+    quantity : Quantity
+        What is made of the spikes of each neuron in a group.
+    groups : Groups or LabelGroups
+        What is kept apart along time; a single group if nothing is.
+    coordinate : array or pandas.RangeIndex, optional
+        The step, first step, trial or label of each group, if time is kept apart.
+    bounds : tuple of int
+        Positions of groups where blocks begin, and the number of groups. A single 0 if there is none.
+    pools : tuple of tuple of tuple of LayerCuts
+        For each recording, or for all of them if they are pooled, each layer; in each recording of the pool.
+    task_bytes : int
+        What a task should read.
+    """
+
+    question: Question
+    quantity: Quantity
+    groups: Groups | LabelGroups
+    coordinate: Any
+    bounds: tuple[int, ...]
+    pools: tuple[tuple[tuple[LayerCuts, ...], ...], ...]
+    task_bytes: int
+
+    @cached_property
+    def blocks(self) -> list[Groups | LabelGroups]:
+        """The groups of each block."""
+        return [self.groups.part(first, last) for first, last in pairwise(self.bounds)]
+
+    @property
+    def lengths(self) -> tuple[tuple[int, ...], ...]:
+        """Lengths of the blocks along each axis of time that the result has: none, or one."""
+        if self.question.time is None:
+            return ()
+        return (tuple(last - first for first, last in pairwise(self.bounds)),)
+
+
+def plan_answer(
+    quantity: Quantity, layers: Sequence[Sequence[Source]], question: Question, members: Members
+) -> Plan:
+    """Decide how a quantity is counted.
+
+    Parameters
+    ----------
+    quantity : Quantity
+    layers : sequence of sequence of Source
+        The layers, in network order; each in all recordings.
+    question : Question
+        What to keep apart.
+    members : Members
+        The recordings.
+
+    Raises
+    ------
+    QuestionError
+        If places are to be kept apart in several layers at once or in a layer that has none, if labels are
+        asked for and none were recorded, if the result had too many values, or if steps or trials of
+        recordings are to be pooled that have nothing to do with each other.
+
+    Examples
+    --------
+    Neurons that fired in each trial, of which trial 3 is long; a task should read 200 frames::
+
+        frames   0    100  200  300                 900  1000 1100
+        trials   | 0  | 1  | 2  | 3                 | 4  | 5  |
+        blocks   | 0  | 1       | 2                 | 3       |
+        tasks    | a  | b       | c    | d   | e    | f       |
+
+    Tasks a, b and f see whole trials, and give the neurons that fired in each. Trial 3 is counted by three
+    tasks, and a neuron may fire in any of them: c, d and e give the spikes of each neuron, which are added up
+    before anybody asks who fired.
+    """
+    check_axes([layer[0] for layer in layers], question, members)
+    if question.time == "label" and len(members.names) > 1 and layers:
+        together = common_labels(layers[0])
+        layers = [[replace(source, labels=together) for source in layer] for layer in layers]
+    sources = [source for layer in layers for source in layer]
+    wanted = task_bytes(_bytes_to_read(sources, question))
+    every = range(len(members.names))
+    pools = [[member] for member in every] if question.recordings else [[*every]]
+    # Of several recordings, whether a neuron fired is known once its spikes in all of them are added up.
+    joins = quantity.keeps_neurons and len(pools[0]) > 1
+    place: Place = "neuron" if joins else question.place
+    part = SPIKES if joins else quantity
+    groups, coordinate = groups_along_time(sources, question)
+    bounds = _bounds(sources, groups, question, quantity, place, wanted)
+    cuts = [
+        [
+            LayerCuts(source, place, part, _cuts(source, groups, bounds, place, part, wanted))
+            for source in layer
+        ]
+        for layer in layers
+    ]
+    pooled = tuple(tuple(tuple(layer[member] for member in pool) for layer in cuts) for pool in pools)
+    return Plan(question, quantity, groups, coordinate, bounds, pooled, wanted)
 
 
 def task_bytes(total_bytes: int) -> int:
@@ -56,7 +211,7 @@ def packed_bytes(plan: ChunkPlan, frames: int) -> int:
 
 def counted_bytes(plan: ChunkPlan, frames: SelectedFrames, counted_blocks: int) -> int:
     """Bytes to read to count all selected frames together: rows of ``counts``, packed bits at the edges."""
-    begin, end, _ = frames.whole_intervals(0, _last_frame(frames), Grouping())
+    begin, end, _ = frames.whole_intervals(*whole_range(frames), Grouping())
     size = plan.block_frames
     blocks = np.maximum(np.minimum(end // size, counted_blocks) - -(-begin // size), 0)
     whole = int(blocks.sum())
@@ -120,7 +275,7 @@ def cut_groups(
         Positions of groups, from 0 to the number of groups.
     """
     groups = range_size(ranges)
-    inner = np.array(cut_frames(costliest, 0, _last_frame(costliest), tasks, 1)[1:-1], np.int64)
+    inner = np.array(cut_frames(costliest, 0, whole_range(costliest)[1], tasks, 1)[1:-1], np.int64)
     cuts = positions_of(ranges, grouping.keys_at(costliest.segments, inner)) if len(inner) else inner
     large = cuts[1:][cuts[1:] == cuts[:-1]]
     bounds = np.unique(np.concatenate([[0], cuts, large + 1, [groups]]))
@@ -130,107 +285,86 @@ def cut_groups(
     return [*begins.tolist(), groups]
 
 
-def _last_frame(frames: SelectedFrames) -> int:
-    return int(frames.segments.last_frame[-1]) if len(frames.segments) else 0
+def whole_range(frames: SelectedFrames) -> tuple[int, int]:
+    """Range of frames that holds all selected ones."""
+    segments = frames.segments
+    return (int(segments.first_frame[0]), int(segments.last_frame[-1])) if len(segments) else (0, 0)
 
 
-@dataclass(frozen=True)
-class GroupAxis:
-    """Groups of frames along time, the same for all layers of a question.
-
-    Attributes
-    ----------
-    grouping : Grouping
-    ranges : int64 array, shape [ranges, 2]
-        Keys of the groups.
-    bounds : sequence of int
-        Positions of groups where blocks of the result begin, and the number of groups.
-    """
-
-    grouping: Grouping
-    ranges: Integers
-    bounds: Sequence[int]
+def _counted_bytes(source: Source) -> int:
+    counted = source.commit.counts_checksums.rows if source.use_counts else 0
+    return counted_bytes(source.commit.plan, frames_of(source), counted)
 
 
-@dataclass(frozen=True)
-class LabelAxis:
-    """The labels of the recordings looked at; ``bounds`` as in `GroupAxis`."""
-
-    bounds: Sequence[int]
+def _packed_bytes(source: Source) -> int:
+    return packed_bytes(source.commit.plan, frames_of(source).segments.frames)
 
 
-Axis = GroupAxis | LabelAxis | None
-
-
-def _total_bytes(sources: Sequence[Source], question: Question) -> int:
+def _bytes_to_read(sources: Sequence[Source], question: Question) -> int:
     """Bytes to read to answer a question, about."""
-    if question.time is not None:
-        return sum(packed_bytes(s.commit.plan, frames_of(s).segments.frames) for s in sources)
-    return sum(
-        counted_bytes(s.commit.plan, frames_of(s), s.commit.counts_checksums.rows if s.use_counts else 0)
-        for s in sources
-    )
+    return sum(map(_counted_bytes if question.time is None else _packed_bytes, sources))
 
 
-def _axis(
-    sources: Sequence[Source], question: Question, bytes_per_task: int, counted: Place, keeps_neurons: bool
-) -> tuple[Axis, Any]:
-    """What is kept apart along time, and its coordinate.
-
-    ``counted`` is what is told apart within a layer, ``keeps_neurons`` whether its neurons are on the way.
-    """
+def _bounds(
+    sources: Sequence[Source],
+    groups: Groups | LabelGroups,
+    question: Question,
+    quantity: Quantity,
+    place: Place,
+    wanted: int,
+) -> tuple[int, ...]:
+    """Positions of groups where blocks of the result begin, and the number of groups."""
     if question.time is None:
-        return None, None
-    places = max((int(np.prod(places_of(s.commit.plan.neuron_shape, counted))) for s in sources), default=1)
-    if question.time == "label":
-        values = labels_of(sources[0]).values if sources else ()
-        if not values:
-            raise QuestionError(
-                'per="label": no labels were recorded; record with `with monitor.trial(label=...):`'
-            )
-        neurons = max(s.commit.plan.neurons for s in sources)
-        width = max(4 * RESULT_BLOCK_BYTES // (8 * (neurons if keeps_neurons else places)), 1)
-        return LabelAxis([*range(0, len(values), width), len(values)]), label_coordinate(values)
-    grouping = _grouping(sources, question)
-    ranges = unite_ranges([grouping.ranges_of(frames_of(source).segments) for source in sources])
-    costliest = max(
-        sources, key=lambda s: packed_bytes(s.commit.plan, frames_of(s).segments.frames), default=None
-    )
-    if costliest is None or len(ranges) == 0:
-        return GroupAxis(grouping, ranges, [0, 0]), np.empty(0, np.int64)
-    frames = frames_of(costliest)
-    tasks = -(-packed_bytes(costliest.commit.plan, frames.segments.frames) // bytes_per_task)
+        return (0, 1)
+    if len(groups) == 0:
+        return (0,)
+    places = max(prod(places_of(source.commit.plan.neuron_shape, place)) for source in sources)
+    if isinstance(groups, LabelGroups):
+        neurons = max(source.commit.plan.neurons for source in sources)
+        width = max(4 * RESULT_BLOCK_BYTES // (8 * (neurons if quantity.keeps_neurons else places)), 1)
+        return (*range(0, len(groups), width), len(groups))
+    costliest = max(sources, key=_packed_bytes)
     max_groups = max(RESULT_BLOCK_BYTES // (8 * places), 1)
-    if range_size(ranges) // max_groups > MAX_RESULT_BLOCKS:
+    if len(groups) // max_groups > MAX_RESULT_BLOCKS:
         raise QuestionError(
-            f"per={question.time!r} would give {range_size(ranges)} × {places} values; select fewer steps, "
+            f"per={question.time!r} would give {len(groups)} × {places} values; select fewer steps, "
             'or use per="window" with a longer window'
         )
-    bounds = cut_groups(ranges, grouping, frames, tasks, max_groups)
-    if len(ranges) == 1:
-        # A range is an index that takes no memory, however long.
-        first, last = ranges[0].tolist()
-        scale, anchor = (grouping.steps, grouping.anchor) if grouping.kind == "steps" else (1, 0)
-        coordinate: Any = pd.RangeIndex(anchor + first * scale, anchor + last * scale, scale)
-    else:
-        keys = range_keys(ranges)
-        coordinate = grouping.anchor + keys * grouping.steps if grouping.kind == "steps" else keys
-    return GroupAxis(grouping, ranges, bounds), coordinate
+    tasks = -(-_packed_bytes(costliest) // wanted)
+    return tuple(cut_groups(groups.ranges, groups.grouping, frames_of(costliest), tasks, max_groups))
 
 
-def _grouping(sources: Sequence[Source], question: Question) -> Grouping:
-    if question.time == "trial":
-        return Grouping("trial")
-    if question.time == "step":
-        return Grouping("steps")
-    selection = sources[0].selection if sources else None
-    anchor = selection.steps[0] if selection is not None and selection.steps is not None else 0
-    ends = [int(frames_of(s).segments.last_step[-1]) for s in sources if len(frames_of(s).segments)]
-    # A window longer than the recording is as good as one of its length, and cannot overflow.
-    return Grouping("steps", min(question.window, max([1, *(end - anchor for end in ends)])), anchor)
-
-
-def label_coordinate(values: Sequence[Value]) -> np.ndarray[Any, np.dtype[Any]]:
-    """Labels as an array: of text, booleans or numbers where all are of one kind, of objects otherwise."""
-    kinds = {type(value) for value in values}
-    return np.array(values, None if len(kinds) == 1 else object)
+def _cuts(
+    source: Source,
+    groups: Groups | LabelGroups,
+    bounds: tuple[int, ...],
+    place: Place,
+    quantity: Quantity,
+    wanted: int,
+) -> tuple[Cut, ...]:
+    """How a layer is counted for each block, if a task should read so many bytes."""
+    plan, frames = source.commit.plan, frames_of(source)
+    unit = plan.block_frames if source.use_counts else plan.chunk_frames
+    if isinstance(groups, LabelGroups):
+        # Questions that could do without neurons join those that cannot where that costs little, so that
+        # rates and silent ratios asked together read every chunk once.
+        few = len(groups) <= FEW_LABELS and len(groups) * plan.neurons <= FEW_COUNTS
+        counted: Place = "neuron" if quantity.keeps_neurons or few else place
+        tasks = -(-_packed_bytes(source) // wanted)
+        frame_bounds = cut_frames(frames, *whole_range(frames), tasks, plan.chunk_frames)
+        return (Cut(tuple(frame_bounds), counted, SPIKES, shared=True),) * (len(bounds) - 1)
+    if groups.grouping.kind == "all":
+        frame_bounds = cut_frames(frames, *whole_range(frames), -(-_counted_bytes(source) // wanted), unit)
+        return (Cut(tuple(frame_bounds), "neuron", SPIKES, shared=True),)
+    at = np.array(bounds, np.int64)
+    first_keys, last_keys = keys_of(groups.ranges, at[:-1]), keys_of(groups.ranges, at[1:] - 1) + 1
+    ranges = np.stack(groups.grouping.frames_of(frames.segments, first_keys, last_keys), axis=1)
+    cuts = []
+    for length, (first, last) in zip(np.diff(at).tolist(), ranges.tolist(), strict=True):
+        cost = packed_bytes(plan, last - first)
+        if length == 1 and cost >= 2 * wanted:
+            frame_bounds = cut_frames(frames, first, last, -(-cost // wanted), unit)
+            cuts.append(Cut(tuple(frame_bounds), "neuron", SPIKES, shared=True))
+        else:
+            cuts.append(Cut((first, last), place, quantity, shared=False))
+    return tuple(cuts)

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from analysis.kernels.selection import Selection
+from analysis.kernels.selection import Labels, Selection
 from analysis.kernels.tallying import Place
-from recorder.format.trials import Value
+from recorder.format.columns import Value, identity
 
 Time = Literal["step", "window", "trial", "label"]
 Per = str | Sequence[str]
@@ -168,15 +168,20 @@ def narrow_labels(
     if labels is None:
         return selection
     valid = recorded()
-    chosen: list[Value] = [value.item() if hasattr(value, "item") else value for value in _as_list(labels)]
-    for value in chosen:
-        if value not in valid:
+    given = [value.item() if hasattr(value, "item") else value for value in _as_list(labels)]
+    if all(type(value) is float for value in valid):
+        # As the recorder does with whole numbers that come to a column of floats.
+        given = [float(value) if type(value) is int else value for value in given]
+    chosen = set(map(identity, given))
+    known = set(map(identity, valid))
+    for value in given:
+        if identity(value) not in known:
             there = ", ".join(map(repr, valid[:50])) + (", …" if len(valid) > 50 else "")
             there = there or "none: record them with `with monitor.trial(label=...):`"
             raise QuestionError(f"no sample is labelled {value!r}; the labels are {there}")
-    kept = tuple(value for value in valid if value in chosen)
+    kept = Labels(value for value in valid if identity(value) in chosen)
     if selection.labels is not None:
-        kept = tuple(value for value in kept if value in selection.labels)
+        kept = Labels(value for value in kept if value in selection.labels)
     return Selection(selection.steps, selection.trials, kept)
 
 

@@ -16,31 +16,30 @@ from analysis.kernels.selection import Selection
 from analysis.layer import Layer, common_steps, recorded_steps, summarise_layer
 from analysis.members import members_of, presented
 from analysis.questions import (
-    Per,
+    Question,
     QuestionError,
     UnknownLayerError,
     narrow_labels,
     narrow_recordings,
     narrow_steps,
     narrow_trials,
-    parse_question,
 )
-from analysis.statistics import Statistic, compute_lazily
+from analysis.statistics import Statistics
+from analysis.statistics.answering import Statistic, answer
 from recorder.format import RecordingMetadata
-from recorder.format.layout import layer_folder
+from recorder.format.columns import Value
 from recorder.format.metadata import State
-from recorder.format.trials import Value
 from recorder.tape import TapeReader
 
 
-class Recording:
+class Recording(Statistics):
     """A recording as of the commit that was the newest when it was opened; made by `open_recording`.
 
-    ``per`` in the statistics says what is kept apart: ``"network"`` nothing, ``"layer"`` layers, ``"step"``,
-    ``"window"`` (with ``window=`` steps), ``"trial"`` or ``"label"``; ``"neuron"`` or ``"channel"`` where one
-    layer is selected; ``"recording"`` where several are opened as one; or several of them, such as
-    ``("layer", "step")``. What is not kept apart is pooled: all spikes ÷ all slots, all silent neurons ÷ all
-    neurons.
+    ``per`` in the statistics says what is kept apart: ``"network"``, which is meant where it is left out,
+    nothing; ``"layer"`` layers; ``"step"``, ``"window"`` (with ``window=`` steps), ``"trial"`` or
+    ``"label"``; ``"neuron"`` or ``"channel"`` where one layer is selected; ``"recording"`` where several are
+    opened as one; or several of them, such as ``("layer", "step")``. What is not kept apart is pooled: all
+    spikes ÷ all slots, all silent neurons ÷ all neurons.
 
     Several recordings that were opened as one have the frames of all. A neuron of a layer is the same neuron
     in each: it is silent if it never fired in any of them. The ranks of one distributed run also share their
@@ -57,6 +56,8 @@ class Recording:
     >>> recording.firing_rate(per="layer").compute()  # doctest: +SKIP
     >>> float(recording["1"].silent_ratio())  # doctest: +SKIP
     """
+
+    _default_per = "network"
 
     def __init__(
         self,
@@ -108,7 +109,10 @@ class Recording:
 
         Variables ``trial``, ``sample``, ``label`` if given, and whatever was attached; ``recording`` where
         several are opened as one. In memory, not lazy. Where whole numbers are missing in a column, it is
-        given as float64 with NaN; missing text is NaN too.
+        given as float64 with NaN, or as objects, ints and None, where float64 does not have all of them;
+        missing text is NaN too. A column that holds whole numbers in one recording and floats in another is
+        given as objects, so that ``1`` and ``1.0`` stay apart. A column whose name is taken by one of these
+        variables, or by ``presentation``, has ``trial_`` in front of it.
         """
         return presented(self._readers, self._members.names, self._selection)
 
@@ -152,8 +156,9 @@ class Recording:
 
     def stored_spike_bytes(self, name: str) -> int:
         """Bytes that the spikes of a layer take in the store."""
-        folder = f"{layer_folder(self[name].name)}/spikes"
-        return sum(reader.store.size(folder) for reader in self._readers)
+        name = self[name].name
+        layers = [reader.layers[name] for reader in self._readers if name in reader.layers]
+        return sum(layer.store.size(f"{layer.folder}/spikes") for layer in layers)
 
     def digest(self) -> str:
         """SHA-256 over all that was recorded, to quote: 64 hexadecimal digits, the same for every form of it.
@@ -169,43 +174,6 @@ class Recording:
             If something is missing or damaged; it names file, layer and frames.
         """
         return find_digest(self._readers)
-
-    def firing_rate(self, per: Per = "network", *, window: int | None = None) -> xr.DataArray:
-        """Spikes per neuron and step: spikes ÷ slots, between 0 and 1, pooled over layers unless kept apart.
-
-        Parameters
-        ----------
-        per : str or sequence of str
-            What is kept apart, see `Recording`.
-        window : int, optional
-            Steps in a window, for ``per="window"``. Windows are counted from step 0, or from the first step
-            of ``select(steps=...)``; the last may be shorter.
-
-        Returns
-        -------
-        xarray.DataArray of float64
-            Lazy (dask). NaN where there are no frames; layers without frames in a group are left out of the
-            pool there.
-
-        Raises
-        ------
-        QuestionError
-            If ``per`` or ``window`` makes no sense, or not for this recording.
-        RecordingFormatError
-            If a table that is needed is damaged; when computed, if a chunk is missing or damaged.
-        """
-        return self._ask("firing_rate", per, window)
-
-    def silent_ratio(self, per: Per = "network", *, window: int | None = None) -> xr.DataArray:
-        """Neurons that never fired in any frame looked at ÷ neurons; otherwise as `firing_rate`.
-
-        Per step that is any sample of the step, per label any frame with that label; per neuron 0 or 1.
-        """
-        return self._ask("silent_ratio", per, window)
-
-    def spike_count(self, per: Per = "network", *, window: int | None = None) -> xr.DataArray:
-        """Number of spikes, int64 and 0 where there are no frames; otherwise as `firing_rate`."""
-        return self._ask("spike_count", per, window)
 
     def select(
         self,
@@ -226,7 +194,8 @@ class Recording:
         layers : str or iterable of str, optional
             Names of layers. They stay in network order.
         labels : label or iterable of labels, optional
-            Only samples with one of these labels.
+            Only samples with one of these labels. ``True``, ``1``, ``1.0`` and ``"1"`` are four labels; where
+            all labels are floats, a whole number stands for the float.
         trials : int, slice or iterable of int, optional
             Only these trials.
         recordings : str or iterable of str, optional
@@ -288,8 +257,8 @@ class Recording:
     def _repr_html_(self) -> str:
         return recording_html(self._summary())
 
-    def _ask(self, statistic: Statistic, per: Per, window: int | None) -> xr.DataArray:
-        return compute_lazily(statistic, self._sources(), parse_question(per, window), self._members)
+    def _answer(self, statistic: Statistic, question: Question) -> xr.DataArray:
+        return answer(statistic, self._sources(), question, self._members)
 
     def _sources(self) -> list[list[Source]]:
         """Each selected layer, in network order, in each recording."""
@@ -331,4 +300,5 @@ class Recording:
             recordings=self._members.names,
             selected={name: values for name, values in parts.items() if values is not None},
             layers=[summarise_layer(sources, self._members) for sources in self._sources()],
+            uncalled={name: step for metadata in every for name, step in metadata.uncalled.items()},
         )

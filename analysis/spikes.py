@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import dask.array as da
@@ -15,15 +15,20 @@ from analysis.kernels.counting import Source
 from analysis.kernels.frames import (
     COORDINATES,
     column_dtype,
+    column_values,
+    exact_dtype,
+    free_name,
     kept_blocks,
     read_column,
     read_coordinate,
     read_spikes,
+    show_missing,
 )
 from analysis.questions import QuestionError
 from recorder.format import ChunkPlan
+from recorder.format.columns import KEYS
 from recorder.format.layout import neuron_dimensions
-from recorder.format.trials import KEYS
+from recorder.format.metadata import ColumnCommit
 from spiketape_worker import Parcel
 
 # Booleans in a block, and frames in one: coordinates have an element for each.
@@ -50,18 +55,24 @@ def lazy_spikes(sources: Sequence[Source], names: Sequence[str]) -> xr.DataArray
     xarray.DataArray
         Lazy (dask) booleans, dimensions ``("frame", <neuron dimensions>)``. Coordinates ``step``,
         ``sample``, ``trial`` and one for each column of the trials (``label``) lie on ``frame``, lazy too.
-        Whole numbers that some frame lacks become float64 with NaN.
-        They are no indexes; to narrow them without reading, use ``recording.select``.
+        Whole numbers that some frame lacks become float64 with NaN, or objects (ints and None) where float64
+        does not have all of them; columns of different kinds in several recordings become objects. A column
+        whose name is taken, such as ``step``, is ``trial_step``. They are no indexes; to narrow them without
+        reading, use ``recording.select``.
     """
-    parts = [_spikes_of_one(source) for source in sources]
+    parts = [_spikes_of_one(source, _columns_shown(source, len(sources))) for source in sources]
     if len(parts) == 1:
         return parts[0]
     frames = [part.sizes["frame"] for part in parts]
-    coordinates: dict[str, tuple[str, Any, dict[str, Any]]] = {}
-    for name in dict.fromkeys(name for part in parts for name in part.coords):
+    coordinates: dict[str, tuple[str, Any, dict[str, Any]]] = {
+        name: ("frame", da.concatenate([part.coords[name].data for part in parts]), {"long_name": long_name})
+        for name, long_name in _LONG_NAMES.items()
+    }
+    shown = [_columns_shown(source, len(sources)) for source in sources]
+    for name in dict.fromkeys(name for columns in shown for name in columns):
         columns = [part.coords.get(name) for part in parts]
-        attributes = next(column.attrs for column in columns if column is not None)
-        coordinates[str(name)] = ("frame", _join(columns, frames), attributes)
+        dtype = _joint_dtype(sources, [stored.get(name) for stored in shown], columns)
+        coordinates[name] = ("frame", _join(columns, frames, dtype), {})
     which = [
         da.full(length, name, dtype=object, chunks=-1) for name, length in zip(names, frames, strict=True)
     ]
@@ -70,21 +81,45 @@ def lazy_spikes(sources: Sequence[Source], names: Sequence[str]) -> xr.DataArray
     return xr.DataArray(joined, dims=parts[0].dims, name="spikes", attrs=parts[0].attrs, coords=coordinates)
 
 
-def _join(columns: Sequence[xr.DataArray | None], frames: Sequence[int]) -> Any:
+def _columns_shown(source: Source, recordings: int) -> dict[str, ColumnCommit]:
+    """Attached columns by the names of their coordinates, of which some are taken."""
+    dimensions = neuron_dimensions(source.commit.plan.neuron_shape)
+    taken = ("step", "frame", "spikes", *dimensions, *(["recording"] if recordings > 1 else []))
+    attached = (column for column in source.trials.columns if column.name not in KEYS)
+    return {free_name(column.name, taken): column for column in attached}
+
+
+def _joint_dtype(
+    sources: Sequence[Source], stored: Sequence[ColumnCommit | None], columns: Sequence[xr.DataArray | None]
+) -> np.dtype[Any]:
+    """Data type that holds a column of several recordings, every value as it is in its own."""
+    kinds = {column.kind for column in stored if column is not None}
+    if kinds != {"int64"}:
+        return np.dtype(np.float64 if kinds == {"float64"} else object)
+    if all(column is not None and column.dtype == np.int64 for column in columns):
+        return np.dtype(np.int64)
+    shown = {
+        exact_dtype(column_values(source, column.name), has_missing=True)
+        for source, column in zip(sources, stored, strict=True)
+        if column is not None
+    }
+    return np.dtype(object) if np.dtype(object) in shown else np.dtype(np.float64)
+
+
+def _join(columns: Sequence[xr.DataArray | None], frames: Sequence[int], dtype: np.dtype[Any]) -> Any:
     """A coordinate of several recordings; where one lacks it, so many missing values."""
-    kinds = {column.dtype for column in columns if column is not None}
-    has_text = np.dtype(object) in kinds
-    missing_kind, missing = (np.dtype(object), None) if has_text else (np.dtype(np.float64), np.nan)
-    kind = kinds.pop() if len(kinds) == 1 and all(c is not None for c in columns) else missing_kind
+    missing = None if dtype.kind == "O" else np.nan
     return da.concatenate(
         [
-            da.full(length, missing, dtype=kind, chunks=-1) if column is None else column.data.astype(kind)
+            da.full(length, missing, dtype=dtype, chunks=-1)
+            if column is None
+            else column.data.map_blocks(Parcel(show_missing), dtype, dtype=dtype, meta=np.empty(0, dtype))
             for column, length in zip(columns, frames, strict=True)
         ]
     )
 
 
-def _spikes_of_one(source: Source) -> xr.DataArray:
+def _spikes_of_one(source: Source, columns: Mapping[str, ColumnCommit]) -> xr.DataArray:
     plan = source.commit.plan
     block_frames = frames_in_block(plan)
     if source.commit.frames // block_frames > MAX_BLOCKS:
@@ -94,7 +129,9 @@ def _spikes_of_one(source: Source) -> xr.DataArray:
         )
     chunks = tuple(kept_blocks(source, block_frames)[1].tolist())
     identity = (source.location, source.recording_id, source.commit_number, source.layer)
-    token = tokenize(identity, source.selection.steps, source.selection.trials, source.selection.labels)
+    selection = source.selection
+    labels = None if selection.labels is None else tuple(selection.labels)
+    token = tokenize(identity, selection.steps, selection.trials, labels)
     dimensions = neuron_dimensions(plan.neuron_shape)
 
     def lazy(what: str, dtype: Any, task: Any, rest: tuple[tuple[int, ...], ...], **arguments: Any) -> Any:
@@ -127,13 +164,10 @@ def _spikes_of_one(source: Source) -> xr.DataArray:
     for name in COORDINATES:
         values = lazy(f"frame-{name}", np.int64, read_coordinate, (), coordinate=name)
         coordinates[name] = ("frame", values, {"long_name": _LONG_NAMES[name]})
-    for column in source.trials.columns:
-        if column.name not in KEYS:
-            # The recording's author may have chosen a name that is taken here.
-            taken = column.name in (*COORDINATES, *spikes.dims)
-            what = f"frame-column-{tokenize(column.name)}"
-            values = lazy(what, column_dtype(source, column.name), read_column, (), column=column.name)
-            coordinates[f"trial_{column.name}" if taken else column.name] = ("frame", values, {})
+    for name, column in columns.items():
+        what = f"frame-column-{tokenize(column.name)}"
+        values = lazy(what, column_dtype(source, column.name), read_column, (), column=column.name)
+        coordinates[name] = ("frame", values, {})
     return spikes.assign_coords(coordinates)
 
 

@@ -5,14 +5,56 @@ This module knows nothing about spikes or torch.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 
 from recorder.format import RecordingWriteError
+from recorder.stores.redaction import without_secrets
 
 Task = Callable[[], object]
+
+IDLE_RETRY_SECONDS = 0.05
+
+
+class CommitClock:
+    """The clock that says when the next commit is due.
+
+    Parameters
+    ----------
+    interval : float
+        Seconds from one commit to the next.
+
+    Attributes
+    ----------
+    is_dirty : bool
+        True if anything was recorded since the last commit.
+    """
+
+    def __init__(self, interval: float) -> None:
+        self.is_dirty = False
+        self._interval = interval
+        self._committed_at = time.monotonic()
+        self._retry_at = 0.0
+
+    def mark_committed(self) -> None:
+        """Note that a commit covers all that was recorded."""
+        self.is_dirty = False
+        self._committed_at = time.monotonic()
+
+    def has_come(self) -> bool:
+        """True if the interval since the last commit is over."""
+        return time.monotonic() - self._committed_at >= self._interval
+
+    def idle_deadline(self) -> float:
+        """``time.monotonic()`` at which to commit if the network has stopped running; infinity for never."""
+        return max(self._committed_at + self._interval, self._retry_at) if self.is_dirty else math.inf
+
+    def retry_soon(self) -> None:
+        """Note that the network may be at work: the next deadline is a moment later."""
+        self._retry_at = time.monotonic() + IDLE_RETRY_SECONDS
 
 
 class BackgroundWriter:
@@ -126,8 +168,8 @@ class BackgroundWriter:
         """Raise RecordingWriteError if a task has failed, with its exception as the cause."""
         if self.failure is not None:
             raise RecordingWriteError(
-                f"recording stopped: {type(self.failure).__name__}: {self.failure}. What was committed "
-                "before is intact."
+                f"recording stopped: {type(self.failure).__name__}: {without_secrets(self.failure)}. What "
+                "was committed before is intact."
             ) from self.failure
 
     def _run(self) -> None:

@@ -6,12 +6,9 @@ reading are the other modules' work.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from datetime import datetime
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -19,40 +16,38 @@ import numpy as np
 import torch
 from torch import nn
 
+from recorder.capture.thresholds import Thresholds
 from recorder.format import (
-    RecordingExistsError,
-    RecordingFormatError,
-    RecordingInUseError,
     RecordingWriteError,
 )
 from recorder.format.bits import Counts
 from recorder.frameworks import LayerChoice, find_spiking_layers, refuse_unrecordable
 from recorder.hooks import NetworkHooks, SessionLink
+from recorder.hooks.lifetimes import InertMonitor, close_holder, note_holder
+from recorder.options import check_names, check_options, default_store, parse_device, write_errors
 from recorder.plan import RecordingPlan, RecordingStats
 from recorder.provenance import class_name, describe_run
 from recorder.ranks import RankPlace, place_of_rank, without_wrapper
 from recorder.session import RecordingSession
-from recorder.spike_sequence import SpikeMapping, to_numpy, to_tensor
-from recorder.stores import ByteStore, StoreLike, open_store
+from recorder.spike_sequence import (
+    SpikeMapping,
+    firing_rate,
+    refuse_nothing,
+    refuse_unknown,
+    silent_ratio,
+    to_numpy,
+    to_tensor,
+)
+from recorder.stores import StoreLike, open_store
 from recorder.tape import TapeReader, TapeWriter
 from recorder.tape.beginning import is_unbegun
 from recorder.tape.finalizing import finish_when_gone
+from recorder.telling import Teller, warn_of_unused
 
 Backend = Literal["numpy", "torch"]
 
 COMMIT_INTERVAL = 10.0
 QUEUE_LIMIT_BYTES = 256 * 2**20
-
-
-class UnknownLayerError(KeyError, ValueError):
-    """No layer of that name is recorded."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-
-class NothingRecordedError(RuntimeError):
-    """A question about spikes before there are any."""
 
 
 class Monitor:
@@ -61,8 +56,9 @@ class Monitor:
     Parameters
     ----------
     net : torch.nn.Module
-        Its spiking layers are found by themselves for SpikingJelly, snnTorch, norse and sinabs. They have the
-        same names whether it is wrapped in DistributedDataParallel or not.
+        Its spiking layers are found by themselves for SpikingJelly, snnTorch, norse, sinabs, BrainCog,
+        BindsNET, rockpool, lava-dl and matterhorn. They have the same names whether it is wrapped in
+        DistributedDataParallel or not.
     device : str or torch.device, optional
         Where getters and ``s`` put tensors with the ``"torch"`` backend; the CPU by default.
     backend : {"numpy", "torch"}
@@ -75,14 +71,19 @@ class Monitor:
     layers : optional
         Which modules to record where they are not found by themselves: names, types, a predicate
         ``(name, module) -> bool``, or a mapping from names or types to `SpikeOutput`; see
-        `recorder.frameworks.finding.find_spiking_layers`.
+        `recorder.frameworks.finding.find_spiking_layers`. What is recorded of a layer is what the next one
+        gets: behind all forward hooks of yours on it, whether they came before `enable` or after it.
+    batched : bool
+        Whether the network runs on batches. If it is given single samples without an axis for them, say
+        False: a layer's output is then ``[*neuron]``, or ``[T, *neuron]``. A `SpikeOutput` in ``layers``
+        counts as it is written.
     overwrite, resume : bool
         What to do with a recording that stands at ``store``: replace it, or go on behind its last commit. Of
         several ranks, all must resume, and wait for each other: they go on at the same step.
     take_over : bool
         A recording has one writer; a second one is refused. One that died on this host is noticed, and its
-        recording is resumed or overwritten. A writer on another host cannot be seen: this says that it is
-        gone.
+        recording is resumed or overwritten. So is that of an earlier monitor of this process, which is closed
+        first. A writer on another host cannot be seen: this says that it is gone.
     commit_interval : float
         Seconds after which recorded frames are committed, so that a crash cannot lose them.
     durability : {"power", "process"}
@@ -90,7 +91,13 @@ class Monitor:
         disks).
     on_error : {"raise", "warn"}
         What to do when spikes cannot be written: raise at the next step and at `close`, or warn once and let
-        the network run on, without being recorded. What was committed stays good either way.
+        the network run on, without being recorded. Likewise when a layer puts out no spikes (other values
+        than 0 and 1, another neuron shape): raise, or warn and record no more of that layer. What was
+        committed stays good.
+    threshold : number or mapping, optional
+        From what height on a value is one spike, for layers that put out others than 0 and 1; every other
+        value is silence, and NaN is an error. For all layers, or from names or types of layers to numbers.
+        Kept with the recording, as ``thresholds`` in its provenance; see `Threshold`.
     storage_options : dict, optional
         Credentials, endpoint and so on, for a URL; they are not kept with the recording.
     metadata : mapping, optional
@@ -105,7 +112,8 @@ class Monitor:
     Raises
     ------
     ValueError
-        If no spiking layer is found, ``backend`` or ``device`` is unknown, or ``dt`` has no unit.
+        If no spiking layer is found, one has a name that cannot be stored, ``backend`` or ``device`` is
+        unknown, or ``dt`` has no unit.
     RecordingExistsError
         If the store is taken.
     RecordingInUseError
@@ -134,12 +142,14 @@ class Monitor:
         *,
         store: StoreLike | None = None,
         layers: LayerChoice | None = None,
+        batched: bool = True,
         overwrite: bool = False,
         resume: bool = False,
         take_over: bool = False,
         commit_interval: float = COMMIT_INTERVAL,
         durability: Literal["power", "process"] = "power",
         on_error: Literal["raise", "warn"] = "raise",
+        threshold: float | Mapping[Any, float] | None = None,
         storage_options: dict[str, Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
         dt: float | None = None,
@@ -147,43 +157,39 @@ class Monitor:
         licence: str | None = None,
         citation: str | None = None,
     ) -> None:
-        if not isinstance(net, nn.Module):
-            raise TypeError(f"net is {net!r} ({type(net).__name__}); expected a torch.nn.Module")
-        if backend not in ("numpy", "torch"):
-            raise ValueError(f"backend is {backend!r}; expected 'numpy' or 'torch'")
-        if overwrite and resume:
-            raise ValueError(
-                "overwrite=True replaces a recording and resume=True goes on with it; choose one"
-            )
-        if not _is_positive(commit_interval):
-            raise ValueError(f"commit_interval is {commit_interval!r}; expected a positive number of seconds")
-        if durability not in ("power", "process"):
-            raise ValueError(f"durability is {durability!r}; expected 'power' or 'process'")
-        if on_error not in ("raise", "warn"):
-            raise ValueError(f"on_error is {on_error!r}; expected 'raise' or 'warn'")
+        check_options(
+            net, backend, overwrite, resume, commit_interval, durability=durability, on_error=on_error
+        )
         self._backend = backend
-        self._device = _parse_device(device)
+        self._device = parse_device(device)
         self._commit_interval = float(commit_interval)
         net = without_wrapper(net)
         refuse_unrecordable(net)
-        self._layers = find_spiking_layers(net, layers)
+        self._layers = find_spiking_layers(net, layers, batched=batched)
+        check_names(self._layers)
+        self._thresholds = Thresholds.parse(threshold, self._layers)
         self._provenance = describe_run(
             net, metadata, dt=dt, dt_unit=dt_unit, licence=licence, citation=citation
         )
+        self._provenance.update(self._thresholds.to_provenance())
         self._rank = place_of_rank(store)
         if self._rank is not None:
             store = self._rank.store
             self._provenance.update(self._rank.record.to_provenance())
         self._store = open_store(
-            _default_store() if store is None else store,
+            default_store() if store is None else store,
             read_only=False,
             storage_options=storage_options,
             durability=durability,
         )
         self._link = SessionLink(warn_of_failures=on_error == "warn")
+        self._teller = Teller(net, self._layers)
         self._hooks = NetworkHooks(net, self._layers.values(), self._link)
-        with _write_errors(self._store):
+        with write_errors(self._store):
+            if resume or overwrite:
+                close_holder(self._store)
             if resume and not is_unbegun(self._store):
+                self._thresholds.refuse_others(TapeReader.open(self._store).metadata, self._layers)
                 self._begin(TapeWriter.resume(self._store, take_over=take_over))
             else:
                 self._begin(self._create(overwrite=overwrite, take_over=take_over))
@@ -204,7 +210,7 @@ class Monitor:
         """
         self._session.refuse_elsewhere()
         if self._session.closed:
-            with _write_errors(self._store):
+            with write_errors(self._store):
                 self._begin(TapeWriter.resume(self._store))
         elif self._link.session is None:
             raise RecordingWriteError(
@@ -236,7 +242,7 @@ class Monitor:
         """
         self._session.abandon()
         self._finalizer.detach()
-        with _write_errors(self._store):
+        with write_errors(self._store):
             self._begin(self._create(overwrite=True))
 
     def close(self) -> None:
@@ -251,6 +257,21 @@ class Monitor:
             else:
                 self._finalizer.detach()
 
+    def step(self) -> None:
+        """Say that a step is over, where that cannot be known from calls of the monitored module.
+
+        A call of the module that the monitor was made for is a step by itself (or T of them). Where its
+        layers are called without it, as by ``net.forward(x)``, ``net[:2](x)`` or the code of a training step,
+        call this after `enable` and after each step: layers that were not called in it have a gap there, and
+        stay aligned with the others.
+
+        Raises
+        ------
+        RuntimeError
+            Inside a forward of the monitored module.
+        """
+        self._session.mark_step()
+
     def __enter__(self) -> Self:
         self.enable()
         return self
@@ -260,24 +281,27 @@ class Monitor:
     ) -> None:
         self.close()
 
-    def trial(self, label: Any = None, **attached: Any) -> AbstractContextManager[None]:
+    def trial(self, /, label: Any = None, **attached: Any) -> AbstractContextManager[None]:
         """Mark the steps inside a ``with`` block as one trial.
 
         Parameters
         ----------
         label : scalar, sequence or array, optional
-            The label of each sample of the batch, or a single one for all: text, number or boolean.
+            The label of each sample of the batch, or a single one for all: text, number or boolean. None, NaN
+            and pandas' NA are missing. ``True``, ``1``, ``1.0`` and ``"1"`` are four labels.
         **attached
-            More columns for the table of trials, given likewise, e.g. ``epoch=3``.
+            More columns for the table of trials, given likewise, e.g. ``epoch=3``. They may have any name;
+            ``trial`` and ``sample``, which every recording has, become ``trial_trial`` and ``trial_sample``.
 
         Raises
         ------
         RuntimeError
             If a trial is open already.
         ValueError
-            At the first layer called, if there are not as many values as samples.
+            At the first layer called, if there are not as many values as samples. If a name or a value is
+            too long or holds half a character, or an infinity is among categories.
         TypeError
-            If values are of a kind that cannot be stored, or differ in kind from earlier ones.
+            If values are of a type that cannot be stored, or differ in kind from earlier ones.
         """
         columns = attached if label is None else {"label": label, **attached}
         return self._session.trial(columns)
@@ -287,7 +311,7 @@ class Monitor:
     @property
     def s(self) -> SpikeMapping:
         """Recorded spikes: layer name → lazy sequence of T items ``[batch, *neuron]``, read from disk."""
-        self._check_recorded()
+        refuse_nothing(self._session.recorded_layers(), is_enabled=self._hooks.in_place)
         self.flush()
         convert = to_numpy if self._backend == "numpy" else to_tensor(self._device)
         return SpikeMapping(TapeReader.open(self._store).layers, convert, self._check_name)
@@ -305,21 +329,11 @@ class Monitor:
         -------
         numpy.float64, or a 0-d tensor of torch's default dtype on ``device``
         """
-        spikes = slots = 0
-        for frames, counts in self._totals(all, module_name):
-            spikes += int(counts.sum())
-            slots += frames * len(counts)
-        return self._ratio(spikes, slots)
+        return self._answer(firing_rate(self._totals(all, module_name)))
 
     def get_nonfire_ratio(self, all: bool = True, module_name: str | None = None) -> Any:
         """Silent ratio: neurons that never fired ÷ neurons; otherwise as `get_avg_firing_rate`."""
-        silent = neurons = 0
-        for frames, counts in self._totals(all, module_name):
-            if frames == 0:
-                continue  # all that was recorded of this layer is marked lost, which is not silence
-            silent += int(np.count_nonzero(counts == 0))
-            neurons += len(counts)
-        return self._ratio(silent, neurons)
+        return self._answer(silent_ratio(self._totals(all, module_name)))
 
     @property
     def plan(self) -> RecordingPlan:
@@ -328,7 +342,7 @@ class Monitor:
         Known from the first step on, as the shapes of layers are. Logged then too, by the logger
         ``recorder``, at level INFO.
         """
-        self._check_recorded()
+        refuse_nothing(self._session.recorded_layers(), is_enabled=self._hooks.in_place)
         return self._session.plan()
 
     @property
@@ -346,13 +360,19 @@ class Monitor:
         """Path or URL of the recording."""
         return self._store.location
 
+    def __reduce__(self) -> tuple[type[InertMonitor], tuple[str, tuple[str, ...]]]:
+        return InertMonitor, (self.store, self.layers)
+
     def __repr__(self) -> str:
+        if self._session.is_elsewhere():
+            return f"<Monitor of the process that this was forked from → {self.store}>"
         state = "closed" if self._session.closed else "recording" if self._hooks.in_place else "paused"
         lines = [f"<Monitor {state}, {len(self._layers)} layers → {self.store}>"]
-        recorded = self._session.recorded_layers()
+        recorded, uncalled = self._session.recorded_layers(), self._session.uncalled
         for name, layer in self._layers.items():
             frames, shape, dtype = recorded.get(name, (0, None, ""))
             what = f"{frames} frames of {shape} {dtype}" if shape is not None else "nothing recorded yet"
+            what += ", not called" if name in uncalled else ""
             lines.append(f"  {name or '(the network itself)'}: {type(layer.module).__name__}, {what}")
         return "\n".join(lines)
 
@@ -377,81 +397,34 @@ class Monitor:
             commit_interval=self._commit_interval,
             queue_limit_bytes=QUEUE_LIMIT_BYTES,
             running_forwards=self._hooks.running_forwards,
+            teller=self._teller,
+            thresholds=self._thresholds,
+            stops_bad=self._link.warns_of_failures,
         )
+        note_holder(tape.owner, self.close)
         self._session = self._link.session = session
         # Also at the interpreter's exit, while the background thread still runs.
-        self._finalizer = finish_when_gone(self, partial(_finish, self._hooks, self._link, session))
+        self._finalizer = finish_when_gone(self, partial(_finish, self._hooks.removal(), self._link, session))
 
     def _totals(self, all: bool, module_name: str | None) -> list[tuple[int, Counts]]:
         if not all:
             self._check_name(module_name)
-        self._check_recorded()
+        refuse_nothing(self._session.recorded_layers(), is_enabled=self._hooks.in_place)
         totals = self._session.totals()
         return list(totals.values()) if all else [totals[str(module_name)]]
 
-    def _check_recorded(self) -> None:
-        if not self._session.recorded_layers():
-            missing = (
-                "the monitor is enabled, but none of its layers has been called"
-                if self._hooks.in_place
-                else "call enable(), then run the network"
-            )
-            raise NothingRecordedError(f"nothing has been recorded yet: {missing}")
-
     def _check_name(self, name: str | None) -> None:
-        if name not in self._layers:
-            raise UnknownLayerError(
-                f"module_name is {name!r}; the monitored layers are {', '.join(map(repr, self._layers))}"
-            )
-        if name not in self._session.recorded_layers():
-            raise NothingRecordedError(f"layer {name!r} has not been called since recording began")
+        refuse_unknown(name, self._layers, self._session.recorded_layers())
 
-    def _ratio(self, numerator: int, denominator: int) -> Any:
-        ratio = np.float64(numerator / denominator if denominator else np.nan)
+    def _answer(self, ratio: np.float64) -> Any:
         if self._backend == "numpy":
             return ratio
         return torch.tensor(float(ratio), dtype=torch.get_default_dtype(), device=self._device)
 
 
-def _finish(hooks: NetworkHooks, link: SessionLink, session: RecordingSession) -> None:
-    hooks.remove()
+def _finish(remove_hooks: Callable[[], None], link: SessionLink, session: RecordingSession) -> None:
+    if link.is_enabled and not session.has_begun:
+        warn_of_unused(session.location)
+    remove_hooks()
     link.session = None
     session.close()
-
-
-def _is_positive(number: Any) -> bool:
-    try:
-        return float(number) > 0
-    except (TypeError, ValueError):
-        return False
-
-
-@contextmanager
-def _write_errors(store: ByteStore) -> Iterator[None]:
-    """Say of which store an error of the operating system is, and what to do."""
-    try:
-        yield
-    except (RecordingExistsError, RecordingInUseError, RecordingFormatError):
-        raise
-    except OSError as error:
-        raise RecordingWriteError(
-            f"cannot record to {store.location}: {error}. Make it writable, or choose another store"
-        ) from error
-
-
-def _parse_device(device: str | torch.device | None) -> torch.device:
-    try:
-        parsed = torch.device("cpu" if device is None else device)
-        torch.empty(0, device=parsed)  # a device may have a name and not be there
-    except (AssertionError, RuntimeError, TypeError) as error:
-        raise ValueError(
-            f"device is {device!r}; expected None, a torch.device or a name such as 'cpu' or 'cuda:0', of a "
-            f"device that this machine has: {error}"
-        ) from error
-    return parsed
-
-
-def _default_store() -> Path:
-    stem = datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S")
-    names = itertools.chain([f"{stem}.zarr"], (f"{stem}_{number}.zarr" for number in itertools.count(2)))
-    return next(path for path in (Path("recordings", name) for name in names) if not path.exists())

@@ -196,10 +196,10 @@ class Pace:
         if self.began_at is None:
             self.began_at = time.monotonic()
 
-    def end(self, now: float) -> None:
-        """Note that a forward has ended at ``now``, of ``time.monotonic()``."""
+    def end(self) -> None:
+        """Note that a forward has ended."""
         self.begin()
-        self.ended_at = now
+        self.ended_at = time.monotonic()
 
     def steps_per_hour(self, steps: int) -> float:
         """Steps per hour, given the number of the next step; NaN before a forward has ended."""

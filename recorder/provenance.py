@@ -34,6 +34,10 @@ _PACKAGES = (
     "snntorch",
     "norse",
     "sinabs",
+    "braincog",
+    "bindsnet",
+    "rockpool",
+    "matterhorn_pytorch",
 )
 
 
@@ -60,7 +64,8 @@ def describe_run(
     modules = list(network.named_modules())
     described = {
         "network": class_name(network),
-        "parameters": _count(network.parameters()),
+        # Of nn.Module itself: rockpool's method of that name returns a dict.
+        "parameters": _count(nn.Module.parameters(network)),
         "modules": [_describe_module(name, module) for name, module in modules[:MAX_MODULES]],
         "host": socket.gethostname(),
         "platform": platform.platform(),
@@ -89,7 +94,9 @@ def describe_run(
 def _describe_module(name: str, module: nn.Module) -> dict[str, Any]:
     """Describe a module and its own parameters, without those of its submodules."""
     own = {
-        key: parameter for key, parameter in module.named_parameters(recurse=False) if _is_known(parameter)
+        key: parameter
+        for key, parameter in nn.Module.named_parameters(module, recurse=False)
+        if _is_known(parameter)
     }
     described: dict[str, Any] = {"name": name, "class": class_name(module)}
     if own:

@@ -1,19 +1,80 @@
-"""The sequences in ``monitor.s``: recorded spikes of each layer, step by step, read from disk on demand."""
+"""Answers of a monitor from its recording: the spikes in ``monitor.s``, read on demand, rates and ratios."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recorder.format.bits import Packed
+from recorder.format.bits import Counts, Packed
 from recorder.tape import LayerReader
 
+# Number of frames of a layer, and number of spikes of each of its neurons, int64 [neurons].
+Totals = tuple[int, Counts]
+
+
+class UnknownLayerError(KeyError, ValueError):
+    """No layer of this name is monitored."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class NothingRecordedError(RuntimeError):
+    """Spikes were asked for before any frame was recorded."""
+
+
+def refuse_nothing(recorded: Collection[str], *, is_enabled: bool) -> None:
+    """Raise NothingRecordedError if nothing is recorded."""
+    if not recorded:
+        missing = (
+            "the monitor is enabled, but none of its layers has been called"
+            if is_enabled
+            else "call enable(), then run the network"
+        )
+        raise NothingRecordedError(f"nothing has been recorded yet: {missing}")
+
+
+def refuse_unknown(name: str | None, layers: Collection[str], recorded: Collection[str]) -> None:
+    """Raise UnknownLayerError if a layer is not monitored, NothingRecordedError if it has no frames."""
+    if name not in layers:
+        raise UnknownLayerError(
+            f"module_name is {name!r}; the monitored layers are {', '.join(map(repr, layers))}"
+        )
+    if name not in recorded:
+        raise NothingRecordedError(f"layer {name!r} has not been called since recording began")
+
+
+def firing_rate(totals: Iterable[Totals]) -> np.float64:
+    """Spikes ÷ slots of all layers together; NaN if there are no slots."""
+    spikes = slots = 0
+    for frames, counts in totals:
+        spikes += int(counts.sum())
+        slots += frames * len(counts)
+    return _ratio(spikes, slots)
+
+
+def silent_ratio(totals: Iterable[Totals]) -> np.float64:
+    """Neurons that never fired ÷ neurons of all layers together; NaN if there are no frames."""
+    silent = neurons = 0
+    for frames, counts in totals:
+        if frames == 0:
+            continue  # all frames of this layer are marked lost, which is not silence
+        silent += int(np.count_nonzero(counts == 0))
+        neurons += len(counts)
+    return _ratio(silent, neurons)
+
+
+def _ratio(numerator: int, denominator: int) -> np.float64:
+    return np.float64(numerator / denominator if denominator else np.nan)
+
+
 Convert = Callable[[NDArray[np.bool_], str], Any]
+
 
 # A step may lie in two chunks. With two decoded chunks kept, a loop over all steps decodes each chunk once.
 _CHUNKS_KEPT = 2
@@ -73,6 +134,10 @@ class SpikeMapping(Mapping[str, SpikeSequence]):
 
     def __getitem__(self, name: str) -> SpikeSequence:
         self._check_name(name)
+        if name not in self._layers:
+            raise NothingRecordedError(
+                f"layer {name!r} had not been called when this was asked for; ask `monitor.s` again"
+            )
         return SpikeSequence(self._layers[name], self._convert)
 
     def __iter__(self) -> Iterator[str]:

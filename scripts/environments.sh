@@ -1,4 +1,4 @@
-# Sourced by scripts/demo and scripts/test, in the repository's root: makes the virtual environments under
+# Sourced by the doors beside it (scripts/demo, scripts/test, ...), in the repository's root: makes the virtual environments under
 # .environments/, each on first use, and keeps them in step with pyproject.toml and the constraints.
 
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
-from web import serving
 
-from recorder.format import layout
+from recorder.format import plan_chunks
+from web import serving
 
 # How long an example takes is no property of the code; machines differ, and share.
 hypothesis.settings.register_profile("no deadline", deadline=None)
@@ -19,8 +20,8 @@ hypothesis.settings.load_profile("no deadline")
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks of 64 frames and blocks of 25 chunks whatever the layer, so that little data makes many."""
-    monkeypatch.setattr(layout, "CHUNK_TARGET_BYTES", 1)
+    """What a Monitor records has chunks of 64 frames and blocks of 25 chunks: little data makes many."""
+    monkeypatch.setattr("recorder.session.plan_chunks", partial(plan_chunks, target_bytes=1))
 
 
 @pytest.fixture

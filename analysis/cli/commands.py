@@ -20,8 +20,8 @@ import xarray as xr
 
 from analysis.cli.clusters import ClusterError, cluster, compute_shown
 from analysis.cli.facts import facts_of, facts_text
-from analysis.cli.tables import FORMATS, WRITERS
-from analysis.display import printable
+from analysis.cli.output import FORMATS, WRITERS, format_of, write_csv_for_spreadsheets
+from analysis.display import printable, uncalled_text
 from analysis.keeping import find_digest, find_problems
 from analysis.members import JointRecordingError
 from analysis.opening import open_readers, open_recording
@@ -34,6 +34,7 @@ from recorder.keeping.digest import join_recordings
 from recorder.keeping.recovery import Recovery
 from recorder.stores import ByteStore, open_store
 from recorder.stores.rank_names import RankRecord, rank_location
+from recorder.stores.redaction import without_secrets
 from recorder.tape import TapeReader
 
 _on_cluster = click.option(
@@ -83,12 +84,18 @@ def info(path: str, file_format: str) -> None:
 @click.option("--window", type=click.IntRange(min=1), help="Steps in a window, for --per window.")
 @click.option("--layer", "layers", multiple=True, help="Only this layer; may be given several times.")
 @click.option("--steps", metavar="A:B", help="Only steps A to B, B exclusive; either may be left out.")
-@click.option("--format", "file_format", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(FORMATS),
+    help="Of a file, what its name ends in says otherwise; of the screen, table.",
+)
+@click.option("--safe", is_flag=True, help="CSV in which spreadsheets find no formula: alters such labels.")
 @click.option(
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write to this file, not to the screen.",
+    help="Write to this file, not to the screen. Ends in .csv, .json, .parquet or .txt.",
 )
 @_on_cluster
 def rates(
@@ -97,14 +104,22 @@ def rates(
     window: int | None,
     layers: tuple[str, ...],
     steps: str | None,
-    file_format: str,
+    file_format: str | None,
+    safe: bool,
     output: Path | None,
     where: str | None,
 ) -> None:
     """Print firing rates and silent ratios of the recording at PATH.
 
     The firing rate is spikes per neuron and step, the silent ratio the share of neurons that never fired.
+
+    CSV holds names and labels exactly as they are. Spreadsheets run what begins with = + - or @ as a
+    formula: have files with labels of strangers made with --safe before you open them there.
     """
+    output = None if output is None else output.expanduser()
+    file_format = file_format or format_of(output)
+    if safe and file_format != "csv":
+        raise click.UsageError("--safe is for CSV: nothing in other formats is run as a formula")
     if file_format == "parquet" and output is None:
         raise click.UsageError("--format parquet makes a binary file: say where with -o FILE")
     chosen_steps = None if steps is None else _parse_steps(steps)
@@ -119,7 +134,7 @@ def rates(
             )
         with cluster(where):
             table = _rates(recording, words, window)
-        WRITERS[file_format](table, output)
+        (write_csv_for_spreadsheets if safe else WRITERS[file_format])(table, output)
 
 
 @main.command()
@@ -165,8 +180,10 @@ def _show_problems(reader: TapeReader, problems: list[str]) -> None:
         f"{len(metadata.layers)} layers, {frames} frames{marked}, {metadata.state}, "
         f"commit {metadata.commit_number}"
     )
+    if metadata.uncalled:
+        extent += f", not called at the end: {uncalled_text(metadata.uncalled)}"
     sound = f"{len(problems)} problem(s)" if problems else "sound"
-    click.echo(f"{printable(reader.store.location)}: {sound} ({extent})", err=True)
+    click.echo(printable(f"{reader.store.location}: {sound} ({extent})"), err=True)
 
 
 @main.command()
@@ -198,7 +215,7 @@ def pack(source: str, destination: str) -> None:
             for reader, place in zip(readers, _places(readers, destination), strict=True)
         ]
         click.echo(join_recordings(digests))
-    click.echo(f"{printable(destination)}: packed, with the digest above", err=True)
+    click.echo(f"{printable(without_secrets(destination))}: packed, with the digest above", err=True)
 
 
 def _places(readers: list[TapeReader], destination: str) -> list[str]:
@@ -348,7 +365,7 @@ def _errors_as_messages() -> Iterator[None]:
     except QuestionError as error:
         raise click.UsageError(printable(error)) from error
     except (RecordingFormatError, JointRecordingError, StoreError, ClusterError, OSError) as error:
-        raise click.ClickException("\n".join(map(printable, str(error).splitlines()))) from error
+        raise click.ClickException("\n".join(map(printable, without_secrets(error).splitlines()))) from error
 
 
 def _rates(recording: Recording, per: list[str], window: int | None) -> pd.DataFrame:

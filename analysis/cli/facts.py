@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from analysis.display import bytes_text, printable, provenance_lines, shape_text, text_table
+from analysis.display import bytes_text, printable, provenance_lines, shape_text, text_table, uncalled_text
 from analysis.recording import Recording
 
 
@@ -40,6 +40,7 @@ def facts_of(recording: Recording) -> dict[str, Any]:
         "stored_bytes": _size(recording.stored_bytes),
         "packed": metadata.shard_bytes > 0,
         "digest": metadata.digest or None,
+        "uncalled": dict(metadata.uncalled),
         "layers": layers,
         "provenance": dict(recording.provenance),
     }
@@ -72,6 +73,8 @@ def facts_text(facts: dict[str, Any]) -> str:
     if lost:
         listed = ", ".join(f"{frames} frames of layer {name!r}" for name, frames in lost)
         lines.append(f"  lost         {printable(listed)}; no figure has them")
+    if facts["uncalled"]:
+        lines.append(f"  not called   {printable(uncalled_text(facts['uncalled']))}")
     if facts["digest"]:
         lines.append(f"  packed       with the digest {facts['digest']}")
     lines += provenance_lines(facts["provenance"])

@@ -1,9 +1,8 @@
 """Count the spikes of a part of a layer: the functions that run inside Dask tasks.
 
-They live here and not in `analysis`, as a worker started in a folder with the user's own ``analysis.py``
-would import that file; and they travel in parcels, see ``spiketape_worker``. A task carries a `Source`, a
-small description of one layer at one commit; the tables it needs are read once in each process. Work goes
-chunk by chunk, so that a task needs the memory of one decoded chunk and of its result, however much it reads.
+They travel in parcels, see ``spiketape_worker``. A task carries a `Source`, a small description of one layer
+at one commit; the tables it needs are read once in each process. Work goes chunk by chunk, so that a task
+needs the memory of one decoded chunk and of its result, however much it reads.
 
 Blocks of frames that belong to one group as a whole are taken from ``counts``; everything else is decoded and
 counted on 64-bit words. Both are exact.
@@ -21,15 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.kernels import tallying
-from analysis.kernels.grouping import Grouping, count_up, positions_of, range_size
+from analysis.kernels.grouping import Grouping, Groups, LabelGroups, count_up, positions_of
 from analysis.kernels.intervals import count_per_neuron_in
-from analysis.kernels.selection import NO_LABEL, Codes, SampleLabels, SelectedFrames, Selection
-from analysis.kernels.tallying import Place, Quantity, Tally, places_of, sum_places, tally_for
+from analysis.kernels.quantities import Quantity
+from analysis.kernels.selection import NO_LABEL, Codes, Labels, SampleLabels, SelectedFrames, Selection
+from analysis.kernels.tallying import Place, Tally, places_of, sum_places, tally_for
 from recorder.format import LayerCommit
 from recorder.format.bits import Counts, Integers, Packed, count_per_frame, pack_mask
 from recorder.format.layout import table_chunk_rows
 from recorder.format.metadata import TrialsCommit
-from recorder.format.trials import Value
 from recorder.stores import ByteStore
 from recorder.tape import LayerReader
 
@@ -55,7 +54,7 @@ class Source:
     store : ByteStore
     commit : LayerCommit
     trials : TrialsCommit
-    labels : tuple, optional
+    labels : Labels, optional
         Labels to tell apart, in this order, where they are those of several recordings; else the recording's.
     """
 
@@ -68,7 +67,7 @@ class Source:
     store: ByteStore = field(compare=False, repr=False)
     commit: LayerCommit = field(compare=False, repr=False)
     trials: TrialsCommit = field(compare=False, repr=False)
-    labels: tuple[Value, ...] | None = None
+    labels: Labels | None = None
 
     def narrowed(self, selection: Selection) -> Source:
         """The same layer with another selection."""
@@ -88,14 +87,9 @@ def labels_of(source: Source) -> SampleLabels:
     return _labels(replace(source, layer="", selection=Selection(), use_counts=True))
 
 
-def common_labels(sources: Sequence[Source]) -> tuple[Value, ...]:
+def common_labels(sources: Sequence[Source]) -> Labels:
     """Labels that occur in any of the sources: numbers ascending, anything else in order of appearance."""
-    values = list(dict.fromkeys(value for source in sources for value in labels_of(source).values))
-    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
-    if len(numbers) < len(values):
-        return tuple(values)
-    has_floats = any(isinstance(number, float) for number in numbers)
-    return tuple(sorted(map(float, numbers) if has_floats else numbers))
+    return Labels.numbers_ascending(value for source in sources for value in labels_of(source).values)
 
 
 # Of several recordings, each layer of each is a source.
@@ -130,29 +124,22 @@ def _labels(source: Source) -> SampleLabels:
     return labels if source.labels is None else labels.recoded(source.labels)
 
 
-def count_groups(
-    source: Source,
-    grouping: Grouping,
-    ranges: Integers,
-    first: int,
-    last: int,
-    place: Place,
-    quantity: Quantity,
+def count_spikes(
+    source: Source, groups: Groups | LabelGroups, first: int, last: int, place: Place, quantity: Quantity
 ) -> Counts:
-    """Spikes, or neurons that fired, in each group of frames.
+    """A quantity in each group of frames.
 
     Parameters
     ----------
     source : Source
-    grouping : Grouping
-    ranges : int64 array, shape [ranges, 2]
-        Keys of the groups (see `analysis.kernels.grouping`).
+    groups : Groups or LabelGroups
     first, last : int
         Frames ``first`` to ``last`` (exclusive) are looked at.
     place : {"all", "channel", "neuron"}
         What is told apart within the layer.
-    quantity : {"spikes", "fired"}
-        Spikes, or neurons with at least one spike in the group.
+    quantity : Quantity
+        What is made of the spikes of each neuron in a group, added up over the neurons of a place. Of the
+        frames of labels, spikes alone are counted.
 
     Returns
     -------
@@ -163,8 +150,14 @@ def count_groups(
     RecordingFormatError
         If a chunk or a row of counts that is needed is missing or damaged; it names file, layer and frames.
     """
+    if isinstance(groups, LabelGroups):
+        return _count_labels(source, groups, first, last, place)
+    grouping, ranges = groups.grouping, groups.ranges
     reader, frames = reader_of(source), frames_of(source)
-    tally = tally_for(reader.plan.neuron_shape, range_size(ranges), place, quantity)
+    in_groups = np.zeros(len(groups), np.int64)
+    if quantity.needs_frames:
+        in_groups = count_frames(source, groups, first, last)
+    tally = tally_for(reader.plan.neuron_shape, place, quantity, in_groups)
     blocks, block_keys = (
         _whole_blocks(reader, frames, grouping, first, last) if source.use_counts else _NOTHING
     )
@@ -252,37 +245,21 @@ def _add_chunk(
             tally.add_trains(some, begin - frame, end - frame, positions_of(ranges, key))
 
 
-def count_labels(
-    source: Source, first_label: int, last_label: int, first: int, last: int, place: Place
-) -> Counts:
-    """Spikes in the frames of each label.
-
-    Parameters
-    ----------
-    source : Source
-    first_label, last_label : int
-        Places among the recording's labels, ``last_label`` exclusive.
-    first, last : int
-        Frames ``first`` to ``last`` (exclusive) are looked at.
-    place : {"all", "channel", "neuron"}
-
-    Returns
-    -------
-    int64 array, shape [labels, places]; errors as in `count_groups`
-    """
+def _count_labels(source: Source, labels: LabelGroups, first: int, last: int, place: Place) -> Counts:
+    """Spikes in the frames of each label; parameters as in `count_spikes`."""
     reader, frames = reader_of(source), frames_of(source, labelled=True)
     places = math.prod(places_of(reader.plan.neuron_shape, place))
-    spikes = np.zeros((last_label - first_label, places), np.int64)
+    spikes = np.zeros((len(labels), places), np.int64)
     chunks = _chunks_outside(reader, frames, first, last, _NOTHING[0]).tolist()
     for chunk, trains in zip(chunks, reader.chunks(chunks, passing=True), strict=True):
         for frame, asked_first, asked_last, some in _slices(reader, chunk, trains, first, last):
             row, begin, end = frames.runs(asked_first, asked_last)
             codes = np.full(some.shape[1] * 8, NO_LABEL, np.int32)
             found = frames.codes(row, begin, end)
-            found[(found < first_label) | (found >= last_label)] = NO_LABEL
+            found[(found < labels.first) | (found >= labels.last)] = NO_LABEL
             if len(found):
                 codes[_places_of_frames(begin - frame, end - frame)] = found
-                _add_labelled(spikes, some, codes, first_label)
+                _add_labelled(spikes, some, codes, labels.first)
     return spikes
 
 
@@ -309,22 +286,21 @@ def _add_labelled(spikes: Counts, trains: Packed, codes: Codes, first_code: int)
         spikes[masked] += sum_places(count_per_neuron_in(trains, masks), spikes.shape[1])
 
 
-def frames_of_groups(source: Source, grouping: Grouping, ranges: Integers, first: int, last: int) -> Integers:
-    """Number of selected frames in each group, int64 [groups]; parameters as in `count_groups`."""
+def count_frames(source: Source, groups: Groups | LabelGroups, first: int, last: int) -> Integers:
+    """Number of selected frames in each group, int64 [groups]; parameters as in `count_spikes`.
+
+    Frames with a label are counted in the whole layer.
+    """
+    if isinstance(groups, LabelGroups):
+        every = frames_of(source, labelled=True).frames_per_label(len(labels_of(source).values))
+        return every[groups.first : groups.last]
     frames = frames_of(source)
-    found = np.zeros(range_size(ranges), np.int64)
+    found = np.zeros(len(groups), np.int64)
     row, begin, end = frames.runs(first, last)
-    _, begin, end, key = grouping.split(frames.segments, row, begin, end)
+    _, begin, end, key = groups.grouping.split(frames.segments, row, begin, end)
     selected = frames.frames_before(end) - frames.frames_before(begin)
-    np.add.at(found, positions_of(ranges, key), selected)
+    np.add.at(found, positions_of(groups.ranges, key), selected)
     return found
-
-
-def frames_of_labels(source: Source, first_label: int, last_label: int) -> Integers:
-    """Number of selected frames that have each label, int64 [labels]; parameters as in `count_labels`."""
-    return frames_of(source, labelled=True).frames_per_label(len(labels_of(source).values))[
-        first_label:last_label
-    ]
 
 
 def add_up(counts: Sequence[Counts]) -> Counts:
@@ -336,16 +312,22 @@ def add_up(counts: Sequence[Counts]) -> Counts:
 
 
 def finish(
-    counts: Counts, neuron_shape: tuple[int, ...], place: Place, quantity: Quantity, has_groups: bool
+    counts: Counts,
+    frames: Integers | int,
+    neuron_shape: tuple[int, ...],
+    place: Place,
+    quantity: Quantity,
+    has_groups: bool,
 ) -> Counts:
     """Counts in the shape of a result.
 
     Parameters
     ----------
     counts : int64 array, shape [groups, neurons] or [groups, places], or of as many elements
-        Spikes of each neuron are summed up, or asked whether there are any, as the result needs.
+    frames : int64 array, shape [groups] or []
+        Number of frames in each group, or in all; 0 if the quantity does not need it.
     neuron_shape, place, quantity
-        As in `count_groups`.
+        As in `count_spikes`.
     has_groups : bool
         Whether the result has an axis of groups.
 
@@ -355,7 +337,7 @@ def finish(
     """
     shape = places_of(neuron_shape, place)
     counts = counts.reshape(len(counts) if has_groups else 1, -1)
-    values = counts > 0 if quantity == "fired" else counts
+    values = quantity.of(counts, np.broadcast_to(frames, len(counts)))
     summed = sum_places(values, math.prod(shape))
     return summed.reshape(len(counts), *shape) if has_groups else summed.reshape(shape)
 

@@ -7,6 +7,7 @@ without selected frames are left out.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Hashable
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from analysis.kernels.counting import Source, frames_of, reader_of
 from recorder.format import RecordingFormatError
 from recorder.format.bits import Bools, Integers, unpack_trains
-from recorder.format.trials import MISSING_INTEGER
+from recorder.format.columns import EXACT_IN_FLOAT, MISSING_INTEGER
 from recorder.tape.trial_columns import read_columns
 
 COORDINATES: Final = ("step", "sample", "trial")
@@ -94,19 +95,11 @@ def read_column(source: Source, column: str, block_frames: int, block_id: tuple[
     frames = frames_of(source, labelled=True)
     row = frames.segments.segment_of(selected)
     stored = column_values(source, column)[frames.table_rows(row, selected, selected + 1)]
-    dtype = column_dtype(source, column)
-    values = stored.astype(dtype)
-    if dtype == np.float64 and stored.dtype == np.int64:
-        values[stored == MISSING_INTEGER] = np.nan
-    return values
+    return show_missing(stored, column_dtype(source, column))
 
 
 def column_dtype(source: Source, name: str) -> np.dtype[Any]:
-    """Data type of a column of the trials laid on the selected frames.
-
-    Whole numbers are int64 where every frame has one, and float64 with NaN where some may have none, as is
-    the way of xarray and pandas.
-    """
+    """Data type of a column of the trials laid on the selected frames; whole numbers as `exact_dtype`."""
     values = column_values(source, name)
     if values.dtype != np.int64:
         return values.dtype
@@ -114,7 +107,44 @@ def column_dtype(source: Source, name: str) -> np.dtype[Any]:
     trials = column_values(source, "trial")[:-1]
     first, last = (np.searchsorted(trials, segments.trial, side) for side in ("left", "right"))
     missing = (segments.trial < 0).any() or (last - first < segments.batch).any()
-    return np.dtype(np.float64 if missing or (values[:-1] == MISSING_INTEGER).any() else np.int64)
+    values = values[:-1]
+    return exact_dtype(values, has_missing=bool(missing or (values == MISSING_INTEGER).any()))
+
+
+def exact_dtype(values: NDArray[np.int64], *, has_missing: bool) -> np.dtype[Any]:
+    """Data type in which whole numbers are shown, `MISSING_INTEGER` standing for none.
+
+    int64 where none is missing. Otherwise float64 with NaN, as is the way of xarray and pandas, where it has
+    all of the numbers; else objects: ints and None.
+    """
+    if not has_missing:
+        return np.dtype(np.int64)
+    is_exact = (abs(values) <= EXACT_IN_FLOAT) | (values == MISSING_INTEGER)
+    return np.dtype(np.float64 if is_exact.all() else object)
+
+
+def show_missing(stored: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """A column in another data type, its missing values as they are there: NaN, or None."""
+    if stored.dtype == dtype:
+        return stored
+    values = stored.astype(dtype)
+    missing = np.isnan(stored) if stored.dtype == np.float64 else stored == MISSING_INTEGER
+    values[missing] = None if dtype.kind == "O" else np.nan
+    return values
+
+
+def free_name(name: str, taken: Collection[Hashable]) -> str:
+    """Name under which a column is shown beside others: its own, or ``trial_`` before one that is taken.
+
+    Examples
+    --------
+    >>> free_name("epoch", ["step"]), free_name("step", ["step"]), free_name("trial_step", ["step"])
+    ('epoch', 'trial_step', 'trial_trial_step')
+    """
+    bare = name
+    while bare.startswith("trial_") and bare not in taken:
+        bare = bare.removeprefix("trial_")
+    return f"trial_{name}" if bare in taken else name
 
 
 @lru_cache(maxsize=8)

@@ -130,6 +130,43 @@ class Grouping:
         return keys
 
 
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """Groups of frames along time that are told apart, in the order of their keys.
+
+    Attributes
+    ----------
+    grouping : Grouping
+    ranges : int64 array, shape [ranges, 2]
+        Keys of the groups.
+    """
+
+    grouping: Grouping
+    ranges: Integers
+
+    def __len__(self) -> int:
+        return range_size(self.ranges)
+
+    def part(self, first: int, last: int) -> Groups:
+        """The groups at positions ``first`` to ``last`` (exclusive)."""
+        return Groups(self.grouping, slice_ranges(self.ranges, first, last))
+
+
+@dataclass(frozen=True)
+class LabelGroups:
+    """Groups of the frames that have a label: those at places ``first`` to ``last`` (exclusive) among all."""
+
+    first: int
+    last: int
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+    def part(self, first: int, last: int) -> LabelGroups:
+        """The labels at positions ``first`` to ``last`` (exclusive) of these."""
+        return LabelGroups(self.first + first, self.first + last)
+
+
 def count_up(lengths: Integers) -> Integers:
     """0, 1, … below each length, one after the other.
 
@@ -159,6 +196,15 @@ def positions_of(ranges: Integers, keys: Integers) -> Integers:
     index = np.maximum(np.searchsorted(ranges[:, 0], keys, side="right") - 1, 0)
     positions: Integers = offset[index] + np.clip(keys - ranges[index, 0], 0, lengths[index])
     return positions
+
+
+def keys_of(ranges: Integers, positions: Integers) -> Integers:
+    """Key at each position, from 0 to below the number of keys; the way back from `positions_of`."""
+    lengths = ranges[:, 1] - ranges[:, 0]
+    offset = np.cumsum(lengths) - lengths
+    index = np.searchsorted(offset, positions, side="right") - 1
+    keys: Integers = ranges[index, 0] + positions - offset[index]
+    return keys
 
 
 def slice_ranges(ranges: Integers, first: int, last: int) -> Integers:

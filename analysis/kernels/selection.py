@@ -6,6 +6,7 @@ out where they are needed, from the segments and the table of trials.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 from analysis.kernels.grouping import Grouping, count_up
 from recorder.format import RecordingFormatError
 from recorder.format.bits import Integers
+from recorder.format.columns import KEYS, MISSING_INTEGER, Value, identity
 from recorder.format.metadata import TrialsCommit
 from recorder.format.segments import Segments
-from recorder.format.trials import KEYS, MISSING_INTEGER, Value
 from recorder.stores import ByteStore
 from recorder.tape.trial_columns import read_columns
 
@@ -27,6 +28,43 @@ NO_LABEL: Final = -1
 _LONG_RUNS = 256
 
 Codes = NDArray[np.int32]
+
+
+class Labels(tuple[Value, ...]):
+    """Some labels, in order, of which ``True``, ``1``, ``1.0`` and ``"1"`` are four.
+
+    To Python three of them are equal, and so would be two selections, or sources, that differ in no more.
+    """
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, tuple) and [*map(identity, self)] == [*map(identity, other)]
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(tuple(map(identity, self)))
+
+    def __contains__(self, value: object) -> bool:
+        return any(type(label) is type(value) and label == value for label in self)
+
+    @classmethod
+    def different(cls, values: Iterable[Value]) -> Labels:
+        """Each of the values once, in order of first appearance."""
+        return cls({identity(value): value for value in values}.values())
+
+    @classmethod
+    def numbers_ascending(cls, values: Iterable[Value]) -> Labels:
+        """Each of the values once: numbers ascending; in order of first appearance if there are others."""
+        labels = cls.different(values)
+        numbers = [label for label in labels if type(label) in (int, float)]
+        if len(numbers) < len(labels):
+            return labels
+        return cls(sorted(numbers, key=lambda number: (number, type(number) is float)))
+
+
 Intervals = tuple[Integers, Integers, Integers]
 
 
@@ -40,13 +78,13 @@ class Selection:
         First step and the step behind the last one.
     trials : tuple of int, optional
         Numbers of trials, ascending.
-    labels : tuple, optional
+    labels : Labels, optional
         Labels as recorded.
     """
 
     steps: tuple[int, int] | None = None
     trials: tuple[int, ...] | None = None
-    labels: tuple[Value, ...] | None = None
+    labels: Labels | None = None
 
     def cut(self, segments: Segments) -> Segments:
         """The part of the segments in the selected steps and trials."""
@@ -63,7 +101,7 @@ class SampleLabels:
 
     Attributes
     ----------
-    values : tuple
+    values : Labels
         The different labels: numbers ascending, anything else in order of first appearance.
     trial : int64 array, shape [rows]
         Ascending.
@@ -71,7 +109,7 @@ class SampleLabels:
         Place of the sample's label in ``values``, -1 where there is none.
     """
 
-    values: tuple[Value, ...]
+    values: Labels
     trial: Integers
     code: Codes
 
@@ -88,7 +126,7 @@ class SampleLabels:
         stored_columns = read_columns(store, replace(commit, columns=needed))
         columns = {column.name: (column, values) for column, values in stored_columns.items()}
         if not columns:
-            return cls((), np.empty(0, np.int64), np.empty(0, np.int32))
+            return cls(Labels(), np.empty(0, np.int64), np.empty(0, np.int32))
         if not all(key in columns and columns[key][0].kind == "int64" for key in KEYS):
             raise RecordingFormatError(f"{store.location}: trials lack whole numbers of {' and '.join(KEYS)}")
         trial, sample = (columns[key][1] for key in KEYS)
@@ -98,23 +136,23 @@ class SampleLabels:
         if (trial[1:] < trial[:-1]).any() or (sample != numbered).any():
             raise RecordingFormatError(f"{store.location}: the rows of trials are not in order")
         if LABEL not in columns:
-            return cls((), trial, np.full(len(trial), NO_LABEL, np.int32))
+            return cls(Labels(), trial, np.full(len(trial), NO_LABEL, np.int32))
         column, stored = columns[LABEL]
         if column.kind == "category":
             if len(stored) and (stored.min() < -1 or stored.max() >= len(column.categories)):
                 raise RecordingFormatError(f"{store.location}: trials column {LABEL!r} is malformed")
-            return cls(column.categories, trial, stored.astype(np.int32))
+            return cls(Labels(column.categories), trial, stored.astype(np.int32))
         present = ~np.isnan(stored) if column.kind == "float64" else stored != MISSING_INTEGER
         values, code = np.unique(stored[present], return_inverse=True)
         codes = np.full(len(stored), NO_LABEL, np.int32)
         codes[present] = code
-        return cls(tuple(values.tolist()), trial, codes)
+        return cls(Labels(values.tolist()), trial, codes)
 
-    def recoded(self, values: tuple[Value, ...]) -> SampleLabels:
+    def recoded(self, values: Labels) -> SampleLabels:
         """The same labels among other values, which hold all of these: those of several recordings."""
-        places = {value: place for place, value in enumerate(values)}
+        places = {identity(value): place for place, value in enumerate(values)}
         # The last place of the look-up table is reached by -1, no label.
-        codes = np.array([*(places[value] for value in self.values), NO_LABEL], np.int32)
+        codes = np.array([*(places[identity(value)] for value in self.values), NO_LABEL], np.int32)
         return SampleLabels(values, self.trial, codes[self.code])
 
 
@@ -145,7 +183,8 @@ class SelectedFrames:
         self._code = np.empty(0, np.int32) if labels is None else labels.code
         selected_code = np.ones(len(self._code), np.bool_)
         if selection.labels is not None and labels is not None:
-            selected = np.array([value in selection.labels for value in labels.values] + [False], np.bool_)
+            chosen = set(map(identity, selection.labels))
+            selected = np.array([identity(value) in chosen for value in labels.values] + [False], np.bool_)
             selected_code = selected[self._code]
         self._selected_before = np.concatenate([[0], np.cumsum(selected_code)]).astype(np.int64)
         first_row, labelled = self._rows_of(segments, labels)

@@ -1,4 +1,4 @@
-"""Adds up what is found in trains and rows of counts, group after group: spikes, or neurons that fired."""
+"""Adds up what is found in trains and rows of counts, group after group: any quantity of each neuron."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from analysis.kernels.intervals import (
     count_per_neuron_in,
     interval_mask,
 )
+from analysis.kernels.quantities import Quantity
 from recorder.format.bits import Counts, Integers, Packed
 
 Place = Literal["all", "channel", "neuron"]
-Quantity = Literal["spikes", "fired"]
 
 # Counts of each neuron in each interval are made for so many elements at a time.
 SLAB_ELEMENTS = 2**22
@@ -44,11 +44,11 @@ class Tally(Protocol):
         """What was found, int64 [groups, places]."""
 
 
-def tally_for(neuron_shape: tuple[int, ...], groups: int, place: Place, quantity: Quantity) -> Tally:
-    """What adds up this quantity in so many groups."""
-    if quantity == "fired":
-        return _FiredTally(neuron_shape, groups, place)
-    return _SpikeTally(groups) if place == "all" else _PlaceTally(neuron_shape, groups, place)
+def tally_for(neuron_shape: tuple[int, ...], place: Place, quantity: Quantity, frames: Integers) -> Tally:
+    """What adds up this quantity in groups of so many frames, of which there may be zeros if not needed."""
+    if quantity.keeps_neurons:
+        return _WholeTally(neuron_shape, place, quantity, frames)
+    return _SpikeTally(len(frames)) if place == "all" else _PlaceTally(neuron_shape, len(frames), place)
 
 
 class _SpikeTally:
@@ -110,30 +110,37 @@ class _PlaceTally(_NeuronTally):
         return self._spikes
 
 
-class _FiredTally(_NeuronTally):
-    """Neurons that fired. Which ones is remembered for the group at hand only."""
+class _WholeTally(_NeuronTally):
+    """What is known once all spikes of a neuron in a group are: they are kept for the group at hand only."""
 
-    def __init__(self, neuron_shape: tuple[int, ...], groups: int, place: Place) -> None:
-        self._fired = np.zeros((groups, math.prod(places_of(neuron_shape, place))), np.int64)
+    def __init__(
+        self, neuron_shape: tuple[int, ...], place: Place, quantity: Quantity, frames: Integers
+    ) -> None:
+        self._made = np.zeros((len(frames), math.prod(places_of(neuron_shape, place))), np.int64)
+        self._quantity, self._frames = quantity, frames
         self._group = 0
-        self._fired_in_group = np.zeros(math.prod(neuron_shape), np.bool_)
+        self._spikes = np.zeros((1, math.prod(neuron_shape)), np.int64)
 
     def _add(self, spikes: NDArray[np.integer], group: Integers) -> None:
-        fired = spikes > 0
         if group[0] == self._group:
-            fired[0] |= self._fired_in_group
+            self._spikes += spikes[0]
         else:
-            self._finish_group()
-        self._fired[group[:-1]] = sum_places(fired[:-1], self._fired.shape[1])
-        self._group, self._fired_in_group = int(group[-1]), fired[-1].copy()
+            self._finish(slice(self._group, self._group + 1), self._spikes)
+            self._spikes[0] = spikes[0]
+        if len(group) > 1:
+            self._finish(group[:1], self._spikes)
+            self._finish(group[1:-1], spikes[1:-1])
+            self._spikes[0] = spikes[-1]
+        self._group = int(group[-1])
 
-    def _finish_group(self) -> None:
-        if len(self._fired):
-            self._fired[self._group] = sum_places(self._fired_in_group[None], self._fired.shape[1])
+    def _finish(self, groups: slice | Integers, spikes: NDArray[np.integer]) -> None:
+        made = self._quantity.of(spikes, self._frames[groups])
+        self._made[groups] = sum_places(made, self._made.shape[1])
 
     def result(self) -> Counts:
-        self._finish_group()
-        return self._fired
+        if len(self._made):
+            self._finish(slice(self._group, self._group + 1), self._spikes)
+        return self._made
 
 
 def _starts(group: Integers) -> NDArray[np.intp]:

@@ -3,6 +3,7 @@
 Only the recorder enters, as this room needs torch; it knows steps and frames, and nothing of files.
 """
 
-from recorder.capture.layer_recorder import LayerRecorder, NeuronShapeError, SpikeValueError
+from recorder.capture.layer_recorder import LayerRecorder
+from recorder.capture.refusals import LayerError, NeuronShapeError, SpikeValueError
 
-__all__ = ["LayerRecorder", "NeuronShapeError", "SpikeValueError"]
+__all__ = ["LayerError", "LayerRecorder", "NeuronShapeError", "SpikeValueError"]

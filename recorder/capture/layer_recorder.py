@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,11 +23,12 @@ from numpy.typing import NDArray
 
 from recorder.capture.device_packing import DevicePacker
 from recorder.capture.host_packing import HostPacker, NotSpikesError, StagePool, WholeRows
+from recorder.capture.other_values import describe_others
+from recorder.capture.refusals import SpikeValueError, check_recordable, no_values, other_shape
 from recorder.capture.transfer import TransferRings
 from recorder.format import RecordingWriteError
 from recorder.format.bits import Bools, Packed
 from recorder.format.errors import out_of_step
-from recorder.format.metadata import DTYPES, MAX_RANK
 from recorder.format.segments import SegmentLog
 from recorder.frameworks import SpikingLayer
 
@@ -38,14 +39,6 @@ GATHER_BYTES = 64 * 1024
 GATHER_CALLS = 1024
 
 _NO_ROWS = np.empty((0, 0), np.uint8)
-
-
-class SpikeValueError(ValueError):
-    """A layer put out values other than 0 and 1."""
-
-
-class NeuronShapeError(ValueError):
-    """A layer put out frames of another shape than before, or of one that cannot be recorded."""
 
 
 class _Call(NamedTuple):
@@ -68,6 +61,8 @@ class _Alike:
         ``(N, *neuron)``.
     dtype : torch.dtype
     trial : int
+    next_step : int
+        The step that the next of them is.
     calls : int
         Outputs that are in no segment yet.
     limit : int
@@ -80,6 +75,7 @@ class _Alike:
     shape: torch.Size
     dtype: torch.dtype
     trial: int
+    next_step: int
     calls: int = 0
     limit: int = sys.maxsize
     gathered: NDArray[np.generic] | None = None
@@ -99,6 +95,8 @@ class LayerRecorder:
         Place in network order.
     layer_class : str
         Qualified name of the module's class.
+    late_errors : list
+        Where errors are put that are found after the call that they are about.
     pool : StagePool
         Memory for frames that wait on the host.
     rings : TransferRings
@@ -106,7 +104,6 @@ class LayerRecorder:
 
     Attributes
     ----------
-    next_step : int
     neuron_shape : tuple of int, or None
         None until the first frames come.
     first_batch : int
@@ -117,22 +114,28 @@ class LayerRecorder:
         Data type of the first output.
     segments : SegmentLog
         Of the frames that are known to hold zeros and ones only.
+    threshold : callable, optional
+        What makes spikes of the layer's values before they come here.
+    is_stopped : bool
+        Whether the layer has put out no spikes, and is not to be recorded any more.
     """
 
     def __init__(
-        self, name: str, position: int, layer_class: str, pool: StagePool, rings: TransferRings
+        self,
+        name: str,
+        position: int,
+        layer_class: str,
+        late_errors: list[SpikeValueError],
+        pool: StagePool,
+        rings: TransferRings,
     ) -> None:
         self.name = name
         self.position = position
         self.layer_class = layer_class
-        self.next_step = 0
         self.neuron_shape: tuple[int, ...] | None = None
         self.first_batch = 0
         self.dtype = ""
         self.segments = SegmentLog()
-        # Of which forward of the network the last call was part, and the step before that forward.
-        self.forward = -1
-        self.steps_at_start = 0
         self._packer: HostPacker | DevicePacker | None = None
         self._frames_before = 0
         self._pool = pool
@@ -142,8 +145,10 @@ class LayerRecorder:
         self.output_frames = 0
         self._calls = 0
         self._unsure: deque[_Call] = deque()
-        self._late_error: SpikeValueError | None = None
+        self._late_errors = late_errors
         self._alike: _Alike | None = None
+        self.threshold: Callable[[torch.Tensor], torch.Tensor] | None = None
+        self.is_stopped = False
 
     def resume(self, neuron_shape: tuple[int, ...], dtype: str, segments: SegmentLog, pending: Bools) -> None:
         """Go on behind frames recorded earlier; ``pending`` are those that fill no byte."""
@@ -152,12 +157,14 @@ class LayerRecorder:
 
     # -- outputs like those before ------------------------------------------------------------------------
 
-    def repeat(self, output: torch.Tensor, trial: int) -> Sequence[WholeRows] | None:
+    def repeat(self, output: torch.Tensor, step: int, trial: int) -> Sequence[WholeRows] | None:
         """Record a single-step output, shape [N, *neuron], if it is like the one before.
 
         Parameters
         ----------
         output : tensor
+        step : int
+            Number of the step that it is.
         trial : int
 
         Returns
@@ -168,13 +175,15 @@ class LayerRecorder:
         Raises
         ------
         SpikeValueError
-            Nothing of ``output`` is then recorded. Values of small outputs are told of by `take_late_error`.
+            Nothing of ``output`` is then recorded. An error among the values of a small output
+            comes late.
         """
         alike = self._alike
         if (
             alike is None
             or output.shape != alike.shape
             or output.dtype is not alike.dtype
+            or step != alike.next_step
             or trial != alike.trial
             or not output.is_cpu
         ):
@@ -187,9 +196,9 @@ class LayerRecorder:
             try:
                 rows = alike.packer.push(output)
             except NotSpikesError as error:
-                raise self._value_error(str(error), _Call(self.next_step, 1, alike.batch, trial)) from error
+                raise self._value_error(str(error), _Call(step, 1, alike.batch, trial), output) from error
         alike.calls += 1
-        self.next_step += 1
+        alike.next_step = step + 1
         return rows
 
     @property
@@ -203,6 +212,11 @@ class LayerRecorder:
         unsure = sum(call.steps * call.batch for call in self._unsure)
         alike = 0 if self._alike is None else self._alike.calls * self._alike.batch
         return self.segments.frames + unsure + alike
+
+    @property
+    def packed_bytes(self) -> int:
+        """Of the frames so far."""
+        return math.prod(self.neuron_shape or ()) * self.frames // 8
 
     @property
     def device_bytes(self) -> int:
@@ -220,12 +234,12 @@ class LayerRecorder:
     def settle_alike(self) -> Sequence[WholeRows]:
         """Pack what was gathered, and note the calls that were alike: the whole rows.
 
-        An error among the values is kept for `take_late_error`.
+        An error among the values comes late.
         """
         alike = self._alike
         if alike is None or alike.calls == 0:
             return ()
-        step, calls = self.next_step - alike.calls, alike.calls
+        step, calls = alike.next_step - alike.calls, alike.calls
         rows: Sequence[WholeRows] = ()
         # An exception from outside, such as that of Ctrl-C, comes up where a call begins. So there is none
         # between noting calls in a segment and forgetting them: they are noted once.
@@ -252,11 +266,6 @@ class LayerRecorder:
         settled = self.settle()
         return [*settled, self._packer.drain()[0]]
 
-    def take_late_error(self) -> SpikeValueError | None:
-        """The first error among values that were looked at after their call."""
-        error, self._late_error = self._late_error, None
-        return error
-
     def _pack_one_by_one(self, alike: _Alike, outputs: torch.Tensor, first_step: int) -> list[WholeRows]:
         """Pack gathered outputs of which one is to blame, or more."""
         rows: list[WholeRows] = []
@@ -265,7 +274,7 @@ class LayerRecorder:
             try:
                 rows += self._push_to_host(alike.packer, output, call)
             except SpikeValueError as error:
-                self._late_error = self._late_error or error
+                self._late_errors.append(error)
         alike.calls = 0
         return rows
 
@@ -277,13 +286,13 @@ class LayerRecorder:
                 self.segments.extend(*call)
             else:
                 what = f"values such as {verdict:g}, dtype {self.dtype}"
-                self._late_error = self._late_error or self._value_error(what, call)
+                self._late_errors.append(self._value_error(what, call, verdict))
         return rows
 
     # -- any output ---------------------------------------------------------------------------------------
 
     def record(
-        self, layer: SpikingLayer, spikes: torch.Tensor, steps: int | None, trial: int
+        self, layer: SpikingLayer, spikes: torch.Tensor, first_step: int, steps: int | None, trial: int
     ) -> Sequence[WholeRows]:
         """Record any output at once; after `settle_before`.
 
@@ -292,6 +301,7 @@ class LayerRecorder:
         layer : SpikingLayer
         spikes : tensor, shape [N, *neuron], or [T, N, *neuron] if ``steps`` is given
             Not empty.
+        first_step : int
         steps : int or None
             T; None for a single step.
         trial : int
@@ -309,25 +319,25 @@ class LayerRecorder:
         self._hint = layer.hint
         axes = 1 if steps is None else 2
         shape = tuple(spikes.shape)
-        call = _Call(self.next_step, steps or 1, shape[axes - 1], trial)
+        call = _Call(first_step, steps or 1, shape[axes - 1], trial)
         self._alike = None
-        self._prepare(shape[axes:], spikes)
+        self._prepare(shape[axes:], spikes, first_step)
         rows = self._push(spikes, call)
-        self.next_step += call.steps
         self.first_batch = self.first_batch or call.batch
         self.output_frames = max(self.output_frames, call.steps * call.batch)
         self._calls += 1
         if steps is None and isinstance(self._packer, HostPacker):
-            self._expect_more(self._packer, spikes, trial)
+            self._alike = self._expect_more(self._packer, spikes, call)
         return rows
 
-    def _expect_more(self, packer: HostPacker, spikes: torch.Tensor, trial: int) -> None:
-        self._alike = _Alike(packer, spikes.shape, spikes.dtype, trial)
+    def _expect_more(self, packer: HostPacker, spikes: torch.Tensor, call: _Call) -> _Alike:
+        alike = _Alike(packer, spikes.shape, spikes.dtype, call.trial, call.step + 1)
         # NumPy has no bfloat16.
         if spikes.numel() * spikes.element_size() <= GATHER_OUTPUT_BYTES and spikes.dtype != torch.bfloat16:
-            self._alike.limit = GATHER_AFTER_CALLS
+            alike.limit = GATHER_AFTER_CALLS
             if self._calls >= GATHER_AFTER_CALLS:
-                self._gather(self._alike)
+                self._gather(alike)
+        return alike
 
     def _gather(self, alike: _Alike) -> None:
         """Copy the outputs that follow, to be packed later."""
@@ -346,23 +356,16 @@ class LayerRecorder:
             raise RecordingWriteError(out_of_step(self.name))
         return self._packer.drain()
 
-    def _prepare(self, shape: tuple[int, ...], spikes: torch.Tensor) -> None:
+    def _prepare(self, shape: tuple[int, ...], spikes: torch.Tensor, step: int) -> None:
         """Have a packer for frames of this shape on this device."""
         if spikes.is_meta:
-            raise SpikeValueError(
-                f"layer {self.name!r} put out a tensor on the meta device, which holds no values; disable() "
-                "the monitor while shapes are tried out"
-            )
+            raise no_values(self.name)
         if self._packer is None or self.neuron_shape is None:
-            self._check_recordable(shape, spikes.dtype)
+            check_recordable(self.name, shape, spikes.dtype)
             self._packer = self._make_packer(spikes.device, np.empty((0, math.prod(shape)), np.bool_))
             self.neuron_shape, self.dtype = shape, str(spikes.dtype).removeprefix("torch.")
         elif shape != self.neuron_shape:
-            raise NeuronShapeError(
-                f"layer {self.name!r} put out frames of neuron shape {shape} at step {self.next_step}, but "
-                f"{self.neuron_shape} before; a recording holds one shape for each layer. Record inputs of "
-                "another size into another store."
-            )
+            raise other_shape(self.name, shape, self.neuron_shape, step)
         elif spikes.device != self._device:
             self._packer = self._make_packer(spikes.device, self._packer.drain()[1])
 
@@ -386,26 +389,11 @@ class LayerRecorder:
         try:
             rows = packer.push(spikes)
         except NotSpikesError as error:
-            raise self._value_error(str(error), call) from error
+            raise self._value_error(str(error), call, spikes) from error
         self.segments.extend(*call)
         return rows
 
-    def _value_error(self, what: str, call: _Call) -> SpikeValueError:
-        last = call.step + call.steps - 1
-        where = f"step {last}" if call.steps == 1 else f"steps {call.step} to {last}"
-        return SpikeValueError(
-            f"layer {self.name!r} ({self.layer_class}) put out {what}, at {where}; spikes are 0 or 1. "
-            f"{self._hint}{'. ' if self._hint else ''}"
-            "If this is not a spiking layer, leave it out with layers=..."
-        )
-
-    def _check_recordable(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-        if math.prod(shape) < 1 or len(shape) > MAX_RANK:
-            raise NeuronShapeError(
-                f"layer {self.name!r} put out frames of neuron shape {shape}; expected at least one neuron, "
-                f"along at most {MAX_RANK} axes. Leave the layer out with layers=..."
-            )
-        if str(dtype).removeprefix("torch.") not in DTYPES:
-            raise SpikeValueError(
-                f"layer {self.name!r} put out dtype {dtype}; spikes can be recorded from {', '.join(DTYPES)}"
-            )
+    def _value_error(self, what: str, call: _Call, found: torch.Tensor | float) -> SpikeValueError:
+        steps = range(call.step, call.step + call.steps)
+        text = describe_others(what, found, steps, (call.batch, *(self.neuron_shape or ())), self._hint)
+        return SpikeValueError(f"layer {self.name!r} ({self.layer_class}) put out {text}", self.name)

@@ -5,7 +5,9 @@ need neither torch nor dask.
 """
 
 from recorder.format.errors import (
+    DurabilityWarning,
     LostFramesWarning,
+    RecordingClosedWarning,
     RecordingDamagedError,
     RecordingExistsError,
     RecordingFormatError,
@@ -14,16 +16,20 @@ from recorder.format.errors import (
     RecordingStoppedWarning,
     RecordingUnfinishedError,
     RecordingWriteError,
+    StepsWarning,
     StoreAccessError,
     StoreError,
+    UncalledLayersWarning,
 )
 from recorder.format.layout import ChunkPlan, plan_chunks
 from recorder.format.metadata import LayerCommit, RecordingMetadata
 
 __all__ = [
     "ChunkPlan",
+    "DurabilityWarning",
     "LayerCommit",
     "LostFramesWarning",
+    "RecordingClosedWarning",
     "RecordingDamagedError",
     "RecordingExistsError",
     "RecordingFormatError",
@@ -33,7 +39,9 @@ __all__ = [
     "RecordingStoppedWarning",
     "RecordingUnfinishedError",
     "RecordingWriteError",
+    "StepsWarning",
     "StoreAccessError",
     "StoreError",
+    "UncalledLayersWarning",
     "plan_chunks",
 ]

@@ -89,9 +89,9 @@ class LayerTables(NamedTuple):
     segments: TableLayout
 
 
-def layer_tables(name: str, plan: ChunkPlan) -> LayerTables:
-    """Layouts of the small arrays of the layer named ``name``."""
-    folder = layer_folder(name)
+def layer_tables(name: str, plan: ChunkPlan, *, is_apart: bool = False) -> LayerTables:
+    """Layouts of the small arrays of the layer named ``name``, whose folder may be set apart."""
+    folder = layer_folder(name, apart=is_apart)
     blocks = ("block", *neuron_dimensions(plan.neuron_shape))
     return LayerTables(
         TableLayout(f"{folder}/counts", "uint32", blocks, plan.neuron_shape),
@@ -117,14 +117,14 @@ def trial_column_table(name: str, kind: ColumnKind) -> TableLayout:
 
 def layer_documents(commit: LayerCommit) -> dict[str, dict[str, Any]]:
     """Zarr documents of a layer's group and arrays as of a commit: key prefix → document."""
-    tables = layer_tables(commit.name, commit.plan)
+    tables = layer_tables(commit.name, commit.plan, is_apart=commit.is_apart)
     rows = {
         "counts": commit.counts_checksums.rows,
         "counts_checksums": commit.counts_checksums.rows,
         "checksums": commit.checksums.rows,
         "segments": commit.segments.rows,
     }
-    folder = layer_folder(commit.name)
+    folder = commit.folder
     return {
         folder: group_document({"name": commit.name}),
         f"{folder}/{SPIKES}": spikes_document(commit.plan, commit.frames),

@@ -104,19 +104,18 @@ def mask_trains(trains: Packed, mask: Packed) -> Packed:
     return trains & mask
 
 
-def count_per_neuron(trains: Packed, mask: Packed | None = None) -> Counts:
-    """Number of spikes of each neuron, in all frames or in the frames that a packed mask selects.
+def count_per_neuron(trains: Packed) -> Counts:
+    """Number of spikes of each neuron.
 
     Parameters
     ----------
     trains : uint8 array, shape [neurons, bytes], ``bytes`` a multiple of 8, C-contiguous
-    mask : uint8 array, shape [bytes], optional
 
     Returns
     -------
     int64 array, shape [neurons]
     """
-    words = (trains if mask is None else mask_trains(trains, mask)).view(np.uint64)
+    words = trains.view(np.uint64)
     neurons, width = words.shape
     counts = np.empty(neurons, np.int64)
     # A few neurons are counted at a time, so that the counts of their words stay in the processor's cache.
@@ -127,15 +126,6 @@ def count_per_neuron(trains: Packed, mask: Packed | None = None) -> Counts:
         np.bitwise_count(some, out=counted[: len(some)])
         counted[: len(some)].sum(axis=1, dtype=np.int64, out=counts[first : first + rows])
     return counts
-
-
-def fired_per_neuron(trains: Packed, mask: Packed | None = None) -> Bools:
-    """True for each neuron that fired at all, bool [neurons]; parameters as in `count_per_neuron`."""
-    words = trains.view(np.uint64)
-    if mask is not None:
-        words = words & mask.view(np.uint64)
-    fired: Bools = np.bitwise_or.reduce(words, axis=1) != 0
-    return fired
 
 
 def count_per_frame(trains: Packed) -> Counts:

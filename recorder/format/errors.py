@@ -43,8 +43,24 @@ class LostFramesWarning(UserWarning):
     """Damaged frames of the recording are marked lost: every figure covers the remaining frames only."""
 
 
+class DurabilityWarning(UserWarning):
+    """A file system cannot keep what was asked for: a loss of power may take what was committed."""
+
+
+class RecordingClosedWarning(UserWarning):
+    """A monitor was closed, as another one of this process has been made for its recording."""
+
+
 class RecordingStoppedWarning(UserWarning):
-    """Spikes could not be written; the network runs on, but is no longer recorded."""
+    """The network runs on without being recorded, or a layer of it, as it put out no spikes any more."""
+
+
+class StepsWarning(UserWarning):
+    """The boundaries between steps had to be guessed, or layers have made different steps."""
+
+
+class UncalledLayersWarning(UserWarning):
+    """Layers are monitored and not called, so that nothing is recorded of them."""
 
 
 def out_of_step(layer: str) -> str:

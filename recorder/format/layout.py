@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 FORMAT_VERSION: Final = 1
 # Version of recordings with frames marked lost. Readers of version 1 would take such frames for spikes.
 LOST_FORMAT_VERSION: Final = 2
+# Of recordings with a layer whose folder is set apart: who does not know of it would look elsewhere.
+APART_FORMAT_VERSION: Final = 3
 
 ATTRIBUTE: Final = "spiketape"
 ROOT_DOCUMENT: Final = "zarr.json"
@@ -113,13 +115,25 @@ class ChunkPlan:
         return -(-frames // self.chunk_frames)
 
 
-def plan_chunks(neuron_shape: tuple[int, ...]) -> ChunkPlan:
+def plan_chunks(
+    neuron_shape: tuple[int, ...],
+    *,
+    target_bytes: int = CHUNK_TARGET_BYTES,
+    limit_bytes: int = CHUNK_LIMIT_BYTES,
+    counts_share: float = COUNTS_SHARE,
+) -> ChunkPlan:
     """Cut a layer into chunks of about 4 MiB of packed bits.
 
     Parameters
     ----------
     neuron_shape : tuple of int
         Shape of one frame; ``()`` for a single neuron. Every length must be positive.
+    target_bytes : int
+        Packed bits that a chunk has at most, unless 64 frames have more.
+    limit_bytes : int
+        Size above which a chunk is stored in several parts.
+    counts_share : float
+        What a row of ``counts`` may cost, as a share of the packed bits it sums up.
 
     Returns
     -------
@@ -164,15 +178,15 @@ def plan_chunks(neuron_shape: tuple[int, ...]) -> ChunkPlan:
     neurons = math.prod(neuron_shape)
     if neurons < 1:
         raise ValueError(f"a layer needs at least one neuron, but its neuron shape is {neuron_shape}")
-    fitting = CHUNK_TARGET_BYTES * 8 // neurons
+    fitting = target_bytes * 8 // neurons
     chunk_frames = max(fitting // CHUNK_FRAMES_STEP, 1) * CHUNK_FRAMES_STEP
     part_rows = neuron_shape[0] if neuron_shape else 1
-    if neurons * chunk_frames // 8 > CHUNK_LIMIT_BYTES:
+    if neurons * chunk_frames // 8 > limit_bytes:
         row_bytes = neurons // part_rows * chunk_frames // 8
-        parts = -(-part_rows // max(CHUNK_TARGET_BYTES // row_bytes, 1))
+        parts = -(-part_rows // max(target_bytes // row_bytes, 1))
         part_rows = -(-part_rows // parts)
     counts_bytes, bits_bytes = 4, chunk_frames // 8
-    block_chunks = math.ceil(counts_bytes / (COUNTS_SHARE * bits_bytes))
+    block_chunks = math.ceil(counts_bytes / (counts_share * bits_bytes))
     return ChunkPlan(neuron_shape, chunk_frames, part_rows, block_chunks)
 
 
@@ -196,11 +210,12 @@ def neuron_dimensions(neuron_shape: tuple[int, ...]) -> tuple[str, ...]:
 
 
 _UNSAFE = re.compile(rb"[^A-Za-z0-9._-]")
+_UNSAFE_OR_LETTER = re.compile(rb"[^0-9._-]")
 # File systems allow names of 255 bytes; this leaves room for what a store appends.
 _LONGEST_FOLDER: Final = 200
 
 
-def folder_name(name: str) -> str:
+def folder_name(name: str, *, apart: bool = False) -> str:
     """Folder of a layer (or of a column of the trials) named ``name``.
 
     Letters, digits and ``.``, ``_``, ``-`` stand for themselves; every other byte of the UTF-8 name becomes
@@ -208,12 +223,22 @@ def folder_name(name: str) -> str:
     The empty name (of a network that is itself one neuron module) becomes ``=``. A folder name of more than
     200 characters is cut, and ends in ``=`` and the first half of the SHA-256 of ``name``.
 
+    Some file systems take ``lif`` and ``LIF`` for the same folder. So a name that differs from another one by
+    case only is set ``apart``: its letters do not stand for themselves either. No such folder differs from
+    any other by case only.
+
     Examples
     --------
     >>> folder_name("features.3"), folder_name("a/b"), folder_name("")
     ('features.3', 'a=2Fb', '=')
+    >>> folder_name("fc.1", apart=True)
+    '=66=63.1'
     """
-    escaped = _UNSAFE.sub(lambda match: b"=%02X" % match[0][0], name.encode()).decode()
+    escaped = (
+        (_UNSAFE_OR_LETTER if apart else _UNSAFE)
+        .sub(lambda match: b"=%02X" % match[0][0], name.encode())
+        .decode()
+    )
     if escaped.startswith("__") or not escaped.strip("."):
         # Zarr reserves leading "__" and forbids names of periods only.
         escaped = "=" if not escaped else f"={ord(escaped[0]):02X}{escaped[1:]}"
@@ -223,9 +248,9 @@ def folder_name(name: str) -> str:
     return escaped
 
 
-def layer_folder(name: str) -> str:
+def layer_folder(name: str, *, apart: bool = False) -> str:
     """Key prefix of a layer's arrays."""
-    return f"layers/{folder_name(name)}"
+    return f"layers/{folder_name(name, apart=apart)}"
 
 
 def trial_column_folder(column: str) -> str:

@@ -13,10 +13,13 @@ from typing import Any, Final, Literal
 
 from recorder.format.chunks import checksum
 from recorder.format.layout import (
+    APART_FORMAT_VERSION,
     ATTRIBUTE,
     FORMAT_VERSION,
     LOST_FORMAT_VERSION,
     ChunkPlan,
+    folder_name,
+    layer_folder,
 )
 
 State = Literal["recording", "closed"]
@@ -105,6 +108,8 @@ class LayerCommit:
         Ranges of damaged frames that were given up, ``(first, last exclusive)``: whole steps, ascending, not
         touching each other. The commit promises nothing of these frames, nor of the rows of ``counts`` of
         blocks that contain any.
+    is_apart : bool
+        Whether the layer's folder is set apart from that of another one, whose name differs by case only.
     """
 
     name: str
@@ -117,6 +122,12 @@ class LayerCommit:
     checksums: TableCommit
     tail: tuple[int, ...]
     lost: tuple[tuple[int, int], ...] = ()
+    is_apart: bool = False
+
+    @property
+    def folder(self) -> str:
+        """Key prefix of the layer's arrays."""
+        return layer_folder(self.name, apart=self.is_apart)
 
     @property
     def lost_frames(self) -> int:
@@ -196,6 +207,8 @@ class RecordingMetadata:
         Most decoded bytes in a shard of a packed recording; 0 for a recording that is not packed.
     digest : str
         Digest of a packed recording, see `recorder.keeping.digest`; empty for one that is not packed.
+    uncalled : mapping of str to int
+        Layers of the network that were found and are not called: the step from which on they have not been.
     """
 
     state: State
@@ -208,10 +221,13 @@ class RecordingMetadata:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     shard_bytes: int = 0
     digest: str = ""
+    uncalled: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def format_version(self) -> int:
         """Lowest version of the format whose readers understand this recording."""
+        if any(layer.is_apart for layer in self.layers):
+            return APART_FORMAT_VERSION
         return LOST_FORMAT_VERSION if any(layer.lost for layer in self.layers) else FORMAT_VERSION
 
     def next_commit(self, **changes: Any) -> RecordingMetadata:
@@ -241,6 +257,8 @@ def to_attributes(metadata: RecordingMetadata) -> dict[str, Any]:
     }
     if metadata.shard_bytes:
         record |= {"shard_bytes": metadata.shard_bytes, "digest": metadata.digest}
+    if metadata.uncalled:
+        record["uncalled"] = dict(metadata.uncalled)
     record["crc32c"] = _record_checksum(record)
     return {ATTRIBUTE: record}
 
@@ -262,6 +280,7 @@ def _layer_to_json(layer: LayerCommit) -> dict[str, Any]:
         "checksums": {"rows": layer.checksums.rows, "crc32c": layer.checksums.crc32c},
         "tail": list(layer.tail),
         **lost,
+        **({"folder": folder_name(layer.name, apart=True)} if layer.is_apart else {}),
     }
 
 

@@ -12,13 +12,16 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
+from recorder.format.columns import is_text
 from recorder.format.errors import RecordingFormatError
 from recorder.format.layout import (
+    APART_FORMAT_VERSION,
     ATTRIBUTE,
     CHUNK_FRAMES_STEP,
     FORMAT_VERSION,
     LOST_FORMAT_VERSION,
     ChunkPlan,
+    folder_name,
 )
 from recorder.format.metadata import (
     DTYPES,
@@ -80,13 +83,13 @@ def parse_attributes(attributes: Mapping[str, Any], place: str) -> RecordingMeta
         )
     version = record.get("format_version")
     if (
-        version not in (FORMAT_VERSION, LOST_FORMAT_VERSION)
+        version not in (FORMAT_VERSION, LOST_FORMAT_VERSION, APART_FORMAT_VERSION)
         or not isinstance(version, int)
         or version is True
     ):
         raise RecordingFormatError(
             f"{place} has format version {_short(version)}; this spiketape reads versions {FORMAT_VERSION} "
-            f"and {LOST_FORMAT_VERSION}. A newer spiketape is needed if the version is higher."
+            f"to {APART_FORMAT_VERSION}. A newer spiketape is needed if the version is higher."
         )
     try:
         expected = _record_checksum(record)
@@ -117,11 +120,13 @@ def parse_attributes(attributes: Mapping[str, Any], place: str) -> RecordingMeta
         provenance=provenance,
         shard_bytes=shard_bytes,
         digest=digest,
+        uncalled=_parse_uncalled(fields) if "uncalled" in record else {},
     )
     if version != metadata.format_version:
         fields.problems.append(
             f"format_version is {version}, expected {metadata.format_version}: version "
-            f"{LOST_FORMAT_VERSION} is that of recordings with frames marked lost"
+            f"{LOST_FORMAT_VERSION} is that of recordings with frames marked lost, {APART_FORMAT_VERSION} of "
+            "those with a layer whose folder is set apart"
         )
     if fields.problems:
         listed = "".join(f"\n  - {problem}" for problem in fields.problems)
@@ -137,6 +142,17 @@ def _parse_provenance(fields: _Fields) -> dict[str, Any]:
     if size > MAX_PROVENANCE_BYTES:
         fields.problem("provenance", f"has {size} bytes, at most {MAX_PROVENANCE_BYTES} are read")
     return provenance
+
+
+def _parse_uncalled(fields: _Fields) -> dict[str, int]:
+    uncalled = fields.child("uncalled")
+    if len(uncalled.record) > MAX_LAYERS:
+        fields.problem("uncalled", f"has {len(uncalled.record)} layers, at most {MAX_LAYERS} are read")
+        return {}
+    for name in uncalled.record:
+        if len(name) > MAX_NAME_LENGTH or not is_text(name):
+            fields.problem("uncalled", f"names {_short(name)}, which is too long or holds half a character")
+    return {name: uncalled.integer(name, 0, MAX_FRAMES) for name in uncalled.record}
 
 
 def _parse_packing(fields: _Fields) -> tuple[int, str]:
@@ -198,7 +214,20 @@ def _parse_layer(fields: _Fields) -> LayerCommit:
         checksums=checksums,
         tail=tail,
         lost=_parse_lost(fields, frames),
+        is_apart=_parse_apart(fields),
     )
+
+
+def _parse_apart(fields: _Fields) -> bool:
+    """True if the layer's folder is set apart. Only the two folders that its name allows are ever opened."""
+    if "folder" not in fields.record:
+        return False
+    name = fields.record.get("name")
+    if isinstance(name, str) and is_text(name) and len(name) <= MAX_NAME_LENGTH:
+        expected = folder_name(name, apart=True)
+        if fields.record["folder"] != expected:
+            fields.problem("folder", f"is {_short(fields.record['folder'])}, expected {expected!r}")
+    return True
 
 
 def _parse_lost(fields: _Fields, frames: int) -> tuple[tuple[int, int], ...]:
@@ -231,7 +260,7 @@ def _parse_column(fields: _Fields) -> ColumnCommit:
         fields.problem("kind", f"is {_short(kind)}, expected one of {get_args(ColumnKind)}")
     categories = fields.items("categories", MAX_ROWS)
     for category in categories:
-        if not isinstance(category, str | int | float | bool) or not _is_text(category):
+        if not isinstance(category, str | int | float | bool) or not is_text(category):
             fields.problem("categories", f"holds {_short(category)}, expected text, numbers or booleans")
     return ColumnCommit(
         name=fields.text("name"),
@@ -265,7 +294,7 @@ class _Fields:
         value: str = self.take(key, str, "")
         if len(value) > MAX_NAME_LENGTH:
             self.problem(key, f"has {len(value)} characters, at most {MAX_NAME_LENGTH} are read")
-        if not _is_text(value):
+        if not is_text(value):
             self.problem(key, f"is {_short(value)}, which holds half a character")
         return value
 
@@ -306,15 +335,6 @@ class _Fields:
             self.problem(place, f"is {_short(value)}, expected {least} to {most}")
             return least
         return value
-
-
-def _is_text(value: object) -> bool:
-    """True unless the value holds a lone surrogate, which JSON escapes can name and UTF-8 cannot encode."""
-    try:
-        str(value).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _short(value: object, limit: int = 80, show: Callable[[object], str] = repr) -> str:

@@ -48,6 +48,11 @@ class SegmentLog:
             self._open = last[-1].tolist()
             self.frames = self._open[0] + self._open[2] * self._open[3]
 
+    @property
+    def last_step(self) -> int:
+        """Step behind the newest one; 0 before there is one."""
+        return self._open[1] + self._open[2] if self._open else 0
+
     def extend(self, first_step: int, steps: int, batch: int, trial: int = NO_TRIAL) -> None:
         """Add ``steps`` consecutive steps of ``batch`` frames each."""
         row = self._open

@@ -1,106 +1,167 @@
-"""The table of trials: one row for each sample of each trial, with its label and what the user attached."""
+"""The table of trials: one row for each sample presented, with its label and whatever the user attached."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
+from recorder.format.columns import (
+    KEYS,
+    MAX_CATEGORY_BYTES,
+    Attached,
+    Value,
+    category_bytes,
+    check_kind,
+    check_name,
+    identity,
+    kind_of,
+    stored_name,
+)
+from recorder.format.layout import NO_TRIAL
+from recorder.format.metadata import MAX_COLUMNS, ColumnKind, TrialsCommit
 
-from recorder.format.metadata import ColumnKind, TrialsCommit
+# What each sample of a trial has, by column as stored; None where it is missing.
+Columns = dict[str, list[Value | None]]
 
-KEYS: Final = ("trial", "sample")
-MISSING_INTEGER: Final = int(np.iinfo(np.int64).min)
-
-Value = str | int | float | bool
+_MOST_ATTACHED: Final = MAX_COLUMNS - len(KEYS)
 
 
-def as_values(name: str, given: Any, batch: int | None) -> list[Value]:
-    """Turn what a user passed for one column of a trial into a list of values, one for each sample.
-
-    Parameters
-    ----------
-    name : str
-        Name of the column, for errors.
-    given : scalar, sequence or array
-        One value for all samples, or one for each; any object with ``tolist`` (numpy, torch) is accepted.
-    batch : int or None
-        Samples of the trial. While it is unknown (None), a scalar becomes a list of one value.
-
-    Raises
-    ------
-    ValueError
-        If there are not as many values as samples.
-    TypeError
-        If a value is neither text, number nor boolean.
-    """
-    listed = given.tolist() if hasattr(given, "tolist") else given
-    values = list(listed) if isinstance(listed, Sequence) and not isinstance(listed, str) else None
-    if values is None:
-        values = [listed] * (1 if batch is None else batch)
-    elif batch is not None and len(values) != batch:
-        raise ValueError(
-            f"{name} has {len(values)} values, but each step of the trial has a batch of {batch}; "
-            "give one value for each sample, or a single one for all"
-        )
-    values = [value.item() if hasattr(value, "item") else value for value in values]
-    for value in values:
-        if not isinstance(value, Value) or (isinstance(value, int) and abs(value) >= 2**63):
-            raise TypeError(
-                f"{name} holds {value!r} ({type(value).__name__}); expected text, a boolean or a number "
-                "(whole ones below 2**63) for each sample"
-            )
-    return values
+@dataclass
+class _OpenTrial:
+    number: int
+    columns: Mapping[str, Attached]
+    batch: int = 0
 
 
 class TrialLog:
-    """The trials presented since the last commit, with their columns.
+    """Trials as they are presented: at most one is open at a time.
+
+    The labels of a trial are taken down with its first frames, so that they are as safe as these. A trial in
+    which nothing was recorded leaves no trace: the next one has its number.
 
     Parameters
     ----------
     kept : TrialsCommit, optional
-        The committed table of a resumed recording, which goes on.
+        What to go on from.
+    ignores_case : callable, optional
+        Whether the store takes names that differ by case only for one; asked once such names come.
 
     Attributes
     ----------
     trials : int
-        Number of trials begun so far, which is also the number of the next trial.
+        Trials begun so far; the number of the next one.
+    number : int
+        Of the open trial; `NO_TRIAL` if none is open.
     """
 
-    def __init__(self, kept: TrialsCommit | None = None) -> None:
+    def __init__(
+        self, kept: TrialsCommit | None = None, ignores_case: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._ignores_case = ignores_case
         self.trials = kept.trials if kept else 0
-        self._kinds: dict[str, ColumnKind] = {c.name: c.kind for c in kept.columns} if kept else {}
-        self._presented: list[tuple[int, int, dict[str, list[Value]]]] = []
+        self.number = NO_TRIAL
+        self._open: _OpenTrial | None = None
+        columns = [column for column in kept.columns if column.name not in KEYS] if kept else []
+        # Of attached columns, the kind; None as long as all of their values are missing.
+        self._kinds: dict[str, ColumnKind | None] = {column.name: column.kind for column in columns}
+        self._categories = {c.name: set(map(identity, c.categories)) for c in columns if c.kind == "category"}
+        self._category_bytes = sum(category_bytes(column.categories) for column in columns)
+        self._presented: list[tuple[int, int, Columns]] = []
 
-    def check(self, columns: Mapping[str, list[Value]]) -> None:
-        """Raise if columns do not fit the table: ValueError for a name, TypeError for a kind of values."""
-        for name, values in columns.items():
-            if name in KEYS:
-                raise ValueError(f"trial(): {name!r} is a column of every recording; choose another name")
-            kind, given = self._kinds.get(name), _kind_of(values)
-            if kind not in (None, given) and not (kind == "float64" and given == "int64"):
-                raise TypeError(
-                    f"trial(): {name} is {values[0]!r}, a value of kind {given}, but this recording's column "
-                    f"{name!r} holds kind {kind}; keep to one kind or choose another name"
-                )
+    def begin(self, columns: Mapping[str, Any]) -> None:
+        """Open a trial; what its columns hold is read here, once.
 
-    def add(self, trial: int, batch: int, columns: Mapping[str, list[Value]]) -> None:
-        """Note a trial of ``batch`` samples; columns have a value for each sample. Errors as in `check`."""
-        self.check(columns)
-        for name, values in columns.items():
-            self._kinds.setdefault(name, _kind_of(values))
-        self._presented.append((trial, batch, dict(columns)))
+        Parameters
+        ----------
+        columns : mapping
+            For each name a value, or one for each sample; None, NaN and pandas' NA are missing values. A
+            column named as one that every recording has is stored as `recorder.format.columns.stored_name`
+            says.
 
-    def take(self) -> list[tuple[int, int, dict[str, list[Value]]]]:
-        """Trials noted since the last call, each as (trial, batch, columns)."""
+        Raises
+        ------
+        RuntimeError
+            If one is open already.
+        ValueError
+            If a name or a value cannot be stored, or there are too many of them.
+        TypeError
+            If values are of a type that cannot be stored, or of another kind than the column.
+        """
+        self.refuse_open("a trial cannot begin inside another. Leave its `with` block first.")
+        attached: dict[str, Attached] = {}
+        for name, given in columns.items():
+            check_name(name)
+            attached[stored_name(name)] = Attached.read(f"trial(): {name}", given)
+        self._check({name: column.values for name, column in attached.items()})
+        self._open = _OpenTrial(self.trials, attached)
+        self.number = self.trials
+
+    def end(self) -> None:
+        """Close the open trial."""
+        self._open, self.number = None, NO_TRIAL
+
+    def refuse_open(self, what: str) -> None:
+        """Raise RuntimeError, which says ``what``, if a trial is open."""
+        if self._open is not None:
+            raise RuntimeError(f"trial {self._open.number} is still open; {what}")
+
+    @property
+    def is_noted(self) -> bool:
+        """True if the labels of the open trial are noted, or if no trial is open."""
+        return self._open is None or self._open.batch > 0
+
+    def check_batch(self, place: str, batch: int) -> None:
+        """Raise ValueError, naming ``place``, if the values of the open trial do not fit a batch."""
+        if self._open is not None and self._open.batch != batch:
+            for name, column in self._open.columns.items():
+                column.of_batch(f"trial {self._open.number}, {place}: {name}", batch)
+
+    def note(self, batch: int) -> None:
+        """Note that frames of the open trial, if there is one, have come: so many samples at a step."""
+        trial = self._open
+        if trial is not None and batch > trial.batch:
+            trial.batch = batch
+            self.trials = trial.number + 1
+            columns = {name: column.of_batch(name, batch) for name, column in trial.columns.items()}
+            for name, column in trial.columns.items():
+                self._kinds[name] = self._kinds.get(name) or kind_of(column.values)
+                new = self._new_categories(name, column.values)
+                self._categories.setdefault(name, set()).update(new)
+                self._category_bytes += category_bytes(value for _, value in new)
+            self._presented.append((trial.number, batch, columns))
+
+    def take(self) -> list[tuple[int, int, Columns]]:
+        """Trials noted since the last call."""
         presented, self._presented = self._presented, []
         return presented
 
+    def _check(self, columns: Mapping[str, Sequence[Value | None]]) -> None:
+        """Raise ValueError or TypeError if columns cannot join the table."""
+        size = self._category_bytes
+        for name, values in columns.items():
+            check_kind(name, self._kinds.get(name), values)
+            size += category_bytes(value for _, value in self._new_categories(name, values))
+        if size > MAX_CATEGORY_BYTES:
+            raise ValueError(
+                f"trial(): the different texts and other categories of this recording would take {size} "
+                f"bytes; at most {MAX_CATEGORY_BYTES} are kept. Attach numbers where each sample has its own"
+            )
+        names = {*self._kinds, *columns}
+        if len(names) > _MOST_ATTACHED:
+            raise ValueError(f"trial(): a recording has at most {_MOST_ATTACHED} attached columns")
+        if (
+            len({name.casefold() for name in (*KEYS, *names)}) < len(KEYS) + len(names)
+            and self._ignores_case()
+        ):
+            raise ValueError(
+                f"trial(): of {', '.join(map(repr, sorted(columns)))} and the columns that are there, two "
+                "differ by case only, and where it is stored such names are one. Choose other names"
+            )
 
-def _kind_of(values: Sequence[Value]) -> ColumnKind:
-    kinds = {type(value) for value in values}
-    if kinds <= {int}:
-        return "int64"
-    if kinds <= {int, float}:
-        return "float64"
-    return "category"
+    def _new_categories(self, name: str, values: Sequence[Value | None]) -> set[tuple[type, Value]]:
+        """Categories that these values would add to a column; none to one of numbers."""
+        if (self._kinds.get(name) or kind_of(values)) != "category":
+            return set()
+        present = {identity(value) for value in values if value is not None}
+        return present - self._categories.get(name, set())

@@ -4,7 +4,8 @@
 """
 
 from recorder.frameworks.finding import LayerChoice, find_spiking_layers, refuse_unrecordable
-from recorder.frameworks.outputs import SpikeOutput, SpikingLayer, SpikingLayerError
+from recorder.frameworks.outputs import SpikeOutput
+from recorder.frameworks.spiking_layer import SpikingLayer, SpikingLayerError
 
 __all__ = [
     "LayerChoice",

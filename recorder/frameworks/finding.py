@@ -7,22 +7,41 @@ Recording such a layer fails, and `SpikingLayer.hint` says why. A layer that can
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import nn
 
-from recorder.frameworks import norse, sinabs, snntorch, spikingjelly
+from recorder.frameworks import (
+    bindsnet,
+    braincog,
+    lava,
+    lookalikes,
+    matterhorn,
+    norse,
+    rockpool,
+    sinabs,
+    snntorch,
+    spikingjelly,
+)
 from recorder.frameworks.neuron_class import STEP, NeuronClass, NeuronClasses
-from recorder.frameworks.outputs import SpikeOutput, SpikingLayer, SpikingLayerError
+from recorder.frameworks.outputs import Layout, SpikeOutput
+from recorder.frameworks.spiking_layer import SpikingLayer, SpikingLayerError
 
+_LIBRARIES = "SpikingJelly, snnTorch, norse, sinabs, BrainCog, BindsNET, rockpool, lava-dl and matterhorn"
 _KNOWN: NeuronClasses = {
     **spikingjelly.NEURON_CLASSES,
     **snntorch.NEURON_CLASSES,
     **norse.NEURON_CLASSES,
     **sinabs.NEURON_CLASSES,
+    **braincog.NEURON_CLASSES,
+    **bindsnet.NEURON_CLASSES,
+    **rockpool.NEURON_CLASSES,
+    **lava.NEURON_CLASSES,
+    **matterhorn.NEURON_CLASSES,
 }
 
 LayerChoice: TypeAlias = (
@@ -62,7 +81,9 @@ def refuse_unrecordable(net: nn.Module) -> None:
             )
 
 
-def find_spiking_layers(net: nn.Module, layers: LayerChoice | None = None) -> dict[str, SpikingLayer]:
+def find_spiking_layers(
+    net: nn.Module, layers: LayerChoice | None = None, *, batched: bool = True
+) -> dict[str, SpikingLayer]:
     """Find the spiking layers of a network, in the order of ``net.named_modules()``.
 
     Parameters
@@ -70,8 +91,8 @@ def find_spiking_layers(net: nn.Module, layers: LayerChoice | None = None) -> di
     net : nn.Module
         The network, on any device, in any mode. It is not changed, and no library is imported.
     layers : optional
-        The modules to take. By default, all neurons of SpikingJelly, snnTorch, norse and sinabs, and of
-        subclasses. Otherwise one of
+        The modules to take. By default, all neurons of SpikingJelly, snnTorch, norse, sinabs, BrainCog,
+        BindsNET, rockpool, lava-dl and matterhorn, and of subclasses. Otherwise one of
 
         - a module name or type, or several of them;
         - a predicate ``(name, module) -> bool``;
@@ -81,6 +102,10 @@ def find_spiking_layers(net: nn.Module, layers: LayerChoice | None = None) -> di
         If several keys of a mapping apply to a module, its name is used first, then the most derived type.
         The default layout of a module of no known library is one step, ``[N, *neuron]``, put out as a tensor
         or as the first item of a tuple.
+    batched : bool
+        True if outputs have an axis of samples. If False, this axis is removed from layouts that are known or
+        assumed, except for libraries whose outputs always have it; a `SpikeOutput` in ``layers`` is used as
+        it is.
 
     Returns
     -------
@@ -110,15 +135,35 @@ def find_spiking_layers(net: nn.Module, layers: LayerChoice | None = None) -> di
         raise SpikingLayerError(
             f"no spiking layer found in {type(net).__name__}, but "
             + ", ".join(f"{count} {kind}" for kind, count in seen.most_common())
-            + ". Known are the neurons of SpikingJelly, snnTorch, norse and sinabs; "
+            + f". Known are the neurons of {_LIBRARIES}; "
             "choose others with layers=, by name, type or a predicate (name, module) -> bool"
         )
-    return {name: _layer(name, modules[name], output) for name, output in chosen.items()}
+    if layers is None:
+        found = {name: modules[name] for name in chosen}
+        lookalikes.name_lookalikes(found, modules, lambda module: _known_class(module) is not None)
+    return {name: _layer(name, modules[name], output, batched) for name, output in chosen.items()}
 
 
-def _layer(name: str, module: nn.Module, output: SpikeOutput | None) -> SpikingLayer:
-    known = _known_class(module) or NeuronClass(STEP)
-    return SpikingLayer(name, module, output or known.layout, known.hint)
+def _layer(name: str, module: nn.Module, output: SpikeOutput | None, batched: bool) -> SpikingLayer:
+    found = _known_class(module)
+    known = found or NeuronClass(STEP)
+    origin: Literal["user", "library", "assumption"] = (
+        "user" if output is not None else "assumption" if found is None else "library"
+    )
+    layout: Layout = output or known.layout
+    if output is None and not batched and not known.is_always_batched:
+        layout = _without_batch(layout)
+    return SpikingLayer(name, module, layout, known.hint, origin, known.kept_in)
+
+
+def _without_batch(layout: Layout) -> Layout:
+    if isinstance(layout, SpikeOutput):
+        return layout.without_batch()
+    return functools.partial(_ask_without_batch, layout)
+
+
+def _ask_without_batch(layout: Callable[[Any], SpikeOutput], module: nn.Module) -> SpikeOutput:
+    return layout(module).without_batch()
 
 
 def _neurons(modules: Mapping[str, nn.Module]) -> dict[str, None]:
@@ -126,7 +171,7 @@ def _neurons(modules: Mapping[str, nn.Module]) -> dict[str, None]:
     for name, module in neurons.items():
         # In no library does a neuron contain another one. Where a user's module does, both may put out the
         # same spikes.
-        inside = {*module.modules()} - {module}
+        inside = {*nn.Module.modules(module)} - {module}  # rockpool overrides .modules()
         inner = [repr(other) for other, other_module in neurons.items() if other_module in inside]
         if inner:
             raise SpikingLayerError(
@@ -181,7 +226,8 @@ def _check_choice(modules: Mapping[str, nn.Module], outputs: Mapping[Any, Any], 
 def _known_class(module: nn.Module) -> NeuronClass | None:
     for cls in type(module).__mro__:
         for package, classes in _KNOWN.items():
-            if cls.__name__ in classes and f"{cls.__module__}.".startswith(f"{package}."):
+            # Somewhere in the name: copies of a library are kept inside other packages.
+            if cls.__name__ in classes and f".{package}." in f".{cls.__module__}.":
                 return classes[cls.__name__]
     return None
 

@@ -1,11 +1,12 @@
 """The neurons of sinabs, as in version 3.1.3.
 
-sinabs has time as the second axis, or folds it into the batch axis. Layers that do not spike, such as
-``ExpLeak``, are not taken.
+sinabs has time as the second axis, or folds it into the batch axis; there is always a batch axis. Layers that
+do not spike, such as ``ExpLeak``, are not taken.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from recorder.frameworks.neuron_class import NeuronClass, NeuronClasses
@@ -19,14 +20,24 @@ _MULTI_SPIKE = (
 
 def _squeezed_or_not(module: Any) -> SpikeOutput:
     if not any(cls.__name__ == "SqueezeMixin" for cls in type(module).__mro__):
-        return SpikeOutput("NT", item=None)
+        return _BATCHES
     # sinabs sets the size that the user did not give to -1.
     sizes = (size if size > 0 else None for size in (module.batch_size, module.num_timesteps))
-    return SpikeOutput("N*T", None, *sizes)
+    return _folded(*sizes)
+
+
+_BATCHES = SpikeOutput("n t ...", item=None)
+
+
+@functools.lru_cache
+def _folded(batch_size: int | None, num_steps: int | None) -> SpikeOutput:
+    return SpikeOutput("(n t) ...", None, batch_size, num_steps)
 
 
 NEURON_CLASSES: NeuronClasses = {
     "sinabs.layers": {
-        "StatefulLayer": NeuronClass(_squeezed_or_not, lambda module: module.does_spike, _MULTI_SPIKE)
+        "StatefulLayer": NeuronClass(
+            _squeezed_or_not, lambda module: module.does_spike, _MULTI_SPIKE, is_always_batched=True
+        )
     },
 }

@@ -33,7 +33,10 @@ from recorder.format.shards import SHARD_BYTES, decoded_bytes, plan_shards, shar
 from recorder.keeping.digest import digest_recording
 from recorder.stores import ByteStore, Folder, is_url, open_store
 from recorder.stores.archive import write_archive
+from recorder.stores.folder import sync_file, sync_folder
+from recorder.stores.opening import local_path
 from recorder.stores.read_ahead import read_ahead
+from recorder.stores.redaction import without_secrets
 from recorder.tape import TapeReader
 from recorder.tape.lock import WriterLock
 from recorder.tape.reading import as_recorded
@@ -93,15 +96,15 @@ def pack_recording(
     StoreError, OSError
         If the destination cannot be written.
     """
-    if is_url(destination):
+    if is_url(destination) and not destination.startswith("file://"):
         if destination.partition("?")[0].endswith(".zip"):
             raise RecordingExistsError(
-                f"{destination}: archives are made on a disk. Pack to a local .zip and upload that, or leave "
-                "out .zip to have a packed recording in the bucket"
+                f"{without_secrets(destination)}: archives are made on a disk. Pack to a local .zip and "
+                "upload that, or leave out .zip to have a packed recording in the bucket"
             )
         target = open_store(destination, read_only=False, storage_options=storage_options)
         return pack(reader, target, shard_bytes=shard_bytes, progress=progress, find_digest=find_digest)
-    path = Path(os.path.abspath(destination))
+    path = Path(os.path.abspath(local_path(destination)))
     _check_free(path)
     if path.is_relative_to(reader.store.location):
         raise RecordingExistsError(f"{path} lies inside the recording that is packed; choose another place")
@@ -255,13 +258,8 @@ def _checked_chunks(
 def _rename(made: Path, path: Path) -> None:
     """Rename the finished folder or file to ``path``, where nothing is; durable when this returns."""
     if made.is_file():
-        with made.open("rb") as file:
-            os.fsync(file.fileno())
+        sync_file(made)
     if os.path.lexists(path):
         raise RecordingExistsError(f"{path} has come to be meanwhile; what was packed is at {made}")
     made.rename(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(path.parent)

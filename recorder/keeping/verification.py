@@ -24,6 +24,7 @@ from recorder.format.layout import ATTRIBUTE, ROOT_DOCUMENT
 from recorder.format.metadata import MAX_DOCUMENT_BYTES
 from recorder.stores import ByteStore
 from recorder.stores.archive import Archive
+from recorder.stores.links import LinkedStore
 from recorder.stores.sharded import ShardedStore
 from recorder.tape import LayerReader, TapeReader
 from recorder.tape.tables import rows_checksum
@@ -79,6 +80,7 @@ def check_documents(reader: TapeReader) -> list[Problem]:
 def _check_archive(store: ByteStore) -> list[Problem]:
     """Check the structure of a zip archive, if the recording lies in one, which zip programs rely on."""
     archive = store.inner if isinstance(store, ShardedStore) else store
+    archive = archive.found if isinstance(archive, LinkedStore) else archive
     damage = archive.find_damage() if isinstance(archive, Archive) else None
     return [] if damage is None else [Problem(f"{archive.location}: {damage}")]
 

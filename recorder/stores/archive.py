@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # which opens archives
 
 MAX_DIRECTORY_BYTES: Final = 256 * 2**20
 
+_ENTRY_START: Final = b"PK\x03\x04"
 _LOCAL_HEADER: Final = 30
 _ENCRYPTED: Final = 1
 # Every entry has the oldest time that zip can state, so that the same recording makes the same archive.
@@ -48,11 +49,15 @@ class Archive(ReadOnlyStore):
 
     @property
     def location(self) -> str:
-        return f"{self._outer.location}/{self._name.partition('?')[0]}"
+        return f"{self._outer.location}/{self._name}"
 
     @property
     def reads_under_way(self) -> int:
         return self._outer.reads_under_way
+
+    def is_there(self) -> bool:
+        """True if the stored bytes begin like a zip archive."""
+        return self._outer.read_range(self._name, 0, len(_ENTRY_START)) == _ENTRY_START
 
     def is_empty(self) -> bool:
         return not self._directory()
@@ -100,7 +105,7 @@ class Archive(ReadOnlyStore):
     def _data_offset(self, key: str, header: int) -> int:
         """Offset of an entry's bytes in the archive: after the entry's header, whose length varies."""
         found = self._outer.read_range(self._name, header, _LOCAL_HEADER) or b""
-        if len(found) < _LOCAL_HEADER or found[:4] != b"PK\x03\x04":
+        if len(found) < _LOCAL_HEADER or found[:4] != _ENTRY_START:
             raise RecordingFormatError(f"{self.location} has no entry where its directory says {key} is")
         lengths = int.from_bytes(found[26:28], "little") + int.from_bytes(found[28:30], "little")
         return header + _LOCAL_HEADER + lengths

@@ -6,18 +6,22 @@ symbolic links out of the store.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal
+from typing import Any, BinaryIO, Final, Literal, TypeVar
 
-from recorder.format import RecordingFormatError
+from recorder.format import DurabilityWarning, RecordingFormatError
 from recorder.format.layout import ROOT_DOCUMENT
+from recorder.stores.trying import cannot_read, cannot_write, try_again
 
 try:
     import fcntl
@@ -25,9 +29,16 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 
+# Windows has neither these nor an fsync of folders.
+_HAS_LOCKS: Final = fcntl is not None
+
 # Suffix of temporary files. `write_new` adds it twice, because it writes through `write`.
 PARTIAL: Final = re.compile(r"(\.[0-9a-f]{16}\.partial)+\Z")
 _MOST_KNOWN_FOLDERS: Final = 1000
+# What file systems answer that know no fsync of folders.
+_NO_SYNC: Final = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+
+T = TypeVar("T")
 
 
 class Folder:
@@ -42,8 +53,9 @@ class Folder:
     path : str or path
         The folder. It is made by the first write.
     durability : {"power", "process"}
-        With ``"power"``, fsync is called, and persisted keys survive a loss of power. With ``"process"``,
-        they survive the end of the process only.
+        ``"power"`` calls fsync, so that what is persisted survives a loss of power; ``"process"`` survives
+        only the end of the process. Where folders cannot be synchronized that is all that is had of them: a
+        `DurabilityWarning` says so, once.
     """
 
     reads_under_way = 1
@@ -53,6 +65,8 @@ class Folder:
     ) -> None:
         self._root = Path(os.path.abspath(path))
         self._durability = durability
+        self._has_written = False
+        self._can_sync_folders = True
         self._known_folders: set[Path] = set()
         self._unsynced_folders: set[Path] = set()
 
@@ -69,25 +83,31 @@ class Folder:
         return self._root.is_dir() and not os.listdir(self._root)
 
     def read(self, key: str, limit_bytes: int) -> bytes | None:
-        with self._opened_file(key) as file:
-            if file is None:
-                return None
-            size = os.fstat(file.fileno()).st_size
-            if size > limit_bytes:
-                raise RecordingFormatError(
-                    f"{self._root / key} has {size} bytes, at most {limit_bytes} were expected"
-                )
-            # Not read(limit_bytes), which would allocate so much memory.
-            return file.read(size)
+        def read_once() -> bytes | None:
+            with self._opened_file(key) as file:
+                if file is None:
+                    return None
+                size = os.fstat(file.fileno()).st_size
+                if size > limit_bytes:
+                    raise RecordingFormatError(
+                        f"{self._root / key} has {size} bytes, at most {limit_bytes} were expected"
+                    )
+                # Not the limit: as many bytes as asked for are taken from memory first.
+                return file.read(size)
+
+        return try_again(read_once, partial(cannot_read, self._root / key))
 
     def read_range(self, key: str, start: int, size: int) -> bytes | None:
-        with self._opened_file(key) as file:
-            if file is None:
-                return None
-            available = os.fstat(file.fileno()).st_size
-            start = max(available - size, 0) if start < 0 else min(start, available)
-            file.seek(start)
-            return file.read(min(size, available - start))
+        def read_once() -> bytes | None:
+            with self._opened_file(key) as file:
+                if file is None:
+                    return None
+                available = os.fstat(file.fileno()).st_size
+                begin = max(available - size, 0) if start < 0 else min(start, available)
+                file.seek(begin)
+                return file.read(min(size, available - begin))
+
+        return try_again(read_once, partial(cannot_read, self._root / key))
 
     @contextmanager
     def _opened_file(self, key: str) -> Iterator[BinaryIO | None]:
@@ -123,34 +143,48 @@ class Folder:
             os.close(descriptor)
 
     def write(self, key: str, data: bytes) -> None:
-        self.write_pieces(key, [data])
+        # All of it, as nobody knows what is left of a file whose fsync has failed.
+        self._try_again(lambda: self._write_once(key, [data], _once))
 
     def write_pieces(self, key: str, pieces: Iterable[bytes]) -> None:
+        # They come only once.
+        self._write_once(key, pieces, self._try_again)
+
+    def _write_once(
+        self, key: str, pieces: Iterable[bytes], step: Callable[[Callable[[], Any]], Any]
+    ) -> None:
         path = self._root / key
-        self._make_folder(path.parent)
-        partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}.partial")
+        step(lambda: self._make_folder(path.parent))
+        partial_path, file = step(lambda: _open_partial(path))
         try:
-            with open(partial, "xb") as file:
+            with file:
                 file.writelines(pieces)
                 if self._durability == "power":
                     # fsync comes before the rename, or a loss of power might leave an empty file in place.
                     file.flush()
-                    os.fsync(file.fileno())
-            os.replace(partial, path)
+                    _sync(file.fileno())
+            step(lambda: os.replace(partial_path, path))
         except BaseException:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial_path.unlink(missing_ok=True)
             raise
+        self._has_written = True
         self._unsynced_folders.add(path.parent)
+
+    def _try_again(self, do: Callable[[], T]) -> T:
+        """Do what `try_again` does; fail at once if the folder was never written and this user may not."""
+        return try_again(do, lambda: not self._has_written and cannot_write(self._root))
 
     def write_new(self, key: str, data: bytes) -> bool:
         path = self._root / key
         new = f"{key}.{secrets.token_hex(8)}.partial"
         self.write(new, data)
         try:
-            # A rename would replace an existing file; a hard link fails if there is one.
-            os.link(self._root / new, path)
+            # Unlike a rename, a link refuses to replace.
+            self._try_again(lambda: os.link(self._root / new, path))
         except FileExistsError:
-            return False
+            # Perhaps by ourselves, where the answer to the first of two tries was lost.
+            return os.path.samefile(self._root / new, path)
         except OSError:
             # The file system has no hard links.
             try:
@@ -164,21 +198,36 @@ class Folder:
 
     @contextmanager
     def exclusively(self) -> Iterator[None]:
-        self._make_folder(self._root)
+        self._try_again(lambda: self._make_folder(self._root))
+        if not _HAS_LOCKS:
+            yield
+            return
         with _opened(self._root) as descriptor:
             # Some network file systems have no flock.
             with suppress(OSError):
-                _lock_file(descriptor)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
 
     def persist(self) -> None:
-        if self._durability == "power":
+        if self._durability == "power" and self._can_sync_folders:
             for folder in sorted(self._unsynced_folders, reverse=True):
-                _sync_folder(folder)
+                if not sync_folder(folder):
+                    self._warn_of_folders()
+                    break
         self._unsynced_folders.clear()
 
+    def _warn_of_folders(self) -> None:
+        """Say once that names of new files may be lost with the power; files themselves are kept."""
+        self._can_sync_folders = False
+        warnings.warn(
+            f"{self.location}: this file system cannot make sure that new files keep their names (fsync of a "
+            "folder). A loss of power may take what was committed last; the end of the process takes nothing",
+            DurabilityWarning,
+            stacklevel=2,
+        )
+
     def delete(self, key: str) -> None:
-        (self._root / key).unlink(missing_ok=True)
+        self._try_again(lambda: (self._root / key).unlink(missing_ok=True))
         self._unsynced_folders.add((self._root / key).parent)
 
     def clear(self, groups: Sequence[str]) -> None:
@@ -190,8 +239,8 @@ class Folder:
             folder = self._root / group
             if folder.is_symlink() or folder.is_file():
                 folder.unlink()
-            elif folder.is_dir():
-                shutil.rmtree(folder)
+            else:
+                self._try_again(partial(_remove_tree, folder))
         self.remove_leftovers()
         self._known_folders.clear()
         self._unsynced_folders.clear()
@@ -238,20 +287,61 @@ class Folder:
         self._known_folders.add(folder)
 
 
-def _sync_folder(folder: Path) -> None:
-    with _opened(folder) as descriptor:
-        os.fsync(descriptor)
+def _once(do: Callable[[], T]) -> T:
+    return do()
+
+
+def _remove_tree(folder: Path) -> None:
+    if folder.is_dir():
+        shutil.rmtree(folder)
+
+
+def _open_partial(path: Path) -> tuple[Path, BinaryIO]:
+    """A new file beside the one that is written, under a name that says what it is."""
+    partial_path = path.with_name(f"{path.name}.{secrets.token_hex(8)}.partial")
+    return partial_path, open(partial_path, "xb")
+
+
+def sync_file(path: Path) -> None:
+    """Return when a file's bytes will survive a loss of power."""
+    # To be written: Windows refuses otherwise.
+    with open(path, "r+b") as file:
+        _sync(file.fileno())
+
+
+def sync_folder(folder: Path) -> bool:
+    """Return when the names in a folder will survive a loss of power; False where that cannot be had."""
+
+    def sync_once() -> bool:
+        try:
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                _sync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            # Windows opens no folders; some network file systems and FUSE sync none.
+            if error.errno in _NO_SYNC or not _HAS_LOCKS:
+                return False
+            raise
+        return True
+
+    return try_again(sync_once)
+
+
+def _sync(descriptor: int) -> None:
+    # On macOS fsync only hands bytes to the drive, which may keep them in its cache.
+    if hasattr(fcntl, "F_FULLFSYNC"):
+        with suppress(OSError):
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(descriptor)
 
 
 @contextmanager
 def _opened(folder: Path) -> Iterator[int]:
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = try_again(lambda: os.open(folder, os.O_RDONLY), lambda: cannot_read(folder))
     try:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _lock_file(descriptor: int) -> None:
-    if fcntl is not None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)

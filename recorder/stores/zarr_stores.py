@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import tempfile
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -23,6 +22,7 @@ from zarr.core.sync import sync
 
 from recorder.format import RecordingFormatError, StoreAccessError, StoreError
 from recorder.format.layout import ROOT_DOCUMENT
+from recorder.stores.redaction import secrets_of, shown_address, without_secrets
 
 READS_UNDER_WAY: Final = 16
 
@@ -34,6 +34,8 @@ _WEB_WAITS: Final = (0.5, 1.0, 2.0, 4.0)
 _ABSENT_STATUS = (404, 410)
 _WEB: Final = ("http", "https")
 _S3: Final = ("s3", "s3a")
+# What fsspec takes for a pattern where it deletes.
+_PATTERN_CHARACTERS: Final = frozenset("*?[")
 _MISSING: Final = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 T = TypeVar("T")
@@ -46,7 +48,7 @@ class ZarrStore:
 
     def __init__(self, store: Store, location: str | None = None) -> None:
         self.store = store
-        self._location = str(store) if location is None else location
+        self._location = without_secrets(store) if location is None else location
 
     @property
     def location(self) -> str:
@@ -126,19 +128,45 @@ class ZarrStore:
 
 
 class RemoteStore(ZarrStore):
-    """A store whose keys lie below a URL."""
+    """Keys below a URL.
+
+    Parameters
+    ----------
+    store : zarr.storage.FsspecStore
+    location : str, optional
+        As it may be shown.
+    query : str
+        What stands behind each key that a web server is asked for, with its question mark: the query of the
+        address, such as a token.
+    secrets : sequence of str
+        What is hidden in the errors of others, beside what the store's own options hold.
+    """
 
     reads_under_way = READS_UNDER_WAY
     store: zarr.storage.FsspecStore
+
+    def __init__(
+        self,
+        store: zarr.storage.FsspecStore,
+        location: str | None = None,
+        query: str = "",
+        secrets: Sequence[str] = (),
+    ) -> None:
+        super().__init__(store, location)
+        self._query = query
+        self._secrets = (*secrets, *secrets_of(store.path, getattr(store.fs, "storage_options", {})))
 
     def is_empty(self) -> bool:
         # Only one level is listed, because a recording may have millions of keys.
         return not self._wait("", lambda: _collect(self.store.list_dir("")))
 
+    def _get(self, key: str, wanted: ByteRequest) -> bytes | None:
+        return super()._get(f"{key}{self._query}", wanted)
+
     def size_of(self, key: str) -> int | None:
         async def size() -> int:
             try:
-                return await self.store.getsize(key)
+                return await self.store.getsize(f"{key}{self._query}")
             except FileNotFoundError as error:
                 # fsspec raises this for every bad answer of a web server, and for no answer at all.
                 cause = error.__cause__
@@ -153,13 +181,17 @@ class RemoteStore(ZarrStore):
 
     def write_new(self, key: str, data: bytes) -> bool:
         path = f"{self.store.path}/{key}"
-        try:
-            self._wait(key, lambda: self.store.fs._pipe_file(path, data, mode="create"))
-        except StoreAccessError as error:
-            # Either the store has no conditional writes, or the key exists. The key may even be ours: if the
-            # answer to a successful request is lost, the request is repeated and finds the key.
-            if not isinstance(error.__cause__, OSError | NotImplementedError | TypeError | ValueError):
-                raise
+
+        async def create() -> bool:
+            try:
+                await self.store.fs._pipe_file(path, data, mode="create")
+            except (OSError, NotImplementedError, TypeError, ValueError):
+                # The store cannot do it in one step, or somebody was first: perhaps ourselves, where the
+                # answer to the first of two tries was lost.
+                return False
+            return True
+
+        if not self._wait(key, create):
             return super().write_new(key, data)
         return self.read(key, len(data) + 2**16) == data
 
@@ -171,24 +203,55 @@ class RemoteStore(ZarrStore):
                 file.writelines(pieces)
             self._wait(key, lambda: self.store.fs._put_file(str(path), f"{self.store.path}/{key}"))
 
+    def delete(self, key: str) -> None:
+        if self._is_like_a_pattern:
+            self._delete_found(key)
+        else:
+            super().delete(key)
+
     def clear(self, groups: Sequence[str]) -> None:
         self.delete(ROOT_DOCUMENT)
         for group in groups:
-            self._wait(group, lambda group=group: self.store.delete_dir(group))  # type: ignore[misc]
+            if self._is_like_a_pattern:
+                self._delete_found(group)
+            else:
+                self._wait(group, lambda group=group: self.store.delete_dir(group))  # type: ignore[misc]
+
+    @property
+    def _is_like_a_pattern(self) -> bool:
+        return not _PATTERN_CHARACTERS.isdisjoint(self.store.path)
+
+    def _delete_found(self, key: str) -> None:
+        """Delete a key, or all below it, one by one.
+
+        fsspec deletes what matches a name that is like a pattern: ``run[1].zarr`` would take ``run1.zarr``.
+        """
+
+        async def delete() -> None:
+            files = self.store.fs
+            for path in await files._find(f"{self.store.path}/{key}"):
+                with suppress(FileNotFoundError):
+                    await files._rm_file(path)
+
+        self._wait(key, delete)
 
     def _wait(self, key: str, do: Callable[[], Coroutine[Any, Any, T]]) -> T:
         try:
             return sync(self._tried_again(do))
-        except _MISSING:
-            # Not a failed access: there is nothing at the key. (Reads of absent keys return None.)
-            raise
+        except _MISSING as error:
+            # Of a key that is read this means that it is absent, and does not get here.
+            raise type(error)(self._shown(key)) from None
         except NotImplementedError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - of whatever package, it becomes the cause of ours
+            said = without_secrets(f"{type(error).__name__}: {error}", self._secrets, is_answer=True)
             raise StoreAccessError(
-                f"{self.location}/{key}: {type(error).__name__}: {error}. Look whether the address, the "
-                "credentials and the connection are right"
-            ) from error
+                f"{self._shown(key)}: {said}. Look whether the address, the credentials and the connection "
+                "are right"
+            ) from cause_without_secrets(error, self._secrets)
+
+    def _shown(self, key: str) -> str:
+        return f"{self.location}/{key.removesuffix(self._query)}"
 
     async def _tried_again(self, do: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Do a request. Requests to web servers are repeated where the error may be a passing one."""
@@ -227,35 +290,63 @@ def open_url(url: str, *, read_only: bool, storage_options: Mapping[str, Any] | 
     StoreError
         If no installed package opens the URL, or if it names a web server and is to be written.
     """
-    shown = without_secrets(url)
+    shown = shown_address(url)
     scheme = url.partition(":")[0]
     if scheme in _WEB and not read_only:
         raise StoreError(
             f"{shown} cannot be written: web servers are only read. Write to a folder or a bucket, and "
             "publish it from there"
         )
+    secrets = secrets_of(url, storage_options)
+    place, query = split_query(url)
     try:
         store = zarr.storage.FsspecStore.from_url(
-            url, storage_options=_options(scheme, storage_options or {}), read_only=read_only
+            place, storage_options=_options(scheme, storage_options or {}), read_only=read_only
         )
     except ImportError as error:
         raise StoreError(
-            f"{shown} cannot be opened, as a package is missing ({error}): pip install 'spiketape[remote]'"
-        ) from error
-    except (ValueError, TypeError) as error:
-        raise StoreError(f"{shown} cannot be opened: {error}") from error
-    return RemoteStore(store, shown)
+            f"{shown} cannot be opened, as a package is missing ({without_secrets(error, secrets)}): pip "
+            "install 'spiketape[remote]'"
+        ) from cause_without_secrets(error, secrets)
+    except Exception as error:  # noqa: BLE001 - whatever the package for such addresses finds wrong with it
+        raise StoreError(
+            f"{shown} cannot be opened: {without_secrets(error, secrets)}"
+        ) from cause_without_secrets(error, secrets)
+    return RemoteStore(store, shown, query, secrets)
 
 
-def without_secrets(url: str) -> str:
-    """Remove user, password and query from a URL, so that it may be shown and stored.
+def split_query(url: str) -> tuple[str, str]:
+    """The address of a folder on a web server, and its query, which goes behind the key; no fragment.
+
+    Elsewhere ``?`` and ``#`` may be part of a name.
 
     Examples
     --------
-    >>> without_secrets("https://me:secret@host/run.zarr?token=secret")
-    'https://host/run.zarr'
+    >>> split_query("https://host/run.zarr?token=abc#top")
+    ('https://host/run.zarr', '?token=abc')
+    >>> split_query("s3://bucket/run#1.zarr")
+    ('s3://bucket/run#1.zarr', '')
     """
-    return re.sub(r"(//)[^/@]*@", r"\1", url.partition("?")[0])
+    if not is_web(url):
+        return url, ""
+    place, question, query = url.partition("#")[0].partition("?")
+    return place, f"?{query}" if question and query else ""
+
+
+def is_web(url: str) -> bool:
+    """True if an address is that of a web server."""
+    return url.partition("://")[0].rpartition("::")[2] in _WEB
+
+
+def cause_without_secrets(error: BaseException, secrets: Sequence[str]) -> BaseException | None:
+    """An exception to be shown as the cause of another; None where it, or its own cause, tells a secret."""
+    told: BaseException | None = error
+    while told is not None:
+        for said in (str(told), repr(told), repr(told.args)):
+            if without_secrets(said, secrets, is_answer=True) != said:
+                return None
+        told = told.__cause__ if told.__suppress_context__ else told.__context__
+    return error
 
 
 def _options(scheme: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from recorder.format.bits import (
     unpack_trains,
 )
 from recorder.format.chunks import checksum, decode_spikes, room_for_spikes, stored_checksum
-from recorder.format.layout import layer_folder, spikes_chunk_key
+from recorder.format.layout import spikes_chunk_key
 from recorder.format.segments import Segments, check_segments, clip_segments
 from recorder.stores import ByteStore
 from recorder.stores.read_ahead import Read, read_ahead
@@ -59,8 +59,8 @@ class LayerReader:
     def __init__(self, store: ByteStore, commit: LayerCommit) -> None:
         self.store = store
         self.commit = commit
-        self.folder = layer_folder(commit.name)
-        self.tables = layer_tables(commit.name, commit.plan)
+        self.folder = commit.folder
+        self.tables = layer_tables(commit.name, commit.plan, is_apart=commit.is_apart)
         self._read: dict[str, NDArray[Any]] = {}
 
     def __getstate__(self) -> dict[str, Any]:

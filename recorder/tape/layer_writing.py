@@ -63,11 +63,14 @@ class LayerWriter:
         plan: ChunkPlan,
         dtype: str,
         layer_class: str,
+        *,
+        is_apart: bool = False,
     ) -> None:
         self._store, self._encoding = store, encoding
         self._name, self._plan, self._dtype, self._layer_class = name, plan, dtype, layer_class
-        self._folder = layer_folder(name)
-        tables = layer_tables(name, plan)
+        self._is_apart = is_apart
+        self.folder = layer_folder(name, apart=is_apart)
+        tables = layer_tables(name, plan, is_apart=is_apart)
         self._counts = TableWriter(store, tables.counts)
         self._counts_checksums = TableWriter(store, tables.counts_checksums)
         self._checksums = TableWriter(store, tables.checksums)
@@ -94,8 +97,12 @@ class LayerWriter:
     def resume(cls, kept: LayerReader, encoding: InOrder) -> LayerWriter:
         """Make a writer that goes on after the committed frames of a layer."""
         plan, frames = kept.plan, kept.frames
-        layer = cls(kept.store, encoding, kept.name, plan, kept.commit.dtype, kept.commit.layer_class)
-        layer._lost = kept.commit.lost
+        commit = kept.commit
+        layer = cls(
+            *(kept.store, encoding, kept.name, plan, commit.dtype, commit.layer_class),
+            is_apart=commit.is_apart,
+        )
+        layer._lost = commit.lost
         layer._chunk = layer._counted = frames // plan.chunk_frames
         blocks = frames // plan.block_frames
         checksums, names, segments = kept.checksums(), kept.counts_checksums(), kept.segments().rows
@@ -184,7 +191,7 @@ class LayerWriter:
         for part in range(plan.parts):
             stored = encode_spikes(plan.part_of(trains, part))
             checksums[0, part] = stored_checksum(stored)
-            self._store.write(spikes_chunk_key(self._folder, plan, chunk, part), stored)
+            self._store.write(spikes_chunk_key(self.folder, plan, chunk, part), stored)
         return checksums
 
     def totals(self) -> Counts:
@@ -232,6 +239,7 @@ class LayerWriter:
             checksums=self._checksums.flush(last_checksum),
             tail=tail,
             lost=self._lost,
+            is_apart=self._is_apart,
         )
         return self._committed
 

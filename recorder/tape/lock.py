@@ -89,6 +89,11 @@ class WriterLock:
             raise RecordingInUseError(f"{store.location} has just been taken by another writer")
         return lock
 
+    @property
+    def owner(self) -> str:
+        """Random, of this one writer."""
+        return self._holder.owner
+
     def check(self) -> None:
         """Check that this writer still holds the lock.
 

@@ -71,9 +71,9 @@ class TapeReader:
     def trials(self) -> dict[str, NDArray[Any]]:
         """Columns of the table of trials, each of shape [samples presented].
 
-        The columns are ``trial``, ``sample``, and what was attached, such as ``label``. A missing value is
-        NaN in a float column, the smallest int64 in an integer column, and None in a category column, whose
-        dtype is object.
+        The columns are ``trial`` and ``sample``, then ``label`` and whatever else was attached. Missing
+        values are NaN in float columns, the smallest int64 in integer columns, None in category columns
+        (objects).
         """
         columns = {}
         for column, stored in read_columns(self.store, self.metadata.trials).items():

@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recorder.format import LayerCommit, RecordingMetadata, plan_chunks
+from recorder.format import ChunkPlan, LayerCommit, RecordingMetadata
 from recorder.format.bits import Counts, Packed
 from recorder.format.documents import plain_documents, root_document
 from recorder.format.layout import (
     GROUPS,
     ROOT_DOCUMENT,
+    layer_folder,
 )
 from recorder.format.parsing import parse_attributes
 from recorder.format.segments import Rows
-from recorder.format.trials import Value
+from recorder.format.trials import Columns
 from recorder.stores import ByteStore
 from recorder.tape import in_order
 from recorder.tape.beginning import check_room
@@ -30,16 +31,16 @@ from recorder.tape.reading import TapeReader, refuse_if_packed
 from recorder.tape.tables import encode_document
 from recorder.tape.trial_columns import TrialsWriter
 
-Presented = list[tuple[int, int, dict[str, list[Value]]]]
+Presented = list[tuple[int, int, Columns]]
 
 
 class TapeWriter:
     """Writes one recording; made by `create` or `resume`. One thread at a time may use it.
 
-    Packed rows go to the `LayerWriter` of their layer, which writes each chunk as soon as it is full. Then
-    `commit` promises them in three stages: it writes the unfinished chunks and the small arrays, then the
-    documents that state the shapes of arrays, then the root document with the commit record. After each
-    stage it waits until all written bytes will survive.
+    Packed rows go to the `LayerWriter` of their layer, which writes each chunk as soon as it is full.
+    `commit` promises them in three stages: first it writes chunks and small arrays, then the documents that
+    state the shapes of arrays, then the root document with the commit record. After each stage it waits until
+    all written bytes will survive.
 
     So at every moment, also after a kill, the stored record promises only what is stored. Committed bytes are
     not overwritten, with two exceptions that keep the promise: the last chunk of ``spikes`` and the last rows
@@ -62,6 +63,11 @@ class TapeWriter:
         self._trials = TrialsWriter(store)
         self._encoding = InOrder(in_order.ENCODING_THREADS)
         self._written: dict[str, Any] = {}
+
+    @property
+    def owner(self) -> str:
+        """Whom the lock of the recording names."""
+        return self._lock.owner
 
     @classmethod
     def create(
@@ -170,12 +176,15 @@ class TapeWriter:
         )
         return tape
 
-    def add_layer(
-        self, name: str, neuron_shape: tuple[int, ...], dtype: str, layer_class: str, position: int
-    ) -> None:
+    def ignores_case(self) -> bool:
+        """True if names that differ by case only are one key, as in folders on macOS and Windows."""
+        return self.store.size_of(ROOT_DOCUMENT.upper()) is not None
+
+    def add_layer(self, name: str, plan: ChunkPlan, dtype: str, layer_class: str, position: int) -> None:
         """Add a layer whose first frames have arrived; ``position`` is its place in network order."""
-        plan = plan_chunks(neuron_shape)
-        writer = LayerWriter(self.store, self._encoding, name, plan, dtype, layer_class)
+        folders = {layer.folder.lower() for layer in self._layers.values()}
+        is_apart = layer_folder(name).lower() in folders
+        writer = LayerWriter(self.store, self._encoding, name, plan, dtype, layer_class, is_apart=is_apart)
         self._layers[name] = writer
         self._positions[name] = position
 
@@ -211,7 +220,13 @@ class TapeWriter:
         return self._layers[name].totals()
 
     def commit(
-        self, progress: Mapping[str, LayerProgress], presented: Presented, trials: int, *, close: bool = False
+        self,
+        progress: Mapping[str, LayerProgress],
+        presented: Presented,
+        trials: int,
+        *,
+        uncalled: Mapping[str, int] | None = None,
+        close: bool = False,
     ) -> RecordingMetadata:
         """Commit everything appended so far, and what ``progress`` adds to it.
 
@@ -223,6 +238,8 @@ class TapeWriter:
             Trials presented since the last commit, as `recorder.format.trials.TrialLog.take` returns them.
         trials : int
             Number of trials begun so far.
+        uncalled : mapping, optional
+            Layers of the network that are not called, and the step from which on; as before if left out.
         close : bool
             Close the recording: also count the last, partial block, consolidate metadata, release the lock.
 
@@ -236,9 +253,13 @@ class TapeWriter:
         names = sorted(progress, key=self._positions.__getitem__)
         layers = tuple(self._layers[name].commit(progress[name], close=close) for name in names)
         self._trials.append(presented)
-        trials_commit = self._trials.flush(trials)
+        trials_commit = self._trials.flush(trials, close=close)
         record = self.metadata.next_commit(
-            state="closed" if close else "recording", committed=_now(), layers=layers, trials=trials_commit
+            state="closed" if close else "recording",
+            committed=_now(),
+            layers=layers,
+            trials=trials_commit,
+            uncalled=self.metadata.uncalled if uncalled is None else uncalled,
         )
         self.store.persist()
         documents = plain_documents(record)

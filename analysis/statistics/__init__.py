@@ -1,0 +1,13 @@
+"""What can be asked of recordings and layers: a file for each family of statistics, all of them in one class.
+
+`Recording` and `Layer` inherit from `Statistics`, and nobody else enters; what tasks compute is beside this
+room, in `analysis.kernels`.
+"""
+
+from analysis.statistics.activity import Activity
+
+__all__ = ["Statistics"]
+
+
+class Statistics(Activity):
+    """Every statistic, as methods of whatever has layers and recordings to ask, see `Answering`."""

@@ -1,0 +1,109 @@
+"""How much neurons fire: rates, counts, and the shares of neurons that fire never or all the time."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from numbers import Real
+from typing import Any, Final
+
+import xarray as xr
+
+from analysis.kernels.quantities import FIRED, LARGEST_DENOMINATOR, SPIKES, FiredInShare
+from analysis.questions import Per, QuestionError
+from analysis.statistics.answering import Answering, Statistic
+
+FIRING_RATE: Final = Statistic(
+    "firing_rate", "firing rate: spikes per neuron and step", SPIKES, divided_by="slots"
+)
+SILENT_RATIO: Final = Statistic(
+    "silent_ratio",
+    "silent ratio: neurons that never fired / neurons",
+    FIRED,
+    complement=True,
+    divided_by="neurons",
+)
+SPIKE_COUNT: Final = Statistic("spike_count", "spikes", SPIKES)
+
+
+class Activity(Answering):
+    """Statistics of how much neurons fire."""
+
+    def firing_rate(self, per: Per | None = None, *, window: int | None = None) -> xr.DataArray:
+        """Spikes per neuron and step: spikes ÷ slots, between 0 and 1, pooled over what is not kept apart.
+
+        Parameters
+        ----------
+        per : str or sequence of str, optional
+            What is kept apart, see the class. Left out, nothing is, and the result is a single number.
+        window : int, optional
+            Steps in a window, for ``per="window"``. Windows are counted from step 0, or from the first step
+            of ``select(steps=...)``; the last may be shorter.
+
+        Returns
+        -------
+        xarray.DataArray of float64
+            Lazy (dask). NaN where there are no frames; layers without frames in a group are left out of the
+            pool there.
+
+        Raises
+        ------
+        QuestionError
+            If ``per`` or ``window`` makes no sense, or not for this recording or layer.
+        RecordingFormatError
+            If a table that is needed is damaged; when computed, if a chunk is missing or damaged.
+        """
+        return self._ask(FIRING_RATE, per, window)
+
+    def silent_ratio(self, per: Per | None = None, *, window: int | None = None) -> xr.DataArray:
+        """Neurons that never fired in any frame looked at ÷ neurons; otherwise as `firing_rate`.
+
+        Per step that is any sample of the step, per label any frame with that label; per neuron 0 or 1.
+        """
+        return self._ask(SILENT_RATIO, per, window)
+
+    def spike_count(self, per: Per | None = None, *, window: int | None = None) -> xr.DataArray:
+        """Number of spikes, int64 and 0 where there are no frames; otherwise as `firing_rate`."""
+        return self._ask(SPIKE_COUNT, per, window)
+
+    def saturated_ratio(
+        self, per: Per | None = None, *, threshold: float | Fraction = 1.0, window: int | None = None
+    ) -> xr.DataArray:
+        """Neurons that fired in at least that share of their slots ÷ neurons; otherwise as `firing_rate`.
+
+        A neuron is saturated if its spikes ≥ ⌈``threshold`` × its slots⌉, counted in each group that ``per``
+        keeps apart: per step its slots are the samples of the step, per label the frames with that label. Of
+        several recordings its slots are those of all. A neuron that never fired is never saturated, however
+        low the threshold. Per neuron the ratio is 0 or 1, where there are no frames it is NaN.
+
+        Parameters
+        ----------
+        per, window
+            As in `firing_rate`.
+        threshold : float or fractions.Fraction
+            Above 0, at most 1. It stands for the nearest fraction whose denominator is at most 2²⁶, and is
+            compared exactly: 9 spikes in 10 slots reach 0.9, and 1 in 3 reaches 1 / 3.
+
+        Raises
+        ------
+        QuestionError
+            If ``threshold`` is out of its range; and as `firing_rate`.
+        TypeError
+            If it is no number.
+        """
+        share = _share(threshold)
+        long_name = f"saturated ratio: neurons that fired in a share of slots ≥ {float(share):g} / neurons"
+        saturated = Statistic("saturated_ratio", long_name, FiredInShare(share), divided_by="neurons")
+        return self._ask(saturated, per, window)
+
+
+def _share(threshold: Any) -> Fraction:
+    """The share that a user's threshold stands for."""
+    if isinstance(threshold, bool) or not isinstance(threshold, Real):
+        raise TypeError(
+            f"threshold is {threshold!r} ({type(threshold).__name__}); expected a share of slots such as 0.9"
+        )
+    value = threshold if isinstance(threshold, Fraction) else float(threshold)
+    if not 0 < value <= 1:
+        raise QuestionError(f"threshold={threshold!r}; expected a share of slots above 0, and at most 1")
+    # Too small a share for any such fraction but 0 is reached by every neuron that fired.
+    return Fraction(value).limit_denominator(LARGEST_DENOMINATOR)

@@ -1,0 +1,79 @@
+"""Describe values that are neither 0 nor 1 in an error: one of them, its place, how many, what helps."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+# Rounding leaves less than this, in half precision too.
+_ROUNDING = 0.02
+
+_BUT_FOR_ROUNDING = (
+    "It puts out 0 and 1 but for rounding, as h + x - x.detach() does: Monitor(..., threshold=0.5) takes "
+    "what is nearer to 1 for a spike"
+)
+_BY_HEIGHT = "If a value counts as one spike from some height on, say which: Monitor(..., threshold=...)"
+
+
+def describe_others(
+    what: str, found: torch.Tensor | float, steps: range, shape: tuple[int, ...], hint: str
+) -> str:
+    """Text about an output with values other than 0 and 1, to follow "the layer put out".
+
+    Parameters
+    ----------
+    what : str
+        The range and type of these values.
+    found : tensor, shape [T, N, *neuron] or [N, *neuron], or float
+        The output, in host memory; or one of these values, where it is all that has come to the host.
+    steps : range
+        Which steps the output is, T of them.
+    shape : tuple of int
+        ``(N, *neuron)``.
+    hint : str
+        What is known of the layer's class.
+    """
+    place = ""
+    if isinstance(found, torch.Tensor):
+        values = found.detach().reshape(-1)
+        is_other = (values != 0) & (values != 1)
+        place = f", and {_place_of_first(values, is_other, steps, shape)}"
+    else:
+        values, is_other = torch.tensor([found]), torch.tensor([True])
+    where = f"step {steps[0]}" if len(steps) == 1 else f"steps {steps[0]} to {steps[-1]}"
+    advice = _advice(values.double(), is_other)
+    known = "".join(f"{sentence}. " for sentence in (hint, advice) if sentence)
+    return (
+        f"{what}, at {where}; spikes are 0 or 1{place}. "
+        f"{known}If this is not a spiking layer, leave it out with layers=..."
+    )
+
+
+def _place_of_first(
+    values: torch.Tensor, is_other: torch.Tensor, steps: range, shape: tuple[int, ...]
+) -> str:
+    first = int(is_other.view(torch.uint8).argmax())
+    step, *index = map(int, np.unravel_index(first, (len(steps), *shape)))
+    sample, neuron = index[0], tuple(index[1:])
+    return (
+        f"{int(is_other.sum())} of these {len(values)} values are not, such as {_value_text(values[first])} "
+        f"of sample {sample}, neuron {neuron[0] if len(neuron) == 1 else neuron}, step {steps[step]}"
+    )
+
+
+def _advice(values: torch.Tensor, is_other: torch.Tensor) -> str:
+    others = values[is_other]
+    if not bool(others.isfinite().all()):
+        return ""
+    if bool((torch.minimum(others.abs(), (others - 1).abs()) < _ROUNDING).all()):
+        return _BUT_FOR_ROUNDING
+    level = values[values != 0].max().item()
+    if level > 0 and len(values) > 1 and bool(((values == 0) | (values == level)).all()):
+        known = f"It puts out 0 and {level:g}"
+        return f"{known}: Monitor(..., threshold={level / 2:g}) takes {level:g} for a spike"
+    return _BY_HEIGHT
+
+
+def _value_text(value: torch.Tensor) -> str:
+    """A value with all digits that tell it from its neighbours."""
+    return str((value.float() if value.dtype == torch.bfloat16 else value).numpy())

@@ -1,0 +1,20 @@
+"""The torch neurons of rockpool, as in version 3.1.0.
+
+rockpool has the batch as the first axis and time as the second, also for a single sample. Its modules return
+states beside their output, but hooks receive the output alone. Rate neurons, synapses and the ``UpDown``
+encoder are not taken.
+"""
+
+from __future__ import annotations
+
+from recorder.frameworks.neuron_class import NeuronClass, NeuronClasses, alike
+from recorder.frameworks.outputs import SpikeOutput
+
+_SPIKES = "rockpool's neurons put out several spikes per step by default: use max_spikes_per_dt=1"
+
+NEURON_CLASSES: NeuronClasses = {
+    "rockpool.nn.modules.torch": alike(
+        NeuronClass(SpikeOutput("n t ...", item=None), hint=_SPIKES, is_always_batched=True),
+        *("LIFBaseTorch", "LIFNeuronTorch"),
+    ),
+}

@@ -1,0 +1,9 @@
+"""What is put on the user's modules while they are monitored, and what becomes of it in copies and forks.
+
+The monitor enters. Hooks hand what they see to a session, and know nothing of how it is recorded.
+"""
+
+from recorder.hooks.lifetimes import InertMonitor, close_holder, note_holder
+from recorder.hooks.network import NetworkHooks, SessionLink
+
+__all__ = ["InertMonitor", "NetworkHooks", "SessionLink", "close_holder", "note_holder"]

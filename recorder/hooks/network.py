@@ -1,0 +1,377 @@
+"""What the monitor puts on the user's modules while it is enabled, and takes away again.
+
+Hooks reach the session through a link that the monitor empties when it is gone, so that they keep no monitor
+alive, and turn inert when a network that carries them is copied or pickled.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import os
+import sys
+import warnings
+import weakref
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from recorder.capture import LayerError
+from recorder.format import RecordingStoppedWarning, RecordingWriteError, UncalledLayersWarning
+from recorder.frameworks import SpikingLayer, SpikingLayerError
+from recorder.hooks.replacements import LastHooks, ObservedForward
+from recorder.session import RecordingSession
+
+set_eval_frame: Callable[[Any], Any] | None
+try:
+    # Not imported: in torch 2.4 these are attributes that are no modules to Python.
+    set_eval_frame = torch._C._dynamo.eval_frame.set_eval_frame  # noqa: SLF001 - see _outside_graphs
+except AttributeError:  # a torch without a compiler
+    set_eval_frame = None
+
+
+class SessionLink:
+    """What hooks record into, if anything: the monitor fills it, and empties it when it is gone.
+
+    Attributes
+    ----------
+    handled_error : exception or None
+        What that thread was handling when the forward that runs began.
+    """
+
+    def __init__(self, *, warn_of_failures: bool = False) -> None:
+        self.session: RecordingSession | None = None
+        self.is_enabled = False
+        self.handled_error: BaseException | None = None
+        self._is_copy_noted = False
+        self.warns_of_failures = warn_of_failures
+        _links.add(self)
+
+    def records_to(self) -> RecordingSession | None:
+        """What a hook that is called now is to tell; None if nothing is to be recorded."""
+        # Compiled graphs go on calling hooks that were taken away. During a backward pass, activation
+        # checkpointing runs forwards once more.
+        if not self.is_enabled or _current_graph_task_id() != -1:
+            return None
+        return self.session
+
+    def note_copy(self) -> None:
+        """Warn, once, that a copy of the network runs while the network itself has not been called."""
+        if self._is_copy_noted or not self.is_enabled or self.session is None or self.session.has_begun:
+            return
+        self._is_copy_noted = True
+        warnings.warn(
+            "a copy of the monitored network runs, and the network itself has not been called: copies are "
+            "not monitored. Make the monitor for the network that runs",
+            UncalledLayersWarning,
+            stacklevel=3,
+        )
+
+    def stop(self, failure: RecordingWriteError) -> None:
+        """Record nothing more as writing has failed; raises ``failure``, or warns where that was chosen."""
+        if not self.warns_of_failures:
+            raise failure
+        if self.session is not None:
+            self.session = None
+            warnings.warn(
+                f"{failure} The network runs on and is not recorded any more.",
+                RecordingStoppedWarning,
+                stacklevel=2,
+            )
+
+
+_links: weakref.WeakSet[SessionLink] = weakref.WeakSet()
+
+
+def _empty_links_in_child() -> None:
+    # A forked child, such as a worker of a DataLoader, has no writer thread and must not write.
+    for link in _links:
+        link.session = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_empty_links_in_child)
+
+
+class InertHook:
+    """What a hook becomes in a copy of the network: it records nothing.
+
+    It tells the user if the copy runs and the monitored network has not.
+    """
+
+    def __init__(self, link: SessionLink | None = None) -> None:
+        self._link = (lambda: None) if link is None else weakref.ref(link)
+
+    def __call__(self, *_: Any) -> None:
+        """Record nothing."""
+        link = self._link()
+        if link is not None:
+            link.note_copy()
+
+    def __deepcopy__(self, _: dict[int, Any]) -> InertHook:
+        return InertHook(self._link())
+
+    def __reduce__(self) -> tuple[type[InertHook], tuple[()]]:
+        return InertHook, ()
+
+
+def _outside_graphs(call: Callable[..., None]) -> Callable[..., None]:
+    """Keep torch.compile from tracing a hook: graphs break there, and the hook runs as it does without.
+
+    `torch.compiler.disable` would do the same, but imports the compiler, which takes seconds.
+    """
+
+    @functools.wraps(call)
+    def untraced(*arguments: Any) -> None:
+        if set_eval_frame is None or "torch._dynamo" not in sys.modules:
+            call(*arguments)
+            return
+        # What the hook calls would be compiled, frame by frame.
+        compiler = set_eval_frame(None)
+        try:
+            call(*arguments)
+        finally:
+            set_eval_frame(compiler)
+
+    # What torch.compiler.disable sets, too.
+    untraced._torchdynamo_disable = True  # type: ignore[attr-defined]  # noqa: SLF001
+    return untraced
+
+
+def _refuse_unknown_compiler() -> None:
+    """Refuse a torch.compile, once it is in use, that may trace hooks: better than to record wrongly."""
+    compiler = sys.modules.get("torch._dynamo")
+    if compiler is not None and not _leaves_hooks_alone(compiler):
+        raise RuntimeError(
+            f"this spiketape does not know how torch {torch.__version__} keeps hooks out of compiled graphs; "
+            "what they see there cannot be trusted. Use an older torch or a newer spiketape, or record "
+            "without torch.compile"
+        )
+
+
+@functools.cache
+def _leaves_hooks_alone(compiler: ModuleType) -> bool:
+    """Whether the compiler still marks what it shall not trace as `_outside_graphs` does."""
+    marked = compiler.disable(lambda: None)
+    return set_eval_frame is not None and getattr(marked, "_torchdynamo_disable", False) is True
+
+
+def _of_torch(name: str) -> Any:
+    """A private name of torch, None where this torch has none."""
+    try:
+        return operator.attrgetter(name)(torch._C)  # noqa: SLF001 - nothing public tells these
+    except AttributeError:
+        return None
+
+
+# What tells when a hook sees no ordinary forward: of activation checkpointing, torch.jit.trace, torch.func.
+# Looked up once, as it is asked at each call.
+_PRIVATE = "_current_graph_task_id", "_is_tracing", "_functorch.peek_interpreter_stack"
+_current_graph_task_id, _is_tracing, _peek_interpreter_stack = map(_of_torch, _PRIVATE)
+
+
+def _refuse_unknown_torch() -> None:
+    """Refuse a torch without the private names that are asked at each call."""
+    for name in _PRIVATE:
+        if _of_torch(name) is None:
+            raise RuntimeError(
+                f"torch {torch.__version__} has no torch._C.{name}, without which this spiketape cannot tell "
+                "a forward from one that is traced, transformed or computed again. Use an older torch or a "
+                "newer spiketape"
+            )
+
+
+def _refuse_what_runs_otherwise(layer: SpikingLayer) -> None:
+    """Refuse transformations under which a hook runs once for many forwards, or sees no values."""
+    if _is_tracing():
+        what = "torch.jit.trace runs the network once, for a graph that has no hooks: trace it while disabled"
+    elif _peek_interpreter_stack() is not None:
+        what = (
+            "torch.func (vmap, grad and the like) runs it on wrapped tensors, whose values and batch cannot "
+            "be seen: call the network without it, or disable() the monitor"
+        )
+    # To ask the second before CUDA is in use would begin to use it.
+    elif torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():  # type: ignore[no-untyped-call]
+        what = "a CUDA graph is captured, and replays without hooks: disable() the monitor first"
+    else:
+        return
+    raise SpikingLayerError(f"layer {layer.name!r} cannot be recorded here: {what}")
+
+
+class _Hook:
+    def __init__(self, link: SessionLink) -> None:
+        self._link = link
+
+    @property
+    def __name__(self) -> str:
+        # The first thing that torch.jit.script asks a hook for.
+        raise SpikingLayerError(
+            "torch.jit.script cannot script a monitored network: disable() the monitor first"
+        )
+
+    def __deepcopy__(self, _: dict[int, Any]) -> InertHook:
+        return InertHook(self._link)
+
+    def __reduce__(self) -> tuple[type[InertHook], tuple[()]]:
+        return InertHook, ()
+
+
+class LayerHook(_Hook):
+    """Records what one spiking layer puts out, behind all that hooks of the user's have made of it."""
+
+    def __init__(self, layer: SpikingLayer, link: SessionLink) -> None:
+        super().__init__(link)
+        self._layer = layer
+        self._module = layer.module
+
+    @_outside_graphs
+    def __call__(self, module: nn.Module, _: Any, output: Any) -> None:
+        """Record ``output``; a shallow copy of the layer, which shares its hooks, is not recorded."""
+        if module is not self._module:
+            if getattr(module, "_is_replica", False):
+                raise RuntimeError(
+                    "the network runs inside torch.nn.DataParallel, whose replicas come and go with each "
+                    "call; use DistributedDataParallel with one monitor in each process instead"
+                )
+            return
+        session = self._link.records_to()
+        if session is not None:
+            _refuse_unknown_compiler()
+            _refuse_what_runs_otherwise(self._layer)
+            try:
+                session.record(self._layer, output)
+            except RecordingWriteError as failure:
+                self._link.stop(failure)
+            except LayerError as error:
+                if not session.stop_layer(error):
+                    raise
+
+
+class _BeginHook(_Hook):
+    @_outside_graphs
+    def __call__(self, *_: Any) -> None:
+        session = self._link.records_to()
+        if session is not None:
+            _refuse_unknown_compiler()
+            self._link.handled_error = sys.exception()
+            try:
+                session.begin_forward()
+            except RecordingWriteError as failure:
+                self._link.stop(failure)
+
+
+class _EndHook(_Hook):
+    @_outside_graphs
+    def __call__(self, *_: Any) -> None:
+        session = self._link.records_to()
+        if session is not None:
+            # Torch calls hooks while it handles the exception that a forward has raised; the network may also
+            # be called by somebody who handles another one.
+            error = sys.exception()
+            try:
+                session.end_forward(succeeded=error is None or error is self._link.handled_error)
+            except RecordingWriteError as failure:
+                self._link.stop(failure)
+            self._link.handled_error = None
+
+
+class NetworkHooks:
+    """All hooks of one monitor.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Its forwards are the boundaries between steps.
+    layers : iterable of SpikingLayer
+    link : SessionLink
+    """
+
+    def __init__(self, network: nn.Module, layers: Iterable[SpikingLayer], link: SessionLink) -> None:
+        self._network = network
+        self._layers = tuple(layers)
+        self._link = link
+        self._handles: list[RemovableHandle] = []
+        self._replacements: list[LastHooks | ObservedForward] = []
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the hooks are on the modules."""
+        return bool(self._handles)
+
+    def put(self) -> None:
+        """Put the hooks on the modules, once.
+
+        What torch.compile has made before is forgotten and made again at the next call: it does not look
+        whether hooks have come since.
+        """
+        if self._handles:
+            return
+        _refuse_unknown_torch()
+        _refuse_unknown_compiler()
+        compiler = sys.modules.get("torch._dynamo")
+        if compiler is not None:
+            compiler.reset()
+        self._link.is_enabled = True
+        self._handles.append(self._network.register_forward_pre_hook(_BeginHook(self._link)))
+        for layer in self._layers:
+            hook = LayerHook(layer, self._link)
+            if layer.kept_in:
+                self._replacements.append(ObservedForward.on(layer.module, hook, layer.kept_in))
+            else:
+                self._put_last(layer.module, layer.module.register_forward_hook(hook))
+        # Behind the hook of a layer that is the network itself.
+        self._put_last(
+            self._network, self._network.register_forward_hook(_EndHook(self._link), always_call=True)
+        )
+
+    def _put_last(self, module: nn.Module, handle: RemovableHandle) -> None:
+        self._handles.append(handle)
+        self._replacements.append(LastHooks.on(module, handle.id))
+
+    def remove(self) -> None:
+        """Take every hook away again."""
+        self.removal()()
+
+    def removal(self) -> Callable[[], None]:
+        """What takes every hook away, whenever it is called, and refers to no module.
+
+        The network may refer to the monitor: what is done when both are forgotten must keep neither.
+        """
+        return functools.partial(_remove, self._handles, self._replacements, self._link)
+
+    @property
+    def running_forwards(self) -> Callable[[int], int]:
+        """Says how many forwards of the network a thread runs; it refers to no module, see `removal`."""
+        return functools.partial(_running_forwards, weakref.ref(self._network))
+
+
+def _remove(
+    handles: list[RemovableHandle], replacements: list[LastHooks | ObservedForward], link: SessionLink
+) -> None:
+    while replacements:
+        replacements[-1].leave()
+        replacements.pop()
+    while handles:
+        handles[-1].remove()
+        handles.pop()
+    link.is_enabled = False
+
+
+def _running_forwards(network: weakref.ref[nn.Module], thread: int) -> int:
+    """How many forwards of the network are on the stack of a thread.
+
+    `torch.nn.Module` tells its hooks about the end of a forward, except when it is left by a
+    KeyboardInterrupt.
+    """
+    # Underscored, but documented; there is no other way to look at another thread's stack.
+    frame = sys._current_frames().get(thread)  # noqa: SLF001
+    running, watched = 0, network()
+    while frame is not None and watched is not None:
+        if frame.f_code.co_name == "_call_impl" and frame.f_locals.get("self") is watched:
+            running += 1
+        frame = frame.f_back
+    return running

@@ -1,0 +1,193 @@
+"""The layers of a recording while it is being made, and their rows on the way to the tape."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import NamedTuple
+
+from recorder.background import BackgroundWriter
+from recorder.capture import LayerError, LayerRecorder, SpikeValueError
+from recorder.capture.host_packing import PUT_BYTES, StagePool, WholeRows, pack_whole
+from recorder.capture.thresholds import Threshold
+from recorder.capture.transfer import TransferRings
+from recorder.format import RecordingStoppedWarning, plan_chunks
+from recorder.format.bits import Bools, pack_frames
+from recorder.format.segments import Rows, SegmentLog
+from recorder.plan import LayerPlan
+from recorder.steps import LayerSteps, Steps
+from recorder.tape import LayerProgress, TapeWriter
+
+
+class RecordedLayer(NamedTuple):
+    """What packs a layer's outputs, and which step it is at."""
+
+    recorder: LayerRecorder
+    steps: LayerSteps
+
+
+class RecordedLayers:
+    """All layers of a recording, those included that a resumed one has and the network has no longer.
+
+    Parameters
+    ----------
+    layer_classes : mapping
+        Layer name → qualified class name, in network order.
+    steps : Steps
+        Where the layers' steps are kept.
+    thresholds : mapping, optional
+        Layer name → what makes spikes of its values.
+    stops_bad : bool
+        Whether a layer that puts out no spikes is stopped with a warning, instead of being an error.
+
+    Attributes
+    ----------
+    by_name : dict of str to RecordedLayer
+        In network order.
+    steps : dict of str to LayerSteps
+        Where each layer is, in network order.
+    lost_frames : dict of str to int
+        Frames of each resumed layer that are marked lost.
+    late_errors : list of SpikeValueError
+        Errors among values that were found after the call that they are about.
+    """
+
+    def __init__(
+        self,
+        layer_classes: Mapping[str, str],
+        steps: Steps,
+        thresholds: Mapping[str, Threshold] | None = None,
+        *,
+        stops_bad: bool = False,
+    ) -> None:
+        self._thresholds = thresholds or {}
+        self._stops_bad = stops_bad
+        self.by_name: dict[str, RecordedLayer] = {}
+        self.steps: dict[str, LayerSteps] = {}
+        self.lost_frames: dict[str, int] = {}
+        self.late_errors: list[SpikeValueError] = []
+        self._all_steps = steps
+        self._pool = StagePool()
+        self._rings = TransferRings()
+        for name, layer_class in layer_classes.items():
+            self._add(name, layer_class)
+
+    def _add(self, name: str, layer_class: str, *, is_expected: bool = True) -> LayerRecorder:
+        recorder = LayerRecorder(
+            name, len(self.by_name), layer_class, self.late_errors, self._pool, self._rings
+        )
+        recorder.threshold = self._thresholds.get(name)
+        self.steps[name] = self._all_steps.add_layer(name, is_expected=is_expected)
+        self.by_name[name] = RecordedLayer(recorder, self.steps[name])
+        return recorder
+
+    def resume(self, tape: TapeWriter) -> None:
+        """Go on behind the frames that a resumed tape holds; all layers go on at the same step."""
+        resumed = tape.resumed_layers()
+        for name, (commit, last_segment) in resumed.items():
+            known = self.by_name.get(name)
+            recorder = known.recorder if known else self._add(name, commit.layer_class, is_expected=False)
+            segments, pending = SegmentLog(last_segment), tape.pending_frames(name)
+            recorder.resume(commit.plan.neuron_shape, commit.dtype, segments, pending)
+            tape.place_layer(name, recorder.position)
+            self.lost_frames[name] = commit.lost_frames
+        self._all_steps.go_on_at(max((_last_step(segment) for _, segment in resumed.values()), default=0))
+
+    @property
+    def called(self) -> list[LayerRecorder]:
+        """Recorders of the layers that have been called, in network order."""
+        every = (layer.recorder for layer in self.by_name.values())
+        return [recorder for recorder in every if recorder.neuron_shape is not None]
+
+    @property
+    def ring_bytes(self) -> int:
+        """Pinned memory through which accelerators hand over packed bytes."""
+        return self._rings.size_bytes
+
+    def plans(self) -> list[LayerPlan]:
+        """What each layer that has been called costs."""
+        return [
+            LayerPlan(
+                layer.name,
+                layer.first_batch,
+                plan_chunks(layer.neuron_shape or ()),
+                layer.device_bytes,
+                layer.output_frames,
+            )
+            for layer in self.called
+        ]
+
+    def tell_late_errors(self) -> None:
+        """Stop the layers that late errors are about, or raise the first error, and forget them all."""
+        if self.late_errors:
+            errors = [*self.late_errors]
+            self.late_errors.clear()
+            for error in errors:
+                if not self.stop(error):
+                    raise error
+
+    def stop(self, error: LayerError) -> bool:
+        """Record no more of the layer that an error is about, and warn; False where it is to be raised."""
+        if not self._stops_bad:
+            return False
+        recorder = self.by_name[error.layer].recorder
+        if not recorder.is_stopped:
+            recorder.is_stopped = True
+            self._all_steps.give_up(self.by_name[error.layer].steps)
+            warnings.warn(
+                f"{error}. This layer is not recorded any more; what was recorded of it stays, and the other "
+                "layers and the network go on.",
+                RecordingStoppedWarning,
+                stacklevel=2,
+            )
+        return True
+
+
+class CollectedRows:
+    """Rows that are handed to the writer many at a time: each time costs the network a switch of threads."""
+
+    def __init__(self, writer: BackgroundWriter, tape: TapeWriter) -> None:
+        self._writer = writer
+        self._tape = tape
+        self._rows: list[tuple[str, WholeRows]] = []
+        self._size_bytes = 0
+
+    def put(self, layer: str, pieces: Iterable[WholeRows]) -> None:
+        """Add rows of a layer; waits for the disk while too much is waiting for it."""
+        for piece in pieces:
+            if piece.nbytes:
+                # Rows that have to wait are packed first, to take little room.
+                rows = pack_whole(piece) if self._writer.is_behind else piece
+                self._rows.append((layer, rows))
+                self._size_bytes += rows.nbytes
+        if self._size_bytes >= PUT_BYTES:
+            self.hand_over()
+
+    def hand_over(self) -> None:
+        """Put all rows into the writer's queue."""
+        if self._rows:
+            # Ctrl-C may end this wait; the rows are still here then.
+            self._writer.wait_for_room(self._size_bytes)
+            rows, size_bytes = self._rows, self._size_bytes
+            self._rows, self._size_bytes = [], 0
+            self._writer.put(partial(_append_all, self._tape, rows), size_bytes)
+
+
+def _append_all(tape: TapeWriter, rows: list[tuple[str, WholeRows]]) -> None:
+    for name, piece in rows:
+        tape.append(name, pack_whole(piece))
+
+
+def take_progress(pending: Mapping[LayerRecorder, Bools]) -> dict[str, LayerProgress]:
+    """What a commit adds to the whole rows of each layer, given its frames that fill none."""
+    progress = {}
+    for layer, frames in pending.items():
+        closed, growing = layer.segments.take()
+        row = pack_frames(frames)[0] if len(frames) else None
+        progress[layer.name] = LayerProgress(len(frames), row, closed, growing)
+    return progress
+
+
+def _last_step(segment: Rows) -> int:
+    return int(segment[-1, 1] + segment[-1, 2]) if len(segment) else 0

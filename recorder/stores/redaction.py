@@ -1,0 +1,152 @@
+"""Remove secrets from addresses, and from messages of other packages, before they are shown.
+
+Secrets come with the address (user and password in front of the host, the query, the fragment) or with
+``storage_options``. Other packages put both into their errors. So whatever shows a location, or what another
+package has said, passes through `without_secrets`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
+
+SHOWN_INSTEAD: Final = "…"
+
+# Shorter ones are hidden only where they stand as a word of their own: "key" must not go out of "keyboard".
+_LONG: Final = 6
+
+# Up to what cannot be part of an address as other packages print it.
+_ADDRESS = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:{1,2})+//[^\s'\"<>]*", re.DOTALL)
+_WEB_ADDRESS = re.compile(r"https?://")
+_NAMED_VALUE = re.compile(r"[?#&][^/?#&=]+=")
+_QUERY_VALUE = re.compile(r"([?&#][^\s?&#='\"<>]+=)[^\s&#'\"<>]+")
+_CHAINED = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]*:(?://|:))")
+
+# Of the values in a query: shorter ones are switches, such as ``download=1``.
+_SHORTEST_VALUE: Final = 3
+
+# Options whose values are no secrets, and which errors are hard to understand without.
+_PLAIN_OPTIONS: Final = frozenset(
+    {"addressing_style", "endpoint_url", "mode", "protocol", "region_name", "signature_version"}
+)
+
+
+def without_secrets(text: object, secrets: Iterable[str] = (), *, is_answer: bool = False) -> str:
+    """Text as it may be shown: addresses in it without what is secret, and known secrets as ``…``.
+
+    Parameters
+    ----------
+    text : object
+        An address, or what another package says; what is not text is converted.
+    secrets : iterable of str
+        What is known to be secret, see `secrets_of`; also hidden where it is quoted as in addresses.
+    is_answer : bool
+        Whether a server may have its say in it, which may quote what nobody here knows, such as the signed
+        address that a link has led to: then the values of all that looks like a query are hidden.
+
+    Examples
+    --------
+    >>> without_secrets("403 for https://me:secret@host/run.zarr?token=secret")
+    '403 for https://host/run.zarr'
+    >>> without_secrets("bad token s3cr3t-word", ["s3cr3t-word"])
+    'bad token …'
+    """
+    shown = str(text)
+    for secret in sorted(set(_spellings(secrets)), key=len, reverse=True):
+        if len(secret) >= _LONG:
+            shown = shown.replace(secret, SHOWN_INSTEAD)
+        else:
+            shown = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", SHOWN_INSTEAD, shown)
+    shown = _ADDRESS.sub(lambda found: shown_address(found[0]), shown)
+    return _QUERY_VALUE.sub(rf"\1{SHOWN_INSTEAD}", shown) if is_answer else shown
+
+
+def shown_address(address: str) -> str:
+    """A place as it may be shown; a path is shown as it is, as nothing in it is secret.
+
+    Web addresses lose their query and their fragment. In names of buckets ``?`` and ``#`` may stand for
+    themselves: there, what follows is hidden where it looks like ``name=value``.
+
+    Examples
+    --------
+    >>> shown_address("https://me:secret@host/run.zarr?token=secret")
+    'https://host/run.zarr'
+    >>> shown_address("s3://bucket/run#1.zarr")
+    's3://bucket/run#1.zarr'
+    """
+    scheme, slashes, rest = address.partition("//")
+    if not slashes or not scheme.endswith(":"):
+        return address
+    _, rest = _split_user(rest)
+    hidden = re.search(r"[?#]", rest) if _WEB_ADDRESS.search(address) else _NAMED_VALUE.search(rest)
+    shown = rest[: hidden.start()] if hidden else rest
+    # A chained address has others inside.
+    inner = _ADDRESS.search(shown)
+    if inner:
+        shown = shown[: inner.start()] + shown_address(inner[0]) + shown[inner.end() :]
+    return f"{scheme}//{shown}"
+
+
+def secrets_of(address: str, options: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+    """Find the secrets in an address, and in the ``storage_options`` that go with it.
+
+    Examples
+    --------
+    >>> secrets_of("https://me:word@host/run.zarr?token=abc", {"headers": {"Authorization": "Bearer xyz"}})
+    ('me:word', 'me', 'word', 'token=abc', 'abc', 'Bearer xyz', 'xyz')
+    """
+    found: list[str] = []
+    for part in _CHAINED.split(address):
+        _, slashes, behind = part.partition("//")
+        user, rest = _split_user(behind) if slashes else ("", "")
+        found += [user, *user.split(":", 1)] if user else []
+        if _WEB_ADDRESS.match(part) or _NAMED_VALUE.search(rest):
+            named = [one for query in re.split(r"[?#]", rest)[1:] for one in (query, *query.split("&"))]
+            values = [one for name in named for one in (name, name.partition("=")[2])]
+            found += [value for value in values if len(value) >= _SHORTEST_VALUE]
+    for value in _values(options or {}):
+        found += [value, *value.split()[1:]]
+    return tuple(dict.fromkeys(secret for secret in found if secret.strip()))
+
+
+def _split_user(rest: str) -> tuple[str, str]:
+    """User and password, and the rest of an address behind its ``//``."""
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    user, at, host = authority.rpartition("@")
+    if at:
+        return user, host + rest[len(authority) :]
+    # A password with a slash that nobody has quoted; behind a host there is only a number.
+    host, colon, port = authority.partition(":")
+    if colon and not port.isdigit() and not host.startswith("["):
+        user, at, behind = rest.rpartition("@")
+        if at:
+            return user, behind
+    return "", rest
+
+
+def _values(option: Any, name: object = "") -> Iterator[str]:
+    """Every text among options, but for those that are no secrets."""
+    if isinstance(option, Mapping):
+        for key, value in option.items():
+            yield from _values(value, key)
+    elif isinstance(option, list | tuple | set | frozenset):
+        for value in option:
+            yield from _values(value, name)
+    elif isinstance(option, bytes):
+        yield option.decode("utf-8", "replace")
+    elif isinstance(option, str):
+        if name in _PLAIN_OPTIONS:
+            yield from secrets_of(option)
+        else:
+            yield option
+
+
+def _spellings(secrets: Iterable[str]) -> Iterator[str]:
+    """Secrets as they are, and as addresses and Python's own quotes spell them."""
+    for secret in secrets:
+        plain = {secret, unquote(secret), unquote_plus(secret)}
+        for one in plain:
+            yield from (one, quote(one), quote(one, safe=""), quote_plus(one))
+            yield from (repr(one)[1:-1], ascii(one)[1:-1])

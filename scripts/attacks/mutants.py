@@ -1,0 +1,323 @@
+"""Break the code on purpose, one promise at a time, in a copy of the repository: a named test must notice.
+
+With arguments, only the mutants whose names contain one of them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A way to break a promise: in each file, a text is replaced; and the test that notices."""
+
+    name: str
+    test: str
+    changes: tuple[tuple[str, str, str], ...]
+
+
+TAPE, LAYER = "recorder/tape/writing.py", "recorder/tape/layer_writing.py"
+READING, STORES = "recorder/tape/layer_reading.py", "recorder/stores/folder.py"
+LOCK, HOLDER, HOOKS = "recorder/tape/lock.py", "recorder/tape/holder.py", "recorder/hooks/network.py"
+LAYER_RECORDER = "recorder/capture/layer_recorder.py"
+STEPS, ROWS = "recorder/steps.py", "recorder/layers.py"
+SESSION, PACKING = "recorder/session.py", "recorder/capture/host_packing.py"
+TRANSFER, DEVICE_PACKING = "recorder/capture/transfer.py", "recorder/capture/device_packing.py"
+FINALIZING = "recorder/tape/finalizing.py"
+
+MUTANTS = (
+    Mutant(
+        "files are not synced",
+        "tape/test_stores.py::test_every_file_and_folder_is_synced_before_it_is_relied_on",
+        ((STORES, "os.fsync(file.fileno())", "pass"),),
+    ),
+    Mutant(
+        "folders are not synced",
+        "tape/test_stores.py::test_every_file_and_folder_is_synced_before_it_is_relied_on",
+        ((STORES, "        os.fsync(descriptor)\n", "        pass\n"),),
+    ),
+    Mutant(
+        "the commit does not wait for the data",
+        "attacks/test_faults.py::test_a_loss_of_power_takes_nothing_that_was_committed",
+        (
+            (
+                TAPE,
+                "self.store.persist()\n        documents = plain_documents(record)\n"
+                "        self._write_documents(documents)\n        self.store.persist()\n",
+                "documents = plain_documents(record)\n        self._write_documents(documents)\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "the commit comes before the data",
+        "attacks/test_faults.py::test_a_writer_may_die_at_each_stage_of_a_commit",
+        (
+            (LAYER, "self._store.write(spikes_chunk_key(", "_LATE.append((spikes_chunk_key("),
+            (LAYER, "chunk, part), stored)", "chunk, part), stored))"),
+            (
+                TAPE,
+                "self.store.write(ROOT_DOCUMENT, encode_document(root))\n",
+                "self.store.write(ROOT_DOCUMENT, encode_document(root))\n"
+                "        while _LATE:\n            self.store.write(*_LATE.pop())\n",
+            ),
+            (LAYER, "TableWriter, rows_checksum\n", "TableWriter, rows_checksum\n\n_LATE = []\n"),
+            (TAPE, "Presented = list", "from recorder.tape.layer_writing import _LATE\nPresented = list"),
+        ),
+    ),
+    Mutant(
+        "checksums of chunks are not looked at",
+        "attacks/test_damage.py::test_no_damage_changes_an_answer_and_verification_finds_all_of_it",
+        (("recorder/format/chunks.py", " or checksum(stored) != _SEALED", ""),),
+    ),
+    Mutant(
+        "names of chunks are not looked at",
+        "attacks/test_damage.py::test_no_damage_changes_an_answer_and_verification_finds_all_of_it",
+        ((READING, "if is_full and stored_checksum", "if False and stored_checksum"),),
+    ),
+    Mutant(
+        "readers see frames behind the commit",
+        "tape/test_writing.py::test_an_older_reader_still_sees_its_commit_after_later_ones",
+        ((READING, "clip_segments(read_rows(self.store, table, 0, commit.rows), self.frames)",
+                "read_rows(self.store, table, 0, commit.rows)"),),
+    ),
+    Mutant(
+        "lost frames are frames like others",
+        "keeping/test_lost.py::test_a_step_of_which_frames_are_lost_is_a_gap_and_no_silence",
+        (("analysis/kernels/counting.py", "kept_segments()", "segments()"),),
+    ),
+    Mutant(
+        "counts are used of blocks with lost frames",
+        "keeping/test_lost.py::test_a_recording_goes_on_behind_lost_frames",
+        ((READING, "start + np.flatnonzero(~kept)", "start + np.flatnonzero(~kept)[:0]"),),
+    ),
+    Mutant(
+        "lost chunks are read as silence",
+        "keeping/test_lost.py::test_a_step_of_which_frames_are_lost_is_a_gap_and_no_silence",
+        (
+            (
+                READING,
+                'raise self.chunk_error(chunk, part, "is marked lost; lost spikes are not silence")',
+                "return np.zeros((self.plan.part_neurons, self.plan.chunk_bytes), np.uint8)",
+            ),
+        ),
+    ),
+    Mutant(
+        "a writer goes on in a chunk that is lost in part as if nothing was lost",
+        "recording/test_resuming.py::test_lost_frames_are_in_no_answer_of_a_resumed_monitor",
+        ((LAYER, "            lost=self._lost,\n", ""),),
+    ),
+    Mutant(
+        "older readers take a recording with lost frames for theirs",
+        "tape/test_metadata.py::test_lost_frames_make_it_a_recording_that_older_readers_refuse",
+        (
+            (
+                "recorder/format/metadata.py",
+                "return LOST_FORMAT_VERSION if any(layer.lost for layer in self.layers) else FORMAT_VERSION",
+                "return FORMAT_VERSION",
+            ),
+        ),
+    ),
+    Mutant(
+        "the last chunk is not cut to the commit",
+        "tape/test_writing.py::test_frames_written_after_the_last_commit_are_not_seen",
+        ((READING, "mask_trains(trains, range_mask(plan.chunk_frames, 0, tail_frames))", "trains"),),
+    ),
+    Mutant(
+        "a second writer is let in",
+        "tape/test_lock.py::test_a_second_writer_in_the_same_process_is_refused",
+        ((LOCK, 'if state == "dead" or', 'if state in {"dead", "alive"} or'),),
+    ),
+    Mutant(
+        "a machine of the same image is taken for an earlier start of this one",
+        "tape/test_lock.py::test_a_machine_of_the_same_image_cannot_be_seen",
+        ((HOLDER, 'return "dead" if all(map(_is_before_boot, moments)) else "unknown"', 'return "dead"'),),
+    ),
+    Mutant(
+        "a writer that was taken over goes on",
+        "tape/test_lock.py::test_a_writer_that_was_taken_over_stops_at_its_next_commit",
+        ((TAPE, "        self._lock.check()\n", ""),),
+    ),
+    Mutant(
+        "what is computed again is recorded again",
+        "recording/test_hooks.py::test_what_activation_checkpointing_computes_again_is_not_recorded_again",
+        ((HOOKS, " or _current_graph_task_id() != -1", ""),),
+    ),
+    Mutant(
+        "compiled graphs are kept",
+        "recording/test_hooks.py::test_a_network_compiled_before_it_is_monitored",
+        ((HOOKS, "compiler.reset()", "pass"),),
+    ),
+    Mutant(
+        "rows are let go of before the writer has them",
+        "attacks/test_interrupts.py"
+        "::test_nothing_is_lost_if_waiting_for_a_slow_disk_is_interrupted",
+        ((ROWS, "            self._writer.wait_for_room(self._size_bytes)\n", ""),),
+    ),
+    Mutant(
+        "a forward that was cut short leaves its layers at different steps",
+        "attacks/test_interrupts.py"
+        "::test_nothing_is_lost_if_waiting_for_a_slow_disk_is_interrupted",
+        ((STEPS, "self._end(succeeded=False)\n", "self._forward, self._called = self._forward + 1, 0\n"),),
+    ),
+    Mutant(
+        "pushed frames are not counted",
+        "attacks/test_interrupts.py::test_frames_that_were_cut_short_take_no_place_of_others",
+        ((LAYER_RECORDER, "raise RecordingWriteError(out_of_step(self.name))", "pass"),),
+    ),
+    Mutant(
+        "booleans wait for a slow disk",
+        "attacks/test_interrupts.py::test_what_waits_for_a_slow_disk_is_packed",
+        ((ROWS, "pack_whole(piece) if self._writer.is_behind else piece", "piece"),),
+    ),
+    Mutant(
+        "a stage is used again before it is packed",
+        "recording/test_host_packing.py::test_frames_come_out_as_they_went_in",
+        (
+            (
+                PACKING,
+                "        return FullStage(stage, self._pool)\n",
+                "        self._pool.give_back(stage)\n        return FullStage(stage, self._pool)\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "frames of a refused output stay",
+        "recording/test_host_packing.py::test_other_values_are_refused_and_nothing_of_them_is_kept",
+        ((PACKING, "            self._stage, self._waiting = stage, waiting\n", ""),),
+    ),
+    Mutant(
+        "values are not checked",
+        "recording/test_host_packing.py::test_other_values_are_refused_and_nothing_of_them_is_kept",
+        ((PACKING, "            _refuse_others(values, ones)\n", "            pass\n"),),
+    ),
+    Mutant(
+        "copies from a device are not waited for",
+        "recording/test_transfer.py::test_bytes_arrive_as_they_were_sent",
+        ((TRANSFER, "        piece.arrival.synchronize()\n", ""),),
+    ),
+    Mutant(
+        "what a device packs is kept whatever its verdict",
+        "recording/test_device_packing.py::test_other_values_are_told_with_the_next_commit_at_the_latest_and_left_out",
+        ((DEVICE_PACKING, "            if any(found):", "            if False:"),),
+    ),
+    Mutant(
+        "workers take what their folder holds",
+        "asking/test_cluster.py::test_what_a_parcel_holds_is_ours_wherever_it_is_opened",
+        (("spiketape_worker.py", "                claim_packages()\n", ""),),
+    ),
+    Mutant(
+        "silent neurons of several recordings are added up, not joined",
+        "asking/test_joint.py::test_every_statistic_is_that_of_all_frames_together",
+        (("analysis/planning.py", "joins = quantity.keeps_neurons and", "joins = False and"),),
+    ),
+    Mutant(
+        "ranks that are missing are left out",
+        "asking/test_joint.py::test_missing_ranks_are_named",
+        (("analysis/opening.py", "    _check_ranks(found)\n", ""),),
+    ),
+    Mutant(
+        "steps of different runs are pooled",
+        "asking/test_joint.py::test_ranks_of_two_runs_share_no_steps",
+        (("analysis/axes.py", "    _check_time(question, members)\n", ""),),
+    ),
+    Mutant(
+        "ranks that resume do not look where the others are",
+        "recording/test_ranks.py::test_ranks_that_crashed_at_different_steps_go_on_at_the_same_one",
+        (("recorder/monitor.py", "            self._catch_up(self._rank)\n", "            pass\n"),),
+    ),
+    Mutant(
+        "the index of a shard is believed",
+        "keeping/test_pack.py::test_damage_to_shards_is_an_error_and_never_silence",
+        (
+            (
+                "recorder/stores/sharded.py",
+                "if len(stored) != plan.index_bytes or checksum(encoded)",
+                "if False and checksum(encoded)",
+            ),
+        ),
+    ),
+    Mutant(
+        "what is packed has its root before its chunks",
+        "keeping/test_pack.py::test_packing_cut_short_anywhere_leaves_no_recording_and_goes_on",
+        (
+            (
+                "recorder/keeping/pack.py",
+                "    arrays = [\n",
+                "    target.write(ROOT_DOCUMENT, encode_document(root_document(packed, None)))\n"
+                "    arrays = [\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "chunks are got one by one",
+        "tape/test_object_stores.py::test_many_chunks_are_on_their_way_at_once",
+        (("recorder/stores/zarr_stores.py", "reads_under_way = READS_UNDER_WAY", "reads_under_way = 1"),),
+    ),
+    Mutant(
+        "recordings in buckets are finished after the threads that reach them",
+        "tape/test_object_stores.py::test_a_program_that_ends_without_closing_has_closed_its_recording",
+        ((FINALIZING, '"_register_atexit", atexit.register', '"", atexit.unregister'),),
+    ),
+    Mutant(
+        "garbage collection waits for stores",
+        "attacks/test_endings.py::test_a_forgotten_monitor_is_finished_whatever_thread_collects_it",
+        ((FINALIZING, "(_is_collecting() or _serves_others())", "_serves_others()"),),
+    ),
+    Mutant(
+        "calls alike are noted twice",
+        "recording/test_layer_recorder.py::test_calls_alike_and_others_are_recorded_one_after_the_other",
+        ((LAYER_RECORDER, "            alike.calls = 0\n        else:", "        else:"),),
+    ),
+)  # fmt: skip
+
+
+def notices(mutant: Mutant) -> bool:
+    """Whether the mutant's test fails."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy"
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".environments", ".git", "*_cache"))
+        for file, old, new in mutant.changes:
+            text = (copy / file).read_text()
+            if text.count(old) != 1:
+                raise SystemExit(f"{mutant.name}: {file} has {old!r} {text.count(old)} times, expected once")
+            (copy / file).write_text(text.replace(old, new))
+        result = subprocess.run(  # noqa: S603 - our own tests
+            [sys.executable, "-m", "pytest", "-q", "-x", f"tests/{mutant.test}"],
+            cwd=copy,
+            env={**os.environ, "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    if result.returncode not in {0, 1}:
+        raise SystemExit(f"{mutant.name}: the test could not be run\n{result.stdout}{result.stderr}")
+    return result.returncode == 1
+
+
+def main(wanted: list[str]) -> None:
+    """Try the mutants."""
+    survivors = []
+    for mutant in MUTANTS:
+        if wanted and not any(word in mutant.name for word in wanted):
+            continue
+        noticed = notices(mutant)
+        print(f"{'noticed ' if noticed else 'SURVIVED'}  {mutant.name}: {mutant.test}", flush=True)
+        if not noticed:
+            survivors.append(mutant.name)
+    if survivors:
+        raise SystemExit(f"{len(survivors)} mutant(s) survived: {', '.join(survivors)}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

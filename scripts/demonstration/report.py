@@ -1,0 +1,84 @@
+"""Says what the recording that ``record`` made holds, and draws it. Needs no torch, and no network."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import dask
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+import analysis
+
+ROW = "{:<14}{:>14}{:>9}{:>14}{:>15}{:>16}"
+
+
+def print_table(recording: analysis.Recording) -> None:
+    """Print a line for each layer, and one for the network."""
+    # Nothing is read before compute, which gets all the answers at once.
+    rates, silent_ratios, rate, silent_ratio = dask.compute(
+        recording.firing_rate(per="layer"),
+        recording.silent_ratio(per="layer"),
+        recording.firing_rate(),
+        recording.silent_ratio(),
+    )
+    print(ROW.format("layer", "neuron shape", "frames", "firing rate", "silent ratio", "bits per slot"))
+    for name, layer in recording.layers.items():
+        slots = layer.frames * layer.neurons
+        print(
+            ROW.format(
+                name,
+                " × ".join(map(str, layer.neuron_shape)),
+                layer.frames,
+                f"{rates.sel(layer=name):.4f}",
+                f"{silent_ratios.sel(layer=name):.4f}",
+                f"{8 * recording.stored_spike_bytes(name) / slots:.3f}",
+            )
+        )
+    print(ROW.format("all", "", "", f"{rate:.4f}", f"{silent_ratio:.4f}", ""))
+
+
+def draw_raster(axes: Axes, recording: analysis.Recording, layer: str, every: int) -> None:
+    """Draw the spikes that some neurons of a layer fire at the first image of each trial."""
+    spikes = recording[layer].spikes
+    spikes = spikes[(spikes["sample"] == 0).compute()].compute()
+    frame, neuron = spikes.values.reshape(len(spikes), -1)[:, ::every].nonzero()
+    axes.plot(spikes["step"][frame], neuron * every, "|", color="black", markersize=3)
+    for _, frames in spikes.groupby("trial"):
+        axes.axvline(frames["step"][0] - 0.5, color="lightgray")
+        axes.text(frames["step"][0], 1.01, f"a {frames['label'][0]:d}", transform=axes.get_xaxis_transform())
+    axes.set_title(f"Spikes of every {every}th neuron of {layer}, at one image after another", pad=20)
+    axes.set(xlabel="step", ylabel="neuron")
+
+
+def draw_rates(axes: Axes, recording: analysis.Recording) -> None:
+    """Draw how often the neurons of each layer fire over time."""
+    rates = recording.firing_rate(per=("layer", "step")).compute()
+    rates.plot.line(ax=axes, x="step", add_legend=False)
+    axes.legend(rates["layer"].values, ncols=len(rates["layer"]), loc="upper right")
+    axes.set_title("Firing rate of each layer, over all images of the batch")
+    axes.set(xlabel="step", ylabel="spikes per neuron and step", ylim=(0, 1.2 * rates.max()))
+
+
+def main() -> None:
+    """Read ``digits.zarr`` in the folder named on the command line, and draw ``digits.png`` beside it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="where the recording is")
+    folder = parser.parse_args().folder
+
+    recording = analysis.open_recording(folder / "digits.zarr")
+    print_table(recording)
+
+    mpl.use("Agg")  # no screen needed
+    figure, (above, below) = plt.subplots(2, figsize=(10, 8), sharex=True, layout="constrained")
+    first_trials = recording.select(trials=slice(0, 4))
+    draw_raster(above, first_trials, "conv2.spikes", every=8)
+    draw_rates(below, first_trials)
+    figure.savefig(folder / "digits.png", dpi=150)
+    print(f"Saved {folder / 'digits.png'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,499 @@
+"""Packed recordings: few files, the same bits, the same answers; whole, or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from click.testing import CliRunner
+
+import analysis
+from analysis.cli.commands import main
+from analysis.keeping import find_problems
+from faults import DiskError, FaultyStore
+from recorder.format import (
+    RecordingExistsError,
+    RecordingFormatError,
+    RecordingInUseError,
+    RecordingUnfinishedError,
+    StoreAccessError,
+    StoreError,
+)
+from recorder.format.chunks import checksum
+from recorder.format.documents import plain_documents
+from recorder.format.layout import spikes_chunk_key
+from recorder.format.shards import plan_shards
+from recorder.keeping import pack as packing
+from recorder.keeping import pack_recording
+from recorder.keeping.digest import digest_recording
+from recorder.keeping.pack import pack
+from recorder.stores import Folder, ZarrStore, open_store
+from recorder.stores.rank_names import RankRecord
+from recorder.tape import TapeReader, TapeWriter
+from tapes import Run, Trial, write_recording
+from web import Files, serving
+
+FRAMES = 5 * 131
+# So few that the layers below lie in several shards.
+SHARD_BYTES = 2000
+
+
+def layers() -> dict[str, np.ndarray[Any, Any]]:
+    rng = np.random.default_rng(5)
+    shapes: dict[str, tuple[int, ...]] = {"a/b": (33,), "wide": (5, 3, 7), "one": ()}
+    return {name: rng.random((FRAMES, *shape)) < 0.2 for name, shape in shapes.items()}
+
+
+def write(store: Any, **options: Any) -> None:
+    runs = [Run(0, 100, 5, 0), Run(100, 31, 5, 1)]
+    trials = [
+        Trial(0, 5, {"label": ["x", "y", "x", "z", "é"], "epoch": [1, 2, 3, 4, 5]}),
+        Trial(1, 5, {"label": ["x", "y", "x", "z", "é"], "epoch": [1, 2, 3, 4, 5]}),
+    ]
+    # The wide layer's chunks are stored in three parts.
+    write_recording(store, layers(), runs, trials, chunk_bytes=300, limit_bytes=600, **options)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    write(tmp_path / "run.zarr")
+    return tmp_path / "run.zarr"
+
+
+def reader_of(place: str | Path, **options: Any) -> TapeReader:
+    return TapeReader.open(open_store(place, read_only=True, **options))
+
+
+def packed_at(source: Path, place: Path, **options: Any) -> Path:
+    pack_recording(reader_of(source), str(place), shard_bytes=SHARD_BYTES, **options)
+    return place
+
+
+def answers(place: str | Path, **options: Any) -> list[Any]:
+    recording = analysis.open_recording(place, **options)
+    counted = analysis.open_recording(place, use_counts=False, **options)
+    return [
+        recording.spike_count(per="layer").compute().to_numpy().tolist(),
+        counted.spike_count(per="layer").compute().to_numpy().tolist(),
+        recording.firing_rate(per=("layer", "label")).compute().to_numpy().tolist(),
+        float(recording.silent_ratio()),
+        recording.trials.to_dataframe().to_dict(),
+        recording.digest(),
+    ]
+
+
+def check_stock_zarr(store: Any) -> None:
+    group = zarr.open_group(store, mode="r")
+    assert group.metadata.consolidated_metadata is not None
+    for name, expected in layers().items():
+        layer = group["layers"][name.replace("/", "=2F")]
+        assert np.array_equal(layer["spikes"][:], expected)
+        assert np.array_equal(layer["spikes"][100:103], expected[100:103])
+        assert np.array_equal(layer["counts"][:].sum(axis=0), expected.sum(axis=0))
+
+
+@pytest.mark.filterwarnings("ignore:Numcodecs codecs are not in the Zarr version 3 specification")
+def test_every_form_gives_the_same_answers(source: Path, tmp_path: Path) -> None:
+    expected = answers(source)
+    folder = packed_at(source, tmp_path / "kept.zarr")
+    archive = packed_at(source, tmp_path / "kept.zip")
+    again = packed_at(archive, tmp_path / "again.zarr")
+    for form in (folder, archive, again):
+        assert answers(form) == expected
+        assert find_problems(reader_of(form)) == []
+    assert hashlib.sha256(b"".join(sorted(map(bytes_of, files(folder))))).digest() == (
+        hashlib.sha256(b"".join(sorted(map(bytes_of, files(again))))).digest()
+    )
+    check_stock_zarr(folder)
+    with zarr.storage.ZipStore(archive, mode="r") as store:
+        check_stock_zarr(store)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "again.zarr", "kept.zarr", "kept.zip", "run.zarr",
+    ]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::recorder.format.errors.LostFramesWarning")
+def test_lost_frames_stay_lost_in_every_form(source: Path, tmp_path: Path) -> None:
+    whole = analysis.open_recording(source).digest()
+    for name in ("a/b", "wide"):
+        layer = reader_of(source).layers[name]
+        (source / spikes_chunk_key(layer.folder, layer.plan, 1, 0)).unlink()
+    recovered = CliRunner().invoke(main, ["recover", str(source), "--mark-lost", "--apply"])
+    assert recovered.exit_code == 0, recovered.output
+    expected = answers(source)
+    assert expected[-1] != whole
+    folder, archive = packed_at(source, tmp_path / "kept.zarr"), packed_at(source, tmp_path / "kept.zip")
+    for form in (folder, archive, packed_at(archive, tmp_path / "again.zarr")):
+        assert answers(form) == expected
+        assert find_problems(reader_of(form)) == []
+        layer = analysis.open_recording(form)["a/b"]
+        assert 0 < layer.lost_frames < FRAMES
+        assert layer.frames == FRAMES - layer.lost_frames
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def bytes_of(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def test_chunks_are_copied_byte_for_byte_into_few_files(source: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept.zarr"
+    pack_recording(reader_of(source), str(kept))
+    found = [path for path in files(kept / "layers") if "spikes/c" in path.as_posix()]
+    shards = {path.relative_to(kept).as_posix(): path.read_bytes() for path in found}
+    assert sorted(shards) == [
+        "layers/a=2Fb/spikes/c/0/0", "layers/one/spikes/c/0", "layers/wide/spikes/c/0/0/0/0",
+    ]  # fmt: skip
+    chunks = sorted(source.glob("layers/wide/spikes/c/**/*"))
+    chunks = [path for path in chunks if path.is_file()]
+    assert len(chunks) > 20
+    for path in chunks:
+        assert path.read_bytes() in shards["layers/wide/spikes/c/0/0/0/0"]
+
+
+def test_a_bucket_is_packed_to(source: Path, object_store: Any, request: pytest.FixtureRequest) -> None:
+    url = f"s3://runs/{request.node.name}/kept.zarr"
+    options = {"storage_options": object_store.options}
+    pack_recording(reader_of(source), url, shard_bytes=SHARD_BYTES, **options)
+    assert answers(url, **options) == answers(source)
+    assert find_problems(reader_of(url, **options)) == []
+    assert packing.MARKER not in set(open_store(url, read_only=True, **options).keys())
+    back = source.with_name("back.zip")
+    pack_recording(reader_of(url, **options), str(back))
+    assert answers(back) == answers(source)
+    with pytest.raises(RecordingExistsError, match="archives are made on a disk"):
+        pack_recording(reader_of(source), "s3://runs/x.zip", **options)
+
+
+@pytest.mark.parametrize("name", ["kept.zarr", "kept.zip"])
+def test_packed_recordings_are_read_from_a_web_server(
+    source: Path, tmp_path: Path, web: str, name: str
+) -> None:
+    pytest.importorskip("aiohttp")
+    packed_at(source, tmp_path / name)
+    assert float(analysis.open_recording(f"{web}/{name}").firing_rate()) == float(
+        analysis.open_recording(source).firing_rate()
+    )
+
+
+def test_only_closed_recordings_are_packed(tmp_path: Path) -> None:
+    write(tmp_path / "run.zarr", close=False)
+    with pytest.raises(RecordingUnfinishedError, match=r"spiketape recover .*run\.zarr --apply"):
+        packed_at(tmp_path / "run.zarr", tmp_path / "kept.zarr")
+    assert [path.name for path in tmp_path.iterdir()] == ["run.zarr"]
+
+
+def test_packed_recordings_are_neither_resumed_nor_recovered(source: Path, tmp_path: Path) -> None:
+    kept = packed_at(source, tmp_path / "kept.zarr")
+    with pytest.raises(RecordingFormatError, match="is packed for keeping"):
+        TapeWriter.resume(Folder(kept))
+    result = CliRunner().invoke(main, ["recover", str(kept)])
+    assert result.exit_code == 1
+    assert "is packed for keeping" in result.stderr
+    archive = packed_at(source, tmp_path / "kept.zip")
+    with pytest.raises(StoreError, match="is an archive, and only read"):
+        open_store(archive, read_only=False)
+
+
+def test_nothing_is_overwritten(source: Path, tmp_path: Path) -> None:
+    for place in (tmp_path / "kept.zarr", tmp_path / "kept.zip"):
+        place.write_text("precious")
+        with pytest.raises(RecordingExistsError, match="exists; nothing was touched"):
+            packed_at(source, place)
+        assert place.read_text() == "precious"
+    other = tmp_path / "other.zarr.partial" / "recording"
+    other.mkdir(parents=True)
+    (other / "precious").touch()
+    with pytest.raises(RecordingExistsError, match="holds something else"):
+        packed_at(source, tmp_path / "other.zarr")
+    write(tmp_path / "second.zarr")
+    with pytest.raises(RecordingExistsError, match="holds something already"):
+        pack(reader_of(source), Folder(tmp_path / "second.zarr"))
+
+
+def test_packing_cut_short_anywhere_leaves_no_recording_and_goes_on(source: Path) -> None:
+    """At every operation on the store in turn: nothing there looks like a recording until all is."""
+    reader, expected = reader_of(source), digest_recording(reader_of(source))
+    for number in range(1, 1000):
+        inner = ZarrStore(zarr.storage.MemoryStore())
+        store = FaultyStore(inner, lambda count, *_, number=number: count == number)
+        try:
+            pack(reader, store, shard_bytes=SHARD_BYTES)
+        except DiskError:
+            has_root = inner.read("zarr.json", 2**20) is not None
+        else:
+            break
+        writes: list[str] = []
+        again = FaultyStore(inner, lambda _, kind, key, writes=writes: bool(writes.append(key)))
+        assert pack(reader, again, shard_bytes=SHARD_BYTES).digest == expected
+        if has_root:
+            assert not any("/c/" in key for key in writes)
+        result = TapeReader.open(inner)
+        assert find_problems(result) == []
+        assert packing.MARKER not in set(inner.keys())
+    assert number > 50
+
+
+def test_packing_goes_on_where_it_was_cut_short(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tmp_path / "kept.zip"
+
+    def stop(done: int, total: int) -> None:
+        if done > total // 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        packed_at(source, kept, progress=stop)
+    assert not kept.exists()
+    partial = tmp_path / "kept.zip.partial" / "recording"
+    shards = {path.relative_to(partial).as_posix() for path in files(partial) if "/c/" in path.as_posix()}
+    written = []
+    real = Folder.write_pieces
+    monkeypatch.setattr(
+        Folder, "write_pieces", lambda self, key, pieces: (written.append(key), real(self, key, pieces))[1]
+    )
+    seen = []
+    packed_at(source, kept, progress=lambda done, total: seen.append(done / total))
+    assert seen == sorted(seen)
+    assert seen[-1] == 1
+    assert len(shards) > 5
+    assert not shards & set(written)
+    assert answers(kept) == answers(source)
+
+
+@pytest.mark.parametrize("what", ["altered", "missing", "swapped", "counts"])
+def test_damage_is_found_while_packing_and_nothing_gets_the_name(
+    source: Path, tmp_path: Path, what: str
+) -> None:
+    chunk, other = source / "layers/a=2Fb/spikes/c/2/0", source / "layers/a=2Fb/spikes/c/3/0"
+    if what == "altered":
+        chunk.write_bytes(chunk.read_bytes()[:-5] + b"x" + chunk.read_bytes()[-4:])
+    elif what == "missing":
+        chunk.unlink()
+    elif what == "swapped":
+        shutil.copy(other, chunk)
+    else:
+        shutil.copytree(
+            source / "layers/wide/checksums/c", source / "layers/a=2Fb/counts/c", dirs_exist_ok=True
+        )
+        shutil.copy(source / "layers/wide/counts/c/0/0/0/0", source / "layers/a=2Fb/counts/c/0/0")
+    for name in ("kept.zarr", "kept.zip"):
+        with pytest.raises(RecordingFormatError, match="layers/a=2Fb"):
+            packed_at(source, tmp_path / name)
+        assert not (tmp_path / name).exists()
+
+
+def test_damage_to_shards_is_an_error_and_never_silence(source: Path, tmp_path: Path) -> None:
+    kept = packed_at(source, tmp_path / "kept.zarr")
+    shard = kept / "layers/a=2Fb/spikes/c/1/0"
+    sound = shard.read_bytes()
+    altered = [bytes([*sound[:at], sound[at] ^ 4, *sound[at + 1 :]]) for at in (40, len(sound) - 9)]
+    for damaged in (sound[:-1], sound[:10], b"", *altered):
+        shard.write_bytes(damaged)
+        with pytest.raises(RecordingFormatError, match=r"layers/a=2Fb/spikes/c/"):
+            digest_recording(reader_of(kept))
+        assert find_problems(reader_of(kept))
+    shard.unlink()
+    with pytest.raises(RecordingFormatError, match="is missing"):
+        digest_recording(reader_of(kept))
+
+
+@pytest.mark.parametrize(
+    ("method", "message"), [(zipfile.ZIP_DEFLATED, "is compressed or encrypted"), (None, "is no zip archive")]
+)
+def test_hostile_archives_are_refused(source: Path, tmp_path: Path, method: int | None, message: str) -> None:
+    archive = tmp_path / "kept.zip"
+    if method is None:
+        archive.write_bytes(b"PK" + bytes(500))
+    else:
+        with zipfile.ZipFile(archive, "w", method) as made:
+            made.writestr("zarr.json", bytes(2**20))
+    with pytest.raises(RecordingFormatError, match=message):
+        analysis.open_recording(archive)
+
+
+@pytest.mark.parametrize(
+    "entry", [(2**63 - 1, 50), (2**63, 50), (0, 2**62), (10**6, 50), (0, 0), (3, 50)], ids=str
+)
+def test_an_index_that_was_made_up_is_refused(source: Path, tmp_path: Path, entry: tuple[int, int]) -> None:
+    kept = packed_at(source, tmp_path / "kept.zarr")
+    shard = kept / "layers/a=2Fb/spikes/c/1/0"
+    stored = shard.read_bytes()
+    plan = plan_shards(plain_documents(reader_of(kept).metadata)["layers/a=2Fb/spikes"], SHARD_BYTES)
+    index = np.frombuffer(stored[-plan.index_bytes : -4], "<u8").copy()
+    index[:2] = entry
+    made_up = index.tobytes()
+    shard.write_bytes(stored[: -plan.index_bytes] + made_up + checksum(made_up).to_bytes(4, "little"))
+    with pytest.raises(RecordingFormatError, match=r"layers/a=2Fb/spikes/c/"):
+        digest_recording(reader_of(kept))
+
+
+def test_two_entries_of_one_name_are_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "kept.zip", "w") as made:
+        made.writestr("zarr.json", "{}")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            made.writestr("zarr.json", "[]")
+    with pytest.raises(RecordingFormatError, match="two entries of the same name"):
+        analysis.open_recording(tmp_path / "kept.zip")
+
+
+def test_archives_and_packed_stores_travel_to_other_processes(source: Path, tmp_path: Path) -> None:
+    reader = reader_of(packed_at(source, tmp_path / "kept.zip"))
+    travelled = pickle.loads(pickle.dumps(reader))  # noqa: S301 - our own
+    assert digest_recording(travelled) == digest_recording(reader)
+
+
+def test_the_digest_is_the_same_for_other_chunks_and_other_for_another_recording(tmp_path: Path) -> None:
+    frames = np.random.default_rng(3).random((1000, 9)) < 0.3
+
+    def digest(name: str, frames: Any = frames, **options: Any) -> str:
+        runs = options.pop("runs", [Run(0, 1000, 1)])
+        write_recording(tmp_path / name, {options.pop("layer", "a"): frames}, runs, **options)
+        return digest_recording(reader_of(tmp_path / name))
+
+    expected = digest("a")
+    assert digest("b", chunk_bytes=100) == expected
+    assert digest("c", provenance={"made by": "somebody else"}, close=False) == expected
+    other = frames.copy()
+    other[999, 8] ^= True
+    different = {
+        digest("d", other),
+        digest("e", layer="b"),
+        digest("f", runs=[Run(0, 500, 2)]),
+        digest("g", runs=[Run(1, 1000, 1)]),
+        digest("h", frames.reshape(1000, 3, 3)),
+        digest("i", trials_begun=1),
+        digest("j", runs=[Run(0, 1000, 1, 0)], trials=[Trial(0, 1, {"label": [3]})]),
+        digest("k", runs=[Run(0, 1000, 1, 0)], trials=[Trial(0, 1, {"label": [3.0]})]),
+        digest("l", runs=[Run(0, 1000, 1, 0)], trials=[Trial(0, 1, {"label": ["3"]})]),
+    }
+    assert len(different | {expected}) == 10
+
+
+def test_the_digest_is_as_the_format_defines_it(tmp_path: Path) -> None:
+    """Computed once more from plain booleans, as FORMAT.md says, without a line of ours."""
+    frames = np.random.default_rng(3).random((150, 9)) < 0.3
+    write_recording(tmp_path / "run.zarr", {"a": frames}, [Run(0, 75, 2)], chunk_bytes=100)
+
+    def sha256(data: bytes) -> str:
+        return hashlib.sha256(data).hexdigest()
+
+    padded = np.zeros((192, 9), np.bool_)
+    padded[:150] = frames
+    leaf = hashlib.sha256(np.packbits(padded.T, axis=1).tobytes()).digest()
+    segments = np.array([[0, 0, 75, 2, -1]], "<i8").tobytes()
+    layer = {
+        "name": "a", "neuron_shape": [9], "frames": 150,
+        "segments": sha256(segments), "spikes": sha256(leaf),
+    }  # fmt: skip
+    whole = {
+        "spiketape_digest": 1,
+        "layers": [layer],
+        "trials": {"trials": 0, "rows": 0, "columns": {}},
+    }
+    expected = sha256(json.dumps(whole, sort_keys=True, separators=(",", ":")).encode())
+    assert analysis.open_recording(tmp_path / "run.zarr").digest() == expected
+
+
+def test_the_commands_pack_digest_and_verify(source: Path, tmp_path: Path) -> None:
+    run = CliRunner().invoke
+    digest = run(main, ["digest", str(source)]).stdout.strip()
+    packed = run(main, ["pack", str(source), str(tmp_path / "kept.zip")])
+    assert packed.stdout.strip() == digest
+    assert packed.exit_code == 0
+    for path in (source, tmp_path / "kept.zip"):
+        assert run(main, ["verify", str(path), "--digest", digest.upper()]).exit_code == 0
+        wrong = run(main, ["verify", str(path), "--digest", "0" * 64])
+        assert wrong.exit_code == 1
+        assert f"has the digest {digest}, expected 000" in wrong.stdout
+    refused = run(main, ["pack", str(source), str(tmp_path / "kept.zip")])
+    assert refused.exit_code == 1
+    assert "exists; nothing was touched" in refused.stderr
+
+
+@pytest.mark.parametrize("form", ["kept.zarr", "kept.zip"])
+def test_a_second_packer_to_the_same_place_is_refused(source: Path, tmp_path: Path, form: str) -> None:
+    tried = []
+
+    def second(_done: int, _total: int) -> None:
+        if not tried:
+            with pytest.raises(RecordingInUseError, match="is being packed by somebody else"):
+                packed_at(source, tmp_path / form)
+            tried.append(True)
+
+    place = packed_at(source, tmp_path / form, progress=second)
+    assert tried
+    assert answers(place) == answers(source)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([source.name, form])
+
+
+def test_packing_leaves_what_somebody_else_keeps_there(source: Path, tmp_path: Path) -> None:
+    others = [tmp_path / "kept.zip.partial.zip", tmp_path / "kept.zip.partial" / "mine"]
+    others[1].parent.mkdir()
+    for other in others:
+        other.write_text("mine")
+    packed_at(source, tmp_path / "kept.zip")
+    assert [other.read_text() for other in others] == ["mine", "mine"]
+    with pytest.raises(RecordingExistsError, match="lies inside"):
+        packed_at(source, source / "inner.zarr")
+
+
+def test_an_archive_that_only_we_can_read_is_not_sound(source: Path, tmp_path: Path) -> None:
+    place = packed_at(source, tmp_path / "kept.zip")
+    data = bytearray(place.read_bytes())
+    data[data.index(b"layers/") + 2] ^= 1  # in the header of an entry
+    place.write_bytes(data)
+    assert answers(place) == answers(source)
+    assert ["kept.zip" in str(problem) for problem in find_problems(reader_of(place))] == [True]
+
+
+def test_the_ranks_of_a_run_are_packed_beside_each_other(tmp_path: Path) -> None:
+    for rank in range(2):
+        provenance = RankRecord("id", rank, 2).to_provenance()
+        write(tmp_path / f"run.rank-{rank:05}-of-00002.zarr", provenance=provenance)
+    result = CliRunner().invoke(main, ["pack", str(tmp_path / "run.zarr"), str(tmp_path / "kept.zip")])
+    assert result.exit_code == 0, result.output
+    packed = analysis.open_recording(tmp_path / "kept.zip")
+    assert len(packed.recordings) == 2
+    assert packed.digest() == analysis.open_recording(tmp_path / "run.zarr").digest()
+    assert result.stdout == f"{packed.digest()}\n"
+
+
+class _Busy(Files):
+    """Answers that it is busy, or refuses, before it answers."""
+
+    answers: list[int]
+
+    def send_head(self) -> Any:
+        if self.answers:
+            self.send_error(self.answers.pop(0))
+            return None
+        return super().send_head()
+
+
+@pytest.mark.parametrize(("statuses", "is_read"), [([503, 503], True), ([403] * 9, False)])
+def test_a_web_server_that_is_busy_is_asked_again_and_one_that_refuses_is_named(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statuses: list[int], is_read: bool
+) -> None:
+    pytest.importorskip("aiohttp")
+    monkeypatch.setattr("recorder.stores.zarr_stores._WEB_WAITS", (0.0, 0.0, 0.0, 0.0))
+    packed_at(source, tmp_path / "kept.zip")
+    _Busy.answers = statuses
+    with serving(tmp_path, _Busy) as web:
+        if is_read:
+            assert analysis.open_recording(f"{web}/kept.zip").firing_rate() > 0
+        else:
+            with pytest.raises(StoreAccessError, match="403"):
+                analysis.open_recording(f"{web}/kept.zip")

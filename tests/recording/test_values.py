@@ -1,0 +1,412 @@
+"""Values other than 0 and 1: what is said of them, what makes spikes of them, what goes on without them."""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+from hypothesis import strategies as st
+from torch import nn
+
+import analysis
+from devices import LateLane
+from recorder import Monitor, NeuronShapeError, SpikeValueError
+from recorder.capture import layer_recorder
+from recorder.capture.device_packing import DevicePacker, pack_with_torch
+from recorder.capture.layer_recorder import GATHER_AFTER_CALLS
+from recorder.capture.thresholds import Threshold
+from recorder.capture.transfer import TransferRing
+from recorder.format import RecordingStoppedWarning
+from recorder.frameworks import SpikeOutput, SpikingLayerError
+
+DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+WHOLE = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
+
+
+class Given(nn.Module):
+    """Puts out what it is given, as one layer or another."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+class Other(Given):
+    pass
+
+
+class Pair(nn.Module):
+    """Two layers with an input each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = Given(), Given()
+
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> None:
+        self.a(a)
+        self.b(b)
+
+
+def monitor_of(net: nn.Module, store: Path, **options: Any) -> Monitor:
+    return Monitor(net, store=store, durability="process", **{"layers": [Given], **options})
+
+
+@pytest.fixture
+def on_late_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything is packed as on an accelerator, and arrives late."""
+
+    def make(self: Any, device: torch.device, pending: Any) -> DevicePacker:
+        self._device = device
+        return DevicePacker(pending, device, TransferRing(LateLane()), pack_with_torch)
+
+    monkeypatch.setattr(layer_recorder.LayerRecorder, "_make_packer", make)
+
+
+# -- what is said ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, *WHOLE])
+@pytest.mark.parametrize("axes", ["N", "TN"])
+def test_an_error_names_a_value_its_place_and_how_many(tmp_path: Path, dtype: torch.dtype, axes: str) -> None:
+    net = nn.Sequential(Given())
+    bad = torch.zeros((2, 3, 4, 5), dtype=dtype)
+    bad[1, 2, 3, 1] = 3
+    bad[1, 2, 3, 4] = 2
+    bad[1, 2, 0, 0] = 1
+    shown = "3.0" if dtype.is_floating_point else "3"
+    with monitor_of(net, tmp_path / "run.zarr", layers={Given: SpikeOutput(axes)}):
+        for _ in range(4):
+            net(torch.zeros_like(bad))
+        with pytest.raises(SpikeValueError) as error:
+            net(bad)
+    place = "sample 2, neuron (3, 1), step 9" if axes == "TN" else "sample 1, neuron (2, 3, 1), step 4"
+    assert f"2 of these 120 values are not, such as {shown} of {place}. " in str(error.value)
+
+
+def test_an_error_names_the_place_in_a_layer_of_one_axis_and_of_none(tmp_path: Path) -> None:
+    net = Pair()
+    with monitor_of(net, tmp_path / "run.zarr"):
+        with pytest.raises(SpikeValueError, match=r"1 of these 6 values are not, such as 0\.5 of sample 1"):
+            net(torch.tensor([[0.0, 1, 0], [0, 0, 0.5]]), torch.zeros(2))
+        with pytest.raises(SpikeValueError, match=r"such as nan of sample 1, neuron \(\), step 0"):
+            net(torch.zeros(2, 3), torch.tensor([0, float("nan")]))
+
+
+def test_a_late_error_names_the_same(tmp_path: Path) -> None:
+    net = nn.Sequential(Given())
+    bad = torch.zeros(2, 3)
+    bad[1, 2] = 0.25
+    monitor = monitor_of(net, tmp_path / "run.zarr")
+    monitor.enable()
+    for _ in range(GATHER_AFTER_CALLS + 5):
+        net(torch.zeros(2, 3))
+    net(bad)
+    net(torch.ones(2, 3))
+    place = (
+        rf"1 of these 6 values are not, such as 0\.25 of sample 1, neuron 2, step {GATHER_AFTER_CALLS + 5}\."
+    )
+    with pytest.raises(SpikeValueError, match=place):
+        monitor.close()
+
+
+@pytest.mark.parametrize(
+    ("values", "advice"),
+    [
+        ([0.99999994, 0.0], "but for rounding.*threshold=0.5"),
+        ([1e-8, 1.0], "such as 1e-08 of.*but for rounding.*threshold=0.5"),
+        ([0.0, 0.5], r"It puts out 0 and 0\.5: Monitor\(\.\.\., threshold=0\.25\)"),
+        ([0.0, 2.0], r"It puts out 0 and 2: Monitor\(\.\.\., threshold=1\)"),
+        ([0.0, 1.0, 2.0], r"say which: Monitor\(\.\.\., threshold=\.\.\.\)"),
+        ([0.0, -1.0], r"say which: Monitor\(\.\.\., threshold=\.\.\.\)"),
+    ],
+)
+def test_errors_say_what_helps_and_it_does(tmp_path: Path, values: list[float], advice: str) -> None:
+    net, given = nn.Sequential(Given()), torch.tensor([values])
+    with (
+        monitor_of(net, tmp_path / "a.zarr"),
+        pytest.raises(SpikeValueError, match=advice) as error,
+    ):
+        net(given)
+    height = str(error.value).partition("threshold=")[2].partition(")")[0].split(" ")[0]
+    if height != "...":
+        with monitor_of(net, tmp_path / "b.zarr", threshold=float(height)) as monitor:
+            net(given)
+            assert monitor.s["0"][0].tolist() == [[float(value > 0.5 * max(values)) for value in values]]
+
+
+def test_no_threshold_is_advised_where_values_are_no_numbers(tmp_path: Path) -> None:
+    net = nn.Sequential(Given())
+    with monitor_of(net, tmp_path / "a.zarr"), pytest.raises(SpikeValueError, match="NaN") as error:
+        net(torch.tensor([[1.0, float("nan")]]))
+    assert "threshold" not in str(error.value)
+
+
+def test_straight_through_rounding_is_told_what_helps(tmp_path: Path) -> None:
+    class StraightThrough(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (x > 0).float() + x - x.detach()
+
+    net, x = nn.Sequential(StraightThrough()), torch.linspace(-3, 3, 999).view(9, 111)
+    layers = [StraightThrough]
+    with (
+        monitor_of(net, tmp_path / "a.zarr", layers=layers),
+        pytest.raises(SpikeValueError, match="rounding"),
+    ):
+        net(x)
+    with monitor_of(net, tmp_path / "b.zarr", layers=layers, threshold=0.5):
+        net(x)
+    spikes = analysis.open_recording(tmp_path / "b.zarr")["0"].spikes.values
+    np.testing.assert_array_equal(spikes, (x > 0).numpy())
+
+
+# -- thresholds -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("dtype", [torch.bool, *DTYPES, *WHOLE])
+@pytest.mark.parametrize("height", [0.7, 1, -0.5, 300, 0.1])
+@pytest.mark.parametrize("axes", ["N", "TN"])
+def test_what_reaches_a_threshold_is_a_spike(
+    tmp_path: Path, request: pytest.FixtureRequest, late: bool, dtype: torch.dtype, height: float, axes: str
+) -> None:
+    if late:
+        request.getfixturevalue("on_late_device")
+    torch.manual_seed(0)
+    given = (torch.randn(GATHER_AFTER_CALLS + 20, 3, 5) * 2).round(decimals=1).to(dtype)
+    net = nn.Sequential(Given())
+    with monitor_of(net, tmp_path / "a.zarr", layers={Given: SpikeOutput(axes)}, threshold=height) as monitor:
+        for step in [given] if axes == "TN" else given:
+            net(step.clone().requires_grad_(step.is_floating_point()))
+        if dtype == torch.float32:
+            assert monitor.s["0"][0].dtype == np.float32
+    spikes = analysis.open_recording(tmp_path / "a.zarr")["0"].spikes.values.reshape(given.shape)
+    wide = given.to(torch.int64 if dtype in WHOLE else torch.float64).numpy()
+    np.testing.assert_array_equal(spikes, wide >= height)
+
+
+@hypothesis.given(
+    st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.integers(-(2**65), 2**65)),
+    st.sampled_from([torch.bool, *DTYPES, *WHOLE]),
+    st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=8),
+    st.integers(-2, 2),
+)
+def test_values_and_thresholds_are_compared_as_real_numbers(
+    height: float, dtype: torch.dtype, bits: list[int], off: int
+) -> None:
+    if dtype == torch.bool:
+        values = torch.tensor([bit % 2 == 0 for bit in bits])
+    else:
+        size = torch.empty(0, dtype=dtype).element_size()
+        raw = np.array(bits, np.uint64).view(np.uint8).reshape(-1, 8)[:, :size].copy()
+        values = torch.from_numpy(raw).view(dtype).flatten()
+        if dtype.is_floating_point:
+            near = torch.tensor(float(height), dtype=torch.float64).to(dtype)
+            for _ in range(abs(off)):
+                near = torch.nextafter(near, torch.tensor(math.copysign(math.inf, off), dtype=dtype))
+            values = torch.cat([values, near.view(1)])
+            values = values[values.isfinite()]
+    expected = [Fraction(value) >= Fraction(height) for value in values.tolist()]
+    found = Threshold(height)(values)
+    assert found.dtype == dtype
+    assert [bool(value == 1) for value in found.tolist()] == expected
+    assert all(value in (0, 1) for value in found.tolist())
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_nan_is_an_error_whatever_the_threshold(
+    tmp_path: Path, request: pytest.FixtureRequest, late: bool
+) -> None:
+    if late:
+        request.getfixturevalue("on_late_device")
+    net = nn.Sequential(Given())
+    monitor = monitor_of(net, tmp_path / "a.zarr", threshold=0.5)
+    monitor.enable()
+    with pytest.raises(SpikeValueError, match=r"NaN|nan"):  # noqa: PT012 - at once, or late
+        net(torch.tensor([[0.0, float("nan")]]))
+        monitor.flush()
+    net(torch.tensor([[0.25, float("inf")]]))
+    monitor.close()
+    assert analysis.open_recording(tmp_path / "a.zarr")["0"].spikes.values.tolist() == [[False, True]]
+
+
+def test_thresholds_are_given_by_name_and_by_type_and_kept(tmp_path: Path) -> None:
+    net = nn.Sequential(Given(), Other(), Other())
+    x = torch.tensor([[0.0, 1, 2, 3]])
+    layers = [Given, Other]
+    with monitor_of(
+        net, tmp_path / "a.zarr", layers=layers, threshold={"2": 3, Other: 2, Given: 1}
+    ) as monitor:
+        net(x)
+        assert [monitor.s[name][0][0].tolist() for name in "012"] == [
+            [0, 1, 1, 1],
+            [0, 0, 1, 1],
+            [0, 0, 0, 1],
+        ]
+    recording = analysis.open_recording(tmp_path / "a.zarr")
+    assert recording.provenance["thresholds"] == {"0": 1, "1": 2, "2": 3}
+    with monitor_of(net, tmp_path / "b.zarr", layers=layers, threshold={"1": 0.5}):
+        net(torch.ones(1, 4))
+    assert analysis.open_recording(tmp_path / "b.zarr").provenance["thresholds"] == {"1": 0.5}
+    with monitor_of(net, tmp_path / "c.zarr", layers=layers):
+        net(torch.ones(1, 4))
+    assert "thresholds" not in analysis.open_recording(tmp_path / "c.zarr").provenance
+
+
+def test_a_recording_goes_on_with_the_threshold_that_it_has(tmp_path: Path) -> None:
+    net = nn.Sequential(Given())
+    with monitor_of(net, tmp_path / "a.zarr", threshold=2):
+        net(torch.full((1, 3), 2.0))
+    for other in (None, 1, {"0": 3}):
+        with pytest.raises(ValueError, match=r"layer '0' was recorded with threshold=2, and would go on"):
+            monitor_of(net, tmp_path / "a.zarr", threshold=other, resume=True)
+    monitor = monitor_of(net, tmp_path / "a.zarr", threshold=2.0, resume=True)
+    for _ in range(2):
+        with monitor:
+            net(torch.full((1, 3), 3.0))
+    assert analysis.open_recording(tmp_path / "a.zarr").firing_rate().values.item() == 1
+    monitor.reset()
+    with monitor:
+        net(torch.full((1, 3), 1.0))
+    assert analysis.open_recording(tmp_path / "a.zarr").spike_count().values.item() == 0
+
+
+@pytest.mark.parametrize(
+    ("threshold", "error", "message"),
+    [
+        (True, TypeError, "expected a number"),
+        ("0.5", TypeError, "expected a number"),
+        ({"0": None}, TypeError, "expected a number"),
+        (float("nan"), ValueError, "expected a finite number"),
+        (float("inf"), ValueError, "expected a finite number"),
+        ({"1": 0.5}, SpikingLayerError, r"'1' is no recorded layer.*'0' \(Given\)"),
+        ({nn.ReLU: 0.5}, SpikingLayerError, "ReLU.*is no recorded layer"),
+    ],
+)
+def test_wrong_thresholds_are_refused(
+    tmp_path: Path, threshold: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        monitor_of(nn.Sequential(Given()), tmp_path / "a.zarr", threshold=threshold)
+    assert not (tmp_path / "a.zarr").exists()
+
+
+# -- on_error="warn" --------------------------------------------------------------------------------------
+
+
+def ones_and_zeros(steps: int) -> torch.Tensor:
+    return (torch.rand(steps, 2, 3) < 0.5).float()
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("bad_step", [0, 20, GATHER_AFTER_CALLS + 20])
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (torch.full((2, 3), 0.5), "layer 'b'.*0\\.5.*step {step}"),
+        (torch.ones(2, 4), r"layer 'b'.*\(4,\) at step {step}"),
+    ],
+)
+def test_a_layer_that_puts_out_no_spikes_stops_and_the_others_go_on(
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    late: bool,
+    bad_step: int,
+    bad: torch.Tensor,
+    said: str,
+) -> None:
+    if late:
+        request.getfixturevalue("on_late_device")
+    if bad_step == 0 and bad.shape == (2, 4):
+        pytest.skip("the first shape is the layer's")
+    steps = bad_step + 300
+    a, b = ones_and_zeros(steps), [*ones_and_zeros(steps)]
+    b[bad_step] = bad
+    net = Pair()
+    monitor = monitor_of(net, tmp_path / "run.zarr", on_error="warn")
+    monitor.enable()
+    with pytest.warns(RecordingStoppedWarning) as caught:  # noqa: PT031 - at the call, or later
+        for step in range(steps):
+            net(a[step], b[step])
+            if step == bad_step - 1:
+                monitor.flush()
+        monitor.get_avg_firing_rate()
+        monitor.close()
+    (warning,) = caught
+    assert re.search(said.format(step=bad_step), str(warning.message))
+    recording = analysis.open_recording(tmp_path / "run.zarr")
+    np.testing.assert_array_equal(recording["a"].spikes.values.reshape(a.shape), a.numpy() > 0)
+    if bad_step == 0 and "b" not in recording:
+        return
+    kept = recording["b"].spikes
+    steps_kept = kept.step.values[::2]
+    assert bad_step not in steps_kept
+    assert steps_kept[:bad_step].tolist() == list(range(bad_step))
+    if not late and bad_step < GATHER_AFTER_CALLS:
+        assert len(steps_kept) == bad_step
+    expected = np.stack([b[step].numpy() for step in steps_kept]) if len(steps_kept) else np.empty((0, 2, 3))
+    np.testing.assert_array_equal(kept.values.reshape(-1, 2, 3), expected > 0)
+
+
+def test_where_errors_are_raised_a_layer_goes_on(tmp_path: Path) -> None:
+    net = Pair()
+    with monitor_of(net, tmp_path / "run.zarr"):
+        net(torch.ones(2, 3), torch.ones(2, 3))
+        with pytest.raises(SpikeValueError):
+            net(torch.ones(2, 3), torch.full((2, 3), 0.5))
+        with pytest.raises(NeuronShapeError):
+            net(torch.ones(2, 3), torch.ones(2, 4))
+        net(torch.ones(2, 3), torch.ones(2, 3))
+    recording = analysis.open_recording(tmp_path / "run.zarr")
+    assert recording["b"].spikes.step.values[::2].tolist() == [0, 3]
+
+
+def test_a_stopped_layer_is_recorded_again_after_closing_or_resetting(tmp_path: Path) -> None:
+    net = Pair()
+    good, bad = torch.ones(2, 3), torch.full((2, 3), 0.5)
+    monitor = monitor_of(net, tmp_path / "run.zarr", on_error="warn")
+    for begin in (monitor.close, monitor.reset):
+        monitor.enable()
+        net(good, good)
+        with pytest.warns(RecordingStoppedWarning, match="layer 'b'"):
+            net(good, bad)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            net(good, bad)
+        begin()
+        monitor.enable()
+        net(good, good)
+    monitor.close()
+    recording = analysis.open_recording(tmp_path / "run.zarr")
+    assert recording["a"].frames == recording["b"].frames == 2
+
+
+def test_steps_of_the_others_stay_aligned_with_each_other(tmp_path: Path) -> None:
+    class Three(Pair):
+        def __init__(self) -> None:
+            super().__init__()
+            self.c = Given()
+
+        def forward(self, a: torch.Tensor, b: torch.Tensor) -> None:
+            super().forward(a, b)
+            self.c(a)
+
+    net = Three()
+    with monitor_of(net, tmp_path / "run.zarr", on_error="warn") as monitor:
+        net(torch.ones(1, 2), torch.ones(1, 2))
+        with pytest.warns(RecordingStoppedWarning, match="layer 'b'"):
+            net(torch.ones(1, 2), torch.full((1, 2), 3.0))
+        for _ in range(3):
+            with monitor.trial(label=1):
+                net(torch.ones(1, 2), torch.full((1, 2), 3.0))
+    recording = analysis.open_recording(tmp_path / "run.zarr")
+    for name in "ac":
+        assert recording[name].spikes.step.values.tolist() == [0, 1, 2, 3, 4]
+        assert recording[name].spikes.trial.values.tolist() == [-1, -1, 0, 1, 2]
+    assert recording["b"].spikes.step.values.tolist() == [0]

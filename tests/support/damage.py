@@ -1,0 +1,118 @@
+"""Ways to damage a file, and a recording that has one of everything to damage."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapes import Run, Trial, write_recording
+
+FRAMES = 1928  # a whole block of both layers, and a partial one
+
+
+def layers() -> dict[str, NDArray[np.bool_]]:
+    random = np.random.default_rng(1)
+    return {
+        "1": random.random((FRAMES, 5)) < 0.3,
+        "wide": random.random((FRAMES, 7, 9)) < 0.05,
+    }
+
+
+def write(path: Path, state: str) -> None:
+    """A recording of two layers, one split into parts, with trials; more behind its commit, if open."""
+    runs = [Run(0, 100, 10, 0), Run(100, 55, 10, -1), Run(200, 378, 1, 1)]
+    trials = [Trial(0, 10, {"label": ["a", "b"] * 5, "contrast": [0.5] * 10}), Trial(1, 1, {"label": ["c"]})]
+    writer = write_recording(
+        path,
+        layers(),
+        runs,
+        trials,
+        close=state == "closed",
+        chunk_bytes=400,
+        limit_bytes=100,
+    )
+    if state == "interrupted":
+        for name, frames in layers().items():
+            writer.append(name, np.packbits(frames[:1600].reshape(1600, -1), axis=0))
+        (path / "layers/1/spikes/c/99.0123456789abcdef.partial").write_bytes(b"cut short")
+    writer.release()
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What is done to one file of a recording."""
+
+    what: str
+    key: str
+
+    def do(self, recording: Path, outside: Path) -> list[str]:
+        """Damage a copy; the keys whose bytes are others now."""
+        path = recording / self.key
+        before = path.read_bytes()
+        kind, _, detail = self.what.partition(" ")
+        if kind == "delete":
+            path.unlink()
+        elif kind == "truncate":
+            path.write_bytes(before[: {"all": 0, "half": len(before) // 2, "one": len(before) - 1}[detail]])
+        elif kind == "flip":
+            place = int(float(detail) * (len(before) - 1))
+            path.write_bytes(before[:place] + bytes([before[place] ^ 1]) + before[place + 1 :])
+        elif kind == "append":
+            path.write_bytes(before + b"x")
+        elif kind == "link":
+            shutil.copy(path, outside)
+            path.unlink()
+            path.symlink_to(outside)
+        else:
+            other = sibling(recording, self.key) if kind == "swap" else elsewhere(recording, self.key)
+            if other is None or other.read_bytes() == before:
+                return []
+            path.write_bytes(other.read_bytes())
+            if kind == "swap":
+                other.write_bytes(before)
+                return [self.key, other.relative_to(recording).as_posix()]
+        return [self.key]
+
+
+WAYS = (
+    "delete", "truncate all", "truncate half", "truncate one", "append", "link", "swap", "foreign",
+    "flip 0", "flip 0.1", "flip 0.5", "flip 0.9", "flip 1",
+)  # fmt: skip
+
+
+def damages(recording: Path, thorough: bool) -> Iterator[Damage]:
+    """Damages to every file of a recording: each in every way, or in one or two in turn."""
+    keys = sorted(path.relative_to(recording).as_posix() for path in recording.rglob("*") if path.is_file())
+    for number, key in enumerate(keys):
+        often = 26 if "/spikes/c/" in key else 13
+        for place, way in enumerate(WAYS):
+            if thorough or (number + place) % often == 0:
+                yield Damage(way, key)
+
+
+def sibling(recording: Path, key: str) -> Path | None:
+    path = recording / key
+    others = sorted(other for other in path.parent.iterdir() if other.is_file() and other != path)
+    if others:
+        return others[0]
+    # Chunks of arrays with several axes lie in folders of their own.
+    others = sorted(
+        other for other in path.parent.parent.rglob(path.name) if other != path and other.is_file()
+    )
+    return others[0] if others else None
+
+
+def elsewhere(recording: Path, key: str) -> Path | None:
+    """The same file of the other layer."""
+    first, second = layers()
+    for one, two in ((first, second), (second, first)):
+        if key.startswith(f"layers/{one}/"):
+            other = recording / f"layers/{two}/" / key.removeprefix(f"layers/{one}/")
+            deeper = sorted(other.rglob("*")) if other.is_dir() else [other, *sorted(other.parent.rglob("*"))]
+            return next((path for path in deeper if path.is_file()), None)
+    return None

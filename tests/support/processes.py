@@ -1,0 +1,64 @@
+"""Other processes for tests: Python that is started, told to go on line by line, and killed."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from recorder.tape.finalizing import wait_for_finished
+
+SUPPORT = Path(__file__).parent
+ROOT = SUPPORT.parents[1]
+
+
+@contextmanager
+def python(
+    code: str,
+    *arguments: object,
+    beside: str | Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[subprocess.Popen[str]]:
+    """A Python process that can import our packages and what supports tests; killed at the end.
+
+    With ``beside=__file__`` it can import that test module, too.
+    """
+    path = os.pathsep.join(map(str, [ROOT, SUPPORT, *([Path(beside).parent] if beside else [])]))
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", code, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **(environment or {})},
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def finished(process: subprocess.Popen[str], seconds: float = 120) -> str:
+    """What a process has printed, once it has ended well."""
+    out, err = process.communicate(timeout=seconds)
+    assert process.returncode == 0, err
+    return out
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    """The next line that a process prints."""
+    assert process.stdout is not None
+    found = process.stdout.readline()
+    assert found, process.communicate()[1]
+    return found.strip()
+
+
+def collect_garbage() -> None:
+    """Collect it, and return when what was forgotten has been finished."""
+    gc.collect()
+    wait_for_finished()
