@@ -21,7 +21,7 @@ IDLE_RETRY_SECONDS = 0.05
 
 
 class CommitClock:
-    """When what was recorded is to be committed.
+    """The clock that says when the next commit is due.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class CommitClock:
     Attributes
     ----------
     is_dirty : bool
-        Whether something was recorded since the last commit.
+        True if anything was recorded since the last commit.
     """
 
     def __init__(self, interval: float) -> None:
@@ -46,7 +46,7 @@ class CommitClock:
         self._committed_at = time.monotonic()
 
     def has_come(self) -> bool:
-        """Whether the interval since the last commit is over."""
+        """True if the interval since the last commit is over."""
         return time.monotonic() - self._committed_at >= self._interval
 
     def idle_deadline(self) -> float:

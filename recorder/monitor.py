@@ -15,9 +15,7 @@ import torch
 from torch import nn
 
 from recorder.capture.thresholds import Thresholds
-from recorder.format import (
-    RecordingWriteError,
-)
+from recorder.format import RecordingWriteError
 from recorder.format.bits import Counts
 from recorder.frameworks import LayerChoice, find_spiking_layers, refuse_unrecordable
 from recorder.hooks import InertMonitor, NetworkHooks, SessionLink, close_holder, finish, note_holder

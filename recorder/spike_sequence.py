@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 from recorder.format.bits import Counts, Packed
 from recorder.tape import LayerReader
 
-# Frames of a layer, and spikes of each of its neurons, int64 [neurons].
+# Number of frames of a layer, and number of spikes of each of its neurons, int64 [neurons].
 Totals = tuple[int, Counts]
 
 
 class UnknownLayerError(KeyError, ValueError):
-    """No layer of that name is recorded."""
+    """No layer of this name is monitored."""
 
     def __str__(self) -> str:
         return str(self.args[0])
 
 
 class NothingRecordedError(RuntimeError):
-    """A question about spikes before there are any."""
+    """Spikes were asked for before any frame was recorded."""
 
 
 def refuse_nothing(recorded: Collection[str], *, is_enabled: bool) -> None:
@@ -50,7 +50,7 @@ def refuse_unknown(name: str | None, layers: Collection[str], recorded: Collecti
 
 
 def firing_rate(totals: Iterable[Totals]) -> np.float64:
-    """Spikes ÷ slots of all of these layers, NaN where there are no slots."""
+    """Spikes ÷ slots of all layers together; NaN if there are no slots."""
     spikes = slots = 0
     for frames, counts in totals:
         spikes += int(counts.sum())
@@ -59,11 +59,11 @@ def firing_rate(totals: Iterable[Totals]) -> np.float64:
 
 
 def silent_ratio(totals: Iterable[Totals]) -> np.float64:
-    """Neurons that never fired ÷ neurons of all of these layers, NaN where there are no frames."""
+    """Neurons that never fired ÷ neurons of all layers together; NaN if there are no frames."""
     silent = neurons = 0
     for frames, counts in totals:
         if frames == 0:
-            continue  # all that was recorded of this layer is marked lost, which is not silence
+            continue  # all frames of this layer are marked lost, which is not silence
         silent += int(np.count_nonzero(counts == 0))
         neurons += len(counts)
     return _ratio(silent, neurons)

@@ -1,4 +1,4 @@
-"""What an error says of values that are neither 0 nor 1: one of them, its place, how many, and what helps."""
+"""Describe values that are neither 0 nor 1 in an error: one of them, its place, how many, what helps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BY_HEIGHT = "If a value counts as one spike from some height on, say which: Mon
 def describe_others(
     what: str, found: torch.Tensor | float, steps: range, shape: tuple[int, ...], hint: str
 ) -> str:
-    """What an error says of an output with values other than 0 and 1, after "the layer put out".
+    """Text about an output with values other than 0 and 1, to follow "the layer put out".
 
     Parameters
     ----------

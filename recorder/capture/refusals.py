@@ -1,4 +1,4 @@
-"""What cannot be recorded, and the errors that say so."""
+"""Errors for outputs that cannot be recorded."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class NeuronShapeError(LayerError):
 
 
 def no_values(layer: str) -> SpikeValueError:
-    """What to raise as a layer put out a tensor without values."""
+    """Error for a layer that put out a tensor without values."""
     return SpikeValueError(
         f"layer {layer!r} put out a tensor on the meta device, which holds no values; disable() the monitor "
         "while shapes are tried out",
@@ -41,7 +41,7 @@ def no_values(layer: str) -> SpikeValueError:
 
 
 def other_shape(layer: str, shape: tuple[int, ...], known: tuple[int, ...], step: int) -> NeuronShapeError:
-    """What to raise as a layer put out frames of another shape than the known one."""
+    """Error for a layer that put out frames of another shape than before."""
     return NeuronShapeError(
         f"layer {layer!r} put out frames of neuron shape {shape} at step {step}, but {known} before; a "
         "recording holds one shape for each layer. Record inputs of another size into another store.",

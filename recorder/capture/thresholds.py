@@ -103,7 +103,7 @@ class Thresholds(dict[str, Threshold]):
         return cls({name: Threshold(heights[key]) for name, key in keys.items() if key is not None})
 
     def to_provenance(self) -> dict[str, Any]:
-        """What a reader of the recording is to know."""
+        """JSON values that tell readers of the recording about the threshold."""
         return {"thresholds": {name: each.height for name, each in self.items()}} if self else {}
 
     def refuse_others(self, recorded: RecordingMetadata, layers: Mapping[str, SpikingLayer]) -> None:
@@ -121,7 +121,7 @@ class Thresholds(dict[str, Threshold]):
 
 
 def _key_of(name: str, module: nn.Module, heights: Mapping[Any, float]) -> Any:
-    """What stands for a layer in a mapping: its name, else the nearest of its types, else None."""
+    """Key of a mapping that applies to a layer: its name, else the most derived type, else None."""
     return next((key for key in (name, *type(module).__mro__) if key in heights), None)
 
 

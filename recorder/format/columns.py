@@ -58,12 +58,12 @@ def check_name(name: str) -> None:
 
 
 def identity(value: Any) -> tuple[type, Any]:
-    """What is equal for equal values of one type only."""
+    """Key that is equal only for equal values of the same type."""
     return type(value), value
 
 
 def is_text(value: object) -> bool:
-    """Whether a value can be written: a lone surrogate, half a character, has no encoding."""
+    """True if a value can be written. A lone surrogate, half a character, cannot be encoded."""
     try:
         str(value).encode()
     except UnicodeEncodeError:
@@ -73,7 +73,7 @@ def is_text(value: object) -> bool:
 
 @dataclass(frozen=True)
 class Attached:
-    """What a user has attached to a trial under one name, read once.
+    """The values that a user has attached to a trial under one name, read once.
 
     Attributes
     ----------

@@ -56,7 +56,7 @@ class RecordingStoppedWarning(UserWarning):
 
 
 class StepsWarning(UserWarning):
-    """Where one step ends and the next begins had to be guessed, or layers have made different steps."""
+    """The boundaries between steps had to be guessed, or layers have made different steps."""
 
 
 class UncalledLayersWarning(UserWarning):

@@ -219,7 +219,7 @@ def _parse_layer(fields: _Fields) -> LayerCommit:
 
 
 def _parse_apart(fields: _Fields) -> bool:
-    """Whether the layer's folder is set apart. No other folder than those of its name is ever opened."""
+    """True if the layer's folder is set apart. Only the two folders that its name allows are ever opened."""
     if "folder" not in fields.record:
         return False
     name = fields.record.get("name")

@@ -108,7 +108,7 @@ class TrialLog:
 
     @property
     def is_noted(self) -> bool:
-        """Whether the labels of the open trial are taken down; also if none is open."""
+        """True if the labels of the open trial are noted, or if no trial is open."""
         return self._open is None or self._open.batch > 0
 
     def check_batch(self, place: str, batch: int) -> None:

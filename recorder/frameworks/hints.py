@@ -1,4 +1,4 @@
-"""What to tell a user whose layer put out something unexpected: what it was, and what works for it."""
+"""Describe an unexpected output of a layer to the user, and propose a layout that fits it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import torch
 
 from recorder.frameworks.outputs import AxesError, SpikeOutput, Step, are_steps
 
-# An output may be nested deeply and hold much; a hint needs none of that.
+# Limits on depth of nesting, number of places, and number of values that are looked at for a proposal.
 _DEPTH, _TRIED, _CHECKED_VALUES = 4, 64, 2**20
 _PATTERNS = ("n ...", "t n ...", "...")
 
 
 def describe(output: object, depth: int = 3) -> str:
-    """What a module put out, in words."""
+    """Text that describes an output of a module."""
     if isinstance(output, torch.Tensor):
         return f"a tensor of shape {list(output.shape)}"
     if depth and isinstance(output, (tuple, list)):
@@ -31,9 +31,9 @@ def describe(output: object, depth: int = 3) -> str:
 
 
 def propose(output: object, expected: SpikeOutput) -> SpikeOutput | None:
-    """What would fit an output that ``expected`` does not; None if there is nothing like spikes in it.
+    """Propose a layout for an output that ``expected`` does not fit; None if nothing in it can be spikes.
 
-    What holds nothing but zeros and ones comes first, and among that what is nearest to ``expected``.
+    A tensor of only zeros and ones is preferred, and among these the layout that is nearest to ``expected``.
     """
     fitting: list[SpikeOutput] = []
     for path, _ in itertools.islice(_places(output, (), _DEPTH), _TRIED):
@@ -41,7 +41,7 @@ def propose(output: object, expected: SpikeOutput) -> SpikeOutput | None:
             where = SpikeOutput(axes, _as_item(path), expected.batch_size, expected.num_steps)
             spikes = _read(where, output)
             if spikes is not None:
-                # Sizes are only named where they are used.
+                # Without sizes, if no bracket needs them.
                 if not any(len(axis) > 1 for axis in where.pattern.axes):
                     where = SpikeOutput(axes, where.item)
                 if _are_spikes(spikes):
@@ -80,14 +80,14 @@ def _are_spikes(spikes: torch.Tensor) -> bool:
 
 
 def _places(output: object, path: tuple[Step, ...], depth: int) -> Iterator[tuple[tuple[Step, ...], object]]:
-    """Paths to all that could be spikes: tensors, and lists of tensors of one shape."""
+    """Paths to everything that could be spikes: tensors, and lists of tensors of one shape."""
     if isinstance(output, torch.Tensor):
         yield path, output
         return
     inside = list(_items(output)) if depth else []
     for step, item in inside:
         yield from _places(item, (*path, step), depth - 1)
-    # Behind the tensors in it: most tuples are spikes and states rather than steps.
+    # The list as a whole comes after its tensors, because most tuples are spikes and states, and not steps.
     if are_steps(output):
         yield path, output
 

@@ -1,6 +1,6 @@
-"""Modules that look like neurons, of kinds that are not known.
+"""Find modules of unknown classes that look like neurons, and warn the user that they are not recorded.
 
-A network of known and unknown neurons would be recorded in part. So the unknown ones are named, once.
+A network that has both known and unknown neurons would otherwise be recorded in part without notice.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _NAMED = 10
 def name_lookalikes(
     found: Mapping[str, nn.Module], modules: Mapping[str, nn.Module], is_known: Callable[[nn.Module], bool]
 ) -> None:
-    """Log which modules beside those found look like neurons.
+    """Log a warning with the names of modules that look like neurons and are not recorded.
 
     Parameters
     ----------
     found : mapping
         Name → module of the spiking layers.
     modules : mapping
-        Of the whole network.
+        Name → module of all modules of the network.
     is_known : callable
-        Whether it is known of a module that it does not spike.
+        Function that says if the class of a module is known.
     """
     like = find_lookalikes(found, modules, is_known)
     if like:
@@ -48,8 +48,8 @@ def name_lookalikes(
 def find_lookalikes(
     found: Mapping[str, nn.Module], modules: Mapping[str, nn.Module], is_known: Callable[[nn.Module], bool]
 ) -> list[str]:
-    """Names of modules whose class is named like a neuron and that have nothing to do with those found."""
-    # nn.Module.modules, as rockpool has another method of that name.
+    """Names of modules whose class is named like a neuron; without known ones, and modules of ``found``."""
+    # nn.Module.modules is called by its class, because rockpool overrides .modules().
     inside = {part for module in found.values() for part in nn.Module.modules(module)}
     like = {
         name: module
@@ -57,7 +57,7 @@ def find_lookalikes(
         if module not in inside and _is_named_like_a_neuron(type(module)) and not is_known(module)
     }
     neurons = {*found.values(), *like.values()}
-    # What contains neurons is a block of them.
+    # A module that contains neurons is a block of neurons, and no neuron itself.
     return [name for name, module in like.items() if not neurons & ({*nn.Module.modules(module)} - {module})]
 
 

@@ -22,8 +22,9 @@ Step: TypeAlias = int | str
 class SpikeOutput:
     """The layout of a module's output: the item that holds the spikes, and the axes of steps and samples.
 
-    The output is a tensor, or a tuple or list of which one item is the tensor of spikes (``item``). The first
-    axes of this tensor are steps (T) and samples (N), as ``axes`` says; all other axes are neurons.
+    The output is the tensor of spikes, or an object that contains it: a tuple, a mapping, an object with
+    attributes (``item``). Some axes of this tensor are steps (T) and samples (N); all others are neurons
+    (``axes``). `pick` takes the tensor out of an output, and `arrange` views it as ``[T, N, *neuron]``.
 
     Nothing is guessed: a tensor is never indexed as if it were a tuple, and an output that does not have the
     described form is an error.
@@ -31,20 +32,29 @@ class SpikeOutput:
     Parameters
     ----------
     axes : str
-        The axes of the tensor of spikes, as einops writes them: names separated by blanks, ``t`` for steps,
-        ``n`` for samples, other names and ``...`` for neuron axes, brackets for axes that are folded into
-        one, the slower first. ``"n ..."`` is a single step of a batch, ``"t n ..."``, ``"n t ..."`` and
-        ``"n ... t"`` are several; ``"(n t) ..."`` has all steps of the first sample first; ``"t c n ..."``
-        has a neuron axis in between. ``"..."`` is one step of one sample without an axis of samples,
-        ``"t ..."`` are several. ``"N"``, ``"TN"``, ``"NT"`` and ``"N*T"`` are the older names of ``"n ..."``,
-        ``"t n ..."``, ``"n t ..."`` and ``"(n t) ..."``.
+        Axes of the tensor of spikes, in the notation of einops: names separated by blanks. ``t`` is the axis
+        of steps, ``n`` that of samples; other names and ``...`` are neuron axes. Brackets hold axes that are
+        folded into one, the slower first. For example:
+
+        - ``"n ..."``: one step of a batch;
+        - ``"t n ..."``, ``"n t ..."``, ``"n ... t"``: several steps of a batch;
+        - ``"(n t) ..."``: steps and samples in one axis, all steps of the first sample first;
+        - ``"t c n ..."``: a neuron axis between steps and samples;
+        - ``"..."``, ``"t ..."``: one or several steps of one sample, without an axis of samples.
+
+        ``"N"``, ``"TN"``, ``"NT"`` and ``"N*T"`` are older names of ``"n ..."``, ``"t n ..."``, ``"n t ..."``
+        and ``"(n t) ..."``.
     item : int, str, tuple of these, None or "first"
-        ``k``: the output is a tuple or list, and its item ``k`` is the spikes. Text: the output has a key or
-        an attribute of that name, or of names one in the other with dots between, as in
-        ``"logits.spikes"``; a tuple such as ``("out", 0)`` is a path of keys, attributes and places.
-        ``None``: the output itself is the tensor of spikes. ``"first"``: it is that, or a tuple or list whose
-        first item is. Where ``axes`` begin with ``t``, what ``item`` names may also be a list or tuple of T
-        tensors, a step each (not with ``"first"``, which takes the first of them).
+        Place of the tensor of spikes in the output:
+
+        - ``None``: the output itself;
+        - an int: this item of a tuple or list;
+        - text: the key or attribute of this name; with dots, such as ``"logits.spikes"``, names in names;
+        - a tuple such as ``("out", 0)``: a path of keys, attributes and items;
+        - ``"first"``: the output itself if it is a tensor, or else the first item of a tuple or list.
+
+        If ``axes`` begin with ``t``, the place may also hold a list or tuple of T tensors, one for each step
+        (not with ``"first"``, which takes the first tensor).
     batch_size, num_steps : int or None
         Sizes of N and T. In each bracket of ``axes`` all sizes but one must be known; not used otherwise.
 
@@ -61,13 +71,13 @@ class SpikeOutput:
     SpikeOutput('n t ...', item=1)
     """
 
-    # How a pattern is spelled makes no difference.
+    # Not compared, because one pattern may have two spellings; `pattern` is compared.
     axes: str = field(default="n ...", compare=False)
     item: Step | tuple[Step, ...] | Literal["first"] | None = "first"
     batch_size: int | None = None
     num_steps: int | None = None
     pattern: Pattern = field(init=False)
-    # What the hooks ask at each call.
+    # These are derived once, because the hooks need them at each call.
     has_steps: bool = field(init=False, compare=False)
     is_ordered: bool = field(init=False, compare=False)
     least_axes: int = field(init=False, compare=False)
@@ -123,11 +133,11 @@ class SpikeOutput:
         return f"{which}a tensor of shape {self.pattern.show_shape()}" + (sizes if is_folded else "")
 
     def without_batch(self) -> SpikeOutput:
-        """The same where there is no axis of samples."""
+        """The same layout without the axis of samples."""
         return _without_batch(self)
 
     def pick(self, output: object) -> torch.Tensor | None:
-        """The tensor of spikes in what a module put out, as it is; None if there is none."""
+        """Tensor of spikes in an output, unchanged; None if the output does not have the described form."""
         if isinstance(output, torch.Tensor):
             return None if self.path else output
         if self.item == "first":
@@ -139,12 +149,12 @@ class SpikeOutput:
         return torch.stack(tuple(found)) if self.pattern.begins_with_steps and are_steps(found) else None
 
     def arrange(self, spikes: torch.Tensor) -> torch.Tensor:
-        """View what was picked as ``[T, N, *neuron]``, or ``[N, *neuron]`` where there are no steps.
+        """View a picked tensor as ``[T, N, *neuron]``; as ``[N, *neuron]`` if the layout has no steps.
 
         Raises
         ------
         AxesError
-            If it has other axes.
+            If the tensor has other axes.
         """
         return self.pattern.arrange(spikes, self.sizes)
 
@@ -173,11 +183,11 @@ def _is_step(step: Any) -> bool:
 
 
 def follow(output: object, path: tuple[Step, ...]) -> Any:
-    """What lies at the end of a path of keys, attributes and places; None if there is no such thing."""
+    """Object at the end of a path of keys, attributes and items; None if the path leads nowhere."""
     found: Any = output
     for step in path:
         if isinstance(found, torch.Tensor):
-            return None  # a tensor has attributes and could be indexed, and is meant to be neither
+            return None  # the path must not lead into a tensor, though it has attributes and items
         if isinstance(found, Mapping) and step in found:
             found = found[step]
         elif isinstance(step, str):
@@ -190,7 +200,7 @@ def follow(output: object, path: tuple[Step, ...]) -> Any:
 
 
 def are_steps(output: object) -> bool:
-    """Whether this is a list or tuple of tensors of one shape, as is one of a step each."""
+    """True for a list or tuple of tensors of one shape, which may be one tensor for each step."""
     return (
         isinstance(output, (tuple, list))
         and bool(output)

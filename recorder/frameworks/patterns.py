@@ -1,8 +1,8 @@
-"""The pattern of a tensor: which of its axes are steps, samples and neurons, in the notation of einops.
+"""Patterns say which axes of a tensor are steps, samples and neurons, in the notation of einops.
 
-Names are separated by blanks: ``t`` is steps, ``n`` samples, any other name a neuron axis, ``...`` the rest
-of the neuron axes. Brackets hold axes that are folded into one, the slower first. Neuron axes keep the order
-in which they appear.
+Names are separated by blanks: ``t`` is the axis of steps, ``n`` that of samples; any other name is a neuron
+axis, and ``...`` stands for all remaining neuron axes. Brackets hold axes that are folded into one, the
+slower first. Neuron axes keep their order.
 
     "t c n ..."    tensor [T, C, N, H, W]  ->  [T, N, C, H, W]
     "(n t) ..."    tensor [N*T, C]         ->  [T, N, C]
@@ -23,7 +23,7 @@ import torch
 STEPS, SAMPLES, REST = "t", "n", "..."
 EXAMPLES = ("n ...", "t n ...", "n t ...", "n ... t", "(t n) ...", "(n t) ...", "t c n ...", "...", "t ...")
 
-# What the patterns were called first.
+# Older names of patterns.
 _SYNONYMS = {"N": "n ...", "TN": "t n ...", "NT": "n t ...", "N*T": "(n t) ..."}
 _TOKEN = re.compile(r"\(([^()]*)\)|([^\s()]+)|\s+")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -31,7 +31,7 @@ _SHOWN = {STEPS: "T", SAMPLES: "N", REST: "*neuron"}
 
 
 class AxesError(ValueError):
-    """A tensor has not the axes that its pattern says."""
+    """A tensor does not have the axes that its pattern says."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Pattern:
     Attributes
     ----------
     axes : tuple of tuple of str
-        For each axis of the tensor the names that are folded into it, of most just one. ``("...",)`` stands
-        for any number of axes.
+        Names that are folded into each axis of the tensor; for most axes this is one name. ``("...",)``
+        stands for any number of axes.
     """
 
     axes: tuple[tuple[str, ...], ...]
@@ -54,17 +54,17 @@ class Pattern:
 
     @functools.cached_property
     def has_steps(self) -> bool:
-        """Whether there is an axis of steps; otherwise the tensor is one step."""
+        """True if there is an axis of steps; otherwise the tensor is one step."""
         return STEPS in self.names
 
     @functools.cached_property
     def begins_with_steps(self) -> bool:
-        """Whether the first axis is steps and nothing else, as in a list with an item for each step."""
+        """True if the first axis is steps and nothing else, so that a list of steps can be stacked to it."""
         return self.axes[0] == (STEPS,)
 
     @functools.cached_property
     def is_ordered(self) -> bool:
-        """Whether the tensor is ``[N, *neuron]`` or ``[T, N, *neuron]`` as it is."""
+        """True if the tensor is ``[N, *neuron]`` or ``[T, N, *neuron]`` already."""
         return self.axes[: self.has_steps + 1] == ((STEPS,), (SAMPLES,))[not self.has_steps :] and all(
             len(axis) == 1 for axis in self.axes
         )
@@ -73,26 +73,26 @@ class Pattern:
         return " ".join(axis[0] if len(axis) == 1 else f"({' '.join(axis)})" for axis in self.axes)
 
     def show_shape(self) -> str:
-        """As the shape of a tensor, such as ``[T, N, *neuron]``."""
+        """Text that shows the pattern as a shape, such as ``[T, N, *neuron]``."""
         return f"[{', '.join('*'.join(_SHOWN.get(name, name) for name in axis) for axis in self.axes)}]"
 
     @functools.cached_property
     def ndims(self) -> tuple[int, float]:
-        """How many axes a tensor of this pattern has at least and at most."""
+        """Least and largest number of axes of a tensor with this pattern."""
         return (len(self.axes) - 1, math.inf) if REST in self.names else (len(self.axes), len(self.axes))
 
     def without_samples(self) -> Pattern:
-        """The same without the axis of samples."""
+        """The same pattern without the axis of samples."""
         axes = (tuple(name for name in axis if name != SAMPLES) for axis in self.axes)
         return Pattern(tuple(axis for axis in axes if axis))
 
     def with_steps_first(self) -> Pattern:
-        """The same for a list of what it stands for, an item for each step."""
+        """Pattern of a list that has a tensor of this pattern, without steps, for each step."""
         axes = (tuple(name for name in axis if name != STEPS) for axis in self.axes)
         return Pattern(((STEPS,), *(axis for axis in axes if axis)))
 
     def unknown_of(self, known: Iterable[str]) -> list[str]:
-        """Names of which no more than one may be of unknown size, and more are."""
+        """Names of unknown size in the first bracket that has more than one of them; empty if none has."""
         for axis in self.axes:
             unknown = [name for name in axis if name not in known]
             if len(axis) > 1 and len(unknown) > 1:
@@ -105,8 +105,9 @@ class Pattern:
         Parameters
         ----------
         tensor : torch.Tensor
+            Tensor with the axes of this pattern.
         sizes : mapping
-            Name → size, of those that are known. Only brackets ask for them.
+            Name → size of the axes whose size is known. Only brackets use them.
 
         Raises
         ------
@@ -119,7 +120,7 @@ class Pattern:
         if self.is_ordered:
             return tensor
         brackets, order = self._plan(tensor.ndim)
-        # From behind, so that the places of those before stay.
+        # The last bracket is split first, so that the places of the others do not change.
         for place, names in brackets:
             shape = tensor.shape
             split = _split(shape[place], names, sizes)
@@ -129,7 +130,7 @@ class Pattern:
 
     @functools.lru_cache  # noqa: B019 - patterns are few, and live as long as the process
     def _plan(self, ndim: int) -> tuple[list[tuple[int, tuple[str, ...]]], list[int]]:
-        """Brackets with their places, last first; then the order of the axes that this makes."""
+        """Brackets with their places, last first; and the order in which to permute the unfolded axes."""
         rest = ndim - len(self.axes) + 1
         axes = [same for axis in self.axes for same in ([axis] * rest if axis == (REST,) else [axis])]
         brackets = [(place, axis) for place, axis in enumerate(axes) if len(axis) > 1]
@@ -155,7 +156,7 @@ def parse_pattern(text: str) -> Pattern:
     Raises
     ------
     ValueError
-        If it is none, with what is wrong and what could be meant.
+        If the text is no pattern. The message says what is wrong, and shows examples.
     """
     pattern = _SYNONYMS.get(text, text)
     axes: list[tuple[str, ...]] = []

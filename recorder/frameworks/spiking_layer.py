@@ -1,4 +1,4 @@
-"""One spiking module of a network, and how the spikes in what it puts out are read."""
+"""One spiking module of a network, which reads the spikes from the module's outputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recorder.frameworks.outputs import AxesError, Layout, SpikeOutput, are_step
 
 
 class SpikingLayerError(ValueError):
-    """The spiking layers of a network, or the spikes in what a layer put out, cannot be told."""
+    """The spiking layers of a network, or the spikes in the output of a layer, cannot be determined."""
 
 
 _STEP = SpikeOutput()
@@ -21,7 +21,10 @@ _STEP = SpikeOutput()
 
 @dataclass(frozen=True)
 class SpikingLayer:
-    """One spiking module of a network.
+    """One spiking module of a network: its name, the module, and the layout of its output.
+
+    It reads the spikes from every output of the module as ``[T, N, *neuron]``. The layout is determined anew
+    at each call, because settings such as SpikingJelly's ``step_mode`` may change between calls.
 
     Parameters
     ----------
@@ -30,15 +33,14 @@ class SpikingLayer:
     module : nn.Module
         The module.
     layout : SpikeOutput or callable
-        Where the spikes are, or a function of the module that says so. It is asked at each call, because
-        settings like SpikingJelly's ``step_mode`` may be switched at any time.
+        Layout of the output, or a function that returns it for the module in its present state.
     hint : str
-        What to tell a user whose layer put out values other than 0 and 1; ``""`` if nothing is known.
+        Explanation for a user whose layer puts out values other than 0 and 1; ``""`` if nothing is known.
     origin : {"user", "library", "assumption"}
-        Who says where the spikes are: the user, what is known of the library, or nobody.
+        Source of the layout: the user, what is known of the library, or the default.
     kept_in : str
-        Name of the attribute in which the module keeps its spikes, where it puts nothing out and its library
-        calls its ``forward`` itself; otherwise ``""``.
+        Name of the attribute in which the module keeps its spikes, if it returns nothing and its library
+        calls its ``forward`` without hooks; otherwise ``""``.
     """
 
     name: str
@@ -50,37 +52,38 @@ class SpikingLayer:
 
     @property
     def output(self) -> SpikeOutput:
-        """Where the spikes are, under the present settings of the module."""
+        """Layout of the output under the present settings of the module."""
         return self.layout if isinstance(self.layout, SpikeOutput) else self.layout(self.module)
 
     def read_spikes(self, output: object) -> torch.Tensor:
-        """Spikes in what the module put out, in one form for all modules.
+        """Read the spikes from an output of the module, in one form for all modules.
 
         Parameters
         ----------
         output : object
-            What the module returned, as a forward hook is given it.
+            The output, as a forward hook receives it.
 
         Returns
         -------
         torch.Tensor
-            ``[T, N, *neuron]`` in logical order, T = 1 for a single step; dtype and device as put out. A
-            detached view: nothing is copied (but for a list of steps), nothing is waited for, no gradient
-            graph is kept, no value looked at.
+            Shape ``[T, N, *neuron]``, with T = 1 for a single step; dtype and device of the output. It is a
+            detached view of the output: this copies nothing (except a list of steps), waits for no device,
+            and checks no value.
 
         Raises
         ------
         SpikingLayerError
-            If the module put out something else than expected. Names the layer, what came and what to do.
+            If the output does not have the expected layout. The message names the layer, the output found,
+            and what to do.
         """
         expected = self.output
         spikes = self.arrange(self.pick(output, expected).detach(), expected)
         return spikes if expected.has_steps else spikes.unsqueeze(0)
 
     def pick(self, output: object, expected: SpikeOutput) -> torch.Tensor:
-        """The tensor of spikes in what the module put out, as it is; errors as in `read_spikes`."""
+        """Tensor of spikes in an output of the module, unchanged; errors as in `read_spikes`."""
         spikes: torch.Tensor | None
-        # This runs at each call, and most put out a tensor.
+        # A short way for the usual output, a tensor, because this runs at each call.
         if isinstance(output, torch.Tensor) and not expected.path:
             spikes = output
         else:
@@ -97,7 +100,7 @@ class SpikingLayer:
         return spikes
 
     def arrange(self, spikes: torch.Tensor, expected: SpikeOutput) -> torch.Tensor:
-        """View what was picked as ``[T, N, *neuron]``, or ``[N, *neuron]`` where there are no steps."""
+        """View a picked tensor as ``[T, N, *neuron]``; as ``[N, *neuron]`` if the layout has no steps."""
         try:
             return expected.arrange(spikes)
         except AxesError:
@@ -107,7 +110,7 @@ class SpikingLayer:
         return f"layer {self.name!r} ({type(self.module).__name__})"
 
     def _refuse_list(self, output: list[object], expected: SpikeOutput) -> None:
-        """Refuse a list of tensors that may be steps, or spikes and what goes with them."""
+        """Raise for a list of tensors of one shape: they may be steps, or spikes and other values."""
         if len(output) < 2 or not are_steps(output):
             return
         steps = f"{{{self.name!r}: SpikeOutput('{expected.pattern.with_steps_first()}', item=None)}}"

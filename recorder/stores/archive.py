@@ -56,7 +56,7 @@ class Archive(ReadOnlyStore):
         return self._outer.reads_under_way
 
     def is_there(self) -> bool:
-        """Whether what lies there begins as an archive does."""
+        """True if the stored bytes begin like a zip archive."""
         return self._outer.read_range(self._name, 0, len(_ENTRY_START)) == _ENTRY_START
 
     def is_empty(self) -> bool:

@@ -172,7 +172,7 @@ class Folder:
         self._unsynced_folders.add(path.parent)
 
     def _try_again(self, do: Callable[[], T]) -> T:
-        """As `try_again`; at once where the folder was never written to, and is not for this user."""
+        """Do what `try_again` does; fail at once if the folder was never written and this user may not."""
         return try_again(do, lambda: not self._has_written and cannot_write(self._root))
 
     def write_new(self, key: str, data: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""What a link of a web server leads to: the folder of a recording, or an archive under any name.
+"""Find out if a link to a web server leads to the folder of a recording, or to an archive of any name.
 
 Archives of data have links such as ``…/files/run.zip/content`` or ``…/download/12345``, which tell nothing of
 what they lead to. That is found out by asking, once.
@@ -50,21 +50,21 @@ class LinkedStore(ReadOnlyStore):
 
     @property
     def location(self) -> str:
-        """The link, for people."""
+        """Link to show to people."""
         return self._folder.location
 
     @property
     def reads_under_way(self) -> int:
-        """As of the web server."""
+        """Number of keys that are best read at the same time, as for the web server."""
         return self._folder.reads_under_way
 
     @property
     def found(self) -> ByteStore:
-        """What the link leads to."""
+        """Store to which the link leads."""
         return self._find()[0]
 
     def is_empty(self) -> bool:
-        """Whether there is nothing at all at the location."""
+        """True if nothing at all is at the location."""
         return self.found.is_empty()
 
     def read(self, key: str, limit_bytes: int) -> bytes | None:
@@ -92,7 +92,7 @@ class LinkedStore(ReadOnlyStore):
         return self.found.size_of(key)
 
     def _find(self) -> tuple[ByteStore, bytes | None]:
-        """What the link leads to; and the root document, where it was read just now to find that out."""
+        """Store to which the link leads, and the root document if it was read now to find this out."""
         with self._lock:
             if self._found is not None:
                 return self._found, None

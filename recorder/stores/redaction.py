@@ -1,4 +1,4 @@
-"""What may be shown of a place: addresses and the words of other packages, without what is secret in them.
+"""Remove secrets from addresses, and from messages of other packages, before they are shown.
 
 Secrets come with the address (user and password in front of the host, the query, the fragment) or with
 ``storage_options``. Other packages put both into their errors. So whatever shows a location, or what another
@@ -90,7 +90,7 @@ def shown_address(address: str) -> str:
 
 
 def secrets_of(address: str, options: Mapping[str, Any] | None = None) -> tuple[str, ...]:
-    """What is secret in an address, and in the ``storage_options`` that go with it.
+    """Find the secrets in an address, and in the ``storage_options`` that go with it.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Operations on files, tried again where what has failed may pass.
+"""Repeat operations on files after errors that may pass.
 
 Network file systems answer now and then that a file is stale, busy, or not to be had, and take the same
 request a moment later; so do Windows and scanners for viruses while somebody else has the file open. What is
@@ -26,7 +26,7 @@ WAITS: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 
 
 def try_again(do: Callable[[], T], is_refused: Callable[[], bool] = lambda: False) -> T:
-    """What ``do`` returns; it is called again, for about three seconds, while it fails in ways that may pass.
+    """Call ``do`` and return its result; for about three seconds, repeat it after errors that may pass.
 
     Parameters
     ----------
@@ -51,12 +51,12 @@ def try_again(do: Callable[[], T], is_refused: Callable[[], bool] = lambda: Fals
 
 
 def cannot_read(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is there, and not for this user to read."""
+    """True if a file exists that this user may not read."""
     return os.path.exists(path) and not os.access(path, os.R_OK)
 
 
 def cannot_write(folder: str | os.PathLike[str]) -> bool:
-    """Whether a folder, or what it is to be made in, is not for this user to write to."""
+    """True if this user may not write to a folder, or to the folder in which it is to be made."""
     place = os.path.abspath(folder)
     while not os.path.lexists(place) and os.path.dirname(place) != place:
         place = os.path.dirname(place)

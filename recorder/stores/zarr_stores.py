@@ -334,7 +334,7 @@ def split_query(url: str) -> tuple[str, str]:
 
 
 def is_web(url: str) -> bool:
-    """Whether an address is that of a web server."""
+    """True if an address is that of a web server."""
     return url.partition("://")[0].rpartition("::")[2] in _WEB
 
 

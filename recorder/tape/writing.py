@@ -177,7 +177,7 @@ class TapeWriter:
         return tape
 
     def ignores_case(self) -> bool:
-        """Whether the store takes names that differ by case only for one, as folders on macOS and Windows."""
+        """True if names that differ by case only are one key, as in folders on macOS and Windows."""
         return self.store.size_of(ROOT_DOCUMENT.upper()) is not None
 
     def add_layer(self, name: str, plan: ChunkPlan, dtype: str, layer_class: str, position: int) -> None:

@@ -39,12 +39,12 @@ MUTANTS = (
     Mutant(
         "files are not synced",
         "tape/test_stores.py::test_every_file_and_folder_is_synced_before_it_is_relied_on",
-        ((STORES, "os.fsync(file.fileno())", "pass"),),
+        ((STORES, "                    _sync(file.fileno())\n", "                    pass\n"),),
     ),
     Mutant(
         "folders are not synced",
         "tape/test_stores.py::test_every_file_and_folder_is_synced_before_it_is_relied_on",
-        ((STORES, "        os.fsync(descriptor)\n", "        pass\n"),),
+        ((STORES, "                _sync(descriptor)\n", "                pass\n"),),
     ),
     Mutant(
         "the commit does not wait for the data",

@@ -1,8 +1,8 @@
-"""BindsNET's nodes. Read and run in 0.3.4.
+"""The nodes of BindsNET, as in version 0.3.4.
 
-Nodes put nothing out: they keep the spikes of the step in ``s``, ``[N, *neuron]``. The network calls their
-``forward`` itself, past all hooks, and is not called either (its method is ``run``), so that what its nodes
-do between two calls of the same one is a step. Not taken is ``Input``, which holds what the network is shown.
+A node returns nothing: it keeps the spikes of the step in ``s``, ``[N, *neuron]``. The network calls the
+``forward`` of its nodes directly, so that hooks do not run, and its own method is ``run``, not ``forward``.
+Therefore a step ends when a node is called again. ``Input`` is not taken, because it holds the input.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""BrainCog's nodes. Read and run in 0.2.7.19.
+"""The nodes of BrainCog, as in version 0.2.7.19.
 
-A node is a single step, unless it is ``layer_by_layer``, which folds time and batch into one axis, time
-slower, or has groups, which fold channels and time. Not taken are ``LIAFNode`` and the ``ReLU`` nodes: they
-are analog.
+A node puts out a single step, with two exceptions: with ``layer_by_layer``, time and batch are folded into
+one axis, time slower; with groups, channels and time are folded into one axis. ``LIAFNode`` and the ``ReLU``
+nodes are not taken, because their output is analog.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""matterhorn's somata. Read and run in 2.0.0.
+"""The somata of matterhorn, as in version 2.0.0.
 
-A soma puts out all steps, time first unless it is ``batch_first``, in a tuple with its states if it is to
-return them. Not taken is ``LIAF``, whose output is analog.
+A soma puts out all steps. Time is the first axis, or the second with ``batch_first``. If a soma is asked for
+its states, it puts out a tuple of spikes and states. ``LIAF`` is not taken, because its output is analog.
 """
 
 from __future__ import annotations

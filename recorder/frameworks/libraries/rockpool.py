@@ -1,7 +1,8 @@
-"""rockpool's torch neurons. Read and run in 3.1.0.
+"""The torch neurons of rockpool, as in version 3.1.0.
 
-rockpool puts the batch first and time second, also of a single sample. Its modules return states beside their
-output, but what hooks see is the output alone. Not taken are rates, synapses and the ``UpDown`` encoder.
+rockpool has the batch as the first axis and time as the second, also for a single sample. Its modules return
+states beside their output, but hooks receive the output alone. Rate neurons, synapses and the ``UpDown``
+encoder are not taken.
 """
 
 from __future__ import annotations
