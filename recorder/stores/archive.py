@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from recorder.format import RecordingFormatError, RecordingNotFoundError
-from recorder.stores.read_only import ReadOnlyStore
+from recorder.stores.byte_store import ReadOnlyStore
 
 if TYPE_CHECKING:  # which opens archives
     from recorder.stores.byte_store import ByteStore

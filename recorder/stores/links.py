@@ -15,8 +15,7 @@ from recorder.format import StoreAccessError
 from recorder.format.layout import ROOT_DOCUMENT
 from recorder.format.metadata import MAX_DOCUMENT_BYTES
 from recorder.stores.archive import Archive
-from recorder.stores.byte_store import ByteStore
-from recorder.stores.read_only import ReadOnlyStore
+from recorder.stores.byte_store import ByteStore, ReadOnlyStore
 
 # What every root document of Zarr holds, and no page or message that a server has for unknown addresses.
 _MARK: Final = b'"zarr_format"'

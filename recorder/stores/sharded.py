@@ -12,8 +12,7 @@ import numpy as np
 from recorder.format import RecordingFormatError
 from recorder.format.chunks import checksum
 from recorder.format.shards import ABSENT, INDEX_CRC_BYTES, Index, ShardPlan
-from recorder.stores.byte_store import ByteStore
-from recorder.stores.read_only import ReadOnlyStore
+from recorder.stores.byte_store import ByteStore, ReadOnlyStore
 
 _KEPT_INDEXES: Final = 256
 
