@@ -8,17 +8,6 @@ from typing import NoReturn, Protocol
 
 from recorder.format import StoreError
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 
 class ByteStore(Protocol):
     """A place that holds the bytes of one recording under keys, such as ``layers/1/spikes/c/0/0``.
