@@ -15,6 +15,7 @@ from typing import Any, NoReturn, Self
 
 from recorder.format import RecordingClosedWarning, RecordingFormatError
 from recorder.stores import ByteStore
+from recorder.tape.holder import held_owners
 from recorder.tape.lock import read_holder
 
 # Owner of a lock → the `close` of the monitor that records under it.
@@ -41,6 +42,8 @@ def close_holder(store: ByteStore) -> None:
         holder = read_holder(store)
     if holder is None or holder.owner not in _closing or holder.process != os.getpid():
         return  # not ours, or that of the process which this was forked from
+    if holder.owner not in held_owners:
+        return  # it is closed, and could not delete its lock
     close = _closing[holder.owner]()
     if close is None:
         return  # the garbage collector has it, and finishes it

@@ -14,8 +14,9 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from recorder import Monitor, hooks
+from recorder import Monitor
 from recorder.frameworks import SpikingLayerError
+from recorder.hooks import network as hooks
 
 
 class Threshold(nn.Module):
