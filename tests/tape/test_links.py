@@ -26,6 +26,9 @@ from recorder.tape import TapeReader
 from tapes import Run, write_recording
 from web import Files, serving
 
+# All of these links lead to a web server.
+pytest.importorskip("aiohttp")
+
 TOKEN = "s3cr3t-t0ken"  # noqa: S105 - nobody's
 SPIKES = np.random.default_rng(7).random((130, 5)) < 0.3
 
