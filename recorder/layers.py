@@ -16,7 +16,7 @@ from recorder.capture.thresholds import Threshold
 from recorder.capture.transfer import TransferRings
 from recorder.format import RecordingStoppedWarning, plan_chunks
 from recorder.format.bits import Bools, Counts, pack_frames
-from recorder.format.segments import Rows, SegmentLog
+from recorder.format.segments import SegmentLog
 from recorder.plan import LayerPlan, RecordingStats
 from recorder.steps import LayerSteps, Steps
 from recorder.tape import LayerProgress, TapeWriter
@@ -94,7 +94,7 @@ class RecordedLayers:
             recorder.resume(commit.plan.neuron_shape, commit.dtype, segments, pending)
             tape.place_layer(name, recorder.position)
             self.lost_frames[name] = commit.lost_frames
-        self.all_steps.go_on_at(max((_last_step(segment) for _, segment in resumed.values()), default=0))
+        self.all_steps.go_on_at(max((layer.segments.last_step for layer in self.called), default=0))
 
     @property
     def called(self) -> list[LayerRecorder]:
@@ -221,7 +221,3 @@ def take_progress(pending: Mapping[LayerRecorder, Bools]) -> dict[str, LayerProg
         row = pack_frames(frames)[0] if len(frames) else None
         progress[layer.name] = LayerProgress(len(frames), row, closed, growing)
     return progress
-
-
-def _last_step(segment: Rows) -> int:
-    return int(segment[-1, 1] + segment[-1, 2]) if len(segment) else 0
