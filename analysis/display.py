@@ -159,7 +159,9 @@ def _facts(recording: RecordingSummary) -> list[str]:
     facts = [printable(f"{trials}created {recording.created}, {state}")]
     facts += _lost_facts(recording.layers)
     if recording.uncalled:
-        facts.append(printable(f"monitored, and not called: {uncalled_text(recording.uncalled)}"))
+        facts.append(
+            printable(f"monitored, and not recorded at the end: {uncalled_text(recording.uncalled)}")
+        )
     if len(recording.recordings) > 1:
         names = ", ".join(recording.recordings[:_MAX_MEMBERS])
         more = ", …" if len(recording.recordings) > _MAX_MEMBERS else ""

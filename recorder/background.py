@@ -6,7 +6,6 @@ This module knows nothing about spikes or torch.
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 from collections import deque
@@ -96,21 +95,7 @@ class BackgroundWriter:
         self.failure: BaseException | None = None
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="spiketape-writer", daemon=True)
-        self._process_id = os.getpid()
         self._thread.start()
-
-    def is_elsewhere(self) -> bool:
-        """Whether this is a forked child of the process in which the thread runs."""
-        return self._process_id != os.getpid()
-
-    def refuse_elsewhere(self, location: str) -> None:
-        """Raise RuntimeError, naming where it records to, in a forked child."""
-        if self.is_elsewhere():
-            raise RuntimeError(
-                f"process {self._process_id} records to {location}, and this is a forked child of it. Ask "
-                "there, or open the recording with analysis.open_recording; to record here, make a monitor "
-                "with a store of its own"
-            )
 
     def put(self, task: Task, size_bytes: int) -> None:
         """Add a task, which holds ``size_bytes`` of memory; blocks while too many bytes are waiting.
@@ -138,10 +123,12 @@ class BackgroundWriter:
                 return
             started = time.monotonic()
             try:
-                self._changed.wait_for(lambda: self._has_room(size_bytes) or self.failure)
+                self._changed.wait_for(lambda: self._has_room(size_bytes) or self._has_ended())
             finally:
                 self.seconds_waited += time.monotonic() - started
             self.raise_failure()
+            if not self._has_room(size_bytes):
+                raise RecordingWriteError("nothing more is written: the recording has been closed")
 
     @property
     def is_behind(self) -> bool:
@@ -155,7 +142,7 @@ class BackgroundWriter:
             self.run_waiting()
             return
         with self._changed:
-            self._changed.wait_for(lambda: self.failure or not (self._tasks or self._running))
+            self._changed.wait_for(lambda: not (self._tasks or self._running) or self._has_ended())
             self.raise_failure()
 
     def wake(self) -> None:
@@ -168,19 +155,33 @@ class BackgroundWriter:
         while self._tasks:
             self._do_next()
 
-    def stop(self) -> None:
-        """End the thread after the waiting tasks; does not raise their errors."""
+    def stop(self, because: str = "") -> None:
+        """End the thread after the waiting tasks; does not raise their errors.
+
+        Parameters
+        ----------
+        because : str, optional
+            Text of the RecordingWriteError that `raise_failure` is to raise from now on.
+        """
         with self._changed:
             self._stopping = True
+            if because:
+                self.failure = RecordingWriteError(because)
             self._changed.notify_all()
         if threading.current_thread() is not self._thread:
             self._thread.join()
+
+    def _has_ended(self) -> bool:
+        """Whether no task will be done any more, so that nobody may wait for one."""
+        return self.failure is not None or (self._stopping and not self._thread.is_alive())
 
     def _has_room(self, size_bytes: int) -> bool:
         return self._waiting_bytes == 0 or self._waiting_bytes + size_bytes <= self._limit
 
     def raise_failure(self) -> None:
         """Raise RecordingWriteError if a task has failed, with its exception as the cause."""
+        if isinstance(self.failure, RecordingWriteError):
+            raise RecordingWriteError(str(self.failure))
         if self.failure is not None:
             raise RecordingWriteError(
                 f"recording stopped: {type(self.failure).__name__}: {without_secrets(self.failure)}. What "

@@ -49,8 +49,6 @@ class RecordedLayers:
         In network order.
     steps : dict of str to LayerSteps
         Where each layer is, in network order.
-    lost_frames : dict of str to int
-        Frames of each resumed layer that are marked lost.
     late_errors : list of SpikeValueError
         Errors among values that were found after the call that they are about.
     """
@@ -67,7 +65,6 @@ class RecordedLayers:
         self._stops_bad = stops_bad
         self.by_name: dict[str, RecordedLayer] = {}
         self.steps: dict[str, LayerSteps] = {}
-        self.lost_frames: dict[str, int] = {}
         self.late_errors: list[SpikeValueError] = []
         self.all_steps = steps
         self._pool = StagePool()
@@ -93,7 +90,6 @@ class RecordedLayers:
             segments, pending = SegmentLog(last_segment), tape.pending_frames(name)
             recorder.resume(commit.plan.neuron_shape, commit.dtype, segments, pending)
             tape.place_layer(name, recorder.position)
-            self.lost_frames[name] = commit.lost_frames
         self.all_steps.go_on_at(max((layer.segments.last_step for layer in self.called), default=0))
 
     @property
@@ -115,19 +111,34 @@ class RecordedLayers:
             if layer.segments.frames
         }
 
+    def frames_since(self, steps: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+        """Ranges of the frames that layers have from the given steps on; all must be settled."""
+        segments = {name: self.by_name[name].recorder.segments for name in steps}
+        ranges = {name: (log.frame_at(steps[name]), log.frames) for name, log in segments.items()}
+        return {name: frames for name, frames in ranges.items() if frames[0] < frames[1]}
+
     def totals(self, tape: TapeWriter, pending: Mapping[str, Bools]) -> dict[str, tuple[int, Counts]]:
         """Frames, and spikes of each neuron, of layers whose frames that fill no row are given."""
         return {
             name: (
-                self.by_name[name].recorder.segments.frames - self.lost_frames.get(name, 0),
+                self.by_name[name].recorder.segments.frames - tape.lost_frames(name),
                 tape.totals(name) + frames.sum(axis=0, dtype=np.int64),
             )
             for name, frames in pending.items()
         }
 
+    @property
+    def stopped(self) -> list[str]:
+        """Names of layers that are not recorded any more, as they have put out no spikes."""
+        return [name for name, layer in self.by_name.items() if layer.recorder.is_stopped]
+
     def uncalled(self) -> dict[str, int]:
-        """Layers that the newest forward has not called, and the step from which on; all must be settled."""
-        return {name: self.by_name[name].recorder.segments.last_step for name in self.all_steps.uncalled}
+        """Layers that are not recorded any more, and the step from which on; all must be settled.
+
+        These are layers that the newest forward has not called, and those that were stopped.
+        """
+        names = *self.all_steps.uncalled, *self.stopped
+        return {name: self.by_name[name].recorder.segments.last_step for name in names}
 
     def stats(self, commits: int, seconds_waited: float) -> RecordingStats:
         """What the recording has cost so far."""
@@ -213,11 +224,16 @@ def _append_all(tape: TapeWriter, rows: list[tuple[str, WholeRows]]) -> None:
         tape.append(name, pack_whole(piece))
 
 
-def take_progress(pending: Mapping[LayerRecorder, Bools]) -> dict[str, LayerProgress]:
-    """What a commit adds to the whole rows of each layer, given its frames that fill none."""
+def take_progress(
+    pending: Mapping[LayerRecorder, Bools], lost: Mapping[str, tuple[int, int]]
+) -> dict[str, LayerProgress]:
+    """What a commit adds to the whole rows of each layer, given its frames that fill none.
+
+    ``lost`` has the ranges of frames that are to be marked lost, by layer.
+    """
     progress = {}
     for layer, frames in pending.items():
         closed, growing = layer.segments.take()
         row = pack_frames(frames)[0] if len(frames) else None
-        progress[layer.name] = LayerProgress(len(frames), row, closed, growing)
+        progress[layer.name] = LayerProgress(len(frames), row, closed, growing, lost.get(layer.name))
     return progress

@@ -6,35 +6,25 @@ reading are the other modules' work.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, Literal, Self
 
 import torch
 from torch import nn
 
+from recorder.answers import Answers, Backend
 from recorder.capture.thresholds import Thresholds
 from recorder.format import RecordingWriteError
-from recorder.format.bits import Counts
 from recorder.frameworks import LayerChoice, find_spiking_layers, refuse_unrecordable
 from recorder.hooks import InertMonitor, NetworkHooks, SessionLink, close_holder, finish, note_holder
 from recorder.layers import RecordedLayers
 from recorder.options import check_names, check_options, default_store, parse_device, write_errors
-from recorder.plan import RecordingPlan, RecordingStats
 from recorder.provenance import class_name, describe_run
 from recorder.ranks import RankPlace, place_of_rank, without_wrapper
-from recorder.session import RecordingSession
-from recorder.spike_sequence import (
-    SpikeMapping,
-    as_answer,
-    firing_rate,
-    refuse_nothing,
-    refuse_unknown,
-    silent_ratio,
-    to_numpy,
-    to_tensor,
-)
+from recorder.session import UNFINISHED_RESET, RecordingSession
 from recorder.steps import Steps
 from recorder.stores import StoreLike, open_store
 from recorder.tape import TapeReader, TapeWriter
@@ -42,13 +32,11 @@ from recorder.tape.beginning import is_unbegun
 from recorder.tape.finalizing import finish_when_gone
 from recorder.telling import Teller, layer_lines
 
-Backend = Literal["numpy", "torch"]
-
 COMMIT_INTERVAL = 10.0
 QUEUE_LIMIT_BYTES = 256 * 2**20
 
 
-class Monitor:
+class Monitor(Answers):
     """Record every spike of a network to disk; ask for firing rates and silent ratios at any time.
 
     Parameters
@@ -120,11 +108,6 @@ class Monitor:
         If it cannot be written.
     RankError
         If ``store`` is left out where there are several ranks, or only some of them resume.
-
-    Notes
-    -----
-    Rates are pooled: all spikes ÷ all slots, summed as integers and divided once. Silent ratios are neurons
-    that never fired in any frame ÷ neurons. Both as in SpikingJelly's ``clock_driven.monitor.Monitor``.
     """
 
     def __init__(
@@ -201,27 +184,33 @@ class Monitor:
         RecordingWriteError
             If writing has failed and was only warned of.
         RuntimeError
-            In a forked child of the process that records.
+            In a forked child of the process that records, while a forward of the network is running, and
+            inside a trial that was open when the recording was closed.
         """
-        self._session.refuse_elsewhere()
+        self._session.entrance.refuse_elsewhere()
+        if not self._hooks.in_place:
+            self._hooks.refuse_in_forward("enable()")
+        if self._is_discarded:
+            raise RecordingWriteError(UNFINISHED_RESET)
         if self._session.closed:
+            self._session.refuse_open_trial("leave its `with` block before you call enable() again")
             with write_errors(self._store):
                 self._begin(TapeWriter.resume(self._store))
         self._link.refuse_stopped()
         self._hooks.put()
 
     def disable(self) -> None:
-        """Pause: take the hooks away and commit everything so far. Getters still work."""
+        """Pause: take the hooks away and commit everything so far. Getters still work.
+
+        Raises
+        ------
+        RuntimeError
+            Inside a forward of the network.
+        """
+        if not self._session.entrance.is_elsewhere:
+            self._session.refuse_in_forward("disable()")
         self._hooks.remove()
         self.flush()
-
-    def flush(self) -> None:
-        """Commit everything recorded so far, and return when it is safe."""
-        if not self._session.closed:
-            try:
-                self._session.commit()
-            except RecordingWriteError as failure:
-                self._link.stop(failure)
 
     def reset(self) -> None:
         """Discard what was recorded and start again from step 0, enabled or not as before.
@@ -229,24 +218,34 @@ class Monitor:
         Raises
         ------
         RuntimeError
-            Inside a trial.
+            Inside a trial, or a forward of the network.
+        RecordingWriteError
+            If a new recording cannot begin. Nothing is recorded then until `reset` is called again.
         """
         self._session.abandon()
         self._finalizer.detach()
+        self._is_discarded = True
         with write_errors(self._store):
             self._begin(TapeWriter.create(self._store, self._provenance, overwrite=True))
 
     def close(self) -> None:
-        """Finish the recording: take the hooks away, commit, mark it closed. Getters still work."""
-        self._hooks.remove()
-        if not self._session.closed:
-            try:
+        """Finish the recording: take the hooks away, commit, mark it closed. Getters still work.
+
+        It may be called at any moment, also by a signal handler or another thread. A forward that is running
+        is left out as a whole: what its layers have put out so far is marked lost, and no figure has it. A
+        handler that interrupts the recording of an output returns at once, and the recording is closed as
+        soon as that output is recorded, or when the interpreter ends.
+        """
+        try:
+            if not self._session.closed:
                 self._session.close()
-            except RecordingWriteError as failure:
-                self._finalizer.detach()
-                self._link.stop(failure)
-            else:
-                self._finalizer.detach()
+        except RecordingWriteError as failure:
+            self._finalizer.detach()
+            self._link.stop(failure)
+        finally:
+            self._hooks.remove()
+        if self._session.closed:
+            self._finalizer.detach()
 
     def step(self) -> None:
         """Say that a step is over, where that cannot be known from calls of the monitored module.
@@ -285,59 +284,25 @@ class Monitor:
         Raises
         ------
         RuntimeError
-            If a trial is open already.
+            If a trial is open already, or another thread than that which has opened it runs the network.
         ValueError
             At the first layer called, if there are not as many values as samples. If a name or a value is
             too long or holds half a character, or an infinity is among categories.
         TypeError
             If values are of a type that cannot be stored, or differ in kind from earlier ones.
         """
-        columns = attached if label is None else {"label": label, **attached}
-        return self._session.trial(columns)
+        return self._trial(attached if label is None else {"label": label, **attached})
 
-    # -- answers ---------------------------------------------------------------------------------------------
+    @contextmanager
+    def _trial(self, columns: Mapping[str, Any]) -> Iterator[None]:
+        session = self._session
+        session.begin_trial(columns)
+        try:
+            yield
+        finally:
+            session.end_trial()
 
-    @property
-    def s(self) -> SpikeMapping:
-        """Recorded spikes: layer name → lazy sequence of T items ``[batch, *neuron]``, read from disk."""
-        refuse_nothing(self._session.recorded_layers(), is_enabled=self._hooks.in_place)
-        self.flush()
-        convert = to_numpy if self._backend == "numpy" else to_tensor(self._device)
-        return SpikeMapping(TapeReader.open(self._store).layers, convert, self._check_name)
-
-    def get_avg_firing_rate(self, all: bool = True, module_name: str | None = None) -> Any:
-        """Average firing rate: spikes ÷ slots, between 0 and 1.
-
-        Parameters
-        ----------
-        all : bool
-            Over all layers, pooled; otherwise of the layer ``module_name``.
-        module_name : str, optional
-
-        Returns
-        -------
-        numpy.float64, or a 0-d tensor of torch's default dtype on ``device``
-        """
-        return as_answer(self._backend, self._device, firing_rate(self._totals(all, module_name)))
-
-    def get_nonfire_ratio(self, all: bool = True, module_name: str | None = None) -> Any:
-        """Silent ratio: neurons that never fired ÷ neurons; otherwise as `get_avg_firing_rate`."""
-        return as_answer(self._backend, self._device, silent_ratio(self._totals(all, module_name)))
-
-    @property
-    def plan(self) -> RecordingPlan:
-        """What the recording costs: bytes a step, host memory at most, files; see `RecordingPlan`.
-
-        Known from the first step on, as the shapes of layers are. Logged then too, by the logger
-        ``recorder``, at level INFO.
-        """
-        refuse_nothing(self._session.recorded_layers(), is_enabled=self._hooks.in_place)
-        return self._session.plan()
-
-    @property
-    def stats(self) -> RecordingStats:
-        """What the recording has cost so far; see `RecordingStats`."""
-        return self._session.stats()
+    # -- what it is ------------------------------------------------------------------------------------------
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -353,14 +318,14 @@ class Monitor:
         return InertMonitor, (self.store, self.layers)
 
     def __repr__(self) -> str:
-        if self._session.is_elsewhere():
+        if self._session.entrance.is_elsewhere:
             return f"<Monitor of the process that this was forked from → {self.store}>"
         state = "closed" if self._session.closed else "recording" if self._hooks.in_place else "paused"
         lines = [f"<Monitor {state}, {len(self._layers)} layers → {self.store}>"]
         kinds = {name: type(layer.module).__name__ for name, layer in self._layers.items()}
-        return "\n".join(
-            [*lines, *layer_lines(kinds, self._session.recorded_layers(), self._session.steps.uncalled)]
-        )
+        session = self._session
+        about = session.recorded_layers(), session.steps.uncalled, session.stopped_layers
+        return "\n".join([*lines, *layer_lines(kinds, *about)])
 
     # -- wiring ----------------------------------------------------------------------------------------------
 
@@ -385,15 +350,8 @@ class Monitor:
         )
         note_holder(tape.owner, self.close)
         self._session = self._link.session = session
+        self._is_discarded = False
         # Also at the interpreter's exit, while the background thread still runs.
-        self._finalizer = finish_when_gone(self, partial(finish, self._hooks.removal(), self._link, session))
-
-    def _totals(self, all: bool, module_name: str | None) -> list[tuple[int, Counts]]:
-        if not all:
-            self._check_name(module_name)
-        refuse_nothing(self._session.recorded_layers(), is_enabled=self._hooks.in_place)
-        totals = self._session.totals()
-        return list(totals.values()) if all else [totals[str(module_name)]]
-
-    def _check_name(self, name: str | None) -> None:
-        refuse_unknown(name, self._layers, self._session.recorded_layers())
+        self._finalizer: weakref.finalize[..., Monitor] = finish_when_gone(
+            self, partial(finish, self._hooks.removal(), self._link, session)
+        )

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
-import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import torch
 
 from recorder.background import BackgroundWriter, CommitClock
 from recorder.capture import LayerRecorder
-from recorder.capture.host_packing import WholeRows
+from recorder.entrance import Entrance, exclusively
 from recorder.format import plan_chunks
 from recorder.format.bits import Bools, Counts
 from recorder.format.trials import TrialLog
@@ -26,6 +24,11 @@ from recorder.tape import TapeWriter
 from recorder.telling import Teller
 
 _logger = logging.getLogger("recorder")
+
+UNFINISHED_RESET: Final = (
+    "nothing is recorded: reset() has discarded the recording, and failed or was interrupted before a new "
+    "one began. Call reset() again"
+)
 
 
 class RecordingSession:
@@ -39,6 +42,9 @@ class RecordingSession:
     after ``commit_interval`` seconds, or when somebody asks. Where the network has stopped running, the
     background thread commits by itself.
 
+    A forward is a unit: what would cut one in two is refused while it runs. Only `close` is not. It leaves
+    out the frames of a forward that has not ended, by marking them lost.
+
     Parameters
     ----------
     tape : TapeWriter
@@ -49,7 +55,6 @@ class RecordingSession:
     queue_limit_bytes : int
         Bytes that may wait for the disk.
     teller : Teller
-        Tells the user of layers that are not called, and of steps that had to be guessed.
     """
 
     def __init__(
@@ -64,7 +69,7 @@ class RecordingSession:
         self._tape = tape
         self._queue_limit_bytes = queue_limit_bytes
         self._has_logged_plan = False
-        self._lock = threading.RLock()
+        self.entrance = Entrance(tape.store.location)
         self._teller = teller
         self._layers = layers
         self.steps = layers.all_steps
@@ -74,6 +79,8 @@ class RecordingSession:
         self._due = CommitClock(commit_interval)
         self._pace = Pace(self.steps.next_step)
         self._closed = False
+        # For each layer that was called in a forward that `close` has cut short, the step it began with.
+        self._cut_short: dict[str, int] = {}
         reference = weakref.ref(self)
         self._writer = BackgroundWriter(
             queue_limit_bytes,
@@ -85,14 +92,13 @@ class RecordingSession:
     @property
     def position(self) -> tuple[int, int]:
         """Numbers of the next step and of the next trial."""
-        with self._lock:
-            return self.steps.next_step, self._trials.trials
+        return self.steps.next_step, self._trials.trials
 
+    @exclusively
     def go_on_at(self, step: int, trial: int) -> None:
         """Let the next step and trial be these, where they would be earlier ones."""
-        with self._lock:
-            self.steps.go_on_at(step)
-            self._trials.trials = max(self._trials.trials, trial)
+        self.steps.go_on_at(step)
+        self._trials.trials = max(self._trials.trials, trial)
 
     @property
     def location(self) -> str:
@@ -104,49 +110,50 @@ class RecordingSession:
         """Whether the session has ended."""
         return self._closed
 
+    @property
+    def stopped_layers(self) -> list[str]:
+        """Names of layers that are not recorded any more, as they have put out no spikes."""
+        return self._layers.stopped
+
     def plan(self) -> RecordingPlan:
         """What the recording costs, as far as its layers have been called."""
-        with self._lock:
-            pace = self._pace.steps_per_hour(self.steps.next_step)
-            return RecordingPlan(self._layers.plans(), self._queue_limit_bytes, self._layers.ring_bytes, pace)
+        pace = self._pace.steps_per_hour(self.steps.next_step)
+        return RecordingPlan(self._layers.plans(), self._queue_limit_bytes, self._layers.ring_bytes, pace)
 
     def stats(self) -> RecordingStats:
         """What the recording has cost so far."""
-        self.refuse_elsewhere()
-        with self._lock:
+        self.entrance.refuse_elsewhere()
+        with self.entrance.lock:
             return self._layers.stats(self._tape.metadata.commit_number, self._writer.seconds_waited)
 
+    @exclusively
     def recorded_layers(self) -> dict[str, tuple[int, tuple[int, ...], str]]:
         """Frames, neuron shape and dtype of each layer that has frames, in network order."""
-        self.refuse_elsewhere()
-        with self._lock:
-            for layer in self._layers.called:
-                self._settle(layer)
-            return self._layers.recorded()
+        for layer in self._layers.called:
+            self._settle(layer)
+        return self._layers.recorded()
 
     # -- called from hooks, in the thread that runs the network ------------------------------------------
 
+    @exclusively
     def begin_forward(self) -> None:
-        """Note that a forward of the network begins."""
-        with self._lock:
-            if self.steps.begin_forward():
-                self._pass_boundary()
-            self._pace.begin()
+        """Note that a forward of the network begins; raises RuntimeError where another thread may not."""
+        if self._closed:
+            return
+        self._trials.refuse_other_thread()
+        if self.steps.begin_forward():
+            self._pass_boundary()
+        self._pace.begin()
 
+    @exclusively
     def end_forward(self, *, succeeded: bool) -> None:
         """Note that a forward of the network has ended, by returning or by an exception."""
-        with self._lock:
-            if self.steps.end_forward(succeeded=succeeded):
-                self._pass_boundary()
+        if not self._closed and self.steps.end_forward(succeeded=succeeded):
+            self._pass_boundary()
 
+    @exclusively
     def record(self, layer: SpikingLayer, output: object) -> None:
-        """Record what a layer has put out; it is copied before this returns.
-
-        Parameters
-        ----------
-        layer : SpikingLayer
-        output : object
-            As the module returned it.
+        """Record what a layer's module has returned; it is copied before this returns.
 
         Raises
         ------
@@ -155,42 +162,40 @@ class RecordingSession:
         RecordingWriteError
             If writing has failed before.
         """
-        with self._lock:
-            if self._writer.failure is not None or self._layers.late_errors:
-                self._writer.raise_failure()
-                self._layers.tell_late_errors()
-            recorder, steps = self._layers.by_name[layer.name]
-            if recorder.is_stopped:
-                return
-            if self.steps.note_call(steps):
-                self._pass_boundary()
-            expected = layer.output
-            spikes = layer.pick(output, expected)
-            if recorder.threshold is not None:
-                spikes = recorder.threshold(spikes)
-            if not expected.has_steps:
-                if not expected.is_ordered:
-                    spikes = layer.arrange(spikes.detach(), expected)
-                # The first call of a trial notes its labels.
-                trials = self._trials
-                rows = recorder.repeat(spikes, steps.next_step, trials.number) if trials.is_noted else None
-                if rows is None:
-                    self._record_other(recorder, steps, layer, spikes, None)
-                    return
-                steps.next_step += 1
-                if not self._due.is_dirty:
-                    self._mark_dirty()
-                if rows or recorder.is_full:
-                    self._take_rows(recorder, rows)
-            else:
-                spikes = layer.arrange(spikes.detach(), expected)
-                self._record_other(recorder, steps, layer, spikes, len(spikes))
-
-    def _take_rows(self, recorder: LayerRecorder, rows: Sequence[WholeRows]) -> None:
-        self._rows.put(recorder.name, rows)
-        if recorder.is_full:
-            self._settle(recorder)
+        if self._writer.failure is not None or self._layers.late_errors:
+            self._writer.raise_failure()
             self._layers.tell_late_errors()
+        recorder, steps = self._layers.by_name[layer.name]
+        # Another thread may have closed the recording in the middle of a forward.
+        if recorder.is_stopped or self._closed:
+            return
+        if self.steps.note_call(steps):
+            self._pass_boundary()
+            self._trials.refuse_other_thread()
+        expected = layer.output
+        spikes = layer.pick(output, expected)
+        if recorder.threshold is not None:
+            spikes = recorder.threshold(spikes)
+        if not expected.has_steps:
+            if not expected.is_ordered:
+                spikes = layer.arrange(spikes.detach(), expected)
+            # The first call of a trial notes its labels.
+            trials = self._trials
+            rows = recorder.repeat(spikes, steps.next_step, trials.number) if trials.is_noted else None
+            if rows is None:
+                self._record_other(recorder, steps, layer, spikes, None)
+                return
+            steps.next_step += 1
+            if not self._due.is_dirty:
+                self._mark_dirty()
+            if rows or recorder.is_full:
+                self._rows.put(recorder.name, rows)
+                if recorder.is_full:
+                    self._settle(recorder)
+                    self._layers.tell_late_errors()
+        else:
+            spikes = layer.arrange(spikes.detach(), expected)
+            self._record_other(recorder, steps, layer, spikes, len(spikes))
 
     def _record_other(
         self,
@@ -237,30 +242,38 @@ class RecordingSession:
             if self._due.has_come():
                 self._put_commit()
 
-    @contextmanager
-    def trial(self, columns: Mapping[str, Any]) -> Iterator[None]:
-        """Record the steps inside as one trial; see `TrialLog.begin`."""
-        self.refuse_elsewhere()
-        with self._lock:
-            self._trials.begin(columns)
-            if self.steps.mark_boundary():
-                self._pass_boundary()
-        try:
-            yield
-        finally:
-            with self._lock:
-                is_boundary = self.steps.mark_boundary()
-                self._trials.end()
-                if is_boundary:
-                    self._pass_boundary()
+    @exclusively
+    def begin_trial(self, columns: Mapping[str, Any]) -> None:
+        """Record what comes from here on as one trial; see `TrialLog.begin`."""
+        self._trials.begin(columns)
+        if self.steps.mark_boundary():
+            self._pass_boundary()
 
+    @exclusively
+    def end_trial(self) -> None:
+        """End the trial."""
+        is_boundary = self.steps.mark_boundary()
+        self._trials.end()
+        if is_boundary:
+            self._pass_boundary()
+
+    def refuse_open_trial(self, what: str) -> None:
+        """Raise RuntimeError, which says ``what`` to do, inside a trial."""
+        self._trials.refuse_open(what)
+
+    @exclusively
     def mark_step(self) -> None:
         """Note that the user says that a step is over; errors as in `Steps.mark_step`."""
-        with self._lock:
-            if self.steps.mark_step():
-                self._pass_boundary()
+        if self.steps.mark_step():
+            self._pass_boundary()
 
     # -- commits -------------------------------------------------------------------------------------------
+
+    def refuse_in_forward(self, what: str) -> None:
+        """Raise RuntimeError, which names a call that is refused, while a forward of the network runs."""
+        with self.entrance.lock:
+            self._notice_interrupted_forward()
+            self.steps.refuse_in_forward(what)
 
     def _notice_interrupted_forward(self) -> None:
         if self.steps.notice_interrupted():
@@ -269,92 +282,83 @@ class RecordingSession:
     def commit(self) -> None:
         """Commit everything recorded so far and wait until that is done.
 
-        Raises
-        ------
-        RuntimeError
-            Inside a forward of the network, where layers have not finished the same steps.
-        RecordingWriteError
-            If writing has failed.
+        It raises RuntimeError inside a forward of the network, where layers have not finished the same steps,
+        and RecordingWriteError if writing has failed.
         """
-        if self.is_elsewhere():
-            return
-        with self._lock:
-            self._notice_interrupted_forward()
-            if self.steps.is_in_forward:
-                raise RuntimeError(
-                    "this cannot be done inside a forward of the monitored network: layers have not finished "
-                    "the same steps. Call it between two forwards."
-                )
-            if self._due.is_dirty:
-                self._put_commit()
-            self._writer.wait()
-            self._layers.tell_late_errors()
+        if not self.entrance.is_elsewhere:
+            self._commit()
 
+    @exclusively
+    def _commit(self) -> None:
+        self._notice_interrupted_forward()
+        self.steps.refuse_in_forward("this")
+        if self._due.is_dirty:
+            self._put_commit()
+        self._writer.wait()
+        self._layers.tell_late_errors()
+
+    @exclusively
     def totals(self) -> dict[str, tuple[int, Counts]]:
         """Frames, and spikes of each neuron (int64 [neurons]), of each layer; without those marked lost."""
-        self.refuse_elsewhere()
-        with self._lock:
-            pending = {
-                name: self._drain(self._layers.by_name[name].recorder) for name in self.recorded_layers()
-            }
-            self._rows.hand_over()
-            self._writer.wait()
-            self._layers.tell_late_errors()
-            return self._layers.totals(self._tape, pending)
+        for layer in self._layers.called:
+            self._settle(layer)
+        pending = {name: self._drain(self._layers.by_name[name].recorder) for name in self._layers.recorded()}
+        self._rows.hand_over()
+        self._writer.wait()
+        self._layers.tell_late_errors()
+        return self._layers.totals(self._tape, pending)
 
     def close(self) -> None:
         """Commit, mark the recording closed and end the background thread. Closing again does nothing.
 
-        Cut short by an exception from outside, such as that of Ctrl-C, it can be called again. In a forked
-        child, whose recording it is not, it does nothing.
+        A forward that has not ended is left out. A signal handler that interrupts another call closes when
+        that call ends. Cut short by an exception from outside, such as that of Ctrl-C, it can be called
+        again. In a forked child, whose recording it is not, it does nothing.
         """
-        if self.is_elsewhere():
+        if self.entrance.is_elsewhere:
             return
-        with self._lock:
-            if self._closed:
-                return
-            self.steps.end_all()
-            is_put = False
-            try:
-                self._writer.wait()
-                if self._tape.metadata.state != "closed":
-                    self._put_commit(close=True)
-                is_put = True
-                self._writer.wait()
-            except BaseException as error:
-                if is_put or isinstance(error, Exception):
-                    self._end()
-                raise
-            self._end()
-            self._layers.tell_late_errors()
+        with self.entrance.lock:
+            if self.entrance.is_taken:
+                self.entrance.is_close_due = True
+            elif not self._closed:
+                self.entrance.is_taken = True
+                try:
+                    self._close()
+                finally:
+                    self.entrance.is_taken = self.entrance.is_close_due = False
 
-    def _end(self) -> None:
-        self._writer.stop()
+    def _close(self) -> None:
+        self.steps.notice_interrupted()
+        self._cut_short |= self.steps.end_all()
+        is_put = False
+        try:
+            self._writer.wait()
+            if self._tape.metadata.state != "closed":
+                self._put_commit(close=True)
+            is_put = True
+            self._writer.wait()
+        except BaseException as error:
+            if is_put or isinstance(error, Exception):
+                self._end()
+            raise
+        self._end()
+        self._layers.tell_late_errors()
+
+    def _end(self, because: str = "") -> None:
+        self._writer.stop(because)
         self._tape.release()
         self._closed = True
 
-    def is_elsewhere(self) -> bool:
-        """Whether this is a forked child of the process that records; it has no thread that writes."""
-        return self._writer.is_elsewhere()
-
-    def refuse_elsewhere(self) -> None:
-        """Raise RuntimeError in a forked child of the process that records."""
-        self._writer.refuse_elsewhere(self.location)
-
+    @exclusively
     def abandon(self) -> None:
-        """End the background thread without another commit.
+        """End the background thread without another commit; outputs that come later are refused.
 
-        Raises
-        ------
-        RuntimeError
-            In a forked child, or inside a trial, whose frames and labels would go separate ways.
+        It raises RuntimeError in a forked child, inside a forward, and inside a trial, whose frames and
+        labels would go separate ways.
         """
-        self.refuse_elsewhere()
-        with self._lock:
-            self._trials.refuse_open("reset the recording outside of its `with` block")
-            self._closed = True
-            self._writer.stop()
-            self._tape.release()
+        self._trials.refuse_open("reset the recording outside of its `with` block")
+        self.steps.refuse_in_forward("reset()")
+        self._end(because=UNFINISHED_RESET)
 
     def _drain(self, layer: LayerRecorder) -> Bools:
         """Hand a layer's whole rows to the writer; the frames that fill none."""
@@ -365,10 +369,11 @@ class RecordingSession:
 
     def _put_commit(self, *, close: bool = False) -> None:
         pending = {layer: self._drain(layer) for layer in self._layers.called}
+        lost = self._layers.frames_since(self._cut_short)
         self._rows.hand_over()
         self._writer.wait_for_room(0)
         # Nothing waits from here on: if Ctrl-C has ended a wait, nothing was taken for the commit yet.
-        progress = take_progress(pending)
+        progress = take_progress(pending, lost)
         presented, trials = self._trials.take(), self._trials.trials
         uncalled = self._layers.uncalled()
         self._due.mark_committed()
@@ -384,7 +389,7 @@ class RecordingSession:
         """In the background thread: commit, unless the network is at work; then look again soon."""
         self._due.retry_soon()
         # Never wait for the lock here: its holder may be waiting for this thread to make room.
-        if not self._lock.acquire(blocking=False):
+        if not self.entrance.lock.acquire(blocking=False):
             return
         try:
             self._notice_interrupted_forward()
@@ -392,7 +397,7 @@ class RecordingSession:
                 self._put_commit()
                 self._writer.run_waiting()
         finally:
-            self._lock.release()
+            self.entrance.lock.release()
 
 
 def _call(reference: weakref.ref[RecordingSession], method: Any) -> Any:

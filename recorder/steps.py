@@ -6,7 +6,7 @@ Integers and names only: nothing here waits, or knows of spikes or files.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 STOPPED_AFTER_FORWARDS = 100
@@ -104,7 +104,9 @@ class Steps:
         self._newest = -1
         self._is_marked_by_user = False
         self._has_guessed = False
-        self._told: set[LayerSteps] = set()
+        # Layers of which was told that a forward left them out, and that they made fewer steps than others.
+        self._told_left_out: set[LayerSteps] = set()
+        self._told_uneven: set[LayerSteps] = set()
 
     def add_layer(self, name: str, *, is_expected: bool = True) -> LayerSteps:
         """One more layer, which joins the others at their next step.
@@ -250,11 +252,28 @@ class Steps:
         self._is_marked_by_user = True
         return self.mark_boundary()
 
-    def end_all(self) -> None:
-        """Note that recording ends, whatever is running."""
+    def end_all(self) -> dict[str, int]:
+        """Note that recording ends, whatever is running.
+
+        Returns
+        -------
+        dict of str to int
+            For each layer that a forward has called which has not ended, the step that it began with.
+        """
         was_running, self._depth = self._depth > 0, 0
+        called = [layer for layer in self._layers if layer.forward == self._forward]
+        cut_short = {layer.name: layer.start for layer in called} if was_running else {}
         if self._called:
             self._end(succeeded=not was_running)
+        return cut_short
+
+    def refuse_in_forward(self, what: str) -> None:
+        """Raise RuntimeError, which names a call that is refused, while a forward is running."""
+        if self._depth:
+            raise RuntimeError(
+                f"{what} cannot be done inside a forward of the monitored network: layers have not finished "
+                "the same steps. Call it between two forwards"
+            )
 
     def take_findings(self) -> Findings:
         """What was found since the last call."""
@@ -293,16 +312,14 @@ class Steps:
 
     def _find_left_out(self) -> None:
         left_out = [layer for layer in self._expected if layer.forward != self._forward]
-        self.findings.never_called += self._told_once(layer for layer in left_out if layer.forward < 0)
-        self.findings.left_out += self._told_once(left_out)
+        for layer in left_out:
+            if layer not in self._told_left_out:
+                self._told_left_out.add(layer)
+                news = self.findings.never_called if layer.forward < 0 else self.findings.left_out
+                news.append(layer.name)
         self.findings.stopped += [
             layer.name for layer in left_out if 0 <= layer.forward == self._forward - STOPPED_AFTER_FORWARDS
         ]
-
-    def _told_once(self, layers: Iterable[LayerSteps]) -> list[str]:
-        new = [layer for layer in layers if layer not in self._told]
-        self._told.update(new)
-        return [layer.name for layer in new]
 
     def _align(self, *, succeeded: bool) -> None:
         """Let layers that were at the same step before a forward be at the same one after it.
@@ -327,4 +344,6 @@ class Steps:
                 layer.next_step = start + (least if succeeded else most)
             elif own < most and start > layer.first_step:
                 layer.next_step = start + most
-                self.findings.uneven += self._told_once([layer])
+                if layer not in self._told_uneven:
+                    self._told_uneven.add(layer)
+                    self.findings.uneven.append(layer.name)

@@ -58,19 +58,20 @@ class Teller:
                 "before: there is a gap behind the last of them. Which step is missing cannot be told",
                 StepsWarning,
             )
-        if findings.stopped:
-            _warn(
-                f"not called in the newest {STOPPED_AFTER_FORWARDS} forwards, as it was before: "
-                f"{_listed(findings.stopped)}. {_UNCALLED}",
-                UncalledLayersWarning,
-            )
         told = set(findings.guessed[1]) if findings.guessed else set()
-        replaced = self._replaced([*findings.never_called, *findings.left_out])
+        replaced = self._replaced([*findings.never_called, *findings.left_out, *findings.stopped])
         never_called = [name for name in findings.never_called if name not in (*replaced, *told)]
+        stopped = [name for name in findings.stopped if name not in replaced]
         if replaced:
             _warn(
                 f"the network has other modules now at {_listed(replaced)} than when the monitor was made: "
                 "these are not monitored. Make a new monitor",
+                UncalledLayersWarning,
+            )
+        if stopped:
+            _warn(
+                f"not called in the newest {STOPPED_AFTER_FORWARDS} forwards, as it was before: "
+                f"{_listed(stopped)}. {_UNCALLED}",
                 UncalledLayersWarning,
             )
         if never_called:
@@ -187,6 +188,7 @@ def layer_lines(
     kinds: Mapping[str, str],
     recorded: Mapping[str, tuple[int, tuple[int, ...], str]],
     uncalled: Sequence[str],
+    stopped: Sequence[str],
 ) -> Iterator[str]:
     """A line for each monitored layer: its class, and what is recorded of it."""
     for name, kind in kinds.items():
@@ -194,4 +196,5 @@ def layer_lines(
         if name in recorded:
             frames, shape, dtype = recorded[name]
             what = f"{frames} frames of {shape} {dtype}"
-        yield f"  {name or '(the network itself)'}: {kind}, {what}{', not called' * (name in uncalled)}"
+        state = ", stopped" if name in stopped else ", not called" if name in uncalled else ""
+        yield f"  {name or '(the network itself)'}: {kind}, {what}{state}"

@@ -181,7 +181,7 @@ def _show_problems(reader: TapeReader, problems: list[str]) -> None:
         f"commit {metadata.commit_number}"
     )
     if metadata.uncalled:
-        extent += f", not called at the end: {uncalled_text(metadata.uncalled)}"
+        extent += f", not recorded at the end: {uncalled_text(metadata.uncalled)}"
     sound = f"{len(problems)} problem(s)" if problems else "sound"
     click.echo(printable(f"{reader.store.location}: {sound} ({extent})"), err=True)
 

@@ -74,7 +74,7 @@ def facts_text(facts: dict[str, Any]) -> str:
         listed = ", ".join(f"{frames} frames of layer {name!r}" for name, frames in lost)
         lines.append(f"  lost         {printable(listed)}; no figure has them")
     if facts["uncalled"]:
-        lines.append(f"  not called   {printable(uncalled_text(facts['uncalled']))}")
+        lines.append(f"  not recorded {printable(uncalled_text(facts['uncalled']))}")
     if facts["digest"]:
         lines.append(f"  packed       with the digest {facts['digest']}")
     lines += provenance_lines(facts["provenance"])

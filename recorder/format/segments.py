@@ -53,6 +53,13 @@ class SegmentLog:
         """Step behind the newest one; 0 before there is one."""
         return self._open[1] + self._open[2] if self._open else 0
 
+    def frame_at(self, step: int) -> int:
+        """First frame of a step or later ones; only of steps since `take` was called last."""
+        for first, first_step, steps, batch, _ in (*self._closed, *([self._open] if self._open else [])):
+            if step < first_step + steps:
+                return first + max(step - first_step, 0) * batch
+        return self.frames
+
     def extend(self, first_step: int, steps: int, batch: int, trial: int = NO_TRIAL) -> None:
         """Add ``steps`` consecutive steps of ``batch`` frames each."""
         row = self._open

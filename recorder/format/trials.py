@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -31,6 +32,7 @@ _MOST_ATTACHED: Final = MAX_COLUMNS - len(KEYS)
 class _OpenTrial:
     number: int
     columns: Mapping[str, Attached]
+    thread: threading.Thread
     batch: int = 0
 
 
@@ -94,7 +96,7 @@ class TrialLog:
             check_name(name)
             attached[stored_name(name)] = Attached.read(f"trial(): {name}", given)
         self._check({name: column.values for name, column in attached.items()})
-        self._open = _OpenTrial(self.trials, attached)
+        self._open = _OpenTrial(self.trials, attached, threading.current_thread())
         self.number = self.trials
 
     def end(self) -> None:
@@ -105,6 +107,15 @@ class TrialLog:
         """Raise RuntimeError, which says ``what``, if a trial is open."""
         if self._open is not None:
             raise RuntimeError(f"trial {self._open.number} is still open; {what}")
+
+    def refuse_other_thread(self) -> None:
+        """Raise RuntimeError if a trial is open that another thread has opened."""
+        if self._open is not None and self._open.thread is not threading.current_thread():
+            raise RuntimeError(
+                f"thread {threading.current_thread().name!r} runs the network inside trial "
+                f"{self._open.number}, which thread {self._open.thread.name!r} has opened. A trial belongs "
+                "to one thread: open it in the thread that runs the network"
+            )
 
     @property
     def is_noted(self) -> bool:

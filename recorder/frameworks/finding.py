@@ -30,6 +30,7 @@ from recorder.frameworks.libraries import (
 from recorder.frameworks.libraries.neuron_class import STEP, NeuronClass, NeuronClasses
 from recorder.frameworks.outputs import Layout, SpikeOutput
 from recorder.frameworks.spiking_layer import SpikingLayer, SpikingLayerError
+from recorder.frameworks.wrappers import wrapped_neuron, wrappers_by_neuron
 
 _LIBRARIES = "SpikingJelly, snnTorch, norse, sinabs, BrainCog, BindsNET, rockpool, lava-dl and matterhorn"
 _KNOWN: NeuronClasses = {
@@ -132,22 +133,33 @@ def find_spiking_layers(
             + f". Known are the neurons of {_LIBRARIES}; "
             "choose others with layers=, by name, type or a predicate (name, module) -> bool"
         )
+    wrappers = wrappers_by_neuron(modules)
+    if wrappers:
+        chosen = {wrappers.get(modules[name], name): output for name, output in chosen.items()}
+        chosen = {name: chosen[name] for name in modules if name in chosen}
     if layers is None:
-        found = {name: modules[name] for name in chosen}
+        found = {name: wrapped_neuron(modules[name]) or modules[name] for name in chosen}
         lookalikes.name_lookalikes(found, modules, lambda module: _known_class(module) is not None)
     return {name: _layer(name, modules[name], output, batched) for name, output in chosen.items()}
 
 
 def _layer(name: str, module: nn.Module, output: SpikeOutput | None, batched: bool) -> SpikingLayer:
-    found = _known_class(module)
+    neuron = wrapped_neuron(module)
+    found = _known_class(neuron or module)
     known = found or NeuronClass(STEP)
     origin: Literal["user", "library", "assumption"] = (
         "user" if output is not None else "assumption" if found is None else "library"
     )
     layout: Layout = output or known.layout
+    if neuron is not None and callable(layout):
+        layout = functools.partial(_ask_for, layout, neuron)
     if output is None and not batched and not known.is_always_batched:
         layout = _without_batch(layout)
     return SpikingLayer(name, module, layout, known.hint, origin, known.kept_in)
+
+
+def _ask_for(layout: Callable[[Any], SpikeOutput], neuron: nn.Module, _: nn.Module) -> SpikeOutput:
+    return layout(neuron)
 
 
 def _without_batch(layout: Layout) -> Layout:

@@ -352,6 +352,16 @@ class NetworkHooks:
         """
         return functools.partial(_remove, self._handles, self._replacements, self._link)
 
+    def refuse_in_forward(self, what: str) -> None:
+        """Raise RuntimeError, which names a call that is refused, while any thread runs a forward."""
+        count = self.running_forwards
+        # As in `_running_forwards`.
+        if any(count(thread) for thread in sys._current_frames()):  # noqa: SLF001
+            raise RuntimeError(
+                f"{what} cannot be done inside a forward of the monitored network: some of its layers have "
+                "been called, and others have not. Call it between two forwards"
+            )
+
     @property
     def running_forwards(self) -> Callable[[int], int]:
         """Says how many forwards of the network a thread runs; it refers to no module, see `removal`."""

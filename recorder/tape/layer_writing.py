@@ -18,7 +18,7 @@ from recorder.format.layout import (
     layer_folder,
     spikes_chunk_key,
 )
-from recorder.format.segments import Rows
+from recorder.format.segments import Rows, merge_ranges
 from recorder.stores import ByteStore
 from recorder.tape.in_order import InOrder
 from recorder.tape.layer_reading import LayerReader
@@ -39,12 +39,15 @@ class LayerProgress:
         Segments finished since the last commit.
     open_segment : int64 array, shape [0 or 1, 5]
         Segment that may still grow.
+    lost : tuple of (int, int), optional
+        Range of frames that are to be marked lost, the end exclusive; whole steps.
     """
 
     pending_frames: int
     pending_row: Packed | None
     closed_segments: Rows
     open_segment: Rows
+    lost: tuple[int, int] | None = None
 
 
 class LayerWriter:
@@ -226,6 +229,9 @@ class LayerWriter:
         if close and frames % plan.block_frames:
             last_counts, last_counts_checksum = self._counts_row(block)
         self._check_described(progress, frames)
+        if progress.lost is not None:
+            ranges = merge_ranges(np.array([*self._lost, progress.lost], np.int64))
+            self._lost = tuple((first, last) for first, last in ranges.tolist())
         self._segments.append(progress.closed_segments)
         self._counts.flush(last_counts)
         self._committed = LayerCommit(

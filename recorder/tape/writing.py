@@ -219,6 +219,10 @@ class TapeWriter:
         self._encoding.finish()
         return self._layers[name].totals()
 
+    def lost_frames(self, name: str) -> int:
+        """Number of frames of a layer that are marked lost; 0 before its first commit."""
+        return next((layer.lost_frames for layer in self.metadata.layers if layer.name == name), 0)
+
     def commit(
         self,
         progress: Mapping[str, LayerProgress],
@@ -266,6 +270,10 @@ class TapeWriter:
         self._write_documents(documents)
         self.store.persist()
         self._write_record(record, documents if close else None)
+        lost = [name for name in names if progress[name].lost is not None]
+        for name in lost:
+            # What `totals` counts has their spikes. The frames that remain are counted anew.
+            self._layers[name] = LayerWriter.resume(TapeReader.open(self.store).layers[name], self._encoding)
         if close:
             self.release()
         return record

@@ -246,12 +246,12 @@ def test_layers_that_are_never_called_are_named_at_the_end_of_the_first_forward(
         assert "b: Spiking, nothing recorded yet, not called" in repr(monitor)
     assert TapeReader.open(Folder(monitor.store)).metadata.uncalled == {"b": 0, "c": 0}
     recording = analysis.open_recording(monitor.store)
-    assert "not called: 'b', 'c'" in repr(recording)
-    assert "not called: &#x27;b&#x27;, &#x27;c&#x27;" in recording._repr_html_()
+    assert "not recorded at the end: 'b', 'c'" in repr(recording)
+    assert "not recorded at the end: &#x27;b&#x27;, &#x27;c&#x27;" in recording._repr_html_()
     info = CliRunner().invoke(main, ["info", monitor.store]).stdout
-    assert "not called   'b', 'c'" in info
+    assert "not recorded 'b', 'c'" in info
     verified = CliRunner().invoke(main, ["verify", monitor.store])
-    assert "not called at the end: 'b', 'c'" in verified.stderr
+    assert "not recorded at the end: 'b', 'c'" in verified.stderr
     assert verified.exit_code == 0
 
 
@@ -285,6 +285,25 @@ def test_a_layer_that_stops_being_called_is_named_after_a_hundred_forwards(tmp_p
             net(X, "ac")
         net(X, "ac")
     assert TapeReader.open(Folder(monitor.store)).metadata.uncalled == {"b": 1}
+
+
+def test_a_layer_that_is_replaced_after_a_forward_has_left_it_out_is_named(tmp_path: Path) -> None:
+    net = Chain()
+    with monitored(tmp_path, net):
+        net(X), net(X, "ac"), net(X)
+        net.b = Spiking()
+        for _ in range(99):
+            net(X)
+        with pytest.warns(UncalledLayersWarning, match="other modules now at 'b'"):
+            net(X)
+
+
+def test_a_layer_that_was_left_out_before_is_named_when_it_makes_fewer_steps(tmp_path: Path) -> None:
+    net = Chain()
+    with monitored(tmp_path, net):
+        net(X), net(X, "ac"), net(X)
+        with pytest.warns(StepsWarning, match="'b' made fewer steps"):
+            net(X, "aabcc")
 
 
 def test_a_copy_that_runs_instead_is_told_of_once(tmp_path: Path) -> None:

@@ -1,0 +1,105 @@
+"""Answer from what a monitor has recorded, in the form in which SpikingJelly's monitor answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+
+from recorder.format import RecordingWriteError
+from recorder.format.bits import Counts
+from recorder.frameworks import SpikingLayer
+from recorder.hooks import NetworkHooks, SessionLink
+from recorder.plan import RecordingPlan, RecordingStats
+from recorder.session import RecordingSession
+from recorder.spike_sequence import (
+    SpikeMapping,
+    as_answer,
+    firing_rate,
+    refuse_nothing,
+    refuse_unknown,
+    silent_ratio,
+    to_numpy,
+    to_tensor,
+)
+from recorder.stores import ByteStore
+from recorder.tape import TapeReader
+
+Backend = Literal["numpy", "torch"]
+
+
+class Answers:
+    """The part of a monitor that commits what was recorded, and answers from it.
+
+    Rates are pooled: all spikes ÷ all slots, summed as integers and divided once. Silent ratios are neurons
+    that never fired in any frame ÷ neurons. Both as in SpikingJelly's ``clock_driven.monitor.Monitor``.
+    """
+
+    _session: RecordingSession
+    _hooks: NetworkHooks
+    _link: SessionLink
+    _store: ByteStore
+    _layers: Mapping[str, SpikingLayer]
+    _backend: Backend
+    _device: torch.device
+
+    def flush(self) -> None:
+        """Commit everything recorded so far, and return when it is safe."""
+        if not self._session.closed:
+            try:
+                self._session.commit()
+            except RecordingWriteError as failure:
+                self._link.stop(failure)
+
+    @property
+    def s(self) -> SpikeMapping:
+        """Recorded spikes: layer name → lazy sequence of T items ``[batch, *neuron]``, read from disk."""
+        refuse_nothing(self._session.recorded_layers(), is_enabled=self._hooks.in_place)
+        self.flush()
+        convert = to_numpy if self._backend == "numpy" else to_tensor(self._device)
+        return SpikeMapping(TapeReader.open(self._store).layers, convert, self._check_name)
+
+    def get_avg_firing_rate(self, all: bool = True, module_name: str | None = None) -> Any:
+        """Average firing rate: spikes ÷ slots, between 0 and 1.
+
+        Parameters
+        ----------
+        all : bool
+            Over all layers, pooled; otherwise of the layer ``module_name``.
+        module_name : str, optional
+
+        Returns
+        -------
+        numpy.float64, or a 0-d tensor of torch's default dtype on ``device``
+        """
+        return as_answer(self._backend, self._device, firing_rate(self._totals(all, module_name)))
+
+    def get_nonfire_ratio(self, all: bool = True, module_name: str | None = None) -> Any:
+        """Silent ratio: neurons that never fired ÷ neurons; otherwise as `get_avg_firing_rate`."""
+        return as_answer(self._backend, self._device, silent_ratio(self._totals(all, module_name)))
+
+    @property
+    def plan(self) -> RecordingPlan:
+        """What the recording costs: bytes a step, host memory at most, files; see `RecordingPlan`.
+
+        Known from the first step on, as the shapes of layers are. Logged then too, by the logger
+        ``recorder``, at level INFO.
+        """
+        refuse_nothing(self._session.recorded_layers(), is_enabled=self._hooks.in_place)
+        return self._session.plan()
+
+    @property
+    def stats(self) -> RecordingStats:
+        """What the recording has cost so far; see `RecordingStats`."""
+        return self._session.stats()
+
+    def _totals(self, all: bool, module_name: str | None) -> list[tuple[int, Counts]]:
+        if not all:
+            self._check_name(module_name)
+        refuse_nothing(self._session.recorded_layers(), is_enabled=self._hooks.in_place)
+        totals = self._session.totals()
+        return list(totals.values()) if all else [totals[str(module_name)]]
+
+    def _check_name(self, name: str | None) -> None:
+        refuse_unknown(name, self._layers, self._session.recorded_layers())
