@@ -30,8 +30,9 @@ class Entrance:
     ----------
     lock : RLock
         The lock that a call holds while it is inside.
-    is_taken : bool
-        True while a call is inside. Only the thread that holds the lock may read or change it.
+    inside : str
+        Name of the method that is inside; empty if none is. Only the thread that holds the lock may read or
+        change it.
     is_close_due : bool
         True if `close` has interrupted the call that is inside, and is to be done when that call ends.
     is_elsewhere : bool
@@ -48,7 +49,7 @@ class Entrance:
     def open(self) -> None:
         """Let calls in, whoever was inside."""
         self.lock = threading.RLock()
-        self.is_taken = False
+        self.inside = ""
         self.is_close_due = False
 
     def refuse_elsewhere(self) -> None:
@@ -62,7 +63,7 @@ class Entrance:
 
     def refuse_interruption(self, what: str) -> None:
         """Raise RuntimeError if a call of the method ``what`` interrupts another call."""
-        if self.is_taken:
+        if self.inside:
             done = "the network was run" if what in ("begin_forward", "record") else "the monitor was used"
             raise RuntimeError(
                 f"{done} in the middle of recording an output, as by a signal handler. That has to end "
@@ -104,21 +105,22 @@ def exclusively(
 
     The method then raises RuntimeError where it interrupts another call, and in a forked child.
     """
-
     # Written out, and not with a context manager: an exception from outside, such as that of Ctrl-C, comes
-    # up where a call begins. There is none where `is_taken` changes.
+    # up where a call begins. There is none where `inside` changes.
+    name = method.__name__
+
     @wraps(method)
     def entered(self: E, *args: Given.args, **named: Given.kwargs) -> Result:
         entrance = self.entrance
         with entrance.lock:
-            if entrance.is_taken or entrance.is_elsewhere:
+            if entrance.inside or entrance.is_elsewhere:
                 entrance.refuse_elsewhere()
-                entrance.refuse_interruption(method.__name__)
-            entrance.is_taken = True
+                entrance.refuse_interruption(name)
+            entrance.inside = name
             try:
                 return method(self, *args, **named)
             finally:
-                entrance.is_taken = False
+                entrance.inside = ""
                 if entrance.is_close_due:
                     entrance.is_close_due = False
                     self.close()

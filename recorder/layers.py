@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from recorder.background import BackgroundWriter
 from recorder.capture import LayerError, LayerRecorder, SpikeValueError
-from recorder.capture.host_packing import PUT_BYTES, StagePool, WholeRows, pack_whole
+from recorder.capture.host_packing import PUT_BYTES, FullStage, StagePool, WholeRows, pack_whole
 from recorder.capture.thresholds import Threshold
 from recorder.capture.transfer import TransferRings
 from recorder.format import RecordingStoppedWarning, plan_chunks
@@ -99,6 +99,11 @@ class RecordedLayers:
         return [recorder for recorder in every if recorder.neuron_shape is not None]
 
     @property
+    def are_on_device(self) -> bool:
+        """True if any layer is packed on an accelerator."""
+        return any(recorder.is_on_device for recorder in self.called)
+
+    @property
     def ring_bytes(self) -> int:
         """Pinned memory through which accelerators hand over packed bytes."""
         return self._rings.size_bytes
@@ -111,21 +116,14 @@ class RecordedLayers:
             if layer.segments.frames
         }
 
-    def frames_since(self, steps: Mapping[str, int]) -> dict[str, tuple[int, int]]:
-        """Ranges of the frames that layers have from the given steps on; all must be settled."""
-        segments = {name: self.by_name[name].recorder.segments for name in steps}
-        ranges = {name: (log.frame_at(steps[name]), log.frames) for name, log in segments.items()}
-        return {name: frames for name, frames in ranges.items() if frames[0] < frames[1]}
+    def frames_before(self, steps: Mapping[str, int]) -> dict[str, int]:
+        """Numbers of frames that layers have before the given steps; all must be settled.
 
-    def totals(self, tape: TapeWriter, pending: Mapping[str, Bools]) -> dict[str, tuple[int, Counts]]:
-        """Frames, and spikes of each neuron, of layers whose frames that fill no row are given."""
-        return {
-            name: (
-                self.by_name[name].recorder.segments.frames - tape.lost_frames(name),
-                tape.totals(name) + frames.sum(axis=0, dtype=np.int64),
-            )
-            for name, frames in pending.items()
-        }
+        Layers that have none from these steps on are left out.
+        """
+        segments = {name: self.by_name[name].recorder.segments for name in steps}
+        frames = {name: log.frame_at(steps[name]) for name, log in segments.items()}
+        return {name: before for name, before in frames.items() if before < segments[name].frames}
 
     @property
     def stopped(self) -> list[str]:
@@ -197,15 +195,30 @@ class CollectedRows:
         self._tape = tape
         self._rows: list[tuple[str, WholeRows]] = []
         self._size_bytes = 0
+        self._added = {*tape.resumed_layers()}
 
-    def put(self, layer: str, pieces: Iterable[WholeRows]) -> None:
-        """Add rows of a layer; waits for the disk while too much is waiting for it."""
-        for piece in pieces:
-            if piece.nbytes:
+    def take(self, layer: LayerRecorder) -> None:
+        """Take the whole rows of a layer that has been called; waits while too much waits for the disk.
+
+        A signal handler may call this in the midst of this. A row is therefore added and taken away where
+        there is no call in between.
+        """
+        if layer.name not in self._added:
+            plan = plan_chunks(layer.neuron_shape or ())
+            about = layer.name, plan, layer.dtype, layer.layer_class, layer.position
+            self._writer.put(partial(self._tape.add_layer, *about), 0)
+            self._added.add(layer.name)
+        while ready := layer.ready:
+            piece = ready[0]
+            if isinstance(piece, FullStage) and self._writer.is_behind:
                 # Rows that have to wait are packed first, to take little room.
-                rows = pack_whole(piece) if self._writer.is_behind else piece
-                self._rows.append((layer, rows))
-                self._size_bytes += rows.nbytes
+                ready[0] = piece.pack()
+                piece.give_back()
+                piece = ready[0]
+            entries, size_bytes = [(layer.name, piece)], piece.nbytes
+            self._rows += entries
+            self._size_bytes += size_bytes
+            layer.ready = ready[1:]
         if self._size_bytes >= PUT_BYTES:
             self.hand_over()
 
@@ -214,26 +227,34 @@ class CollectedRows:
         if self._rows:
             # Ctrl-C may end this wait; the rows are still here then.
             self._writer.wait_for_room(self._size_bytes)
-            rows, size_bytes = self._rows, self._size_bytes
+            self._writer.put(partial(_append_all, self._tape, self._rows), self._size_bytes)
+            # Cut short before this, the same list is handed over twice. Whoever comes first empties it.
             self._rows, self._size_bytes = [], 0
-            self._writer.put(partial(_append_all, self._tape, rows), size_bytes)
 
 
 def _append_all(tape: TapeWriter, rows: list[tuple[str, WholeRows]]) -> None:
-    for name, piece in rows:
+    while rows:
+        name, piece = rows[0]
         tape.append(name, pack_whole(piece))
+        del rows[0]
 
 
-def take_progress(
-    pending: Mapping[LayerRecorder, Bools], lost: Mapping[str, tuple[int, int]]
-) -> dict[str, LayerProgress]:
-    """What a commit adds to the whole rows of each layer, given its frames that fill none.
+def totals_of(tape: TapeWriter, pending: Mapping[LayerRecorder, Bools]) -> dict[str, tuple[int, Counts]]:
+    """Frames, and spikes of each neuron, of layers whose frames that fill no row are given."""
+    return {
+        layer.name: (
+            layer.segments.frames - tape.lost_frames(layer.name),
+            tape.totals(layer.name) + frames.sum(axis=0, dtype=np.int64),
+        )
+        for layer, frames in pending.items()
+        if layer.segments.frames
+    }
 
-    ``lost`` has the ranges of frames that are to be marked lost, by layer.
-    """
+
+def progress_of(pending: Mapping[LayerRecorder, Bools]) -> dict[str, LayerProgress]:
+    """What a commit adds to the whole rows of each layer, given its frames that fill none."""
     progress = {}
     for layer, frames in pending.items():
-        closed, growing = layer.segments.take()
         row = pack_frames(frames)[0] if len(frames) else None
-        progress[layer.name] = LayerProgress(len(frames), row, closed, growing, lost.get(layer.name))
+        progress[layer.name] = LayerProgress(len(frames), row, *layer.segments.look())
     return progress

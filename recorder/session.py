@@ -13,14 +13,13 @@ import torch
 from recorder.background import BackgroundWriter, CommitClock
 from recorder.capture import LayerRecorder
 from recorder.entrance import Entrance, exclusively
-from recorder.format import plan_chunks
 from recorder.format.bits import Bools, Counts
 from recorder.format.trials import TrialLog
 from recorder.frameworks import SpikingLayer
-from recorder.layers import CollectedRows, RecordedLayers, take_progress
+from recorder.layers import CollectedRows, RecordedLayers, progress_of, totals_of
 from recorder.plan import Pace, RecordingPlan, RecordingStats
 from recorder.steps import LayerSteps
-from recorder.tape import TapeWriter
+from recorder.tape import TapeReader, TapeWriter
 from recorder.telling import Teller
 
 _logger = logging.getLogger("recorder")
@@ -43,7 +42,7 @@ class RecordingSession:
     background thread commits by itself.
 
     A forward is a unit: what would cut one in two is refused while it runs. Only `close` is not. It leaves
-    out the frames of a forward that has not ended, by marking them lost.
+    out what a forward has put out that has not ended.
 
     Parameters
     ----------
@@ -78,7 +77,7 @@ class RecordingSession:
         self._trials = TrialLog(tape.metadata.trials, tape.ignores_case)
         self._due = CommitClock(commit_interval)
         self._pace = Pace(self.steps.next_step)
-        self._closed = False
+        self._closed = self._is_close_put = False
         # For each layer that was called in a forward that `close` has cut short, the step it began with.
         self._cut_short: dict[str, int] = {}
         reference = weakref.ref(self)
@@ -129,8 +128,10 @@ class RecordingSession:
     @exclusively
     def recorded_layers(self) -> dict[str, tuple[int, tuple[int, ...], str]]:
         """Frames, neuron shape and dtype of each layer that has frames, in network order."""
-        for layer in self._layers.called:
-            self._settle(layer)
+        if self._closed:
+            layers = self._tape.metadata.layers
+            return {layer.name: (layer.frames, layer.plan.neuron_shape, layer.dtype) for layer in layers}
+        self._settle()
         return self._layers.recorded()
 
     # -- called from hooks, in the thread that runs the network ------------------------------------------
@@ -145,10 +146,16 @@ class RecordingSession:
             self._pass_boundary()
         self._pace.begin()
 
-    @exclusively
     def end_forward(self, *, succeeded: bool) -> None:
         """Note that a forward of the network has ended, by returning or by an exception."""
-        if not self._closed and self.steps.end_forward(succeeded=succeeded):
+        with self.entrance.lock:
+            # If this interrupts another call, the forward was refused when it began.
+            if not self.entrance.inside and not self._closed:
+                self._end_forward(succeeded)
+
+    @exclusively
+    def _end_forward(self, succeeded: bool) -> None:
+        if self.steps.end_forward(succeeded=succeeded):
             self._pass_boundary()
 
     @exclusively
@@ -181,21 +188,23 @@ class RecordingSession:
                 spikes = layer.arrange(spikes.detach(), expected)
             # The first call of a trial notes its labels.
             trials = self._trials
-            rows = recorder.repeat(spikes, steps.next_step, trials.number) if trials.is_noted else None
-            if rows is None:
+            if not (trials.is_noted and recorder.repeat(spikes, steps.next_step, trials.number)):
                 self._record_other(recorder, steps, layer, spikes, None)
                 return
             steps.next_step += 1
             if not self._due.is_dirty:
                 self._mark_dirty()
-            if rows or recorder.is_full:
-                self._rows.put(recorder.name, rows)
-                if recorder.is_full:
-                    self._settle(recorder)
-                    self._layers.tell_late_errors()
+            if recorder.is_due:
+                self._take(recorder)
         else:
             spikes = layer.arrange(spikes.detach(), expected)
             self._record_other(recorder, steps, layer, spikes, len(spikes))
+
+    def _take(self, recorder: LayerRecorder) -> None:
+        if recorder.is_full:
+            recorder.settle()
+            self._layers.tell_late_errors()
+        self._rows.take(recorder)
 
     def _record_other(
         self,
@@ -206,30 +215,28 @@ class RecordingSession:
         count: int | None,
     ) -> None:
         """Record an output that is not like the one before; ``count`` is None where it has no steps axis."""
-        self._rows.put(recorder.name, recorder.settle_before(spikes))
+        recorder.settle_before(spikes)
+        if recorder.ready:
+            self._rows.take(recorder)
         batch = spikes.shape[0 if count is None else 1]
         if batch == 0 or count == 0:
             self.steps.note_empty()
             return
         self._trials.check_batch(f"layer {recorder.name!r}, step {steps.next_step}", batch)
         self._teller.remarks.look(layer, self._layers.steps, spikes.shape, batch)
-        is_new = recorder.neuron_shape is None
+        take_back = self._trials.note(batch)
         try:
-            rows = recorder.record(layer, spikes, steps.next_step, count, self._trials.number)
-        finally:
-            if is_new and recorder.neuron_shape is not None:
-                plan = plan_chunks(recorder.neuron_shape)
-                about = recorder.name, plan, recorder.dtype, recorder.layer_class, recorder.position
-                self._writer.put(partial(self._tape.add_layer, *about), 0)
+            recorder.record(layer, spikes, steps.next_step, count, self._trials.number)
+        except BaseException as error:
+            if isinstance(error, Exception):
+                take_back()
+            # Ctrl-C, or another exception from outside, may come when the frames are there.
+            steps.next_step = max(steps.next_step, recorder.segments.last_step)
+            raise
         steps.next_step += count or 1
-        self._trials.note(batch)
         if not self._due.is_dirty:
             self._mark_dirty()
-        self._rows.put(recorder.name, rows)
-
-    def _settle(self, layer: LayerRecorder) -> None:
-        """Have all of a layer packed; an error among its values is raised by whoever asks next."""
-        self._rows.put(layer.name, layer.settle())
+        self._rows.take(recorder)
 
     def _pass_boundary(self) -> None:
         if self.steps.findings:
@@ -300,54 +307,57 @@ class RecordingSession:
     @exclusively
     def totals(self) -> dict[str, tuple[int, Counts]]:
         """Frames, and spikes of each neuron (int64 [neurons]), of each layer; without those marked lost."""
-        for layer in self._layers.called:
-            self._settle(layer)
-        pending = {name: self._drain(self._layers.by_name[name].recorder) for name in self._layers.recorded()}
-        self._rows.hand_over()
+        self._settle()
+        if self._closed:
+            self._writer.raise_failure()
+            layers = TapeReader(self._tape.store, self._tape.metadata).layers
+            return {name: layer.totals() for name, layer in layers.items()}
+        pending = self._drain()
         self._writer.wait()
         self._layers.tell_late_errors()
-        return self._layers.totals(self._tape, pending)
+        return totals_of(self._tape, pending)
 
     def close(self) -> None:
         """Commit, mark the recording closed and end the background thread. Closing again does nothing.
 
-        A forward that has not ended is left out. A signal handler that interrupts another call closes when
-        that call ends. Cut short by an exception from outside, such as that of Ctrl-C, it can be called
-        again. In a forked child, whose recording it is not, it does nothing.
+        A forward that has not ended is left out. So a signal handler may close in the middle of another call,
+        unless layers are on an accelerator: then the recording is closed when that call ends. Cut short by an
+        exception from outside, such as that of Ctrl-C, it can be called again. In a forked child, whose
+        recording it is not, it does nothing.
         """
         if self.entrance.is_elsewhere:
             return
-        with self.entrance.lock:
-            if self.entrance.is_taken:
-                self.entrance.is_close_due = True
-            elif not self._closed:
-                self.entrance.is_taken = True
-                try:
-                    self._close()
-                finally:
-                    self.entrance.is_taken = self.entrance.is_close_due = False
+        entrance = self.entrance
+        with entrance.lock:
+            interrupted, entrance.inside = entrance.inside, "close"
+            try:
+                if not self._closed and interrupted and self._layers.are_on_device:
+                    entrance.is_close_due = True
+                elif not self._closed:
+                    self._close(is_in_step=interrupted == "record")
+            finally:
+                entrance.inside = interrupted
 
-    def _close(self) -> None:
+    def _close(self, *, is_in_step: bool) -> None:
         self.steps.notice_interrupted()
-        self._cut_short |= self.steps.end_all()
-        is_put = False
+        self._cut_short |= self.steps.end_all(is_in_step=is_in_step)
         try:
-            self._writer.wait()
-            if self._tape.metadata.state != "closed":
+            if not self._is_close_put:
+                self._writer.wait()
                 self._put_commit(close=True)
-            is_put = True
+                self._is_close_put = True
             self._writer.wait()
         except BaseException as error:
-            if is_put or isinstance(error, Exception):
+            if self._is_close_put or isinstance(error, Exception):
                 self._end()
             raise
         self._end()
         self._layers.tell_late_errors()
 
     def _end(self, because: str = "") -> None:
+        self._closed = True
         self._writer.stop(because)
         self._tape.release()
-        self._closed = True
 
     @exclusively
     def abandon(self) -> None:
@@ -360,26 +370,32 @@ class RecordingSession:
         self.steps.refuse_in_forward("reset()")
         self._end(because=UNFINISHED_RESET)
 
-    def _drain(self, layer: LayerRecorder) -> Bools:
-        """Hand a layer's whole rows to the writer; the frames that fill none."""
-        self._settle(layer)
-        rows, pending = layer.drain()
-        self._rows.put(layer.name, [rows])
+    def _settle(self) -> None:
+        """Have all frames packed; an error among their values is raised by whoever asks next."""
+        for layer in self._layers.called:
+            layer.settle()
+
+    def _drain(self) -> dict[LayerRecorder, Bools]:
+        """Hand the whole rows of all layers to the writer; return the frames of each that fill none."""
+        self._settle()
+        pending = {layer: layer.drain() for layer in self._layers.called}
+        for layer in pending:
+            self._rows.take(layer)
+        self._rows.hand_over()
         return pending
 
     def _put_commit(self, *, close: bool = False) -> None:
-        pending = {layer: self._drain(layer) for layer in self._layers.called}
-        lost = self._layers.frames_since(self._cut_short)
-        self._rows.hand_over()
+        pending = self._drain()
         self._writer.wait_for_room(0)
-        # Nothing waits from here on: if Ctrl-C has ended a wait, nothing was taken for the commit yet.
-        progress = take_progress(pending, lost)
-        presented, trials = self._trials.take(), self._trials.trials
-        uncalled = self._layers.uncalled()
+        progress, presented, trials = progress_of(pending), self._trials.look(), self._trials.trials
+        uncalled, cut = self._layers.uncalled(), self._layers.frames_before(self._cut_short)
+        commit = partial(self._tape.commit, progress, presented, trials)
+        self._writer.put(partial(commit, uncalled=uncalled, cut=cut, close=close), 0)
+        # If Ctrl-C comes before this, the next commit has the same segments and trials again, and skips them.
         self._due.mark_committed()
-        self._writer.put(
-            lambda: self._tape.commit(progress, presented, trials, uncalled=uncalled, close=close), 0
-        )
+        for layer in pending:
+            layer.segments.forget(len(progress[layer.name].closed_segments))
+        self._trials.forget(len(presented))
 
     def _mark_dirty(self) -> None:
         self._due.is_dirty = True

@@ -252,15 +252,20 @@ class Steps:
         self._is_marked_by_user = True
         return self.mark_boundary()
 
-    def end_all(self) -> dict[str, int]:
+    def end_all(self, *, is_in_step: bool) -> dict[str, int]:
         """Note that recording ends, whatever is running.
+
+        Parameters
+        ----------
+        is_in_step : bool
+            Whether a layer is being called, so that a step is under way also where no forward is known.
 
         Returns
         -------
         dict of str to int
-            For each layer that a forward has called which has not ended, the step that it began with.
+            For each layer that was called in a forward, or step, that has not ended, the step it began with.
         """
-        was_running, self._depth = self._depth > 0, 0
+        was_running, self._depth = self._depth > 0 or is_in_step, 0
         called = [layer for layer in self._layers if layer.forward == self._forward]
         cut_short = {layer.name: layer.start for layer in called} if was_running else {}
         if self._called:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from recorder.capture.host_packing import WholeRows
 from recorder.capture.transfer import Transfer, TransferRing
 from recorder.format.bits import Bools, Packed, pack_frames
 
@@ -110,11 +111,11 @@ class DevicePacker:
 
     `push` queues work on the stream of the network, and does not wait for it. Rows of eight frames are copied
     through a `TransferRing` as soon as they are full. With them goes a *verdict* on each output: 0, or one of
-    its values that are neither 0 nor 1. `collect` returns the rows that have arrived.
+    its values that are neither 0 nor 1. `collect` puts the rows that have arrived into ``ready``.
 
-    `collect` returns a row only when the verdicts on all outputs in it are 0. If a verdict is not, everything
-    pushed so far is fetched, the frames of bad outputs are taken out, and the rest is packed anew. So an
-    output is in the rows as a whole or not at all. Frames that fill no row stay on the device.
+    `collect` does so with a row only when the verdicts on all outputs in it are 0. If a verdict is not,
+    everything pushed so far is fetched, the frames of bad outputs are taken out, and the rest is packed anew.
+    So an output is in the rows as a whole or not at all. Frames that fill no row stay on the device.
 
     Parameters
     ----------
@@ -126,11 +127,17 @@ class DevicePacker:
         Ring of this device.
     pack : callable, optional
         `pack_with_torch` or a function that does the same; by default the result of `choose_packing`.
+
+    Attributes
+    ----------
+    ready : list of uint8 array, shape [rows, neurons]
+        Whole rows in order, without frames of bad outputs, for somebody to take.
     """
 
     def __init__(
         self, pending: Bools, device: torch.device, ring: TransferRing, pack: PackFrames | None = None
     ) -> None:
+        self.ready: list[WholeRows] = []
         self._neurons = pending.shape[1]
         self._device = device
         self._ring = ring
@@ -170,8 +177,8 @@ class DevicePacker:
             if whole:
                 self._send(rows)
 
-    def collect(self, *, wait: bool) -> tuple[list[Packed], list[float]]:
-        """Return the rows and verdicts that have arrived since the last call.
+    def collect(self, *, wait: bool) -> list[float]:
+        """Put the rows that have arrived since the last call into ``ready``; return the verdicts.
 
         Parameters
         ----------
@@ -180,9 +187,7 @@ class DevicePacker:
 
         Returns
         -------
-        rows : list of uint8 arrays, shape [rows, neurons]
-            Rows in order, without frames of bad outputs.
-        verdicts : list of float
+        list of float
             Verdicts on the next pushes, in order: 0, or a value that is neither 0 nor 1. In the second case
             no frame of that push is in any row.
         """
@@ -190,31 +195,30 @@ class DevicePacker:
             self._send(None)
         else:
             self._ring.poll()
-        rows: list[Packed] = []
         verdicts: list[float] = []
         while self._batches and (wait or self._has_arrived(self._batches[0])):
             batch = self._batches[0]
             found = self._wait_for_verdicts(batch)
             if any(found):
-                more, found = self._leave_out_bad()
-                return [*rows, *more], [*verdicts, *found]
+                return [*verdicts, *self._leave_out_bad()]
             verdicts += found
             if batch.rows is not None:
-                rows.append(self._wait_for_rows(batch.rows))
+                self.ready.append(self._wait_for_rows(batch.rows))
             self._batches.popleft()
-        return rows, verdicts
+        return verdicts
 
-    def drain(self) -> tuple[Packed, Bools]:
-        """Return the frames that fill no row. Everything else has been collected before.
+    def drain(self) -> Bools:
+        """Return the frames that fill no row, which stay on the device; all else has been collected before.
 
         Returns
         -------
-        rows : uint8 array, shape [0, neurons]
-            Always empty, for the same signature as `HostPacker.drain`.
-        pending : bool array, shape [fewer than 8, neurons]
-            These frames, which stay on the device.
+        bool array, shape [fewer than 8, neurons]
         """
-        return np.empty((0, self._neurons), np.uint8), self._pending()
+        if self._waiting == 0:
+            return np.empty((0, self._neurons), np.bool_)
+        row = self._ring.send(self._row, self._mark)
+        self._ring.wait(row)
+        return np.unpackbits(row.data[None], axis=0, count=self._waiting).view(np.bool_)
 
     def _begin(self, pending: Bools) -> None:
         """Copy frames that fill no row to the device, as the unfinished row."""
@@ -244,14 +248,7 @@ class DevicePacker:
         self._ring.wait(rows)
         return rows.data.reshape(-1, self._neurons)
 
-    def _pending(self) -> Bools:
-        if self._waiting == 0:
-            return np.empty((0, self._neurons), np.bool_)
-        row = self._ring.send(self._row, self._mark)
-        self._ring.wait(row)
-        return np.unpackbits(row.data[None], axis=0, count=self._waiting).view(np.bool_)
-
-    def _leave_out_bad(self) -> tuple[list[Packed], list[float]]:
+    def _leave_out_bad(self) -> list[float]:
         """Wait for everything pushed so far, and pack it anew without the outputs whose verdict is bad."""
         self._send(None)
         batches, self._batches = self._batches, deque()
@@ -259,13 +256,14 @@ class DevicePacker:
         pieces = [self._wait_for_rows(batch.rows) for batch in batches if batch.rows is not None]
         pieces.append(np.empty((0, self._neurons), np.uint8))
         frames = np.unpackbits(np.concatenate(pieces), axis=0).view(np.bool_)
-        frames = np.concatenate([frames, self._pending()])
+        frames = np.concatenate([frames, self.drain()])
         outputs = [output for batch in batches for output in batch.outputs]
         is_good = np.repeat([verdict == 0 for verdict in verdicts], outputs)
         good = frames[np.concatenate([np.ones(batches[0].waiting, np.bool_), is_good])]
         whole = len(good) // 8 * 8
         self._begin(good[whole:])
-        return [pack_frames(good[:whole])], verdicts
+        self.ready.append(pack_frames(good[:whole]))
+        return verdicts
 
 
 def _current(device: torch.device) -> torch.cuda.device:

@@ -91,29 +91,39 @@ class FullStage(NamedTuple):
         return stage_bytes(self.frames.shape[1])
 
     def pack(self) -> Packed:
-        """Pack the frames to rows, uint8 [rows, neurons], and give the memory back."""
-        rows = _pack_rows(self.frames)
+        """Pack the frames to rows, uint8 [rows, neurons]."""
+        return _pack_rows(self.frames)
+
+    def give_back(self) -> None:
+        """Give the memory back, once it is packed and will not be packed again."""
         self.pool.give_back(self.frames)
-        return rows
 
 
 WholeRows = Packed | FullStage
 
 
 def pack_whole(rows: WholeRows) -> Packed:
-    """Pack rows unless they are packed already; uint8 [rows, neurons]."""
-    return rows.pack() if isinstance(rows, FullStage) else rows
+    """Pack rows unless they are packed already, for the last time; uint8 [rows, neurons]."""
+    if not isinstance(rows, FullStage):
+        return rows
+    packed = rows.pack()
+    rows.give_back()
+    return packed
 
 
 class HostPacker:
     """Packs the frames of one layer to rows: eight frames in a byte, the first in the most significant bit.
 
     `push` takes an output of the layer in host memory. It compares all values with 1 and puts the result, as
-    booleans, into a *stage*, a piece of memory for some thousand frames. A full stage is returned and later
-    packed by whoever took it, usually the background thread.
+    booleans, into a *stage*, a piece of memory for some thousand frames. A full stage is put into ``ready``,
+    and later packed by whoever took it, usually the background thread.
 
-    At every moment the stage holds the frames pushed since the last full one, fewer than it has room for, and
+    At every moment ``ready`` and the stage hold, in order, the frames that were pushed and not taken, and
     each of them was checked to be 0 or 1. An output with other values is refused as a whole.
+
+    What was pushed counts once somebody has written down what it is, and says so by ``undo = None``. Until
+    then it is taken back when the packer is used again. So a call that was cut short, as by Ctrl-C, leaves
+    no trace.
 
     Parameters
     ----------
@@ -124,12 +134,16 @@ class HostPacker:
 
     Attributes
     ----------
-    frames : int
-        Number of frames pushed so far.
+    ready : list of FullStage or uint8 array, shape [rows, neurons]
+        Whole rows in order, for somebody to take.
+    undo : tuple, or None
+        The stage, its number of frames, and the number of rows in ``ready``, as before what was pushed last;
+        None if that counts.
     """
 
     def __init__(self, pending: Bools, pool: StagePool) -> None:
-        self.frames = 0
+        self.ready: list[WholeRows] = []
+        self.undo: tuple[Bools, int, int] | None = None
         self._pool = pool
         self._neurons = pending.shape[1]
         self._stage = pool.take(self._neurons)
@@ -138,18 +152,13 @@ class HostPacker:
         self._one: NDArray[Any] = np.ones((), np.bool_)
         self._bits = self._one.dtype
 
-    def push(self, frames: torch.Tensor) -> list[WholeRows]:
-        """Add frames; return the whole rows that are full now.
+    def push(self, frames: torch.Tensor) -> None:
+        """Add frames, which do not count before ``undo`` is set to None.
 
         Parameters
         ----------
         frames : tensor, shape [..., *neuron]
             Frames in logical order, of any real dtype; every value must be 0 or 1.
-
-        Returns
-        -------
-        list of FullStage or uint8 array, shape [rows, neurons]
-            Rows in order. The list is often empty.
 
         Raises
         ------
@@ -160,53 +169,63 @@ class HostPacker:
         if values.dtype is not self._one.dtype:
             self._one = np.ones((), values.dtype)
             self._bits = _BITS.get(values.dtype, values.dtype)
+        if self.undo is not None:
+            self.roll_back()
         total = len(values)
+        mark = len(self.ready)
+        self.undo = self._stage, self._waiting, mark
         if total < len(self._stage) - self._waiting:
             self._add(values)
-            self.frames += total
-            return []
-        stage, waiting = self._stage, self._waiting
-        full: list[WholeRows] = []
+            return
         first = 0
-        try:
-            while first < total:
-                taken = min(len(self._stage) - self._waiting, total - first)
-                self._add(values[first : first + taken])
-                first += taken
-                if self._waiting == len(self._stage):
-                    full.append(self._take_full(leave=len(full) * stage_bytes(self._neurons) < PUT_BYTES))
-        except BaseException:
-            # The first full stage was not packed here (see ``leave``). So the stage that was current before
-            # this call still holds its waiting frames, and becomes current again.
-            self._stage, self._waiting = stage, waiting
-            raise
-        self.frames += total
-        return full
+        while first < total:
+            taken = min(len(self._stage) - self._waiting, total - first)
+            self._add(values[first : first + taken])
+            first += taken
+            if self._waiting == len(self._stage):
+                left_bytes = (len(self.ready) - mark) * stage_bytes(self._neurons)
+                self._put_full(leave=left_bytes < PUT_BYTES)
 
-    def drain(self) -> tuple[Packed, Bools]:
-        """Take the whole rows out of the stage; also return the frames that fill no row.
+    def roll_back(self) -> None:
+        """Take back what was pushed and does not count."""
+        if self.undo is not None:
+            # The first stage that became full was not packed (see ``leave``). So the stage that was current
+            # before still holds its frames, and becomes current again.
+            stage, waiting, mark = self.undo
+            self.ready = self.ready[:mark]
+            self._stage, self._waiting, self.undo = stage, waiting, None
+
+    def drain(self) -> Bools:
+        """Put the whole rows that wait in the stage into ``ready``; return the frames that fill no row.
 
         Returns
         -------
-        rows : uint8 array, shape [rows, neurons]
-            All whole rows that were waiting.
-        pending : bool array, shape [fewer than 8, neurons]
-            The other frames, which stay in the stage.
+        bool array, shape [fewer than 8, neurons]
+            These frames, which stay in the stage.
         """
+        self.roll_back()
         whole = self._waiting // 8 * 8
         rows = _pack_rows(self._stage[:whole])
         pending = self._stage[whole : self._waiting].copy()
-        self._stage[: len(pending)] = pending
-        self._waiting = len(pending)
-        return rows, pending
+        waiting = len(pending)
+        if whole:
+            # No call, at which an exception from outside could come up, from here on.
+            self._stage[:waiting] = pending
+            self._waiting = waiting
+            self.ready += [rows]
+        return pending
 
-    def _take_full(self, *, leave: bool) -> WholeRows:
-        """Take the full stage, and begin an empty one; pack the full one unless ``leave`` is true."""
-        stage, self._waiting = self._stage, 0
-        if not leave:
-            return _pack_rows(stage)
-        self._stage = self._pool.take(self._neurons)
-        return FullStage(stage, self._pool)
+    def _put_full(self, *, leave: bool) -> None:
+        """Put the full stage into ``ready``, and begin an empty one; pack it unless ``leave`` is true."""
+        stage = self._stage
+        if leave:
+            full, empty = FullStage(stage, self._pool), self._pool.take(self._neurons)
+            self.ready += [full]
+            self._stage, self._waiting = empty, 0
+        else:
+            rows = _pack_rows(stage)
+            self.ready += [rows]
+            self._waiting = 0
 
     def _add(self, values: NDArray[np.generic]) -> None:
         ones = self._stage[self._waiting : self._waiting + len(values)]

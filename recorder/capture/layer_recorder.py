@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,9 +26,7 @@ from recorder.capture.host_packing import HostPacker, NotSpikesError, StagePool,
 from recorder.capture.other_values import describe_others
 from recorder.capture.refusals import SpikeValueError, check_recordable, no_values, other_shape
 from recorder.capture.transfer import TransferRings
-from recorder.format import RecordingWriteError
-from recorder.format.bits import Bools, Packed
-from recorder.format.errors import out_of_step
+from recorder.format.bits import Bools
 from recorder.format.segments import SegmentLog
 from recorder.frameworks import SpikingLayer
 
@@ -37,8 +35,6 @@ GATHER_AFTER_CALLS = 256
 GATHER_OUTPUT_BYTES = 4096
 GATHER_BYTES = 64 * 1024
 GATHER_CALLS = 1024
-
-_NO_ROWS = np.empty((0, 0), np.uint8)
 
 
 class _Call(NamedTuple):
@@ -87,6 +83,10 @@ class _Alike:
 
 class LayerRecorder:
     """Packs the output of one layer and keeps account of its steps.
+
+    An exception from outside, such as that of Ctrl-C, and a signal handler that closes the recording, come
+    up where a call begins. So what belongs together, such as that frames count and which step they are,
+    changes where no call is in between.
 
     Parameters
     ----------
@@ -137,7 +137,6 @@ class LayerRecorder:
         self.dtype = ""
         self.segments = SegmentLog()
         self._packer: HostPacker | DevicePacker | None = None
-        self._frames_before = 0
         self._pool = pool
         self._rings = rings
         self._device = torch.device("cpu")
@@ -157,7 +156,7 @@ class LayerRecorder:
 
     # -- outputs like those before ------------------------------------------------------------------------
 
-    def repeat(self, output: torch.Tensor, step: int, trial: int) -> Sequence[WholeRows] | None:
+    def repeat(self, output: torch.Tensor, step: int, trial: int) -> bool:
         """Record a single-step output, shape [N, *neuron], if it is like the one before.
 
         Parameters
@@ -169,8 +168,8 @@ class LayerRecorder:
 
         Returns
         -------
-        sequence of WholeRows, or None
-            Whole rows that resulted; None if ``output`` is of another kind and is not recorded.
+        bool
+            False if ``output`` is of another kind and is not recorded.
 
         Raises
         ------
@@ -187,24 +186,40 @@ class LayerRecorder:
             or trial != alike.trial
             or not output.is_cpu
         ):
-            return None
+            return False
         if alike.gathered is not None:
             # Twice as fast as torch's own copy, for so little.
             alike.gathered[alike.calls] = (output.detach() if output.requires_grad else output).numpy()
-            rows: Sequence[WholeRows] = ()
         else:
             try:
-                rows = alike.packer.push(output)
+                alike.packer.push(output)
             except NotSpikesError as error:
                 raise self._value_error(str(error), _Call(step, 1, alike.batch, trial), output) from error
+            alike.packer.undo = None
         alike.calls += 1
         alike.next_step = step + 1
-        return rows
+        return True
+
+    @property
+    def ready(self) -> list[WholeRows]:
+        """Whole rows in order, for somebody to take."""
+        return [] if self._packer is None else self._packer.ready
+
+    @ready.setter
+    def ready(self, rows: list[WholeRows]) -> None:
+        if self._packer is not None:
+            self._packer.ready = rows
 
     @property
     def is_full(self) -> bool:
         """Whether it is time to `settle`."""
         return self._alike is not None and self._alike.calls >= self._alike.limit
+
+    @property
+    def is_due(self) -> bool:
+        """True if it is full, or whole rows are ready, among outputs that are alike."""
+        alike = self._alike
+        return alike is not None and (alike.calls >= alike.limit or bool(alike.packer.ready))
 
     @property
     def frames(self) -> int:
@@ -219,81 +234,82 @@ class LayerRecorder:
         return math.prod(self.neuron_shape or ()) * self.frames // 8
 
     @property
+    def is_on_device(self) -> bool:
+        """True if the layer is packed on an accelerator."""
+        return isinstance(self._packer, DevicePacker)
+
+    @property
     def device_bytes(self) -> int:
         """Memory kept on an accelerator at most, besides what is on its way: two rows and a packed output."""
         if self._device.type == "cpu" or self.neuron_shape is None:
             return 0
         return math.prod(self.neuron_shape) * (2 + -(-self.output_frames // 8))
 
-    def settle(self) -> Sequence[WholeRows]:
+    def settle(self) -> None:
         """Wait for what devices have packed, and `settle_alike`."""
         if isinstance(self._packer, DevicePacker):
-            return self._collect(self._packer, wait=True)
-        return self.settle_alike()
+            self._collect(self._packer, wait=True)
+        else:
+            self.settle_alike()
 
-    def settle_alike(self) -> Sequence[WholeRows]:
-        """Pack what was gathered, and note the calls that were alike: the whole rows.
+    def settle_alike(self) -> None:
+        """Pack what was gathered, and note the calls that were alike.
 
         An error among the values comes late.
         """
+        if isinstance(self._packer, HostPacker):
+            self._packer.roll_back()
         alike = self._alike
         if alike is None or alike.calls == 0:
-            return ()
+            return
         step, calls = alike.next_step - alike.calls, alike.calls
-        rows: Sequence[WholeRows] = ()
-        # An exception from outside, such as that of Ctrl-C, comes up where a call begins. So there is none
-        # between noting calls in a segment and forgetting them: they are noted once.
         if alike.gathered is None:
             self.segments.extend(step, calls, alike.batch, alike.trial)
             alike.calls = 0
         else:
             outputs = torch.from_numpy(alike.gathered)[:calls]
             try:
-                rows = alike.packer.push(outputs)
+                alike.packer.push(outputs)
                 self.segments.extend(step, calls, alike.batch, alike.trial)
-                alike.calls = 0
+                alike.calls, alike.packer.undo = 0, None
             except NotSpikesError:
-                rows = self._pack_one_by_one(alike, outputs, step)
+                self._pack_one_by_one(alike, outputs, step)
         self._calls += calls
         if alike.gathered is None and self._calls >= alike.limit:
             self._gather(alike)
-        return rows
 
-    def settle_before(self, output: torch.Tensor) -> Sequence[WholeRows]:
+    def settle_before(self, output: torch.Tensor) -> None:
         """`settle_alike`, and all that is left on a device that ``output`` is not on any more."""
         if self._packer is None or output.device == self._device:
-            return self.settle_alike()
-        settled = self.settle()
-        return [*settled, self._packer.drain()[0]]
+            self.settle_alike()
+        else:
+            self.settle()
+            self._packer.drain()
 
-    def _pack_one_by_one(self, alike: _Alike, outputs: torch.Tensor, first_step: int) -> list[WholeRows]:
+    def _pack_one_by_one(self, alike: _Alike, outputs: torch.Tensor, first_step: int) -> None:
         """Pack gathered outputs of which one is to blame, or more."""
-        rows: list[WholeRows] = []
         for step, output in enumerate(outputs, first_step):
             call = _Call(step, 1, alike.batch, alike.trial)
             try:
-                rows += self._push_to_host(alike.packer, output, call)
+                self._push_to_host(alike.packer, output, call)
             except SpikeValueError as error:
                 self._late_errors.append(error)
         alike.calls = 0
-        return rows
 
-    def _collect(self, packer: DevicePacker, *, wait: bool) -> list[Packed]:
-        rows, verdicts = packer.collect(wait=wait)
-        for verdict in verdicts:
+    def _collect(self, packer: DevicePacker, *, wait: bool) -> None:
+        for verdict in packer.collect(wait=wait):
             call = self._unsure.popleft()
             if verdict == 0:
                 self.segments.extend(*call)
             else:
                 what = f"values such as {verdict:g}, dtype {self.dtype}"
                 self._late_errors.append(self._value_error(what, call, verdict))
-        return rows
 
     # -- any output ---------------------------------------------------------------------------------------
 
     def record(
         self, layer: SpikingLayer, spikes: torch.Tensor, first_step: int, steps: int | None, trial: int
-    ) -> Sequence[WholeRows]:
+    ) -> None:
         """Record any output at once; after `settle_before`.
 
         Parameters
@@ -306,11 +322,6 @@ class LayerRecorder:
             T; None for a single step.
         trial : int
 
-        Returns
-        -------
-        sequence of WholeRows
-            Whole rows that resulted.
-
         Raises
         ------
         SpikeValueError, NeuronShapeError
@@ -322,13 +333,12 @@ class LayerRecorder:
         call = _Call(first_step, steps or 1, shape[axes - 1], trial)
         self._alike = None
         self._prepare(shape[axes:], spikes, first_step)
-        rows = self._push(spikes, call)
+        self._push(spikes, call)
         self.first_batch = self.first_batch or call.batch
         self.output_frames = max(self.output_frames, call.steps * call.batch)
         self._calls += 1
         if steps is None and isinstance(self._packer, HostPacker):
             self._alike = self._expect_more(self._packer, spikes, call)
-        return rows
 
     def _expect_more(self, packer: HostPacker, spikes: torch.Tensor, call: _Call) -> _Alike:
         alike = _Alike(packer, spikes.shape, spikes.dtype, call.trial, call.step + 1)
@@ -344,17 +354,9 @@ class LayerRecorder:
         calls = min(GATHER_BYTES // (alike.shape.numel() * alike.dtype.itemsize), GATHER_CALLS)
         alike.gathered, alike.limit = torch.empty((calls, *alike.shape), dtype=alike.dtype).numpy(), calls
 
-    def drain(self) -> tuple[Packed, Bools]:
-        """Whole rows that are waiting, and the frames that fill none; all must be settled."""
-        if self._packer is None:
-            return _NO_ROWS, np.empty((0, 0), np.bool_)
-        # What was pushed by a call that was cut short may have taken the place of what waited before it.
-        if (
-            isinstance(self._packer, HostPacker)
-            and self._frames_before + self._packer.frames != self.segments.frames
-        ):
-            raise RecordingWriteError(out_of_step(self.name))
-        return self._packer.drain()
+    def drain(self) -> Bools:
+        """Have all whole rows in ``ready``; return the frames that fill none. All must be settled."""
+        return np.empty((0, 0), np.bool_) if self._packer is None else self._packer.drain()
 
     def _prepare(self, shape: tuple[int, ...], spikes: torch.Tensor, step: int) -> None:
         """Have a packer for frames of this shape on this device."""
@@ -367,31 +369,32 @@ class LayerRecorder:
         elif shape != self.neuron_shape:
             raise other_shape(self.name, shape, self.neuron_shape, step)
         elif spikes.device != self._device:
-            self._packer = self._make_packer(spikes.device, self._packer.drain()[1])
+            self._packer = self._make_packer(spikes.device, self._packer.drain())
 
     def _make_packer(self, device: torch.device, pending: Bools) -> HostPacker | DevicePacker:
         self._device = device
         if device.type == "cpu":
-            self._frames_before = self.segments.frames
             return HostPacker(pending, self._pool)
         return DevicePacker(pending, device, self._rings.of(device))
 
-    def _push(self, spikes: torch.Tensor, call: _Call) -> Sequence[WholeRows]:
+    def _push(self, spikes: torch.Tensor, call: _Call) -> None:
         if self._packer is None:
             raise RuntimeError("a layer is prepared before it is recorded")
         if isinstance(self._packer, DevicePacker):
             self._packer.push(spikes)
             self._unsure.append(call)
-            return self._collect(self._packer, wait=False)
-        return self._push_to_host(self._packer, spikes, call)
+            self._collect(self._packer, wait=False)
+        else:
+            self._push_to_host(self._packer, spikes, call)
 
-    def _push_to_host(self, packer: HostPacker, spikes: torch.Tensor, call: _Call) -> list[WholeRows]:
+    def _push_to_host(self, packer: HostPacker, spikes: torch.Tensor, call: _Call) -> None:
         try:
-            rows = packer.push(spikes)
+            packer.push(spikes)
         except NotSpikesError as error:
+            packer.roll_back()
             raise self._value_error(str(error), call, spikes) from error
-        self.segments.extend(*call)
-        return rows
+        self.segments.extend(call.step, call.steps, call.batch, call.trial)
+        packer.undo = None
 
     def _value_error(self, what: str, call: _Call, found: torch.Tensor | float) -> SpikeValueError:
         steps = range(call.step, call.step + call.steps)

@@ -54,7 +54,7 @@ class SegmentLog:
         return self._open[1] + self._open[2] if self._open else 0
 
     def frame_at(self, step: int) -> int:
-        """First frame of a step or later ones; only of steps since `take` was called last."""
+        """First frame of a step or later ones; only of steps whose segments were not forgotten."""
         for first, first_step, steps, batch, _ in (*self._closed, *([self._open] if self._open else [])):
             if step < first_step + steps:
                 return first + max(step - first_step, 0) * batch
@@ -66,16 +66,20 @@ class SegmentLog:
         if row is not None and row[3] == batch and row[4] == trial and row[1] + row[2] == first_step:
             row[2] += steps
         else:
-            if row is not None:
-                self._closed.append(tuple(row))
+            finished = [tuple(row)] if row is not None else []
+            # No call, at which an exception from outside could come up, from here on.
+            self._closed += finished
             self._open = [self.frames, first_step, steps, batch, trial]
         self.frames += steps * batch
 
-    def take(self) -> tuple[Rows, Rows]:
-        """Segments finished since the last call, and the one (or none) that may still grow."""
+    def look(self) -> tuple[Rows, Rows]:
+        """Segments finished and not forgotten, and the one (or none) that may still grow."""
         closed = np.array(self._closed, np.int64) if self._closed else _no_rows()
-        self._closed.clear()
         return closed, np.array([self._open], np.int64) if self._open else _no_rows()
+
+    def forget(self, closed: int) -> None:
+        """Forget the first of the finished segments: so many, which somebody else keeps now."""
+        del self._closed[:closed]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from recorder.format.columns import (
@@ -128,24 +129,41 @@ class TrialLog:
             for name, column in self._open.columns.items():
                 column.of_batch(f"trial {self._open.number}, {place}: {name}", batch)
 
-    def note(self, batch: int) -> None:
-        """Note that frames of the open trial, if there is one, have come: so many samples at a step."""
+    def note(self, batch: int) -> Callable[[], None]:
+        """Note that frames of the open trial, if there is one, are coming: so many samples at a step.
+
+        Returns
+        -------
+        callable
+            A function that takes the note back, for frames that are refused.
+        """
         trial = self._open
+        before = self.trials, trial.batch if trial else 0, len(self._presented)
         if trial is not None and batch > trial.batch:
-            trial.batch = batch
-            self.trials = trial.number + 1
             columns = {name: column.of_batch(name, batch) for name, column in trial.columns.items()}
             for name, column in trial.columns.items():
                 self._kinds[name] = self._kinds.get(name) or kind_of(column.values)
                 new = self._new_categories(name, column.values)
                 self._categories.setdefault(name, set()).update(new)
                 self._category_bytes += category_bytes(value for _, value in new)
-            self._presented.append((trial.number, batch, columns))
+            trial.batch = batch
+            self.trials = trial.number + 1
+            self._presented += [(trial.number, batch, columns)]
+        return partial(self._take_back, trial, *before)
 
-    def take(self) -> list[tuple[int, int, Columns]]:
-        """Trials noted since the last call."""
-        presented, self._presented = self._presented, []
-        return presented
+    def _take_back(self, trial: _OpenTrial | None, trials: int, batch: int, presented: int) -> None:
+        if trial is not None:
+            trial.batch = batch
+            self.trials = trials
+            del self._presented[presented:]
+
+    def look(self) -> list[tuple[int, int, Columns]]:
+        """Trials noted and not forgotten: number, samples so far, columns."""
+        return [*self._presented]
+
+    def forget(self, trials: int) -> None:
+        """Forget the first of the noted trials: so many, which somebody else keeps now."""
+        del self._presented[:trials]
 
     def _check(self, columns: Mapping[str, Sequence[Value | None]]) -> None:
         """Raise ValueError or TypeError if columns cannot join the table."""

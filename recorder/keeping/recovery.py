@@ -17,15 +17,14 @@ import numpy as np
 
 from recorder.format import LayerCommit, RecordingDamagedError, RecordingMetadata
 from recorder.format.arrays import SPIKES, LayerTables
-from recorder.format.bits import count_per_neuron, mask_trains, pack_frames, range_mask
-from recorder.format.chunks import checksum
+from recorder.format.bits import count_per_neuron
 from recorder.format.documents import all_keys, plain_documents
 from recorder.format.layout import ROOT_DOCUMENT
 from recorder.format.metadata import TableCommit, TrialsCommit
-from recorder.format.segments import Rows, SegmentLog, clip_segments, merge_ranges
+from recorder.format.segments import clip_segments, merge_ranges
 from recorder.keeping.verification import Problem
 from recorder.stores import ByteStore
-from recorder.tape import LayerProgress, LayerReader, TapeReader, TapeWriter
+from recorder.tape import LayerReader, TapeReader, TapeWriter
 from recorder.tape.lock import LOCK_KEY, WriterLock
 from recorder.tape.reading import refuse_if_packed
 from recorder.tape.tables import TableWriter, rows_checksum
@@ -212,9 +211,7 @@ def recover(
             if any(problem.layer == name for problem in recovery.rewritten):
                 _count_again(layer)
         tape = TapeWriter.go_on(reader, lock)
-        progress = {
-            name: _last_progress(tape, name, segment) for name, (_, segment) in tape.resumed_layers().items()
-        }
+        progress = {name: tape.last_progress(name) for name in tape.resumed_layers()}
         metadata = tape.commit(progress, [], reader.metadata.trials.trials, close=True)
         # Deleted last: until the new record was written, the old record promised these keys.
         for key in recovery.dropped:
@@ -223,12 +220,6 @@ def recover(
         return metadata
     finally:
         lock.release()
-
-
-def _last_progress(tape: TapeWriter, name: str, segment: Rows) -> LayerProgress:
-    pending = tape.pending_frames(name)
-    row = pack_frames(pending)[0] if len(pending) else None
-    return LayerProgress(len(pending), row, *SegmentLog(segment).take())
 
 
 def _count_again(layer: LayerReader) -> None:
@@ -283,7 +274,7 @@ def _frames_before(layer: LayerReader, step: int) -> int:
 
 def _cut(reader: TapeReader, recovery: Recovery) -> RecordingMetadata:
     """Commit record of the recording without the frames from the cut on."""
-    layers = tuple(_cut_layer(reader.layers[cut.name], cut.frames) for cut in recovery.layers)
+    layers = tuple(reader.layers[cut.name].cut_to(cut.frames) for cut in recovery.layers)
     last_trial = max(
         (
             int(segments.trial.max())
@@ -303,27 +294,6 @@ def _cut(reader: TapeReader, recovery: Recovery) -> RecordingMetadata:
         ),
     )
     return replace(reader.metadata, layers=tuple(layer for layer in layers if layer.frames), trials=trials)
-
-
-def _cut_layer(layer: LayerReader, frames: int) -> LayerCommit:
-    plan = layer.plan
-    chunks, blocks = frames // plan.chunk_frames, frames // plan.block_frames
-    segments = clip_segments(layer.segments().rows, frames)
-    tail: tuple[int, ...] = ()
-    if frames % plan.chunk_frames:
-        trains = mask_trains(
-            layer.chunk_or_silence(chunks), range_mask(plan.chunk_frames, 0, frames % plan.chunk_frames)
-        )
-        tail = tuple(checksum(trains[plan.part_slice(part)].tobytes()) for part in range(plan.parts))
-    return replace(
-        layer.commit,
-        frames=frames,
-        segments=TableCommit(len(segments), rows_checksum(segments)),
-        checksums=TableCommit(chunks, rows_checksum(layer.checksums()[:chunks])),
-        counts_checksums=TableCommit(blocks, rows_checksum(layer.counts_checksums()[:blocks])),
-        tail=tail,
-        lost=tuple((begin, min(end, frames)) for begin, end in layer.commit.lost if begin < frames),
-    )
 
 
 def _keys_of(reader: TapeReader, frames: dict[str, int]) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from itertools import islice, tee
 from typing import Any
@@ -27,6 +28,7 @@ from recorder.format.bits import (
 )
 from recorder.format.chunks import checksum, decode_spikes, room_for_spikes, stored_checksum
 from recorder.format.layout import spikes_chunk_key
+from recorder.format.metadata import TableCommit
 from recorder.format.segments import Segments, check_segments, clip_segments
 from recorder.stores import ByteStore
 from recorder.stores.read_ahead import Read, read_ahead
@@ -168,6 +170,11 @@ class LayerReader:
             start = stop
         return total
 
+    def totals(self) -> tuple[int, Counts]:
+        """Frames, and spikes of each neuron, int64 [neurons], of a closed recording; without lost frames."""
+        blocks = -(-self.frames // self.plan.block_frames)
+        return self.frames - self.commit.lost_frames, self.sum_counts(0, blocks)
+
     def chunk_or_silence(self, chunk: int) -> Packed:
         """Packed trains of one chunk; silence if all its frames are lost. For a writer that resumes."""
         if self.is_lost(chunk):
@@ -292,6 +299,26 @@ class LayerReader:
             return decode_spikes(stored, plan.part_neurons, plan.chunk_bytes, room)
         except RecordingFormatError as error:
             raise self.chunk_error(chunk, part, f"is damaged: {error}") from error
+
+    def cut_to(self, frames: int) -> LayerCommit:
+        """Commit of the layer with its first ``frames`` frames only; whole steps."""
+        plan = self.plan
+        chunks, blocks = frames // plan.chunk_frames, frames // plan.block_frames
+        segments = clip_segments(self.segments().rows, frames)
+        tail: tuple[int, ...] = ()
+        if frames % plan.chunk_frames:
+            is_kept = range_mask(plan.chunk_frames, 0, frames % plan.chunk_frames)
+            trains = mask_trains(self.chunk_or_silence(chunks), is_kept)
+            tail = tuple(checksum(trains[plan.part_slice(part)].tobytes()) for part in range(plan.parts))
+        return replace(
+            self.commit,
+            frames=frames,
+            segments=TableCommit(len(segments), rows_checksum(segments)),
+            checksums=TableCommit(chunks, rows_checksum(self.checksums()[:chunks])),
+            counts_checksums=TableCommit(blocks, rows_checksum(self.counts_checksums()[:blocks])),
+            tail=tail,
+            lost=tuple((begin, min(end, frames)) for begin, end in self.commit.lost if begin < frames),
+        )
 
     def chunk_error(self, chunk: int, part: int, what: str) -> RecordingFormatError:
         """Error that says what is wrong with one stored part, with its file, layer and frames."""

@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 
 from recorder.format import ChunkPlan, LayerCommit
 from recorder.format.arrays import layer_tables
-from recorder.format.bits import Counts, Packed, count_per_neuron, rows_to_trains, unpack_trains
+from recorder.format.bits import (
+    Counts,
+    Packed,
+    count_per_neuron,
+    pack_frames,
+    rows_to_trains,
+    unpack_trains,
+)
 from recorder.format.chunks import checksum, encode_spikes, stored_checksum
 from recorder.format.errors import out_of_step
 from recorder.format.layout import (
@@ -18,7 +25,7 @@ from recorder.format.layout import (
     layer_folder,
     spikes_chunk_key,
 )
-from recorder.format.segments import Rows, merge_ranges
+from recorder.format.segments import Rows, SegmentLog
 from recorder.stores import ByteStore
 from recorder.tape.in_order import InOrder
 from recorder.tape.layer_reading import LayerReader
@@ -36,18 +43,15 @@ class LayerProgress:
     pending_row : uint8 array, shape [neurons], or None
         The pending frames as one packed row, the first in the most significant bit; None if there are none.
     closed_segments : int64 array, shape [segments, 5]
-        Segments finished since the last commit.
+        Segments finished since the last commit; earlier ones may be among them.
     open_segment : int64 array, shape [0 or 1, 5]
         Segment that may still grow.
-    lost : tuple of (int, int), optional
-        Range of frames that are to be marked lost, the end exclusive; whole steps.
     """
 
     pending_frames: int
     pending_row: Packed | None
     closed_segments: Rows
     open_segment: Rows
-    lost: tuple[int, int] | None = None
 
 
 class LayerWriter:
@@ -228,11 +232,10 @@ class LayerWriter:
             block = block + count_per_neuron(trains)
         if close and frames % plan.block_frames:
             last_counts, last_counts_checksum = self._counts_row(block)
-        self._check_described(progress, frames)
-        if progress.lost is not None:
-            ranges = merge_ranges(np.array([*self._lost, progress.lost], np.int64))
-            self._lost = tuple((first, last) for first, last in ranges.tolist())
-        self._segments.append(progress.closed_segments)
+        closed = progress.closed_segments
+        new = closed[closed[:, SEGMENT_COLUMNS.index("first_frame")] >= self._described]
+        self._check_described(new, progress.open_segment, frames)
+        self._segments.append(new)
         self._counts.flush(last_counts)
         self._committed = LayerCommit(
             name=self._name,
@@ -249,15 +252,45 @@ class LayerWriter:
         )
         return self._committed
 
-    def _check_described(self, progress: LayerProgress, frames: int) -> None:
+    def cut(self, progress: LayerProgress, frames: int) -> tuple[LayerWriter, LayerProgress]:
+        """Give up the newest frames, as if they had never been appended; nothing may be encoded any more.
+
+        Parameters
+        ----------
+        progress : LayerProgress
+            Of all frames.
+        frames : int
+            Frames that stay, of whole steps, fewer than there are.
+
+        Returns
+        -------
+        LayerWriter
+            Writer that goes on behind the frames that stay; this one is of no use any more.
+        LayerProgress
+            Of the frames that stay.
+        """
+        whole = LayerReader(self._store, self.commit(progress, close=False))
+        kept = LayerWriter.resume(LayerReader(self._store, whole.cut_to(frames)), self._encoding)
+        for chunk in range(self._plan.chunk_count(frames), self._plan.chunk_count(whole.frames)):
+            for part in range(self._plan.parts):
+                self._store.delete(spikes_chunk_key(self.folder, self._plan, chunk, part))
+        return kept, kept.last_progress()
+
+    def last_progress(self) -> LayerProgress:
+        """Progress of a layer to which nothing was appended since it was resumed."""
+        pending = self.pending_frames
+        row = pack_frames(pending)[0] if len(pending) else None
+        return LayerProgress(len(pending), row, *SegmentLog(self.last_segment).look())
+
+    def _check_described(self, closed: Rows, growing: Rows, frames: int) -> None:
         """Raise RuntimeError unless the segments describe exactly the frames, with no step twice."""
-        self._described += _frames_in(progress.closed_segments)
-        segments = np.concatenate([self._last_closed, progress.closed_segments, progress.open_segment])
+        self._described += _frames_in(closed)
+        segments = np.concatenate([self._last_closed, closed, growing])
         first_step, steps = (segments[:, SEGMENT_COLUMNS.index(name)] for name in ("first_step", "steps"))
         is_twice = (first_step[1:] < (first_step + steps)[:-1]).any()
-        if len(progress.closed_segments):
-            self._last_closed = progress.closed_segments[-1:]
-        if is_twice or self._described + _frames_in(progress.open_segment) != frames:
+        if len(closed):
+            self._last_closed = closed[-1:]
+        if is_twice or self._described + _frames_in(growing) != frames:
             raise RuntimeError(out_of_step(self._name))
 
 

@@ -59,6 +59,8 @@ class TrialsWriter:
     def append(self, presented: Sequence[tuple[int, int, Columns]]) -> None:
         """Add rows for trials; if the newest trial is given again with more samples, only the new ones."""
         for trial, batch, columns in presented:
+            if trial < self._last_trial:
+                continue  # it is there
             first = self._last_batch if trial == self._last_trial else 0
             samples: list[Value | None] = list(range(first, batch))
             keys: Columns = {"trial": [trial] * len(samples), "sample": samples}

@@ -207,6 +207,10 @@ class TapeWriter:
         """Last frames of a resumed layer, which do not fill a packed row: bool [fewer than 8, neurons]."""
         return self._layers[name].pending_frames
 
+    def last_progress(self, name: str) -> LayerProgress:
+        """Progress of a resumed layer to which nothing was appended."""
+        return self._layers[name].last_progress()
+
     def resumed_layers(self) -> dict[str, tuple[LayerCommit, Rows]]:
         """For each layer of a resumed recording, its last commit and its last segment, shape [0 or 1, 5]."""
         return {name: (layer.committed, layer.last_segment) for name, layer in self._layers.items()}
@@ -230,6 +234,7 @@ class TapeWriter:
         trials: int,
         *,
         uncalled: Mapping[str, int] | None = None,
+        cut: Mapping[str, int] | None = None,
         close: bool = False,
     ) -> RecordingMetadata:
         """Commit everything appended so far, and what ``progress`` adds to it.
@@ -244,6 +249,8 @@ class TapeWriter:
             Number of trials begun so far.
         uncalled : mapping, optional
             Layers of the network that are not called, and the step from which on; as before if left out.
+        cut : mapping, optional
+            Layers whose newest frames are given up, and how many frames stay of each.
         close : bool
             Close the recording: also count the last, partial block, consolidate metadata, release the lock.
 
@@ -254,8 +261,13 @@ class TapeWriter:
         """
         self._lock.check()
         self._encoding.finish()
-        names = sorted(progress, key=self._positions.__getitem__)
-        layers = tuple(self._layers[name].commit(progress[name], close=close) for name in names)
+        kept = dict(progress)
+        for name, frames in (cut or {}).items():
+            self._layers[name], kept[name] = self._layers[name].cut(progress[name], frames)
+            if frames == 0:
+                del self._layers[name], kept[name]
+        names = sorted(kept, key=self._positions.__getitem__)
+        layers = tuple(self._layers[name].commit(kept[name], close=close) for name in names)
         self._trials.append(presented)
         trials_commit = self._trials.flush(trials, close=close)
         record = self.metadata.next_commit(
@@ -270,10 +282,6 @@ class TapeWriter:
         self._write_documents(documents)
         self.store.persist()
         self._write_record(record, documents if close else None)
-        lost = [name for name in names if progress[name].lost is not None]
-        for name in lost:
-            # What `totals` counts has their spikes. The frames that remain are counted anew.
-            self._layers[name] = LayerWriter.resume(TapeReader.open(self.store).layers[name], self._encoding)
         if close:
             self.release()
         return record

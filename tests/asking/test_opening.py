@@ -334,7 +334,7 @@ def test_a_growing_recording_is_seen_as_of_its_commits(tmp_path: Path) -> None:
     def go_on(first: int, last: int, close: bool = False) -> None:
         log.extend(first, last - first, 1)
         writer.append("1", bits.pack_frames(spikes[first : last // 8 * 8]))
-        closed, opened = log.take()
+        closed, opened = log.look()
         row = bits.pack_frames(spikes[last // 8 * 8 : last])[0] if last % 8 else None
         writer.commit({"1": LayerProgress(last % 8, row, closed, opened)}, [], 0, close=close)
 

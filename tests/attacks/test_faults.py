@@ -77,7 +77,7 @@ class Script:
         for name in NEURONS:
             pending = frames_of(name, frames)[frames // 8 * 8 :]
             row = pack_frames(pending)[0] if len(pending) else None
-            progress[name] = LayerProgress(len(pending), row, *self.logs[name].take())
+            progress[name] = LayerProgress(len(pending), row, *self.logs[name].look())
         self.attempted = frames
         self.tape.commit(progress, [], 0, close=close)
         self.acknowledged = frames

@@ -18,7 +18,6 @@ from processes import finished, python
 from recorder import Monitor, SpikeValueError
 from recorder.background import BackgroundWriter
 from recorder.capture.host_packing import PUT_BYTES, SPARE_BYTES, STAGE_BYTES, HostPacker
-from recorder.format import RecordingWriteError
 from recorder.format.segments import SegmentLog
 from recorder.format.trials import TrialLog
 from recorder.layers import CollectedRows
@@ -43,13 +42,14 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, owner: type, place: str, *, after
 @pytest.mark.parametrize(
     ("owner", "place", "after", "batch"),
     [
-        (CollectedRows, "put", False, 8),
+        (CollectedRows, "take", False, 8),
         (RecordingSession, "_mark_dirty", False, 8),
-        (CollectedRows, "put", False, 9),
+        (CollectedRows, "take", False, 9),
         (TrialLog, "note", False, 9),
         (HostPacker, "push", True, 8),
         (HostPacker, "push", True, 9),
-        (SegmentLog, "extend", True, 9),
+        (SegmentLog, "extend", False, 9),
+        (RecordingSession, "_record_other", False, 9),
     ],
 )
 def test_an_exception_from_outside_in_the_midst_of_recording_breaks_no_commit(
@@ -65,22 +65,16 @@ def test_an_exception_from_outside_in_the_midst_of_recording_breaks_no_commit(
     interrupt(monkeypatch, owner, place, after=after)
     with pytest.raises(KeyboardInterrupt):
         net(steps[1])
-    try:
-        net(steps[2])
-        monitor.close()
-    except RecordingWriteError as error:
-        assert "Ctrl-C" in str(error)  # noqa: PT017 - the interrupt may also have done no harm
-        good = [[0, 2]]
-    else:
-        good = [[0, 1, 2, 2], [0, 2, 2]]  # the interrupted step is there or it is not
+    net(steps[2])
     monitor.close()
     monitor.enable()
     net(steps[2])
     monitor.close()
     recording = analysis.open_recording(tmp_path / "run.zarr")
     spikes = [int((step > 0.5).sum()) for step in steps]
+    # The interrupted step is there or it is not.
     assert recording["0"].spike_count(per="step").values.tolist() in [
-        [spikes[i] for i in one] for one in good
+        [spikes[i] for i in one] for one in ([0, 1, 2, 2], [0, 2, 2])
     ]
     assert find_problems(TapeReader.open(Folder(tmp_path / "run.zarr"))) == []
 
@@ -135,11 +129,7 @@ def test_frames_that_were_cut_short_take_no_place_of_others(
     with pytest.raises(KeyboardInterrupt):
         net(steps[1])
     net(steps[2])
-    for ask in (monitor.get_avg_firing_rate, monitor.close):
-        with pytest.raises(RecordingWriteError, match=r"Ctrl-C.*close\(\) the monitor"):
-            ask()
-    monitor.enable()
-    net(steps[2])
+    assert monitor.get_avg_firing_rate() > 0
     monitor.close()
     counts = analysis.open_recording(tmp_path / "run.zarr")["0"].spike_count(per="step").values.tolist()
     assert counts == [int((steps[number] > 0.5).sum()) for number in (0, 2)]
@@ -167,9 +157,12 @@ def test_what_waits_for_a_slow_disk_is_packed(tmp_path: Path, monkeypatch: pytes
     assert (counts == int((step > 0.5).sum())).all()
 
 
-@pytest.mark.parametrize(("owner", "place"), [(HostPacker, "push"), (SegmentLog, "extend")])
+@pytest.mark.parametrize(
+    ("owner", "place", "after"),
+    [(HostPacker, "push", False), (HostPacker, "push", True), (SegmentLog, "extend", False)],
+)
 def test_gathered_calls_are_noted_once_although_that_is_interrupted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: type, place: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: type, place: str, after: bool
 ) -> None:
     net = nn.Sequential(Threshold())
     monitor = on_store(tmp_path, net)
@@ -178,17 +171,11 @@ def test_gathered_calls_are_noted_once_although_that_is_interrupted(
     monitor.flush()
     for _ in range(400):
         net(torch.ones(1, 3))
-    interrupt(monkeypatch, owner, place, after=True)
+    interrupt(monkeypatch, owner, place, after=after)
     with pytest.raises(KeyboardInterrupt):
         monitor.flush()
-    frames = 401
-    try:
-        monitor.close()
-    except RecordingWriteError as error:
-        assert "Ctrl-C" in str(error)  # noqa: PT017
-        frames = 1
     monitor.close()
-    assert analysis.open_recording(tmp_path / "run.zarr")["0"].frames == frames
+    assert analysis.open_recording(tmp_path / "run.zarr")["0"].frames == 401
 
 
 def test_a_trial_after_an_interrupted_one_keeps_its_label(

@@ -192,7 +192,7 @@ def test_a_recording_goes_on_behind_lost_frames(tmp_path: Path, share: float, is
     np.testing.assert_array_equal(raw, spikes[is_kept].sum(axis=0))
     row = pack_frames(given[whole:])[0] if whole < len(given) else None
     for close in (False, True):
-        tape.commit({"1": LayerProgress(len(given) - whole, row, *log.take())}, [], 0, close=close)
+        tape.commit({"1": LayerProgress(len(given) - whole, row, *log.look())}, [], 0, close=close)
         assert find_problems(TapeReader.open(Folder(path))) == []
         check(path, "1", spikes[is_kept])
     assert layer.plan == TapeReader.open(Folder(path)).layers["1"].plan

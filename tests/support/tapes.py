@@ -70,7 +70,7 @@ def write_recording(
         flat = frames.reshape(len(frames), math.prod(frames.shape[1:]))
         whole, pending = divmod(len(frames), 8)
         writer.append(name, bits.pack_frames(flat[: whole * 8]))
-        closed, opened = log.take()
+        closed, opened = log.look()
         row = bits.pack_frames(flat[whole * 8 :])[0] if pending else None
         progress[name] = LayerProgress(pending, row, closed, opened)
     presented: writing.Presented = [

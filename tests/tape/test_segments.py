@@ -29,7 +29,7 @@ def logged(extensions: list[tuple[int, int, int, int]]) -> tuple[SegmentLog, lis
 
 
 def rows_of(log: SegmentLog) -> np.ndarray:
-    return np.concatenate(log.take())
+    return np.concatenate(log.look())
 
 
 @given(runs)
@@ -64,17 +64,25 @@ def test_equal_steps_cost_no_new_row() -> None:
     log = SegmentLog()
     for step in range(10_000):
         log.extend(step, 1, 8)
-    closed, growing = log.take()
+    closed, growing = log.look()
     assert len(closed) == 0
     assert growing.tolist() == [[0, 0, 10_000, 8, -1]]
 
 
-def test_rows_are_taken_once() -> None:
+def test_rows_that_somebody_keeps_are_forgotten() -> None:
     log = SegmentLog()
     log.extend(0, 1, 8)
     log.extend(1, 1, 5)
-    assert [len(rows) for rows in log.take()] == [1, 1]
-    assert [len(rows) for rows in log.take()] == [0, 1]
+    assert [len(rows) for rows in log.look()] == [1, 1]
+    log.forget(1)
+    assert [len(rows) for rows in log.look()] == [0, 1]
+
+
+def test_a_log_knows_the_first_frame_of_a_step() -> None:
+    log = SegmentLog()
+    log.extend(2, 3, 8)
+    log.extend(7, 2, 5)
+    assert [log.frame_at(step) for step in range(10)] == [0, 0, 0, 8, 16, 24, 24, 24, 29, 34]
 
 
 def test_a_log_goes_on_from_its_last_row() -> None:

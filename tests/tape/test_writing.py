@@ -65,7 +65,7 @@ class Recording:
         for name, frames in self.frames.items():
             pending = flat(frames)[self.whole[name] :]
             row = np.packbits(pending, axis=0)[0] if len(pending) else None
-            progress[name] = LayerProgress(len(pending), row, *self.logs[name].take())
+            progress[name] = LayerProgress(len(pending), row, *self.logs[name].look())
         self.tape.commit(progress, [], 0, close=close)
 
     def resume(self) -> None:
@@ -404,5 +404,5 @@ def test_a_record_that_no_reader_would_accept_is_not_written(tmp_path: Path) -> 
     tape = TapeWriter.create(store, {})
     tape.add_layer("1", plan_chunks((3,)), "complex64", "Neuron", 0)
     with pytest.raises(RecordingFormatError, match="dtype is 'complex64'"):
-        tape.commit({"1": LayerProgress(0, None, *SegmentLog().take())}, [], 0)
+        tape.commit({"1": LayerProgress(0, None, *SegmentLog().look())}, [], 0)
     assert TapeReader.open(store).layers == {}

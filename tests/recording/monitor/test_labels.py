@@ -463,7 +463,7 @@ def test_whatever_is_accepted_is_kept(given: list[list[Any]], data: st.DataObjec
         log.end()
         accepted += values
     hypothesis.assume(accepted)
-    presented = log.take()
+    presented = log.look()
     folder = Path(tempfile.mkdtemp())
     try:
         spikes = np.ones((len(accepted), 1), np.bool_)

@@ -27,9 +27,9 @@ BAD_VALUES = [0.5, -1.0, 2.0, float("nan"), float("inf"), 1e-40, 1.0000001, 1e30
 
 
 def collected(packer: DevicePacker, pieces: list[np.ndarray], verdicts: list[float], *, wait: bool) -> None:
-    rows, found = packer.collect(wait=wait)
-    pieces += rows
-    verdicts += found
+    verdicts += packer.collect(wait=wait)
+    pieces += packer.ready
+    packer.ready = []
 
 
 def frames_in(pieces: list[np.ndarray], pending: Bools) -> np.ndarray:
@@ -83,8 +83,8 @@ def test_frames_come_out_as_they_went_in_without_the_bad_outputs(
             collected(packer, pieces, verdicts, wait=True)
             packer.drain()
     collected(packer, pieces, verdicts, wait=True)
-    rows, left = packer.drain()
-    assert np.array_equal(frames_in([*pieces, rows], left), np.concatenate(kept))
+    left = packer.drain()
+    assert np.array_equal(frames_in(pieces, left), np.concatenate(kept))
     assert [verdict != 0 for verdict in verdicts] == [value != 0 for value in expected]
     for verdict, value in zip(verdicts, expected, strict=True):
         assert verdict == pytest.approx(value, rel=1e-6, abs=1e-37, nan_ok=True)

@@ -29,6 +29,25 @@ def packer_of(neurons: int) -> HostPacker:
     return HostPacker(np.empty((0, neurons), np.bool_), StagePool())
 
 
+def push(packer: HostPacker, frames: torch.Tensor) -> list[WholeRows]:
+    """Push frames, say that they count, and take the rows that are whole."""
+    packer.push(frames)
+    packer.undo = None
+    return take(packer)
+
+
+def take(packer: HostPacker) -> list[WholeRows]:
+    ready, packer.ready = packer.ready, []
+    return ready
+
+
+def drained(packer: HostPacker) -> tuple[np.ndarray, np.ndarray]:
+    """Whole rows that were waiting, and the frames that fill none."""
+    pending = packer.drain()
+    neurons = pending.shape[1]
+    return np.concatenate([np.empty((0, neurons), np.uint8), *map(pack_whole, take(packer))]), pending
+
+
 def unpacked(pieces: list[np.ndarray], pending: np.ndarray) -> np.ndarray:
     rows = np.concatenate(pieces)
     return np.concatenate([np.unpackbits(rows, axis=0).astype(np.bool_), pending])
@@ -56,14 +75,14 @@ def push_and_compare(neurons: int, batches: list[int], dtype: torch.dtype, seed:
     packer = packer_of(neurons)
     pieces: list[WholeRows] = [np.empty((0, neurons), np.uint8)]
     for number, frames in enumerate(batches_of_frames):
-        pieces += packer.push(torch.from_numpy(frames).to(dtype))
+        pieces += push(packer, torch.from_numpy(frames).to(dtype))
         if number == 2:
-            rows, _ = packer.drain()
+            rows, _ = drained(packer)
             pieces.append(rows)
         if number % 2:
             # Some wait for others to pack them while frames go on coming, and into the memory of others.
             pieces[: seed % 3] = map(pack_whole, pieces[: seed % 3])
-    rows, pending = packer.drain()
+    rows, pending = drained(packer)
     assert len(pending) == sum(batches) % 8
     assert np.array_equal(
         unpacked([*map(pack_whole, pieces), rows], pending),
@@ -75,7 +94,7 @@ def test_memory_is_used_again_and_little_is_kept() -> None:
     pool = StagePool()
     packer = HostPacker(np.empty((0, 8), np.bool_), pool)
     stage = torch.ones(STAGE_BYTES // 8, 8)
-    left = [packer.push(stage)[0] for _ in range(2)]
+    left = [push(packer, stage)[0] for _ in range(2)]
     for piece in left:
         pack_whole(piece)
     used = {piece.frames.ctypes.data for piece in left if isinstance(piece, FullStage)}
@@ -92,7 +111,7 @@ def test_memory_is_used_again_and_little_is_kept() -> None:
 def test_one_output_leaves_no_more_than_a_bound_to_others() -> None:
     packer = packer_of(4096)
     frames = torch.rand(40 * STAGE_BYTES // 4096, 4096) < 0.5
-    pieces = packer.push(frames)
+    pieces = push(packer, frames)
     left = [piece for piece in pieces if isinstance(piece, FullStage)]
     assert sum(piece.nbytes for piece in left) == PUT_BYTES
     rows = np.concatenate([pack_whole(piece) for piece in pieces])
@@ -102,8 +121,8 @@ def test_one_output_leaves_no_more_than_a_bound_to_others() -> None:
 def test_a_packer_goes_on_from_pending_frames() -> None:
     frames = np.random.default_rng(0).random((29, 5)) < 0.5
     packer = HostPacker(frames[:6], StagePool())
-    assert packer.push(torch.from_numpy(frames[6:])) == []
-    rows, pending = packer.drain()
+    assert push(packer, torch.from_numpy(frames[6:])) == []
+    rows, pending = drained(packer)
     assert np.array_equal(unpacked([rows], pending), frames)
 
 
@@ -116,10 +135,10 @@ def test_other_values_are_refused_and_nothing_of_them_is_kept(value: float, plac
     bad = torch.zeros(40, neurons)
     bad[place, 3] = value
     packer = packer_of(neurons)
-    packer.push(torch.from_numpy(good))
+    push(packer, torch.from_numpy(good))
     with pytest.raises(NotSpikesError, match=r"dtype float32"):
-        packer.push(bad)
-    rows, pending = packer.drain()
+        push(packer, bad)
+    rows, pending = drained(packer)
     assert len(rows) == 0
     assert np.array_equal(pending, good)
 
@@ -140,8 +159,8 @@ def test_other_values_of_any_dtype_are_refused(dtype: torch.dtype, others: list[
     for other in others:
         packer = packer_of(9)
         with pytest.raises(NotSpikesError):
-            packer.push(torch.tensor([[0, 1, 0, 1, 0, 1, 0, 1, other]], dtype=dtype))
-        assert len(packer.drain()[1]) == 0
+            push(packer, torch.tensor([[0, 1, 0, 1, 0, 1, 0, 1, other]], dtype=dtype))
+        assert len(drained(packer)[1]) == 0
 
 
 @pytest.mark.parametrize(
@@ -154,20 +173,20 @@ def test_other_values_of_any_dtype_are_refused(dtype: torch.dtype, others: list[
 )
 def test_the_range_of_other_values_is_told(values: torch.Tensor, message: str) -> None:
     with pytest.raises(NotSpikesError, match=message):
-        packer_of(2).push(values)
+        push(packer_of(2), values)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_minus_zero_is_silence(dtype: torch.dtype) -> None:
     packer = packer_of(2)
-    packer.push(torch.tensor([[-0.0, 1.0]], dtype=dtype))
-    assert packer.drain()[1].tolist() == [[False, True]]
+    push(packer, torch.tensor([[-0.0, 1.0]], dtype=dtype))
+    assert drained(packer)[1].tolist() == [[False, True]]
 
 
 def test_bytes_of_booleans_other_than_0_and_1_are_true_as_everywhere() -> None:
     packer = packer_of(3)
-    packer.push(torch.tensor([[0, 1, 7]], dtype=torch.uint8).view(torch.bool))
-    assert packer.drain()[1].view(np.uint8).tolist() == [[0, 1, 1]]
+    push(packer, torch.tensor([[0, 1, 7]], dtype=torch.uint8).view(torch.bool))
+    assert drained(packer)[1].view(np.uint8).tolist() == [[0, 1, 1]]
 
 
 def layouts() -> dict[str, torch.Tensor]:
@@ -187,5 +206,5 @@ def test_frames_are_in_logical_order_whatever_the_memory_layout(layout: str) -> 
     spikes: Any = layouts()[layout]
     frames = spikes.numpy().reshape(6, -1)
     packer = packer_of(frames.shape[1])
-    assert len(packer.push(spikes)) == 0
-    assert np.array_equal(packer.drain()[1], frames)
+    assert len(push(packer, spikes)) == 0
+    assert np.array_equal(drained(packer)[1], frames)
