@@ -18,7 +18,7 @@ import analysis
 from analysis import planning
 from benchmarks.data import LAYER, LongRun
 from benchmarks.harness import Options, Report, interleave, ratio, show_seconds
-from recorder import session
+from recorder import layers
 from recorder.format import plan_chunks
 
 ONE, TWO = "one worker", "two workers"
@@ -92,15 +92,15 @@ def _measure_tasks(options: Options, client: Client, rounds: int, report: Report
     """Seconds that a task takes beside its work: many tiny ones, on a worker and without any."""
     run = LongRun(2 if options.quick else 32, (10,), 0.05)
     store = options.folder("tasks")
-    kept = session.plan_chunks, planning.SMALL_TASK_BYTES, planning.MANY_TASKS
+    kept = layers.plan_chunks, planning.SMALL_TASK_BYTES, planning.MANY_TASKS
     # A chunk is what a task decodes at least.
     smallest = partial(plan_chunks, target_bytes=1)
-    session.plan_chunks, planning.SMALL_TASK_BYTES, planning.MANY_TASKS = smallest, 1, 10**9
+    layers.plan_chunks, planning.SMALL_TASK_BYTES, planning.MANY_TASKS = smallest, 1, 10**9
     try:
         run.record(store)
         asked = analysis.open_recording(store)[LAYER].spike_count(per="step")
     finally:
-        session.plan_chunks, planning.SMALL_TASK_BYTES, planning.MANY_TASKS = kept
+        layers.plan_chunks, planning.SMALL_TASK_BYTES, planning.MANY_TASKS = kept
     (optimized,) = dask.optimize(asked)
     tasks = len(optimized.__dask_graph__())
     competitors = {

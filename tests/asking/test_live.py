@@ -24,7 +24,7 @@ import sys
 import torch
 from torch import nn
 from recorder import Monitor
-from recorder import session
+from recorder import layers
 from test_live import PHASES, STEPS, inputs
 
 class Threshold(nn.Module):
@@ -36,7 +36,7 @@ class Turn(nn.Module):
         return 1 - x[:, :3]
 
 torch.set_num_threads(1)
-session.plan_chunks = partial(session.plan_chunks, target_bytes=1)
+layers.plan_chunks = partial(layers.plan_chunks, target_bytes=1)
 net = nn.Sequential(Threshold(), Turn(), Threshold())
 with Monitor(
     net, store=sys.argv[1], layers=[Threshold], commit_interval=0.004, durability="process"

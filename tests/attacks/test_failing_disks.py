@@ -143,9 +143,9 @@ from functools import partial
 import resource, sys, torch
 from pathlib import Path
 from test_failing_disks import monitor_of, record
-from recorder import session
+from recorder import layers
 from recorder.format.errors import RecordingWriteError
-session.plan_chunks = partial(session.plan_chunks, target_bytes=64 * 4001)
+layers.plan_chunks = partial(layers.plan_chunks, target_bytes=64 * 4001)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
 monitor = monitor_of(Path(sys.argv[1]))
 monitor.enable()

@@ -23,7 +23,7 @@ from functools import partial
 import json, os, sys, threading
 import torch
 from torch import nn
-from recorder import Monitor, layers, monitor as monitors, session
+from recorder import Monitor, layers, monitor as monitors
 
 class Threshold(nn.Module):
     def forward(self, x):
@@ -40,7 +40,7 @@ def held():
 path, steps, samples = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 torch.set_num_threads(1)
 monitors.QUEUE_LIMIT_BYTES = 2**20
-session.plan_chunks = layers.plan_chunks = partial(session.plan_chunks, target_bytes=2**16)
+layers.plan_chunks = partial(layers.plan_chunks, target_bytes=2**16)
 net = nn.Sequential(Threshold(), nn.Dropout(), Threshold())
 inputs = torch.rand(97, 4, 2048)
 monitor = Monitor(net, store=path, layers=[Threshold], commit_interval=0.05, durability="process")

@@ -81,10 +81,10 @@ def test_chunks_encoded_in_several_threads_are_the_same(
 ENDING = """
 from functools import partial
 import sys, torch
-from recorder import session
+from recorder import layers
 from recorder.tape import in_order
 in_order.ENCODING_THREADS = 3
-session.plan_chunks = partial(session.plan_chunks, target_bytes=1)
+layers.plan_chunks = partial(layers.plan_chunks, target_bytes=1)
 from recorder import Monitor, SpikeOutput
 net = torch.nn.ReLU()
 monitor = Monitor(net, store=sys.argv[1], layers={torch.nn.ReLU: SpikeOutput("N")})
