@@ -14,6 +14,7 @@ from analysis.recording import Recording
 from recorder.format import LostFramesWarning, RecordingNotFoundError, StoreError
 from recorder.stores import ByteStore, StoreLike, is_url, open_store
 from recorder.stores.opening import local_path
+from recorder.stores.options import options_for
 from recorder.stores.rank_names import missing_ranks, parse_rank_location, rank_location, rank_pattern
 from recorder.stores.redaction import secrets_of, without_secrets
 from recorder.stores.zarr_stores import cause_without_secrets, is_web, split_query
@@ -153,7 +154,7 @@ def _glob(pattern: str, storage_options: dict[str, Any] | None) -> list[str]:
     except ImportError as error:
         raise StoreError(f"{shown} cannot be looked for, as a package is missing: {error}") from error
     try:
-        files, path = url_to_fs(pattern, **(storage_options or {}))
+        files, path = url_to_fs(pattern, **options_for(pattern, storage_options))
         return sorted(files.unstrip_protocol(location) for location in files.glob(path))
     except (NotImplementedError, OSError):
         return []  # plain HTTP lists nothing

@@ -270,17 +270,14 @@ class Recording(Statistics):
         ]
 
     def _source(self, reader: TapeReader, layer: str) -> Source:
-        metadata = reader.metadata
         return Source(
-            location=reader.store.location,
-            recording_id=metadata.recording_id,
-            commit_number=metadata.commit_number,
+            identity=reader.identity,
             layer=layer,
             selection=self._selection,
             use_counts=self._use_counts,
             store=reader.store,
             commit=reader.layers[layer].commit,
-            trials=metadata.trials,
+            trials=reader.metadata.trials,
         )
 
     def _trials_begun(self) -> int:

@@ -196,17 +196,14 @@ def source_of(path: Path, layer: str = "1", **changes: object) -> Source:
     from recorder.tape import TapeReader
 
     reader = TapeReader.open(Folder(path))
-    metadata = reader.metadata
     source = Source(
-        location=str(path),
-        recording_id=metadata.recording_id,
-        commit_number=metadata.commit_number,
+        identity=reader.identity,
         layer=layer,
         selection=Selection(),
         use_counts=True,
         store=reader.store,
         commit=reader.layers[layer].commit,
-        trials=metadata.trials,
+        trials=reader.metadata.trials,
     )
     return replace(source, **changes)
 
