@@ -291,7 +291,7 @@ def test_sources_are_equal_if_they_stand_for_the_same_frames(path: Path) -> None
     assert pickle.loads(pickle.dumps(source)) == source  # noqa: S301
     assert len(pickle.dumps(source)) < 2000
     for change in (
-        {"commit_number": 7},
+        {"identity": "7"},
         {"use_counts": False},
         {"selection": Selection((0, 3))},
         {"layer": "x"},
