@@ -26,6 +26,7 @@ from analysis.questions import (
 )
 from analysis.statistics import Statistics
 from analysis.statistics.answering import Statistic, answer
+from analysis.succession import refuse_another
 from recorder.format import RecordingMetadata
 from recorder.format.columns import Value
 from recorder.format.metadata import State
@@ -85,8 +86,15 @@ class Recording(Statistics):
         -------
         Recording
             This recording.
+
+        Raises
+        ------
+        RecordingReplacedError
+            If another recording is there by now, or an earlier or another state of this one. Nothing changes.
         """
         readers = [TapeReader.open(reader.store) for reader in self._readers]
+        for before, now in zip(self._readers, readers, strict=True):
+            refuse_another(before, now)
         self._members, self._readers = members_of(readers), tuple(readers)
         return self
 

@@ -23,7 +23,7 @@ from analysis.cli.facts import facts_of, facts_text
 from analysis.cli.output import FORMATS, WRITERS, format_of, write_csv_for_spreadsheets
 from analysis.display import printable, uncalled_text
 from analysis.keeping import find_digest, find_problems
-from analysis.members import JointRecordingError
+from analysis.members import JointRecordingError, ranks_of
 from analysis.opening import open_readers, open_recording
 from analysis.questions import PER, QuestionError, UnknownLayerError, parse_question
 from analysis.recording import Recording
@@ -33,7 +33,7 @@ from recorder.keeping import recover as recover_recording
 from recorder.keeping.digest import join_recordings
 from recorder.keeping.recovery import Recovery
 from recorder.stores import ByteStore, open_store
-from recorder.stores.rank_names import RankRecord, rank_location
+from recorder.stores.rank_names import rank_location
 from recorder.stores.redaction import without_secrets
 from recorder.tape import TapeReader
 
@@ -222,12 +222,12 @@ def _places(readers: list[TapeReader], destination: str) -> list[str]:
     """Where recordings are packed to: the ranks of a run beside each other, as they were recorded."""
     if len(readers) == 1:
         return [destination]
-    ranks = [RankRecord.from_provenance(reader.metadata.provenance) for reader in readers]
-    if None in ranks or len({record.run for record in ranks if record is not None}) > 1:
+    ranks = ranks_of(readers)
+    if ranks is None:
         raise click.UsageError(
             "these recordings are not the ranks of one run: pack each under a name of its own"
         )
-    return [rank_location(destination, record.rank, record.ranks) for record in ranks if record is not None]
+    return [rank_location(destination, record.rank, record.ranks) for record in ranks]
 
 
 def _pack(reader: TapeReader, destination: str) -> RecordingMetadata:
