@@ -24,6 +24,7 @@ from recorder.options import check_names, check_options, default_store, parse_de
 from recorder.plan import RecordingPlan, RecordingStats
 from recorder.provenance import class_name, describe_run
 from recorder.ranks import RankPlace, place_of_rank, without_wrapper
+from recorder.resuming import has_begun
 from recorder.session import RecordingSession
 from recorder.spike_sequence import (
     SpikeMapping,
@@ -38,7 +39,6 @@ from recorder.spike_sequence import (
 from recorder.steps import Steps
 from recorder.stores import StoreLike, open_store
 from recorder.tape import TapeReader, TapeWriter
-from recorder.tape.beginning import is_unbegun
 from recorder.tape.finalizing import finish_when_gone
 from recorder.telling import Teller, layer_lines
 
@@ -181,8 +181,9 @@ class Monitor:
         with write_errors(self._store):
             if resume or overwrite:
                 close_holder(self._store)
-            if resume and not is_unbegun(self._store):
-                self._thresholds.refuse_others(TapeReader.open(self._store).metadata, self._layers)
+            if resume and self._rank is not None:
+                self._provenance.update(self._rank.resumed(self._store).to_provenance())
+            if resume and has_begun(self._store, self._provenance, self._thresholds, self._layers):
                 self._begin(TapeWriter.resume(self._store, take_over=take_over))
             else:
                 self._begin(
