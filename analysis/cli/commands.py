@@ -7,6 +7,7 @@ well, 1 if something is wrong with the recording or the machine, and 2 if the co
 from __future__ import annotations
 
 import json
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -139,7 +140,13 @@ def rates(
 
 @main.command()
 @click.argument("path")
-@click.option("--digest", "expected", metavar="HEX", help="The digest that the recording should have.")
+@click.option(
+    "--digest",
+    "expected",
+    metavar="HEX",
+    callback=lambda *given: _parse_digest(given[-1]),
+    help="The digest that the recording should have.",
+)
 @_on_cluster
 def verify(path: str, expected: str | None, where: str | None) -> None:
     """Check everything in the recording at PATH against what was promised when it was recorded.
@@ -336,6 +343,12 @@ def _recovery_lines(reader: TapeReader, recovery: Recovery) -> Iterator[str]:
         yield f"drop {key}"
     for key in recovery.foreign:
         yield f"leave {key}, which is no part of a recording"
+
+
+def _parse_digest(digest: str | None) -> str | None:
+    if digest is None or re.fullmatch("[0-9a-fA-F]{64}", digest):
+        return digest
+    raise click.BadParameter(f"{digest!r} is no digest; expected the 64 hexadecimal digits of one")
 
 
 def _parse_steps(steps: str) -> slice:
