@@ -147,11 +147,12 @@ def _refuse_run_beside(text: str, storage_options: dict[str, Any] | None) -> Non
         return
     ranks = _ranks_of(text, storage_options)
     if ranks:
-        shown = without_secrets(text)
+        text = text.rstrip("/")
+        alone = f"{glob.escape(text[:-1])}[{text[-1]}]"
         raise JointRecordingError(
-            f"{shown} stands for two: a recording of one process, and a run of several, such as "
-            f"{without_secrets(ranks[0])}. For the first, give a list of this one path; for the second, the "
-            f"pattern {without_secrets(rank_pattern(text))}; or move one of them elsewhere"
+            f"{without_secrets(text)} stands for two: a recording of one process, and a run of several, such "
+            f"as {without_secrets(ranks[0])}. Give a pattern for one of them, {without_secrets(alone)} or "
+            f"{without_secrets(rank_pattern(text))}, or move one elsewhere"
         )
 
 

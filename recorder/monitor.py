@@ -23,7 +23,7 @@ from recorder.layers import RecordedLayers
 from recorder.options import check_names, check_options, default_store, parse_device, write_errors
 from recorder.plan import RecordingPlan, RecordingStats
 from recorder.provenance import class_name, describe_run
-from recorder.ranks import RankPlace, place_of_rank, without_wrapper
+from recorder.ranks import RankPlace, begin_again, place_of_rank, without_wrapper
 from recorder.resuming import has_begun
 from recorder.session import RecordingSession
 from recorder.spike_sequence import (
@@ -235,7 +235,7 @@ class Monitor:
         self._session.abandon()
         self._finalizer.detach()
         with write_errors(self._store):
-            self._begin(TapeWriter.create(self._store, self._provenance, overwrite=True))
+            self._begin(TapeWriter.create(self._store, begin_again(self._provenance), overwrite=True))
 
     def close(self) -> None:
         """Finish the recording: take the hooks away, commit, mark it closed. Getters still work."""

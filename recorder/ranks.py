@@ -7,6 +7,7 @@ hang.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -118,6 +119,15 @@ class RankPlace:
                 "each must make its monitor with resume=True, so that all go on at the same step"
             ) from error
         return {rank: shared.get(key).decode() for rank, key in enumerate(keys)}
+
+
+def begin_again(provenance: dict[str, Any]) -> dict[str, Any]:
+    """Give a rank that discards its recording another run, in place: all that do so have the same one."""
+    record = RankRecord.from_provenance(provenance)
+    if record is not None and record.run:
+        run = hashlib.sha256(record.run.encode()).hexdigest()[: len(record.run)]
+        provenance.update(replace(record, run=run).to_provenance())
+    return provenance
 
 
 def place_of_rank(store: StoreLike | None) -> RankPlace | None:

@@ -70,9 +70,13 @@ def test_a_name_of_a_recording_and_of_a_run_is_an_error(tmp_path: Path, ask: Any
     write(run)
     ask(run)
     write_ranks(str(run), ("a", "a"))
-    with pytest.raises(analysis.JointRecordingError, match=r"(?s)run\.zarr stands for two: .*rank-00000-of-"):
+    with pytest.raises(
+        analysis.JointRecordingError,
+        match=r"(?s)run\.zarr stands for two: .*rank-00000-of-.*run\.zar\[r\] or",
+    ):
         ask(run)
     assert opened([run]) == 1
+    assert opened(str(tmp_path / "run.zar[r]")) == 1
     assert opened(str(tmp_path / "run.rank-*-of-*.zarr")) == 2
     assert opened(tmp_path / "run.rank-00001-of-00002.zarr") == 1
 

@@ -230,6 +230,25 @@ def test_a_rank_that_had_not_begun_goes_on_in_the_run_of_the_others(tmp_path: Pa
     assert np.isnan(found.values).tolist() == [[False] * 5, [True] * 4 + [False]]
 
 
+RESET = """
+with monitor(network()) as recording:
+    recording._hooks._network(torch.randn(3, 6))
+    for _ in range(1 if rank == 0 else again):
+        recording.reset()
+    recording._hooks._network(torch.randn(3, 6))
+"""
+
+
+@pytest.mark.parametrize("again", [0, 1, 2])
+def test_ranks_that_discard_what_they_have_recorded_are_one_run_if_all_do(tmp_path: Path, again: int) -> None:
+    in_ranks(f"again = {again}\n{RESET}", tmp_path)
+    if again == 1:
+        assert len(analysis.open_recording(tmp_path / "run.zarr").recordings) == RANKS
+        return
+    with pytest.raises(analysis.JointRecordingError, match="some are of run"):
+        analysis.open_recording(tmp_path / "run.zarr")
+
+
 def test_ranks_of_two_runs_do_not_go_on_together(tmp_path: Path) -> None:
     for _ in range(2):
         in_ranks(CRASH.replace("monitor(net)", "monitor(net, overwrite=True)"), tmp_path)
