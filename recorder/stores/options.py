@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from typing import Any, Final
@@ -10,6 +11,8 @@ from typing import Any, Final
 # gone, about a minute for a server that answers that it is busy.
 S3_ATTEMPTS: Final = 10
 _S3: Final = ("s3", "s3a")
+# Number of each environment in which buckets were opened, by its hash.
+_environments: dict[str, int] = {}
 
 
 def options_for(url: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -19,10 +22,23 @@ def options_for(url: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
         return options
     # A cached listing would hide keys written since.
     options = {"use_listings_cache": False, **options}
+    number = _environments.setdefault(environment_of(url), len(_environments))
+    if number:
+        # fsspec hands out the store that it has made before, with the credentials of then, unless an option
+        # differs. This one says when cached listings expire, of which there are none.
+        options.setdefault("listings_expiry_time", number)
     if not {"AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE"} & os.environ.keys():
         retries = {"mode": "standard", "max_attempts": S3_ATTEMPTS}
         options["config_kwargs"] = {"retries": retries, **options.get("config_kwargs", {})}
     return options
+
+
+def environment_of(url: str) -> str:
+    """Hash of what the environment says about how a bucket is reached, credentials included; else empty."""
+    if url.partition(":")[0] not in _S3:
+        return ""
+    said = sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_"))
+    return hashlib.sha256(repr(said).encode()).hexdigest()
 
 
 def _plain_copy(option: Any) -> Any:

@@ -22,7 +22,7 @@ from zarr.core.sync import sync
 
 from recorder.format import RecordingFormatError, StoreAccessError, StoreError
 from recorder.format.layout import ROOT_DOCUMENT
-from recorder.stores.options import options_for
+from recorder.stores.options import environment_of, options_for
 from recorder.stores.redaction import secrets_of, shown_address, without_secrets
 
 READS_UNDER_WAY: Final = 16
@@ -157,13 +157,14 @@ class RemoteStore(ZarrStore):
     ) -> None:
         super().__init__(store, location)
         self._query = query
+        self._environment = environment_of(self._location)
         self._secrets = (*secrets, *secrets_of(store.path, getattr(store.fs, "storage_options", {})))
 
     @property
     def identity(self) -> str:
         files = self.store.fs
         given = (getattr(files, name, None) for name in ("storage_args", "storage_options"))
-        return repr((self._location, type(files), *given, self.store.path, self._query))
+        return repr((self._location, type(files), *given, self._environment, self.store.path, self._query))
 
     def is_empty(self) -> bool:
         # Only one level is listed, because a recording may have millions of keys.

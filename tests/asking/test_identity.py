@@ -187,6 +187,27 @@ def test_a_bucket_is_asked_through_the_endpoint_that_is_named_now(object_store: 
         proxy.disturb = lambda *_: "503"
 
 
+def test_credentials_of_the_environment_are_those_of_now(
+    object_store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, spikes = "s3://runs/environment/run.zarr", frames_of(3)
+    target: Any = open_store(url, read_only=False, storage_options=object_store.options)
+    write_recording(target, {"1": spikes}, [Run(0, STEPS, 1)])
+    options = {name: given for name, given in object_store.options.items() if name not in ("key", "secret")}
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    held = []
+    for secret, is_right in (("wrong", False), ("secret", True), ("wrong", False), ("secret", True)):
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+        if not is_right:
+            with pytest.raises(StoreAccessError):
+                analysis.open_recording(url, storage_options=options)
+            continue
+        held.append(analysis.open_recording(url, storage_options=options)["1"].spike_count(per="neuron"))
+        found = held[-1].compute(scheduler="synchronous")  # workers have an environment of their own
+        np.testing.assert_array_equal(found, spikes.sum(axis=0))
+    assert held[0].data.name == held[1].data.name
+
+
 def test_an_archive_that_was_made_anew_is_read_as_it_is_now(
     branches: tuple[Path, Path], tmp_path: Path
 ) -> None:
