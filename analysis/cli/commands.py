@@ -140,13 +140,7 @@ def rates(
 
 @main.command()
 @click.argument("path")
-@click.option(
-    "--digest",
-    "expected",
-    metavar="HEX",
-    callback=lambda *given: _parse_digest(given[-1]),
-    help="The digest that the recording should have.",
-)
+@click.option("--digest", "expected", metavar="HEX", help="The digest that the recording should have.")
 @_on_cluster
 def verify(path: str, expected: str | None, where: str | None) -> None:
     """Check everything in the recording at PATH against what was promised when it was recorded.
@@ -155,6 +149,7 @@ def verify(path: str, expected: str | None, where: str | None) -> None:
     recording that is still growing is checked as of its last commit. A packed one is also compared with the
     digest that it states.
     """
+    _check_digest(expected)
     with _errors_as_messages(), cluster(where):
         readers = open_readers(path)
         found = [[str(problem) for problem in _find_problems(reader)] for reader in readers]
@@ -345,10 +340,11 @@ def _recovery_lines(reader: TapeReader, recovery: Recovery) -> Iterator[str]:
         yield f"leave {key}, which is no part of a recording"
 
 
-def _parse_digest(digest: str | None) -> str | None:
-    if digest is None or re.fullmatch("[0-9a-fA-F]{64}", digest):
-        return digest
-    raise click.BadParameter(f"{digest!r} is no digest; expected the 64 hexadecimal digits of one")
+def _check_digest(digest: str | None) -> None:
+    if digest is not None and not re.fullmatch("[0-9a-fA-F]{64}", digest):
+        raise click.BadParameter(
+            f"{digest!r} is no digest; expected the 64 hexadecimal digits of one", param_hint="--digest"
+        )
 
 
 def _parse_steps(steps: str) -> slice:
