@@ -19,7 +19,13 @@ if TYPE_CHECKING:
     from analysis.opening import open_recording
     from analysis.questions import QuestionError, UnknownLayerError
     from analysis.recording import Recording
-    from recorder.format import LostFramesWarning, RecordingFormatError, RecordingNotFoundError
+    from analysis.succession import RecordingReplacedError
+    from recorder.format import (
+        LostFramesWarning,
+        RecordingFormatError,
+        RecordingNotFoundError,
+        UnknownRunWarning,
+    )
 
 __all__ = [
     "JointRecordingError",
@@ -29,7 +35,9 @@ __all__ = [
     "Recording",
     "RecordingFormatError",
     "RecordingNotFoundError",
+    "RecordingReplacedError",
     "UnknownLayerError",
+    "UnknownRunWarning",
     "open_recording",
 ]
 
@@ -41,7 +49,9 @@ _MODULES = {
     "Recording": "analysis.recording",
     "RecordingFormatError": "recorder.format",
     "RecordingNotFoundError": "recorder.format",
+    "RecordingReplacedError": "analysis.succession",
     "UnknownLayerError": "analysis.questions",
+    "UnknownRunWarning": "recorder.format",
     "open_recording": "analysis.opening",
 }
 _EXTRA = ("dask", "xarray", "pandas")

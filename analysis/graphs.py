@@ -3,7 +3,7 @@
 Nothing is decided here; `analysis.planning` says what is cut where. Graphs are written out as plain
 dictionaries: `dask.delayed` costs ten times as much to build. Every task calls a function of
 `analysis.kernels`, and all that tasks carry of ours is in parcels, see `spiketape_worker`. Names are derived
-from what is counted (recording, commit, layer, selection, groups, quantity), so that a question asked twice,
+from what is counted (store, commit, layer, selection, groups, quantity), so that a question asked twice,
 or two questions with a common part, share work when they are computed together.
 """
 
@@ -179,10 +179,9 @@ class _Graph:
 def _plain(value: object) -> object:
     """What stands for a value in the name of an array."""
     if isinstance(value, Source):
-        identity = (value.location, value.recording_id, value.commit_number, value.layer)
         chosen = value.selection
         labels = [None if some is None else tuple(some) for some in (chosen.labels, value.labels)]
-        return identity, chosen.steps, chosen.trials, value.use_counts, labels
+        return value.identity, value.layer, chosen.steps, chosen.trials, value.use_counts, labels
     if isinstance(value, Groups):
         return repr(value.grouping), value.ranges
     if isinstance(value, LabelGroups | Quantity):

@@ -15,7 +15,7 @@ from analysis.kernels.frames import exact_dtype, free_name, show_missing
 from analysis.kernels.selection import LABEL, Selection
 from recorder.format import RecordingMetadata
 from recorder.format.columns import MISSING_INTEGER, identity
-from recorder.stores.rank_names import RankRecord
+from recorder.stores.rank_names import RankRecord, ranks_of_one_run
 from recorder.tape import TapeReader
 
 
@@ -60,7 +60,7 @@ def members_of(readers: Sequence[TapeReader]) -> Members:
     if len(set(names)) < len(names):
         # Their addresses differ in what is not shown of them, such as the query.
         names = [f"{name} ({number})" for number, name in enumerate(short, 1)]
-    return Members(tuple(names), len(readers) == 1 or _are_ranks_of_one_run(readers))
+    return Members(tuple(names), len(readers) == 1 or ranks_of(readers) is not None)
 
 
 def _check_alike(
@@ -87,12 +87,9 @@ def _check_alike(
             )
 
 
-def _are_ranks_of_one_run(readers: Sequence[TapeReader]) -> bool:
-    records = [RankRecord.from_provenance(reader.metadata.provenance) for reader in readers]
-    present = [record for record in records if record is not None]
-    runs = {(record.run, record.ranks) for record in present}
-    ranks = {record.rank for record in present}
-    return len(present) == len(ranks) == len(readers) and len(runs) == 1
+def ranks_of(readers: Sequence[TapeReader]) -> list[RankRecord] | None:
+    """The ranks that recordings are, if they are ranks of one run, see `ranks_of_one_run`; else None."""
+    return ranks_of_one_run((reader.store.location, reader.metadata.provenance) for reader in readers)
 
 
 Column = NDArray[Any]

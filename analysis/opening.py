@@ -5,16 +5,25 @@ from __future__ import annotations
 import glob
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from zarr.abc.store import Store
 
+from analysis.members import JointRecordingError, ranks_of
 from analysis.recording import Recording
-from recorder.format import LostFramesWarning, RecordingNotFoundError, StoreError
+from recorder.format import LostFramesWarning, RecordingNotFoundError, StoreError, UnknownRunWarning
 from recorder.stores import ByteStore, StoreLike, is_url, open_store
 from recorder.stores.opening import local_path
-from recorder.stores.rank_names import missing_ranks, parse_rank_location, rank_location, rank_pattern
+from recorder.stores.options import options_for
+from recorder.stores.rank_names import (
+    RankName,
+    RankRecord,
+    missing_ranks,
+    parse_rank_location,
+    rank_location,
+    rank_pattern,
+)
 from recorder.stores.redaction import secrets_of, without_secrets
 from recorder.stores.zarr_stores import cause_without_secrets, is_web, split_query
 from recorder.tape import TapeReader
@@ -54,6 +63,8 @@ def open_recording(
 
     Warns
     -----
+    UnknownRunWarning
+        If ranks that were recorded without an identifier of their run are taken for one run by their names.
     LostFramesWarning
         If frames were damaged and ``spiketape recover --mark-lost`` has marked them lost. They are a gap in
         their layer, as if it had not been called in these steps: no figure has their spikes or their slots.
@@ -66,7 +77,9 @@ def open_recording(
     RecordingFormatError
         If it is not a recording, of an unknown version, or malformed.
     JointRecordingError
-        If several recordings do not have the same layers, or one is listed twice.
+        If several recordings do not have the same layers, or one is listed twice; if the name is that of a
+        recording and of a run of several ranks, or that of a run whose ranks are of several runs. In a list,
+        a path stands for the recording of that very name.
     StoreAccessError
         If what is behind a URL does not answer, or refuses.
     StoreError
@@ -97,27 +110,50 @@ def open_readers(
 ) -> list[TapeReader]:
     """Readers of the recordings that a user names; parameters and errors as `open_recording`."""
     if isinstance(store, str | os.PathLike | Store) or not isinstance(store, Iterable):
-        return list(_open_named(store, storage_options))
-    readers = [reader for each in store for reader in _open_named(each, storage_options)]
+        return _open_named(store, storage_options)
+    readers = [reader for each in store for reader in _open_named(each, storage_options, is_listed=True)]
     if not readers:
         raise RecordingNotFoundError("the list of recordings is empty; expected at least one path")
     return readers
 
 
-def _open_named(store: StoreLike, storage_options: dict[str, Any] | None) -> Iterator[TapeReader]:
-    """What a path, a run, a pattern or a Zarr store stands for."""
+def _open_named(
+    store: StoreLike, storage_options: dict[str, Any] | None, *, is_listed: bool = False
+) -> list[TapeReader]:
+    """What a path, a run, a pattern or a Zarr store stands for; in a list, a path stands for itself first."""
     opened = open_store(store, read_only=True, storage_options=storage_options)
     try:
-        yield TapeReader.open(opened)
+        reader = TapeReader.open(opened)
     except RecordingNotFoundError:
         found = [] if isinstance(store, Store) else _matching(os.fspath(store), opened, storage_options)
         if not found:
             raise
     else:
-        return
+        if not (is_listed or isinstance(store, Store)):
+            _refuse_run_beside(os.fspath(store), storage_options)
+        return [reader]
     _check_ranks(found)
-    for location in found:
-        yield TapeReader.open(open_store(location, read_only=True, storage_options=storage_options))
+    readers = [
+        TapeReader.open(open_store(location, read_only=True, storage_options=storage_options))
+        for location in found
+    ]
+    _check_runs(found, readers)
+    return readers
+
+
+def _refuse_run_beside(text: str, storage_options: dict[str, Any] | None) -> None:
+    """Raise JointRecordingError if a name is that of a recording, and also of a run of several ranks."""
+    if is_web(text) or parse_rank_location(text) is not None:
+        return
+    ranks = _ranks_of(text, storage_options)
+    if ranks:
+        text = text.rstrip("/")
+        alone = f"{glob.escape(text[:-1])}[{text[-1]}]"
+        raise JointRecordingError(
+            f"{without_secrets(text)} stands for two: a recording of one process, and a run of several, such "
+            f"as {without_secrets(ranks[0])}. Give a pattern for one of them, {without_secrets(alone)} or "
+            f"{without_secrets(rank_pattern(text))}, or move one elsewhere"
+        )
 
 
 def _matching(text: str, itself: ByteStore, storage_options: dict[str, Any] | None) -> list[str]:
@@ -128,11 +164,15 @@ def _matching(text: str, itself: ByteStore, storage_options: dict[str, Any] | No
     """
     if is_web(text) and split_query(text)[1]:
         return []  # who may see one address may not see what is beside it
-    named = ((parse_rank_location(place), place) for place in _glob(rank_pattern(text), storage_options))
-    ranks = [place for name, place in named if name is not None]
+    ranks = _ranks_of(text, storage_options)
     if ranks or _PATTERN_CHARACTERS.isdisjoint(text) or _is_there(itself):
         return ranks
     return _glob(text, storage_options)
+
+
+def _ranks_of(run: str, storage_options: dict[str, Any] | None) -> list[str]:
+    """Locations of the ranks of a run, ascending."""
+    return [place for place in _glob(rank_pattern(run), storage_options) if parse_rank_location(place)]
 
 
 def _is_there(store: ByteStore) -> bool:
@@ -153,7 +193,7 @@ def _glob(pattern: str, storage_options: dict[str, Any] | None) -> list[str]:
     except ImportError as error:
         raise StoreError(f"{shown} cannot be looked for, as a package is missing: {error}") from error
     try:
-        files, path = url_to_fs(pattern, **(storage_options or {}))
+        files, path = url_to_fs(pattern, **options_for(pattern, storage_options))
         return sorted(files.unstrip_protocol(location) for location in files.glob(path))
     except (NotImplementedError, OSError):
         return []  # plain HTTP lists nothing
@@ -182,3 +222,44 @@ def _check_ranks(locations: Sequence[str]) -> None:
             raise RecordingNotFoundError(
                 f"{len(missing)} of the {ranks} ranks of {shown} are missing: {expected}{more}. {otherwise}"
             )
+
+
+def _check_runs(locations: Sequence[str], readers: Sequence[TapeReader]) -> None:
+    """Raise JointRecordingError if recordings named like the ranks of one run are not; warn if none can tell.
+
+    A run that was begun again leaves ranks of the one before, where it has not come to replace them.
+    """
+    runs: dict[str, list[tuple[RankName, TapeReader]]] = {}
+    for location, reader in zip(locations, readers, strict=True):
+        name = parse_rank_location(location)
+        if name is not None:
+            runs.setdefault(name.run, []).append((name, reader))
+    for run, members in runs.items():
+        shown, ranks = without_secrets(run), ranks_of([reader for _, reader in members])
+        if [(name.rank, name.ranks) for name, _ in members] != [(one.rank, one.ranks) for one in ranks or ()]:
+            said = list(dict.fromkeys(_origin(name, reader) for name, reader in members))
+            more = ["…"] if len(said) > _MAX_LISTED else []
+            raise JointRecordingError(
+                f"{shown}: its recordings are named like the ranks of one run, and are not: "
+                f"{'; '.join(said[:_MAX_LISTED] + more)}. Remove those that another run has left, or, to "
+                "look at some of them as they are, list their paths"
+            )
+        if ranks and not ranks[0].run:
+            warnings.warn(
+                f"{shown}: its ranks had no way to agree on an identifier of their run when they were "
+                "recorded; that they are of one run is known by their names only",
+                UnknownRunWarning,
+                stacklevel=4,
+            )
+
+
+def _origin(name: RankName, reader: TapeReader) -> str:
+    """The run that a recording says it is of, and its rank where its name says another."""
+    metadata = reader.metadata
+    record = RankRecord.from_provenance(metadata.provenance)
+    if record is None:
+        return f"rank {name.rank} was recorded by no rank"
+    run = f"run {record.run!r}" if record.run else "a run without an identifier"
+    if (record.rank, record.ranks) != (name.rank, name.ranks):
+        return f"rank {name.rank} of {name.ranks} is rank {record.rank} of {record.ranks} of {run}"
+    return f"some are of {run}"

@@ -26,6 +26,7 @@ from analysis.questions import (
 )
 from analysis.statistics import Statistics
 from analysis.statistics.answering import Statistic, answer
+from analysis.succession import refuse_another
 from recorder.format import RecordingMetadata
 from recorder.format.columns import Value
 from recorder.format.metadata import State
@@ -85,8 +86,15 @@ class Recording(Statistics):
         -------
         Recording
             This recording.
+
+        Raises
+        ------
+        RecordingReplacedError
+            If another recording is there by now, or an earlier or another state of this one. Nothing changes.
         """
         readers = [TapeReader.open(reader.store) for reader in self._readers]
+        for before, now in zip(self._readers, readers, strict=True):
+            refuse_another(before, now)
         self._members, self._readers = members_of(readers), tuple(readers)
         return self
 
@@ -270,17 +278,14 @@ class Recording(Statistics):
         ]
 
     def _source(self, reader: TapeReader, layer: str) -> Source:
-        metadata = reader.metadata
         return Source(
-            location=reader.store.location,
-            recording_id=metadata.recording_id,
-            commit_number=metadata.commit_number,
+            identity=reader.identity,
             layer=layer,
             selection=self._selection,
             use_counts=self._use_counts,
             store=reader.store,
             commit=reader.layers[layer].commit,
-            trials=metadata.trials,
+            trials=reader.metadata.trials,
         )
 
     def _trials_begun(self) -> int:

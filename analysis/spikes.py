@@ -128,10 +128,9 @@ def _spikes_of_one(source: Source, columns: Mapping[str, ColumnCommit]) -> xr.Da
             "firing rates and silent ratios can be asked for all the same"
         )
     chunks = tuple(kept_blocks(source, block_frames)[1].tolist())
-    identity = (source.location, source.recording_id, source.commit_number, source.layer)
     selection = source.selection
     labels = None if selection.labels is None else tuple(selection.labels)
-    token = tokenize(identity, selection.steps, selection.trials, labels)
+    token = tokenize(source.identity, source.layer, selection.steps, selection.trials, labels)
     dimensions = neuron_dimensions(plan.neuron_shape)
 
     def lazy(what: str, dtype: Any, task: Any, rest: tuple[tuple[int, ...], ...], **arguments: Any) -> Any:

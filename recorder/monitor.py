@@ -23,12 +23,12 @@ from recorder.hooks import InertMonitor, NetworkHooks, SessionLink, close_holder
 from recorder.layers import RecordedLayers
 from recorder.options import check_names, check_options, default_store, parse_device, write_errors
 from recorder.provenance import class_name, describe_run
-from recorder.ranks import RankPlace, place_of_rank, without_wrapper
+from recorder.ranks import RankPlace, begin_again, place_of_rank, without_wrapper
+from recorder.resuming import has_begun
 from recorder.session import UNFINISHED_RESET, RecordingSession
 from recorder.steps import Steps
 from recorder.stores import StoreLike, open_store
 from recorder.tape import TapeReader, TapeWriter
-from recorder.tape.beginning import is_unbegun
 from recorder.tape.finalizing import finish_when_gone
 from recorder.telling import Teller, layer_lines
 
@@ -164,8 +164,9 @@ class Monitor(Answers):
         with write_errors(self._store):
             if resume or overwrite:
                 close_holder(self._store)
-            if resume and not is_unbegun(self._store):
-                self._thresholds.refuse_others(TapeReader.open(self._store).metadata, self._layers)
+            if resume and self._rank is not None:
+                self._provenance.update(self._rank.resumed(self._store).to_provenance())
+            if resume and has_begun(self._store, self._provenance, self._thresholds, self._layers):
                 self._begin(TapeWriter.resume(self._store, take_over=take_over))
             else:
                 self._begin(
@@ -226,15 +227,15 @@ class Monitor(Answers):
         self._finalizer.detach()
         self._is_discarded = True
         with write_errors(self._store):
-            self._begin(TapeWriter.create(self._store, self._provenance, overwrite=True))
+            self._begin(TapeWriter.create(self._store, begin_again(self._provenance), overwrite=True))
 
     def close(self) -> None:
         """Finish the recording: take the hooks away, commit, mark it closed. Getters still work.
 
         It may be called at any moment, also by a signal handler or another thread. A forward that is running
-        is left out as a whole: what its layers have put out so far is marked lost, and no figure has it. A
-        handler that interrupts the recording of an output returns at once, and the recording is closed as
-        soon as that output is recorded, or when the interpreter ends.
+        is left out as a whole, as if it had never begun. Only where layers are on an accelerator, and a handler
+        interrupts the recording of an output, is the recording closed a moment later: when that output is
+        recorded, or the interpreter ends.
         """
         try:
             if not self._session.closed:

@@ -7,10 +7,12 @@ hang.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import secrets
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -19,8 +21,11 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from zarr.abc.store import Store
 
-from recorder.stores import StoreLike
+from recorder.stores import ByteStore, StoreLike
 from recorder.stores.rank_names import RankRecord, rank_location
+from recorder.stores.redaction import without_secrets
+from recorder.tape import TapeReader
+from recorder.tape.beginning import is_unbegun
 
 RESUME_TIMEOUT = timedelta(minutes=5)
 
@@ -58,6 +63,35 @@ class RankPlace:
     run: str
     number: int
 
+    def resumed(self, store: ByteStore) -> RankRecord:
+        """Description of this rank in the run that all ranks go on with, also where its own has yet to begin.
+
+        Waits for all ranks, as `largest_of_all` does.
+
+        Parameters
+        ----------
+        store : ByteStore
+            Store into which this rank records.
+
+        Raises
+        ------
+        RankError
+            If the recordings are those of several runs, or of other ranks; or as `largest_of_all`.
+        """
+        found = None if is_unbegun(store) else TapeReader.open(store).metadata.provenance
+        record = RankRecord.from_provenance(found or {}) or RankRecord("", -1, 0)
+        told = self._tell_all("run", "" if found is None else json.dumps(astuple(record)))
+        begun = {rank: RankRecord(*json.loads(said)) for rank, said in told.items() if said}
+        run = next((each.run for each in begun.values()), self.record.run)
+        wanted = replace(self.record, run=run)
+        if any(each != replace(wanted, rank=rank) for rank, each in begun.items()):
+            said = "; ".join(f"rank {rank} finds {_described(each)}" for rank, each in begun.items())
+            raise RankError(
+                f"{without_secrets(self.run)} holds recordings that are not those of the ranks of one run of "
+                f"{self.record.ranks}: {said}. Put those of one run there, or begin again with overwrite=True"
+            )
+        return wanted
+
     def largest_of_all(self, numbers: tuple[int, ...]) -> tuple[int, ...]:
         """Exchange numbers with all ranks; return the largest at each position. Waits for all ranks.
 
@@ -66,11 +100,16 @@ class RankPlace:
         RankError
             If any rank has not called this after five minutes.
         """
+        told = self._tell_all("at", " ".join(map(str, numbers))).values()
+        return tuple(map(max, zip(*(map(int, said.split()) for said in told), strict=True)))
+
+    def _tell_all(self, what: str, said: str) -> dict[int, str]:
+        """Exchange a text with all ranks: what each says, or this one alone where ranks share no store."""
         shared = _shared_store()
         if shared is None:
-            return numbers
-        keys = [f"{_key(self.run, self.number)}/at/{rank}" for rank in range(self.record.ranks)]
-        shared.set(keys[self.record.rank], " ".join(map(str, numbers)))
+            return {self.record.rank: said}
+        keys = [f"{_key(self.run, self.number)}/{what}/{rank}" for rank in range(self.record.ranks)]
+        shared.set(keys[self.record.rank], said)
         try:
             shared.wait(keys, RESUME_TIMEOUT)
         except RuntimeError as error:
@@ -79,8 +118,16 @@ class RankPlace:
                 f"not all {self.record.ranks} ranks have resumed their recordings within {RESUME_TIMEOUT}: "
                 "each must make its monitor with resume=True, so that all go on at the same step"
             ) from error
-        told = [map(int, shared.get(key).split()) for key in keys]
-        return tuple(map(max, *told))
+        return {rank: shared.get(key).decode() for rank, key in enumerate(keys)}
+
+
+def begin_again(provenance: dict[str, Any]) -> dict[str, Any]:
+    """Give a rank that discards its recording another run, in place: all that do so have the same one."""
+    record = RankRecord.from_provenance(provenance)
+    if record is not None and record.run:
+        run = hashlib.sha256(record.run.encode()).hexdigest()[: len(record.run)]
+        provenance.update(replace(record, run=run).to_provenance())
+    return provenance
 
 
 def place_of_rank(store: StoreLike | None) -> RankPlace | None:
@@ -112,6 +159,12 @@ def place_of_rank(store: StoreLike | None) -> RankPlace | None:
     _made[run] += 1
     own = store if isinstance(store, Store) else rank_location(run, rank, ranks)
     return RankPlace(own, RankRecord(_agreed_id(_key(run, number)), rank, ranks), run, number)
+
+
+def _described(record: RankRecord) -> str:
+    if record.rank < 0:
+        return "a recording of no rank"
+    return f"rank {record.rank} of {record.ranks} of run {record.run!r}"
 
 
 def _key(run: str, number: int) -> str:

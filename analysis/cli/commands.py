@@ -7,6 +7,7 @@ well, 1 if something is wrong with the recording or the machine, and 2 if the co
 from __future__ import annotations
 
 import json
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from analysis.cli.facts import facts_of, facts_text
 from analysis.cli.output import FORMATS, WRITERS, format_of, write_csv_for_spreadsheets
 from analysis.display import printable, uncalled_text
 from analysis.keeping import find_digest, find_problems
-from analysis.members import JointRecordingError
+from analysis.members import JointRecordingError, ranks_of
 from analysis.opening import open_readers, open_recording
 from analysis.questions import PER, QuestionError, UnknownLayerError, parse_question
 from analysis.recording import Recording
@@ -33,7 +34,7 @@ from recorder.keeping import recover as recover_recording
 from recorder.keeping.digest import join_recordings
 from recorder.keeping.recovery import Recovery
 from recorder.stores import ByteStore, open_store
-from recorder.stores.rank_names import RankRecord, rank_location
+from recorder.stores.rank_names import rank_location
 from recorder.stores.redaction import without_secrets
 from recorder.tape import TapeReader
 
@@ -148,6 +149,7 @@ def verify(path: str, expected: str | None, where: str | None) -> None:
     recording that is still growing is checked as of its last commit. A packed one is also compared with the
     digest that it states.
     """
+    _check_digest(expected)
     with _errors_as_messages(), cluster(where):
         readers = open_readers(path)
         found = [[str(problem) for problem in _find_problems(reader)] for reader in readers]
@@ -222,12 +224,12 @@ def _places(readers: list[TapeReader], destination: str) -> list[str]:
     """Where recordings are packed to: the ranks of a run beside each other, as they were recorded."""
     if len(readers) == 1:
         return [destination]
-    ranks = [RankRecord.from_provenance(reader.metadata.provenance) for reader in readers]
-    if None in ranks or len({record.run for record in ranks if record is not None}) > 1:
+    ranks = ranks_of(readers)
+    if ranks is None:
         raise click.UsageError(
             "these recordings are not the ranks of one run: pack each under a name of its own"
         )
-    return [rank_location(destination, record.rank, record.ranks) for record in ranks if record is not None]
+    return [rank_location(destination, record.rank, record.ranks) for record in ranks]
 
 
 def _pack(reader: TapeReader, destination: str) -> RecordingMetadata:
@@ -336,6 +338,13 @@ def _recovery_lines(reader: TapeReader, recovery: Recovery) -> Iterator[str]:
         yield f"drop {key}"
     for key in recovery.foreign:
         yield f"leave {key}, which is no part of a recording"
+
+
+def _check_digest(digest: str | None) -> None:
+    if digest is not None and not re.fullmatch("[0-9a-fA-F]{64}", digest):
+        raise click.BadParameter(
+            f"{digest!r} is no digest; expected the 64 hexadecimal digits of one", param_hint="--digest"
+        )
 
 
 def _parse_steps(steps: str) -> slice:

@@ -45,8 +45,8 @@ class Source:
 
     Attributes
     ----------
-    location, recording_id : str
-    commit_number : int
+    identity : str
+        Of commit and store, see `recorder.tape.TapeReader.identity`.
     layer : str
     selection : Selection
     use_counts : bool
@@ -58,9 +58,7 @@ class Source:
         Labels to tell apart, in this order, where they are those of several recordings; else the recording's.
     """
 
-    location: str
-    recording_id: str
-    commit_number: int
+    identity: str
     layer: str
     selection: Selection
     use_counts: bool

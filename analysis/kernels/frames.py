@@ -154,7 +154,7 @@ def column_values(source: Source, name: str) -> NDArray[Any]:
     ((column, stored),) = read_columns(source.store, commit).items()
     if column.kind == "category":
         if len(stored) and (stored.min() < -1 or stored.max() >= len(column.categories)):
-            raise RecordingFormatError(f"{source.location}: trials column {name!r} is malformed")
+            raise RecordingFormatError(f"{source.store.location}: trials column {name!r} is malformed")
         values = np.array([*column.categories, None], object)
         decoded: NDArray[Any] = values[np.append(stored, -1)]
         return decoded

@@ -20,6 +20,7 @@ from recorder.format.errors import (
     StoreAccessError,
     StoreError,
     UncalledLayersWarning,
+    UnknownRunWarning,
 )
 from recorder.format.layout import ChunkPlan, plan_chunks
 from recorder.format.metadata import LayerCommit, RecordingMetadata
@@ -43,5 +44,6 @@ __all__ = [
     "StoreAccessError",
     "StoreError",
     "UncalledLayersWarning",
+    "UnknownRunWarning",
     "plan_chunks",
 ]

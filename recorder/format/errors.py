@@ -43,6 +43,10 @@ class LostFramesWarning(UserWarning):
     """Damaged frames of the recording are marked lost: every figure covers the remaining frames only."""
 
 
+class UnknownRunWarning(UserWarning):
+    """Recordings are taken for the ranks of one run because of their names: they do not say it themselves."""
+
+
 class DurabilityWarning(UserWarning):
     """A file system cannot keep what was asked for: a loss of power may take what was committed."""
 

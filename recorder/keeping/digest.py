@@ -122,10 +122,13 @@ def _merged(segments: Segments) -> NDArray[np.int64]:
 def _hash_columns(reader: TapeReader) -> Iterator[tuple[str, dict[str, str]]]:
     kinds = {column.name: column.kind for column in reader.metadata.trials.columns}
     for name, values in reader.trials().items():
+        # One zero for two, as -0.0 + 0.0 is 0.0; and one NaN for all.
         if kinds[name] == "category":
-            encoded = _json(values.tolist())
+            encoded = _json([value + 0.0 if isinstance(value, float) else value for value in values])
+        elif kinds[name] == "float64":
+            encoded = (np.where(np.isnan(values), np.nan, values) + 0.0).astype("<f8").tobytes()
         else:
-            encoded = values.astype(values.dtype.newbyteorder("<")).tobytes()
+            encoded = values.astype("<i8").tobytes()
         yield name, {"kind": kinds[name], "values": _sha256(encoded)}
 
 

@@ -151,7 +151,7 @@ def pack(
             f"{reader.store.location} is still being recorded, or was interrupted; only closed recordings "
             f"are packed. Close it: `spiketape recover {reader.store.location} --apply`"
         )
-    done_before = _find_packed(metadata, target, shard_bytes)
+    done_before = _find_packed(metadata, target, shard_bytes, find_digest)
     if done_before is not None:
         return done_before
     _mark(metadata, target, shard_bytes)
@@ -177,7 +177,9 @@ def pack(
         target.write(f"{folder}/{ROOT_DOCUMENT}", encode_document(document))
     target.persist()
     packed = replace(packed, digest=_read_back(target, packed, find_digest))
-    target.write(ROOT_DOCUMENT, encode_document(root_document(packed, documents)))
+    if not _write_root(target, encode_document(root_document(packed, documents))):
+        # Somebody else was first: with this recording, or with another, which is an error.
+        packed = _find_packed(metadata, target, shard_bytes, find_digest) or packed
     target.persist()
     target.delete(MARKER)
     target.persist()
@@ -195,10 +197,9 @@ def _mark(metadata: RecordingMetadata, target: ByteStore, shard_bytes: int) -> N
         }
     ).encode()
     found = target.read(MARKER, 2**12)
-    if found is None and target.is_empty():
-        target.write(MARKER, mark)
+    if found is None and target.is_empty() and target.write_new(MARKER, mark):
         target.persist()
-    elif found != mark:
+    elif target.read(MARKER, 2**12) != mark:
         raise RecordingExistsError(
             f"{target.location} holds something else than what packing this recording has left; nothing was "
             "touched. Remove it, or choose another name."
@@ -214,22 +215,41 @@ def _read_back(target: ByteStore, packed: RecordingMetadata, find_digest: FindDi
     return find_digest(reader)
 
 
+def _write_root(target: ByteStore, document: bytes) -> bool:
+    """Write the root document; False if there is one that somebody else has written."""
+    if not isinstance(target, Folder):
+        return target.write_new(ROOT_DOCUMENT, document)
+    # Where files cannot be linked, a new file is not written at once; and nobody else packs to this folder.
+    is_free = target.size_of(ROOT_DOCUMENT) is None
+    if is_free:
+        target.write(ROOT_DOCUMENT, document)
+    return is_free
+
+
 def _find_packed(
-    metadata: RecordingMetadata, target: ByteStore, shard_bytes: int
+    metadata: RecordingMetadata, target: ByteStore, shard_bytes: int, find_digest: FindDigest
 ) -> RecordingMetadata | None:
     """Commit record at the target if it is this recording, packed; None if there is no root document yet.
 
-    Raises RecordingExistsError if it is anything else.
+    Raises RecordingExistsError if it is anything else, and RecordingFormatError if what is there is damaged
+    or has another digest than it states.
     """
     document = target.read(ROOT_DOCUMENT, MAX_DOCUMENT_BYTES)
     if document is None:
         return None
+    found = None
     with suppress(RecordingFormatError):
         found = parse_document(document, target.location)
-        if found == replace(metadata, shard_bytes=shard_bytes, digest=found.digest):
-            target.delete(MARKER)
-            return found
-    raise RecordingExistsError(f"{target.location} holds something already; choose another name")
+    if found is None or found != replace(metadata, shard_bytes=shard_bytes, digest=found.digest):
+        raise RecordingExistsError(f"{target.location} holds something already; choose another name")
+    digest = _read_back(target, found, find_digest)
+    if digest != found.digest:
+        raise RecordingFormatError(
+            f"{target.location} states the digest {found.digest}, and what it holds has {digest}: it was "
+            "altered. Remove it, or choose another name"
+        )
+    target.delete(MARKER)
+    return found
 
 
 def _checked_chunks(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from recorder.format import RecordingFormatError, RecordingNotFoundError
+from recorder.format.layout import ROOT_DOCUMENT
 from recorder.stores.byte_store import ReadOnlyStore
 
 if TYPE_CHECKING:  # which opens archives
@@ -52,6 +53,11 @@ class Archive(ReadOnlyStore):
         return f"{self._outer.location}/{self._name}"
 
     @property
+    def identity(self) -> str:
+        # An archive that is made anew has its entries elsewhere; who has read its directory must not be kept.
+        return f"{self._outer.identity}/{self._name} {sorted(self._directory().items())}"
+
+    @property
     def reads_under_way(self) -> int:
         return self._outer.reads_under_way
 
@@ -63,6 +69,8 @@ class Archive(ReadOnlyStore):
         return not self._directory()
 
     def read(self, key: str, limit_bytes: int) -> bytes | None:
+        if key == ROOT_DOCUMENT:
+            self._entries = None  # whoever opens a recording sees the archive that is there now
         entry = self._directory().get(key)
         if entry is None:
             return None
@@ -111,8 +119,9 @@ class Archive(ReadOnlyStore):
         return header + _LOCAL_HEADER + lengths
 
     def _directory(self) -> dict[str, tuple[int, int]]:
-        """Offset of the header and size of the content of each entry, by key; read once."""
-        if self._entries is None:
+        """Offset of the header and size of the content of each entry, by key; read once for each opening."""
+        entries = self._entries
+        if entries is None:
             size = self._outer.size_of(self._name)
             if size is None:
                 raise RecordingNotFoundError(f"no recording at {self.location}: there is no such archive")
@@ -124,10 +133,11 @@ class Archive(ReadOnlyStore):
                 if isinstance(error, OSError | RecordingFormatError):
                     raise
                 raise RecordingFormatError(f"{self.location} is no zip archive: {error}") from error
-            self._entries = dict(self._checked(info) for info in infos)
-            if len(self._entries) < len(infos):
+            entries = dict(self._checked(info) for info in infos)
+            if len(entries) < len(infos):
                 raise RecordingFormatError(f"{self.location} has two entries of the same name")
-        return self._entries
+            self._entries = entries
+        return entries
 
     def _checked(self, info: zipfile.ZipInfo) -> tuple[str, tuple[int, int]]:
         is_plain = info.compress_type == zipfile.ZIP_STORED and info.file_size == info.compress_size

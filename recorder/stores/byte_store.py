@@ -24,6 +24,10 @@ class ByteStore(Protocol):
         """Path or URL to show to people, without credentials."""
 
     @property
+    def identity(self) -> str:
+        """Text that no other place has, nor this one with other options. Never shown: it may hold secrets."""
+
+    @property
     def reads_under_way(self) -> int:
         """Number of keys that are best read at the same time."""
 

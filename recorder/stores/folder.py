@@ -77,6 +77,10 @@ class Folder:
     def location(self) -> str:
         return str(self._root)
 
+    @property
+    def identity(self) -> str:
+        return self.location
+
     def is_empty(self) -> bool:
         if not os.path.lexists(self._root):
             return True

@@ -53,6 +53,11 @@ class LinkedStore(ReadOnlyStore):
         return self._folder.location
 
     @property
+    def identity(self) -> str:
+        """Identity of the store to which the link leads."""
+        return self.found.identity
+
+    @property
     def reads_under_way(self) -> int:
         """Number of keys that are best read at the same time, as for the web server."""
         return self._folder.reads_under_way

@@ -114,6 +114,31 @@ class RankRecord:
         return cls(run, rank, ranks) if 0 <= rank < ranks else None
 
 
+def ranks_of_one_run(recordings: Iterable[tuple[str, Mapping[str, Any]]]) -> list[RankRecord] | None:
+    """The ranks that some recordings are, if they are different ranks of one and the same run.
+
+    Parameters
+    ----------
+    recordings : iterable of (str, mapping)
+        Location and provenance of each. The names are asked only where ranks could not agree on an
+        identifier of their run.
+
+    Returns
+    -------
+    list of RankRecord, or None
+        None if one is no rank, if their runs differ or are unknown, or if a rank is there twice.
+    """
+    records: list[RankRecord] = []
+    runs = set()
+    for location, provenance in recordings:
+        record, name = RankRecord.from_provenance(provenance), parse_rank_location(location)
+        if record is None or (not record.run and name is None):
+            return None
+        records.append(record)
+        runs.add((record.run, record.ranks, "" if record.run or name is None else name.run))
+    return records if len(runs) == 1 and len({record.rank for record in records}) == len(records) else None
+
+
 def _split(run: str) -> tuple[str, str]:
     folder, slash, name = run.rstrip("/").rpartition("/")
     stem, dot, suffix = name.rpartition(".")

@@ -43,6 +43,11 @@ class ShardedStore(ReadOnlyStore):
         return self.inner.location
 
     @property
+    def identity(self) -> str:
+        """Identity of the store that holds the shards."""
+        return self.inner.identity
+
+    @property
     def reads_under_way(self) -> int:
         """Number of keys that are best read at the same time, as for the store that holds the shards."""
         return self.inner.reads_under_way

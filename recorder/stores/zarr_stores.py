@@ -8,11 +8,11 @@ buckets and here for web servers. If it still fails, `StoreAccessError` is raise
 from __future__ import annotations
 
 import asyncio
-import os
 import tempfile
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, Final, TypeVar
 
 import zarr.storage
@@ -22,18 +22,15 @@ from zarr.core.sync import sync
 
 from recorder.format import RecordingFormatError, StoreAccessError, StoreError
 from recorder.format.layout import ROOT_DOCUMENT
+from recorder.stores.options import environment_of, options_for
 from recorder.stores.redaction import secrets_of, shown_address, without_secrets
 
 READS_UNDER_WAY: Final = 16
 
-# Attempts at one request. botocore waits longer before each: about ten seconds in all for a server that is
-# gone, about a minute for a server that answers that it is busy.
-S3_ATTEMPTS: Final = 10
 # Seconds to wait before each repetition of a request to a web server.
 _WEB_WAITS: Final = (0.5, 1.0, 2.0, 4.0)
 _ABSENT_STATUS = (404, 410)
 _WEB: Final = ("http", "https")
-_S3: Final = ("s3", "s3a")
 # What fsspec takes for a pattern where it deletes.
 _PATTERN_CHARACTERS: Final = frozenset("*?[")
 _MISSING: Final = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
@@ -49,10 +46,16 @@ class ZarrStore:
     def __init__(self, store: Store, location: str | None = None) -> None:
         self.store = store
         self._location = without_secrets(store) if location is None else location
+        # Nobody can tell from outside what a store of the user's own is made of.
+        self._token = token_hex(16)
 
     @property
     def location(self) -> str:
         return self._location
+
+    @property
+    def identity(self) -> str:
+        return f"{self._location} {self._token}"
 
     def is_empty(self) -> bool:
         return self._wait("", lambda: self.store.is_empty(""))
@@ -154,7 +157,14 @@ class RemoteStore(ZarrStore):
     ) -> None:
         super().__init__(store, location)
         self._query = query
+        self._environment = environment_of(self._location)
         self._secrets = (*secrets, *secrets_of(store.path, getattr(store.fs, "storage_options", {})))
+
+    @property
+    def identity(self) -> str:
+        files = self.store.fs
+        given = (getattr(files, name, None) for name in ("storage_args", "storage_options"))
+        return repr((self._location, type(files), *given, self._environment, self.store.path, self._query))
 
     def is_empty(self) -> bool:
         # Only one level is listed, because a recording may have millions of keys.
@@ -301,7 +311,7 @@ def open_url(url: str, *, read_only: bool, storage_options: Mapping[str, Any] | 
     place, query = split_query(url)
     try:
         store = zarr.storage.FsspecStore.from_url(
-            place, storage_options=_options(scheme, storage_options or {}), read_only=read_only
+            place, storage_options=options_for(url, storage_options), read_only=read_only
         )
     except ImportError as error:
         raise StoreError(
@@ -347,18 +357,6 @@ def cause_without_secrets(error: BaseException, secrets: Sequence[str]) -> BaseE
                 return None
         told = told.__cause__ if told.__suppress_context__ else told.__context__
     return error
-
-
-def _options(scheme: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Options for fsspec: the user's, with our defaults for S3 added."""
-    if scheme not in _S3:
-        return dict(given)
-    # A cached listing would hide keys written since.
-    options: dict[str, Any] = {"use_listings_cache": False, **given}
-    if not {"AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE"} & os.environ.keys():
-        retries = {"mode": "standard", "max_attempts": S3_ATTEMPTS}
-        options["config_kwargs"] = {"retries": retries, **options.get("config_kwargs", {})}
-    return options
 
 
 def _is_web(filesystem: Any) -> bool:

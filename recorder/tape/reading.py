@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,7 +17,7 @@ from recorder.format import (
 )
 from recorder.format.documents import plain_documents
 from recorder.format.layout import ROOT_DOCUMENT
-from recorder.format.metadata import MAX_DOCUMENT_BYTES
+from recorder.format.metadata import MAX_DOCUMENT_BYTES, to_attributes
 from recorder.format.parsing import parse_document
 from recorder.format.shards import plan_shards
 from recorder.stores import ByteStore
@@ -47,6 +50,16 @@ class TapeReader:
         self.layers: dict[str, LayerReader] = {
             layer.name: LayerReader(store, layer) for layer in metadata.layers
         }
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash of the whole commit record and of the store: where it is, and with what options it is read.
+
+        Place, identifier and number of a commit are those of other content too, once somebody goes on with a
+        copy of a recording or puts a copy back.
+        """
+        record = json.dumps(to_attributes(self.metadata), sort_keys=True)
+        return hashlib.sha256(f"{record}\n{self.store.identity}".encode()).hexdigest()
 
     @classmethod
     def open(cls, store: ByteStore) -> TapeReader:

@@ -196,17 +196,14 @@ def source_of(path: Path, layer: str = "1", **changes: object) -> Source:
     from recorder.tape import TapeReader
 
     reader = TapeReader.open(Folder(path))
-    metadata = reader.metadata
     source = Source(
-        location=str(path),
-        recording_id=metadata.recording_id,
-        commit_number=metadata.commit_number,
+        identity=reader.identity,
         layer=layer,
         selection=Selection(),
         use_counts=True,
         store=reader.store,
         commit=reader.layers[layer].commit,
-        trials=metadata.trials,
+        trials=reader.metadata.trials,
     )
     return replace(source, **changes)
 
@@ -294,7 +291,7 @@ def test_sources_are_equal_if_they_stand_for_the_same_frames(path: Path) -> None
     assert pickle.loads(pickle.dumps(source)) == source  # noqa: S301
     assert len(pickle.dumps(source)) < 2000
     for change in (
-        {"commit_number": 7},
+        {"identity": "7"},
         {"use_counts": False},
         {"selection": Selection((0, 3))},
         {"layer": "x"},

@@ -79,3 +79,18 @@ def write_recording(
     begun = max((t.number + 1 for t in trials), default=0) if trials_begun is None else trials_begun
     writer.commit(progress, presented, begun, close=close)
     return writer
+
+
+def go_on(store: str | Path | Folder, layers: Mapping[str, NDArray[np.bool_]], run: Run) -> TapeWriter:
+    """Resume a recording whose frames fill whole rows of eight, add such frames, and close it."""
+    target = Folder(store, durability="process") if isinstance(store, str | Path) else store
+    writer = TapeWriter.resume(target)
+    progress = {}
+    for name, (_, segment) in writer.resumed_layers().items():
+        log = SegmentLog(segment)
+        log.extend(run.first_step, run.steps, run.batch, run.trial)
+        assert len(layers[name]) % 8 == 0
+        writer.append(name, bits.pack_frames(layers[name].reshape(len(layers[name]), -1)))
+        progress[name] = LayerProgress(0, None, *log.take())
+    writer.commit(progress, [], 0, close=True)
+    return writer

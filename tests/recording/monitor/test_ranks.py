@@ -194,3 +194,70 @@ def test_ranks_that_crashed_at_different_steps_go_on_at_the_same_one(tmp_path: P
         analysis.RecordingNotFoundError, match=r"1 of the 2 ranks of .*alone\.zarr are missing"
     ):
         analysis.open_recording(tmp_path / "alone.zarr")
+
+
+BEGIN = """
+if rank == 0:  # the other one dies before its first commit
+    recording = monitor(network())
+    with recording:
+        recording.enable()
+        [recording._hooks._network(torch.randn(3, 6)) for step in range(4)]
+dist.barrier()
+os._exit(0)
+"""
+
+GO_ON = """
+net = network()
+with monitor(net, resume=True) as recording:
+    net(torch.randn(3, 6))
+dist.barrier()
+"""
+
+REFUSED = """
+try:
+    monitor(network(), resume=True)
+except RankError as error:
+    print(error)
+dist.barrier()
+"""
+
+
+def test_a_rank_that_had_not_begun_goes_on_in_the_run_of_the_others(tmp_path: Path) -> None:
+    in_ranks(BEGIN, tmp_path)
+    in_ranks(GO_ON, tmp_path)
+    recording = analysis.open_recording(tmp_path / "run.zarr")
+    found = recording["1"].firing_rate(per=("recording", "step"))
+    assert np.isnan(found.values).tolist() == [[False] * 5, [True] * 4 + [False]]
+
+
+RESET = """
+with monitor(network()) as recording:
+    recording._hooks._network(torch.randn(3, 6))
+    for _ in range(1 if rank == 0 else again):
+        recording.reset()
+    recording._hooks._network(torch.randn(3, 6))
+"""
+
+
+@pytest.mark.parametrize("again", [0, 1, 2])
+def test_ranks_that_discard_what_they_have_recorded_are_one_run_if_all_do(tmp_path: Path, again: int) -> None:
+    in_ranks(f"again = {again}\n{RESET}", tmp_path)
+    if again == 1:
+        assert len(analysis.open_recording(tmp_path / "run.zarr").recordings) == RANKS
+        return
+    with pytest.raises(analysis.JointRecordingError, match="some are of run"):
+        analysis.open_recording(tmp_path / "run.zarr")
+
+
+def test_ranks_of_two_runs_do_not_go_on_together(tmp_path: Path) -> None:
+    for _ in range(2):
+        in_ranks(CRASH.replace("monitor(net)", "monitor(net, overwrite=True)"), tmp_path)
+        if not (tmp_path / "old").exists():
+            (tmp_path / "run.rank-00001-of-00002.zarr").rename(tmp_path / "old")
+    (tmp_path / "run.rank-00001-of-00002.zarr").rename(tmp_path / "new")
+    (tmp_path / "old").rename(tmp_path / "run.rank-00001-of-00002.zarr")
+    with pytest.raises(analysis.JointRecordingError, match="not"):
+        analysis.open_recording(tmp_path / "run.zarr")
+    for told in in_ranks(REFUSED, tmp_path):
+        assert "not those of the ranks of one run of 2: rank 0 finds rank 0 of 2 of run" in told
+        assert "rank 1 finds rank 1 of 2 of run" in told

@@ -119,3 +119,65 @@ def test_a_foreign_folder_is_not_resumed(tmp_path: Path) -> None:
     (tmp_path / "run.zarr/zarr.json").write_text("{}")
     with pytest.raises(RecordingFormatError, match="not a recording made by spiketape"):
         on_store(tmp_path, network(), resume=True)
+
+
+class Other(nn.Sequential):
+    """Another class of network with the same layers."""
+
+
+def other(told: dict[str, object], recorded: dict[str, object]) -> str:
+    name = next(name for name in told if told[name] != recorded.get(name))
+    return rf"run\.zarr has {recorded.get(name, 'nothing')!r} .*{name}={told[name]!r}.*another store".replace(
+        "'nothing'", "nothing"
+    )
+
+
+@pytest.mark.parametrize(
+    ("recorded", "told"),
+    [
+        ({"dt": 1.0, "dt_unit": "ms"}, {"dt": 0.5, "dt_unit": "ms"}),
+        ({"dt": 1.0, "dt_unit": "ms"}, {"dt": 1.0, "dt_unit": "s"}),
+        ({}, {"dt": 1.0, "dt_unit": "ms"}),
+        ({"licence": "CC0-1.0"}, {"licence": "CC-BY-4.0"}),
+        ({"citation": "one"}, {"citation": "two"}),
+        ({}, {"citation": "two"}),
+    ],
+)
+def test_what_holds_for_a_whole_recording_is_not_said_anew(
+    tmp_path: Path, recorded: dict[str, object], told: dict[str, object]
+) -> None:
+    net = network()
+    with on_store(tmp_path, net, **recorded):
+        run(net)
+    with pytest.raises(ValueError, match=other(told, recorded)):
+        on_store(tmp_path, net, resume=True, **told)
+    for same in ({}, recorded):
+        with on_store(tmp_path, net, resume=True, **same):
+            run(net)
+    provenance = TapeReader.open(Folder(tmp_path / "run.zarr")).metadata.provenance
+    assert {name: provenance.get(name) for name in told} == {name: recorded.get(name) for name in told}
+
+
+def test_another_network_does_not_go_on(tmp_path: Path) -> None:
+    net = network()
+    with on_store(tmp_path, net):
+        run(net)
+    with pytest.raises(
+        ValueError, match=r"of class torch\..*Sequential, and .* class .*\.Other: .*another store"
+    ):
+        on_store(tmp_path, Other(*network()), resume=True)
+    assert TapeReader.open(Folder(tmp_path / "run.zarr")).metadata.state == "closed"
+
+
+def test_a_network_is_the_same_where_its_file_runs_as_a_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = Other(*network())
+    with on_store(tmp_path, net):
+        run(net)
+    monkeypatch.setattr(Other, "__module__", "__main__")
+    with on_store(tmp_path, net, resume=True):
+        run(net)
+    another = type("Another", (nn.Sequential,), {"__module__": "__main__"})
+    with pytest.raises(ValueError, match=r"class __main__\.Another"):
+        on_store(tmp_path, another(*network()), resume=True)

@@ -1,0 +1,69 @@
+"""Check that a monitor may go on with the recording that is at its store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from recorder.capture.thresholds import Thresholds
+from recorder.frameworks import SpikingLayer
+from recorder.stores import ByteStore
+from recorder.tape import TapeReader
+from recorder.tape.beginning import is_unbegun
+
+# Of the provenance: what is one for all steps of a recording, and what a monitor may leave unsaid.
+_KEPT: Final = ("dt", "dt_unit", "licence", "citation")
+_SCRIPT: Final = "__main__."
+
+
+def has_begun(
+    store: ByteStore,
+    described: Mapping[str, Any],
+    thresholds: Thresholds,
+    layers: Mapping[str, SpikingLayer],
+) -> bool:
+    """True if there is a recording to go on with; False if there is nothing yet.
+
+    Parameters
+    ----------
+    store : ByteStore
+    described : mapping
+        Provenance of what is going to be recorded.
+    thresholds : Thresholds
+    layers : mapping
+        The layers that are going to be recorded.
+
+    Raises
+    ------
+    ValueError
+        If the recording is one of another network, or says otherwise how long a step is, what a spike is, or
+        how it may be used. What the monitor does not say stays as the recording has it.
+    """
+    if is_unbegun(store):
+        return False
+    recorded = TapeReader.open(store).metadata
+    thresholds.refuse_others(recorded, layers)
+    known = recorded.provenance
+    if "network" in known and not _is_same_class(str(known["network"]), str(described["network"])):
+        raise ValueError(
+            f"{store.location} was recorded of a network of class {known['network']}, and would go on with "
+            f"one of class {described['network']}: they would be taken for one. Resume with a network of "
+            "that class, or record to another store"
+        )
+    for name in _KEPT:
+        if name in described and described[name] != known.get(name):
+            before = repr(known[name]) if name in known else "nothing"
+            raise ValueError(
+                f"{store.location} has {before} as its {name}, and this monitor says "
+                f"{name}={described[name]!r}, which would hold for what was recorded before, too. Leave "
+                f"{name} out to go on with what the recording has, or record to another store"
+            )
+    return True
+
+
+def _is_same_class(one: str, other: str) -> bool:
+    """True if names are those of one class, which has another module where its file is run as a script."""
+    if one.startswith(_SCRIPT) or other.startswith(_SCRIPT):
+        one, other = (name.removeprefix(_SCRIPT) for name in (one, other))
+        return f".{one}".endswith(f".{other}") or f".{other}".endswith(f".{one}")
+    return one == other
