@@ -41,7 +41,7 @@ class Entrance:
 
     def __init__(self, location: str) -> None:
         self.is_elsewhere = False
-        self._location = location
+        self.location = location
         self._process = os.getpid()
         self.open()
         _entrances.add(self)
@@ -56,7 +56,7 @@ class Entrance:
         """Raise RuntimeError, which names the recording, in a forked child."""
         if self.is_elsewhere:
             raise RuntimeError(
-                f"process {self._process} records to {self._location}, and this is a forked child of it. Ask "
+                f"process {self._process} records to {self.location}, and this is a forked child of it. Ask "
                 "there, or open the recording with analysis.open_recording; to record here, make a monitor "
                 "with a store of its own"
             )

@@ -18,6 +18,7 @@ from torch import nn
 from recorder.answers import Answers, Backend
 from recorder.capture.thresholds import Thresholds
 from recorder.format import RecordingWriteError
+from recorder.format.errors import UNFINISHED_RESET
 from recorder.frameworks import LayerChoice, find_spiking_layers, refuse_unrecordable
 from recorder.hooks import InertMonitor, NetworkHooks, SessionLink, close_holder, finish, note_holder
 from recorder.layers import RecordedLayers
@@ -25,10 +26,10 @@ from recorder.options import check_names, check_options, default_store, parse_de
 from recorder.provenance import class_name, describe_run
 from recorder.ranks import RankPlace, begin_again, place_of_rank, without_wrapper
 from recorder.resuming import has_begun
-from recorder.session import UNFINISHED_RESET, RecordingSession
+from recorder.session import RecordingSession
 from recorder.steps import Steps
 from recorder.stores import StoreLike, open_store
-from recorder.tape import TapeReader, TapeWriter
+from recorder.tape import TapeWriter
 from recorder.tape.finalizing import finish_when_gone
 from recorder.telling import Teller, layer_lines
 
@@ -194,9 +195,9 @@ class Monitor(Answers):
         if self._is_discarded:
             raise RecordingWriteError(UNFINISHED_RESET)
         if self._session.closed:
-            self._session.refuse_open_trial("leave its `with` block before you call enable() again")
+            self._session.trials.refuse_open("leave its `with` block before you call enable() again")
             with write_errors(self._store):
-                self._begin(TapeWriter.resume(self._store))
+                self._begin(TapeWriter.resume(self._store, own=self._session.metadata))
         self._link.refuse_stopped()
         self._hooks.put()
 
@@ -233,9 +234,9 @@ class Monitor(Answers):
         """Finish the recording: take the hooks away, commit, mark it closed. Getters still work.
 
         It may be called at any moment, also by a signal handler or another thread. A forward that is running
-        is left out as a whole, as if it had never begun. Only where layers are on an accelerator, and a handler
-        interrupts the recording of an output, is the recording closed a moment later: when that output is
-        recorded, or the interpreter ends.
+        is left out as a whole, as if it had never begun. Only where layers are on an accelerator, and a
+        handler interrupts the recording of an output, is the recording closed a moment later: when that
+        output is recorded, or the interpreter ends.
         """
         try:
             if not self._session.closed:
@@ -325,7 +326,7 @@ class Monitor(Answers):
         lines = [f"<Monitor {state}, {len(self._layers)} layers → {self.store}>"]
         kinds = {name: type(layer.module).__name__ for name, layer in self._layers.items()}
         session = self._session
-        about = session.recorded_layers(), session.steps.uncalled, session.stopped_layers
+        about = session.recorded_layers(), session.steps.uncalled, session.layers.stopped
         return "\n".join([*lines, *layer_lines(kinds, *about)])
 
     # -- wiring ----------------------------------------------------------------------------------------------
@@ -333,7 +334,10 @@ class Monitor(Answers):
     def _catch_up(self, rank: RankPlace) -> None:
         """Go on at the same step as the other ranks: a crash may have left one behind another."""
         try:
-            self._session.go_on_at(*rank.largest_of_all(self._session.position))
+            steps, trials = self._session.steps, self._session.trials
+            step, trial = rank.largest_of_all((steps.next_step, trials.trials))
+            steps.go_on_at(step)
+            trials.trials = max(trials.trials, trial)
         except BaseException:
             self._session.abandon()
             self._finalizer.detach()

@@ -6,14 +6,16 @@ import logging
 import weakref
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import torch
 
 from recorder.background import BackgroundWriter, CommitClock
 from recorder.capture import LayerRecorder
 from recorder.entrance import Entrance, exclusively
+from recorder.format import RecordingMetadata
 from recorder.format.bits import Bools, Counts
+from recorder.format.errors import UNFINISHED_RESET
 from recorder.format.trials import TrialLog
 from recorder.frameworks import SpikingLayer
 from recorder.layers import CollectedRows, RecordedLayers, progress_of, totals_of
@@ -23,11 +25,6 @@ from recorder.tape import TapeReader, TapeWriter
 from recorder.telling import Teller
 
 _logger = logging.getLogger("recorder")
-
-UNFINISHED_RESET: Final = (
-    "nothing is recorded: reset() has discarded the recording, and failed or was interrupted before a new "
-    "one began. Call reset() again"
-)
 
 
 class RecordingSession:
@@ -54,6 +51,13 @@ class RecordingSession:
     queue_limit_bytes : int
         Bytes that may wait for the disk.
     teller : Teller
+
+    Attributes
+    ----------
+    steps : Steps
+    trials : TrialLog
+    closed : bool
+        True once the session has ended.
     """
 
     def __init__(
@@ -70,14 +74,14 @@ class RecordingSession:
         self._has_logged_plan = False
         self.entrance = Entrance(tape.store.location)
         self._teller = teller
-        self._layers = layers
+        self.layers = layers
         self.steps = layers.all_steps
         layers.resume(tape)
-        self.stop_layer = self._layers.stop
-        self._trials = TrialLog(tape.metadata.trials, tape.ignores_case)
+        self.stop_layer = self.layers.stop
+        self.trials = TrialLog(tape.metadata.trials, tape.ignores_case)
         self._due = CommitClock(commit_interval)
         self._pace = Pace(self.steps.next_step)
-        self._closed = self._is_close_put = False
+        self.closed = self._is_close_put = False
         # For each layer that was called in a forward that `close` has cut short, the step it began with.
         self._cut_short: dict[str, int] = {}
         reference = weakref.ref(self)
@@ -89,59 +93,38 @@ class RecordingSession:
         self._rows = CollectedRows(self._writer, tape)
 
     @property
-    def position(self) -> tuple[int, int]:
-        """Numbers of the next step and of the next trial."""
-        return self.steps.next_step, self._trials.trials
-
-    @exclusively
-    def go_on_at(self, step: int, trial: int) -> None:
-        """Let the next step and trial be these, where they would be earlier ones."""
-        self.steps.go_on_at(step)
-        self._trials.trials = max(self._trials.trials, trial)
-
-    @property
-    def location(self) -> str:
-        """Path or URL of the recording."""
-        return self._tape.store.location
-
-    @property
-    def closed(self) -> bool:
-        """Whether the session has ended."""
-        return self._closed
-
-    @property
-    def stopped_layers(self) -> list[str]:
-        """Names of layers that are not recorded any more, as they have put out no spikes."""
-        return self._layers.stopped
+    def metadata(self) -> RecordingMetadata:
+        """The last commit record that was written."""
+        return self._tape.metadata
 
     def plan(self) -> RecordingPlan:
         """What the recording costs, as far as its layers have been called."""
         pace = self._pace.steps_per_hour(self.steps.next_step)
-        return RecordingPlan(self._layers.plans(), self._queue_limit_bytes, self._layers.ring_bytes, pace)
+        return RecordingPlan(self.layers.plans(), self._queue_limit_bytes, self.layers.ring_bytes, pace)
 
     def stats(self) -> RecordingStats:
         """What the recording has cost so far."""
         self.entrance.refuse_elsewhere()
         with self.entrance.lock:
-            return self._layers.stats(self._tape.metadata.commit_number, self._writer.seconds_waited)
+            return self.layers.stats(self.metadata.commit_number, self._writer.seconds_waited)
 
     @exclusively
     def recorded_layers(self) -> dict[str, tuple[int, tuple[int, ...], str]]:
         """Frames, neuron shape and dtype of each layer that has frames, in network order."""
-        if self._closed:
-            layers = self._tape.metadata.layers
+        if self.closed:
+            layers = self.metadata.layers
             return {layer.name: (layer.frames, layer.plan.neuron_shape, layer.dtype) for layer in layers}
         self._settle()
-        return self._layers.recorded()
+        return self.layers.recorded()
 
     # -- called from hooks, in the thread that runs the network ------------------------------------------
 
     @exclusively
     def begin_forward(self) -> None:
         """Note that a forward of the network begins; raises RuntimeError where another thread may not."""
-        if self._closed:
+        if self.closed:
             return
-        self._trials.refuse_other_thread()
+        self.trials.refuse_other_thread()
         if self.steps.begin_forward():
             self._pass_boundary()
         self._pace.begin()
@@ -150,7 +133,7 @@ class RecordingSession:
         """Note that a forward of the network has ended, by returning or by an exception."""
         with self.entrance.lock:
             # If this interrupts another call, the forward was refused when it began.
-            if not self.entrance.inside and not self._closed:
+            if not self.entrance.inside and not self.closed:
                 self._end_forward(succeeded)
 
     @exclusively
@@ -169,16 +152,16 @@ class RecordingSession:
         RecordingWriteError
             If writing has failed before.
         """
-        if self._writer.failure is not None or self._layers.late_errors:
+        if self._writer.failure is not None or self.layers.late_errors:
             self._writer.raise_failure()
-            self._layers.tell_late_errors()
-        recorder, steps = self._layers.by_name[layer.name]
+            self.layers.tell_late_errors()
+        recorder, steps = self.layers.by_name[layer.name]
         # Another thread may have closed the recording in the middle of a forward.
-        if recorder.is_stopped or self._closed:
+        if recorder.is_stopped or self.closed:
             return
         if self.steps.note_call(steps):
             self._pass_boundary()
-            self._trials.refuse_other_thread()
+            self.trials.refuse_other_thread()
         expected = layer.output
         spikes = layer.pick(output, expected)
         if recorder.threshold is not None:
@@ -187,7 +170,7 @@ class RecordingSession:
             if not expected.is_ordered:
                 spikes = layer.arrange(spikes.detach(), expected)
             # The first call of a trial notes its labels.
-            trials = self._trials
+            trials = self.trials
             if not (trials.is_noted and recorder.repeat(spikes, steps.next_step, trials.number)):
                 self._record_other(recorder, steps, layer, spikes, None)
                 return
@@ -203,7 +186,7 @@ class RecordingSession:
     def _take(self, recorder: LayerRecorder) -> None:
         if recorder.is_full:
             recorder.settle()
-            self._layers.tell_late_errors()
+            self.layers.tell_late_errors()
         self._rows.take(recorder)
 
     def _record_other(
@@ -222,11 +205,11 @@ class RecordingSession:
         if batch == 0 or count == 0:
             self.steps.note_empty()
             return
-        self._trials.check_batch(f"layer {recorder.name!r}, step {steps.next_step}", batch)
-        self._teller.remarks.look(layer, self._layers.steps, spikes.shape, batch)
-        take_back = self._trials.note(batch)
+        self.trials.check_batch(f"layer {recorder.name!r}, step {steps.next_step}", batch)
+        self._teller.remarks.look(layer, self.layers.steps, spikes.shape, batch)
+        take_back = self.trials.note(batch)
         try:
-            recorder.record(layer, spikes, steps.next_step, count, self._trials.number)
+            recorder.record(layer, spikes, steps.next_step, count, self.trials.number)
         except BaseException as error:
             if isinstance(error, Exception):
                 take_back()
@@ -245,14 +228,14 @@ class RecordingSession:
             self._pace.end()
             if not self._has_logged_plan:
                 self._has_logged_plan = True
-                _logger.info("recording to %s: %s", self.location, self.plan())
+                _logger.info("recording to %s: %s", self.entrance.location, self.plan())
             if self._due.has_come():
                 self._put_commit()
 
     @exclusively
     def begin_trial(self, columns: Mapping[str, Any]) -> None:
         """Record what comes from here on as one trial; see `TrialLog.begin`."""
-        self._trials.begin(columns)
+        self.trials.begin(columns)
         if self.steps.mark_boundary():
             self._pass_boundary()
 
@@ -260,13 +243,9 @@ class RecordingSession:
     def end_trial(self) -> None:
         """End the trial."""
         is_boundary = self.steps.mark_boundary()
-        self._trials.end()
+        self.trials.end()
         if is_boundary:
             self._pass_boundary()
-
-    def refuse_open_trial(self, what: str) -> None:
-        """Raise RuntimeError, which says ``what`` to do, inside a trial."""
-        self._trials.refuse_open(what)
 
     @exclusively
     def mark_step(self) -> None:
@@ -302,19 +281,19 @@ class RecordingSession:
         if self._due.is_dirty:
             self._put_commit()
         self._writer.wait()
-        self._layers.tell_late_errors()
+        self.layers.tell_late_errors()
 
     @exclusively
     def totals(self) -> dict[str, tuple[int, Counts]]:
         """Frames, and spikes of each neuron (int64 [neurons]), of each layer; without those marked lost."""
         self._settle()
-        if self._closed:
+        if self.closed:
             self._writer.raise_failure()
-            layers = TapeReader(self._tape.store, self._tape.metadata).layers
+            layers = TapeReader(self._tape.store, self.metadata).layers
             return {name: layer.totals() for name, layer in layers.items()}
         pending = self._drain()
         self._writer.wait()
-        self._layers.tell_late_errors()
+        self.layers.tell_late_errors()
         return totals_of(self._tape, pending)
 
     def close(self) -> None:
@@ -331,9 +310,9 @@ class RecordingSession:
         with entrance.lock:
             interrupted, entrance.inside = entrance.inside, "close"
             try:
-                if not self._closed and interrupted and self._layers.are_on_device:
+                if not self.closed and interrupted and self.layers.are_on_device:
                     entrance.is_close_due = True
-                elif not self._closed:
+                elif not self.closed:
                     self._close(is_in_step=interrupted == "record")
             finally:
                 entrance.inside = interrupted
@@ -352,10 +331,10 @@ class RecordingSession:
                 self._end()
             raise
         self._end()
-        self._layers.tell_late_errors()
+        self.layers.tell_late_errors()
 
     def _end(self, because: str = "") -> None:
-        self._closed = True
+        self.closed = True
         self._writer.stop(because)
         self._tape.release()
 
@@ -366,19 +345,19 @@ class RecordingSession:
         It raises RuntimeError in a forked child, inside a forward, and inside a trial, whose frames and
         labels would go separate ways.
         """
-        self._trials.refuse_open("reset the recording outside of its `with` block")
+        self.trials.refuse_open("reset the recording outside of its `with` block")
         self.steps.refuse_in_forward("reset()")
         self._end(because=UNFINISHED_RESET)
 
     def _settle(self) -> None:
         """Have all frames packed; an error among their values is raised by whoever asks next."""
-        for layer in self._layers.called:
+        for layer in self.layers.called:
             layer.settle()
 
     def _drain(self) -> dict[LayerRecorder, Bools]:
         """Hand the whole rows of all layers to the writer; return the frames of each that fill none."""
         self._settle()
-        pending = {layer: layer.drain() for layer in self._layers.called}
+        pending = {layer: layer.drain() for layer in self.layers.called}
         for layer in pending:
             self._rows.take(layer)
         self._rows.hand_over()
@@ -387,15 +366,15 @@ class RecordingSession:
     def _put_commit(self, *, close: bool = False) -> None:
         pending = self._drain()
         self._writer.wait_for_room(0)
-        progress, presented, trials = progress_of(pending), self._trials.look(), self._trials.trials
-        uncalled, cut = self._layers.uncalled(), self._layers.frames_before(self._cut_short)
+        progress, presented, trials = progress_of(pending), self.trials.look(), self.trials.trials
+        uncalled, cut = self.layers.uncalled(), self.layers.frames_before(self._cut_short)
         commit = partial(self._tape.commit, progress, presented, trials)
         self._writer.put(partial(commit, uncalled=uncalled, cut=cut, close=close), 0)
         # If Ctrl-C comes before this, the next commit has the same segments and trials again, and skips them.
         self._due.mark_committed()
         for layer in pending:
             layer.segments.forget(len(progress[layer.name].closed_segments))
-        self._trials.forget(len(presented))
+        self.trials.forget(len(presented))
 
     def _mark_dirty(self) -> None:
         self._due.is_dirty = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 
 class RecordingFormatError(ValueError):
     """The stored bytes are no readable recording: malformed, damaged, incomplete or of an unknown version."""
@@ -65,6 +67,12 @@ class StepsWarning(UserWarning):
 
 class UncalledLayersWarning(UserWarning):
     """Layers are monitored and not called, so that nothing is recorded of them."""
+
+
+UNFINISHED_RESET: Final = (
+    "nothing is recorded: reset() has discarded the recording, and failed or was interrupted before a new "
+    "one began. Call reset() again"
+)
 
 
 def out_of_step(layer: str) -> str:

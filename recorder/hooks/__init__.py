@@ -3,7 +3,7 @@
 The monitor enters. Hooks hand what they see to a session, and know nothing of how it is recorded.
 """
 
-from recorder.hooks.lifetimes import InertMonitor, close_holder, note_holder
-from recorder.hooks.network import NetworkHooks, SessionLink, finish
+from recorder.hooks.lifetimes import InertMonitor, close_holder, finish, note_holder
+from recorder.hooks.network import NetworkHooks, SessionLink
 
 __all__ = ["InertMonitor", "NetworkHooks", "SessionLink", "close_holder", "finish", "note_holder"]

@@ -14,9 +14,12 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, NoReturn, Self
 
 from recorder.format import RecordingClosedWarning, RecordingFormatError
+from recorder.hooks.network import SessionLink
+from recorder.session import RecordingSession
 from recorder.stores import ByteStore
 from recorder.tape.holder import held_owners
 from recorder.tape.lock import read_holder
+from recorder.telling import warn_of_unused
 
 # Owner of a lock → the `close` of the monitor that records under it.
 _closing: dict[str, weakref.WeakMethod[Callable[[], None]]] = {}
@@ -27,6 +30,15 @@ def note_holder(owner: str, close: Callable[[], None]) -> None:
     for gone in [one for one, method in _closing.items() if method() is None]:
         del _closing[gone]
     _closing[owner] = weakref.WeakMethod(close)
+
+
+def finish(remove_hooks: Callable[[], None], link: SessionLink, session: RecordingSession) -> None:
+    """Close the recording of a monitor that is gone."""
+    if link.is_enabled and not session.steps.has_begun:
+        warn_of_unused(session.entrance.location)
+    remove_hooks()
+    link.session = None
+    session.close()
 
 
 def close_holder(store: ByteStore) -> None:

@@ -25,7 +25,6 @@ from recorder.format import RecordingStoppedWarning, RecordingWriteError, Uncall
 from recorder.frameworks import SpikingLayer, SpikingLayerError
 from recorder.hooks.replacements import LastHooks, ObservedForward
 from recorder.session import RecordingSession
-from recorder.telling import warn_of_unused
 
 set_eval_frame: Callable[[Any], Any] | None
 try:
@@ -394,12 +393,3 @@ def _running_forwards(network: weakref.ref[nn.Module], thread: int) -> int:
             running += 1
         frame = frame.f_back
     return running
-
-
-def finish(remove_hooks: Callable[[], None], link: SessionLink, session: RecordingSession) -> None:
-    """Close the recording of a monitor that is gone."""
-    if link.is_enabled and not session.steps.has_begun:
-        warn_of_unused(session.location)
-    remove_hooks()
-    link.session = None
-    session.close()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recorder.format import ChunkPlan, LayerCommit, RecordingMetadata
+from recorder.format import ChunkPlan, LayerCommit, RecordingExistsError, RecordingMetadata
 from recorder.format.bits import Counts, Packed
 from recorder.format.documents import plain_documents, root_document
 from recorder.format.layout import (
@@ -132,12 +132,16 @@ class TapeWriter:
         return tape
 
     @classmethod
-    def resume(cls, store: ByteStore, *, take_over: bool = False) -> TapeWriter:
+    def resume(
+        cls, store: ByteStore, *, own: RecordingMetadata | None = None, take_over: bool = False
+    ) -> TapeWriter:
         """Go on with a recording that was closed or interrupted, from its last commit.
 
         Parameters
         ----------
         store : ByteStore
+        own : RecordingMetadata, optional
+            Commit record of the recording that it must be, at whatever commit.
         take_over : bool
             Take the lock also from a writer that cannot be seen, see `recorder.tape.lock.WriterLock.acquire`.
 
@@ -145,6 +149,8 @@ class TapeWriter:
         ------
         RecordingNotFoundError
             If there is no recording.
+        RecordingExistsError
+            If it is another recording than ``own``.
         RecordingFormatError
             If the recording is packed, or what its last commit needs is missing or damaged.
         RecordingInUseError
@@ -153,6 +159,11 @@ class TapeWriter:
         # Opened before the lock is taken, so that no lock is written where there is no recording.
         found = TapeReader.open(store)
         refuse_if_packed(found)
+        if own is not None and found.metadata.recording_id != own.recording_id:
+            raise RecordingExistsError(
+                f"{store.location} holds another recording than the one that was closed, created "
+                f"{found.metadata.created} and not {own.created}. Make a new monitor to go on with it"
+            )
         lock = WriterLock.acquire(store, take_over=take_over)
         try:
             return cls.go_on(TapeReader.open(store), lock)

@@ -186,7 +186,7 @@ with Monitor(net, store=sys.argv[1], layers={nn.ReLU: SpikeOutput("N")}) as moni
     held, over = threading.Event(), threading.Event()
 
     def hold():  # as another thread may at the moment of the fork
-        with monitor._session._lock:
+        with monitor._session.entrance.lock:
             held.set()
             over.wait()
 

@@ -195,7 +195,7 @@ def test_a_bad_value_found_while_the_network_rests_does_not_end_the_recording(tm
         net(torch.zeros(1, 3))
         net(torch.full((1, 3), 2.0))
         deadline = time.monotonic() + 60
-        while not monitor._session._layers.late_errors and time.monotonic() < deadline:
+        while not monitor._session.layers.late_errors and time.monotonic() < deadline:
             time.sleep(0.01)
         with pytest.raises(SpikeValueError, match=f"at step {MANY + 1}"):
             net(torch.zeros(1, 3))
@@ -224,7 +224,7 @@ def test_gathered_outputs_keep_no_graph_and_may_need_gradients(tmp_path: Path) -
         for step in some_steps(MANY, 1, 3):
             output = net(step.requires_grad_() * 1)
             assert output.requires_grad
-        recorder = monitor._session._layers.by_name["0"].recorder
+        recorder = monitor._session.layers.by_name["0"].recorder
         assert not torch.from_numpy(recorder._alike.gathered).requires_grad
 
 
