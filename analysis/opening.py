@@ -15,8 +15,13 @@ from recorder.format import LostFramesWarning, RecordingNotFoundError, StoreErro
 from recorder.stores import ByteStore, StoreLike, is_url, open_store
 from recorder.stores.opening import local_path
 from recorder.stores.rank_names import missing_ranks, parse_rank_location, rank_location, rank_pattern
-from recorder.stores.redaction import secrets_of, without_secrets
-from recorder.stores.zarr_stores import cause_without_secrets, is_web, split_query
+from recorder.stores.redaction import (
+    cause_without_secrets,
+    secrets_of,
+    secrets_of_environment,
+    without_secrets,
+)
+from recorder.stores.zarr_stores import is_web, split_query
 from recorder.tape import TapeReader
 
 _PATTERN_CHARACTERS = frozenset("*?[")
@@ -146,7 +151,7 @@ def _is_there(store: ByteStore) -> bool:
 def _glob(pattern: str, storage_options: dict[str, Any] | None) -> list[str]:
     if not is_url(pattern) or pattern.startswith("file://"):
         return sorted(glob.glob(local_path(pattern)))  # noqa: PTH207 - a pattern may be absolute
-    secrets = secrets_of(pattern, storage_options)
+    secrets = (*secrets_of(pattern, storage_options), *secrets_of_environment())
     shown = without_secrets(pattern)
     try:
         from fsspec.core import url_to_fs  # noqa: PLC0415 - comes with what opens URLs

@@ -7,6 +7,7 @@ hang.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from collections import Counter
@@ -115,8 +116,8 @@ def place_of_rank(store: StoreLike | None) -> RankPlace | None:
 
 
 def _key(run: str, number: int) -> str:
-    """Key prefix by which the ranks exchange values of one monitor."""
-    return f"spiketape/{run}/{number}"
+    """Key prefix by which the ranks exchange values of one monitor; errors of torch may show it."""
+    return f"spiketape/{hashlib.sha256(run.encode(errors='surrogatepass')).hexdigest()}/{number}"
 
 
 def _agreed_id(key: str) -> str:

@@ -156,7 +156,7 @@ def verify(path: str, expected: str | None, where: str | None) -> None:
                 _other_digest(reader, reader.metadata.digest, reader.store.location) for reader in readers
             ]
         if expected and not any(found):
-            found[0] += _other_digest(readers, expected, path)
+            found[0] += _other_digest(readers, expected, without_secrets(path))
     for reader, problems in zip(readers, found, strict=True):
         _show_problems(reader, problems)
     if any(found):
