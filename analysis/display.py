@@ -44,7 +44,7 @@ class RecordingSummary:
     committed: str
     trials: int
     recordings: Sequence[str]
-    selected: Mapping[str, tuple[Any, ...]]
+    selected: Mapping[str, Sequence[Any]]
     layers: Sequence[LayerSummary]
     uncalled: Mapping[str, int]
 

@@ -4,12 +4,12 @@ import os
 import sys
 
 if __name__ == "__main__":
-    # Python looks for modules in the working folder first, which may be a recording of somebody else. It is
-    # needed only where it holds our packages, and then comes last.
-    if not sys.flags.safe_path and sys.path[0] == os.getcwd():
-        folder = sys.path.pop(0)
-        if __file__.startswith(os.path.join(folder, "analysis", "cli", "")):
-            sys.path.append(folder)
+    # Python looks for modules in the working folder first. It may be a recording of somebody else, unless it is
+    # the one that holds our packages.
+    folder = os.getcwd()
+    is_ours = __file__.startswith(os.path.join(folder, "analysis", "cli", ""))
+    if sys.path[0] == folder and not is_ours and not sys.flags.safe_path:
+        del sys.path[0]
 
     from analysis.cli import main
 

@@ -102,7 +102,8 @@ class Selection:
             return np.ones(len(numbers), np.bool_)
         if isinstance(trials, range):
             inside = (numbers >= trials.start) & (numbers < trials.stop)
-            return inside & ((numbers - trials.start) % trials.step == 0)
+            chosen: NDArray[np.bool_] = inside & ((numbers - trials.start) % trials.step == 0)
+            return chosen
         return np.isin(numbers, np.array(trials, np.int64))
 
 

@@ -133,7 +133,8 @@ def secrets_of_environment() -> tuple[str, ...]:
 def cause_without_secrets(error: BaseException, secrets: Iterable[str]) -> BaseException | None:
     """An exception to be shown as the cause of another; None where a traceback of it tells a secret."""
     known = tuple(secrets)
-    told = [*_said(TracebackException.from_exception(error)), repr(error), repr(error.args)]
+    shown = TracebackException.from_exception(error, lookup_lines=False)
+    told = [*_said(shown), repr(error), repr(error.args)]
     safe = all(without_secrets(said, known, is_answer=True) == said for said in told)
     return error if safe else None
 
@@ -199,6 +200,7 @@ def _spellings(character: str) -> str:
         f"\\{character}",
         repr(character)[1:-1],
         ascii(character)[1:-1],
+        repr(character.encode(errors="surrogatepass"))[2:-1],
         json.dumps(character)[1:-1],
         html.escape(character),
         f"&#{ord(character)};",
