@@ -4,8 +4,8 @@ import os
 import sys
 
 if __name__ == "__main__":
-    # Python looks for modules in the working folder first. It may be a recording of somebody else, unless it is
-    # the one that holds our packages.
+    # Python looks for modules in the working folder first. It may be a recording of somebody else, unless it
+    # is the one that holds our packages.
     folder = os.getcwd()
     is_ours = __file__.startswith(os.path.join(folder, "analysis", "cli", ""))
     if sys.path[0] == folder and not is_ours and not sys.flags.safe_path:

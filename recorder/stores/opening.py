@@ -18,7 +18,7 @@ from recorder.stores.archive import Archive
 from recorder.stores.byte_store import ByteStore
 from recorder.stores.folder import Folder
 from recorder.stores.links import LinkedStore
-from recorder.stores.redaction import secrets_of, without_secrets
+from recorder.stores.redaction import secrets_of, shown_address, without_secrets
 from recorder.stores.zarr_stores import RemoteStore, ZarrStore, is_web, open_url, split_query
 
 StoreLike = str | os.PathLike[str] | Store
@@ -97,7 +97,7 @@ def _behind_url(url: str, read_only: bool, storage_options: dict[str, Any] | Non
     if not _is_archive(place) and not (read_only and is_web(url)):
         return open_url(url, read_only=read_only, storage_options=storage_options)
     if not read_only:
-        _refuse_archive(without_secrets(place), without_secrets(url))
+        _refuse_archive(shown_address(place), shown_address(url))
     folder, _, name = place.rstrip("/").rpartition("/")
     outer = open_url(f"{folder}{query}", read_only=True, storage_options=storage_options)
     archive = Archive(outer, name)

@@ -25,10 +25,15 @@ _LONG: Final = 6
 
 # Up to what cannot be part of an address as other packages print it. Without limits to what stands before the
 # slashes, a long word of a server's would take hours.
-_ADDRESS = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]{0,30}:{1,2}){1,9}//[^\s'\"<>]*")
+_SCHEME = r"(?:[A-Za-z][A-Za-z0-9+.-]{0,30}:{1,2}){1,9}//"
+_ADDRESS = re.compile(rf"{_SCHEME}[^\s'\"<>]*")
+# Where nobody knows what is secret in it, it may hold an apostrophe, which is seldom quoted.
+_SAID_ADDRESS = re.compile(rf"{_SCHEME}[^\s\"<>]*")
 _WEB_ADDRESS = re.compile(r"https?://")
 _NAMED_VALUE = re.compile(r"[?#&][^/?#&=]+=")
-_QUERY_VALUE = re.compile(r"([?&#][^\s?&#='\"<>]+=)[^\s&#'\"<>]+")
+_SAID_VALUE = re.compile(
+    r"([?&#][^\s?&#='\"<>]+=|\b(?i:basic|bearer) +)(?:(?<==)[^\s&#\"<>]+|(?<= )[\w+/=.~-]{8,})"
+)
 _CHAINED = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]*:(?://|:))")
 
 # Of the values in a query: shorter ones are switches, such as ``download=1``.
@@ -57,7 +62,8 @@ def without_secrets(text: object, secrets: Iterable[str] = (), *, is_answer: boo
         JSON, HTML or headers spell it.
     is_answer : bool
         Whether a server may have its say in it, which may quote what nobody here knows, such as the signed
-        address that a link has led to: then the values of all that looks like a query are hidden.
+        address that a link has led to: then the values of all that looks like a query are hidden, and what
+        follows ``Basic`` or ``Bearer``.
 
     Examples
     --------
@@ -71,8 +77,9 @@ def without_secrets(text: object, secrets: Iterable[str] = (), *, is_answer: boo
         spelled = "".join(map(_spellings, secret))
         pattern = spelled if len(secret) >= _LONG else rf"(?<!\w){spelled}(?!\w)"
         shown = re.sub(pattern, SHOWN_INSTEAD, shown)
-    shown = _ADDRESS.sub(lambda found: shown_address(found[0]), shown)
-    return _QUERY_VALUE.sub(rf"\1{SHOWN_INSTEAD}", shown) if is_answer else shown
+    address = _SAID_ADDRESS if is_answer else _ADDRESS
+    shown = address.sub(lambda found: shown_address(found[0]), shown)
+    return _SAID_VALUE.sub(rf"\1{SHOWN_INSTEAD}", shown) if is_answer else shown
 
 
 def shown_address(address: str) -> str:
@@ -121,7 +128,8 @@ def secrets_of(address: str, options: Mapping[str, Any] | None = None) -> tuple[
     for value in _values(options or {}):
         found += [value, *value.split()[1:]]
     # As the header for them has them.
-    found += [b64encode(text.encode(errors="replace")).decode() for text in found if ":" in text]
+    for text in set(_plain(text for text in found if ":" in text)):
+        found += [b64encode(text.encode(as_, "replace")).decode().rstrip("=") for as_ in ("utf-8", "latin-1")]
     return tuple(dict.fromkeys(secret for secret in found if secret.strip()))
 
 
