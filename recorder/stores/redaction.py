@@ -113,8 +113,8 @@ def secrets_of(address: str, options: Mapping[str, Any] | None = None) -> tuple[
 
     Examples
     --------
-    >>> secrets_of("https://me:word@host/run.zarr?token=abc", {"headers": {"Authorization": "Bearer xyz"}})
-    ('me:word', 'me', 'word', 'token=abc', 'abc', 'Bearer xyz', 'xyz')
+    >>> secrets_of("https://host/run.zarr?token=abc", {"headers": {"Authorization": "Bearer xyz"}})
+    ('token=abc', 'abc', 'Bearer xyz', 'xyz')
     """
     found: list[str] = []
     for part in _CHAINED.split(address):
