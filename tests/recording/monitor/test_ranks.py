@@ -194,3 +194,10 @@ def test_ranks_that_crashed_at_different_steps_go_on_at_the_same_one(tmp_path: P
         analysis.RecordingNotFoundError, match=r"1 of the 2 ranks of .*alone\.zarr are missing"
     ):
         analysis.open_recording(tmp_path / "alone.zarr")
+
+
+def test_no_secret_is_in_the_name_under_which_ranks_meet() -> None:
+    from recorder.ranks import _key
+
+    assert "hunter2" not in _key("s3://me:hunter2@bucket/run.zarr", 0)
+    assert _key("a", 0) != _key("b", 0) != _key("b", 1)
