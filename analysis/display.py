@@ -9,13 +9,16 @@ from __future__ import annotations
 import html
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 _MAX_LISTED = 60
 _MAX_MEMBERS = 4
-_FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
+# Where a cell begins, or would where spreadsheets part cells at semicolons, and is taken for a formula: also
+# behind spaces and quotes, and written with the wide characters of East Asian keyboards.
+_FORMULA: Final = re.compile(r"(^|;)(?=[\s\"]*[=+\-@\t\r\uff1d\uff0b\uff0d\uff20])")
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class RecordingSummary:
     committed: str
     trials: int
     recordings: Sequence[str]
-    selected: Mapping[str, tuple[Any, ...]]
+    selected: Mapping[str, Sequence[Any]]
     layers: Sequence[LayerSummary]
     uncalled: Mapping[str, int]
 
@@ -60,16 +63,15 @@ def printable(value: object) -> str:
 def spreadsheet_cell(value: object) -> object:
     """A cell that no spreadsheet takes for a formula and no terminal for a command.
 
-    Text that begins like a formula gets an apostrophe in front; control characters are written as escapes.
+    What begins like a formula, at the beginning of text or behind a semicolon, gets an apostrophe in front;
+    control characters, tabs among them, are written as escapes.
 
     Examples
     --------
-    >>> spreadsheet_cell("=1+1"), spreadsheet_cell(-1.5)
-    ("'=1+1", -1.5)
+    >>> spreadsheet_cell("=1+1"), spreadsheet_cell("a;=1+1"), spreadsheet_cell(-1.5)
+    ("'=1+1", "a;'=1+1", -1.5)
     """
-    if not isinstance(value, str):
-        return value
-    return f"'{printable(value)}" if value.startswith(_FORMULA_STARTS) else printable(value)
+    return printable(_FORMULA.sub(r"\1'", value)) if isinstance(value, str) else value
 
 
 def shape_text(shape: tuple[int, ...]) -> str:

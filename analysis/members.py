@@ -116,9 +116,7 @@ def presented(readers: Sequence[TapeReader], names: Sequence[str], selection: Se
 def _selected(columns: Mapping[str, Column], selection: Selection) -> dict[str, Column]:
     if not columns:
         return {}
-    rows = np.ones(len(columns["trial"]), np.bool_)
-    if selection.trials is not None:
-        rows &= np.isin(columns["trial"], np.array(selection.trials, np.int64))
+    rows = selection.has_trials(columns["trial"])
     if selection.labels is not None:
         labels = columns[LABEL].tolist() if LABEL in columns else [None] * len(rows)
         chosen = set(map(identity, selection.labels))

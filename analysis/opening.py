@@ -24,8 +24,14 @@ from recorder.stores.rank_names import (
     rank_location,
     rank_pattern,
 )
-from recorder.stores.redaction import secrets_of, without_secrets
-from recorder.stores.zarr_stores import cause_without_secrets, is_web, split_query
+from recorder.stores.redaction import (
+    cause_without_secrets,
+    secrets_of,
+    secrets_of_environment,
+    shown_address,
+    without_secrets,
+)
+from recorder.stores.zarr_stores import is_web, split_query
 from recorder.tape import TapeReader
 
 _PATTERN_CHARACTERS = frozenset("*?[")
@@ -90,7 +96,7 @@ def open_recording(
     readers = open_readers(store, storage_options)
     for reader in readers:
         _warn_of_lost_frames(reader)
-    location = without_secrets(os.fspath(store)) if isinstance(store, str | os.PathLike) else None
+    location = shown_address(os.fspath(store)) if isinstance(store, str | os.PathLike) else None
     return Recording(readers, use_counts=use_counts, location=location)
 
 
@@ -186,8 +192,8 @@ def _is_there(store: ByteStore) -> bool:
 def _glob(pattern: str, storage_options: dict[str, Any] | None) -> list[str]:
     if not is_url(pattern) or pattern.startswith("file://"):
         return sorted(glob.glob(local_path(pattern)))  # noqa: PTH207 - a pattern may be absolute
-    secrets = secrets_of(pattern, storage_options)
-    shown = without_secrets(pattern)
+    secrets = (*secrets_of(pattern, storage_options), *secrets_of_environment())
+    shown = shown_address(pattern)
     try:
         from fsspec.core import url_to_fs  # noqa: PLC0415 - comes with what opens URLs
     except ImportError as error:
@@ -210,7 +216,7 @@ def _check_ranks(locations: Sequence[str]) -> None:
     for name in names:
         sizes.setdefault(name.run, set()).add(name.ranks)
     for run, missing in missing_ranks(names).items():
-        shown = without_secrets(run)
+        shown = shown_address(run)
         otherwise = "To look at those that are there, list their paths"
         if len(sizes[run]) > 1:
             runs = " and ".join(f"one of {ranks} ranks" for ranks in sorted(sizes[run]))

@@ -7,7 +7,9 @@ into groups, and which places within a layer are kept apart. ``per="step"`` make
 
 from __future__ import annotations
 
+import math
 import operator
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -142,23 +144,40 @@ def narrow_trials(selection: Selection, trials: int | slice | Iterable[int] | No
     """A selection narrowed to some trials, of which ``begun`` have been begun."""
     if trials is None:
         return selection
+    chosen: tuple[int, ...] | range
     if isinstance(trials, slice):
-        chosen = set(range(begun)[trials])
+        chosen = range(begun)[trials]
+        chosen = chosen if chosen.step > 0 else chosen[::-1]
     else:
         listed = _as_list(trials)
         try:
-            chosen = {operator.index(trial) for trial in listed}
+            chosen = tuple(sorted({operator.index(trial) for trial in listed}))
         except TypeError:
             raise TypeError(f"trials is {trials!r}; expected numbers of trials, or a slice of them") from None
-        unknown = sorted(trial for trial in chosen if not 0 <= trial < begun)
+        unknown = [trial for trial in chosen if not 0 <= trial < begun]
         if unknown:
             there = (
                 f"0 to {begun - 1}" if begun else "none: nothing was recorded inside `with monitor.trial():`"
             )
             raise QuestionError(f"there is no trial {unknown[0]}; the trials are {there}")
     if selection.trials is not None:
-        chosen &= set(selection.trials)
-    return Selection(selection.steps, tuple(sorted(chosen)), selection.labels)
+        chosen = _in_both(chosen, selection.trials)
+    return Selection(selection.steps, chosen, selection.labels)
+
+
+def _in_both(one: tuple[int, ...] | range, other: tuple[int, ...] | range) -> tuple[int, ...] | range:
+    """Numbers in both, ascending as each of the two is; ranges are never written out."""
+    if isinstance(one, tuple) or isinstance(other, tuple):
+        listed, rest = (one, other) if isinstance(one, tuple) else (other, one)
+        known = rest if isinstance(rest, range) else set(rest)
+        return tuple(number for number in listed if number in known)
+    wide, narrow = sorted((one, other), key=lambda numbers: numbers.step, reverse=True)
+    first = bisect_left(wide, narrow.start)
+    # If there is a common number, one is among the next so many.
+    common = next((number for number in wide[first : first + narrow.step] if number in narrow), None)
+    if common is None:
+        return range(0)
+    return range(common, min(one.stop, other.stop), math.lcm(one.step, other.step))
 
 
 def narrow_labels(

@@ -1,7 +1,7 @@
 """Describe what was recorded, where and with what, as JSON values.
 
-Anything that may hold a secret is left out: environment variables, arguments of the command, the address of
-the store. Users who want to keep arguments pass them as ``metadata``.
+Anything that may hold a secret is left out: environment variables, arguments and folder of the command, the
+address of the store. Users who want to keep arguments pass them as ``metadata``.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def describe_run(
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "command": sys.argv[0],
+        "command": _command(),
         "git_commit": find_git_commit(_program_folder()),
         "packages": _versions(),
         "dt": _check_dt(dt, dt_unit),
@@ -117,6 +117,16 @@ def _is_known(parameter: nn.Parameter) -> bool:
 def _program_folder() -> Path:
     program = Path(sys.argv[0])
     return program.resolve().parent if program.is_file() else Path.cwd()
+
+
+def _command() -> str:
+    """Name of the program without its folder; of a module ``-m`` and its name, of code ``-c``."""
+    program = sys.argv[0] if sys.argv else ""
+    main = sys.modules.get("__main__")
+    spec = getattr(main, "__spec__", None)
+    if spec is not None and spec.name != "__main__" and program == getattr(main, "__file__", None):
+        return f"-m {spec.name.removesuffix('.__main__')}"
+    return Path(program).name
 
 
 def _check_dt(dt: float | None, dt_unit: str | None) -> float | None:

@@ -168,8 +168,8 @@ def _described(record: RankRecord) -> str:
 
 
 def _key(run: str, number: int) -> str:
-    """Key prefix by which the ranks exchange values of one monitor."""
-    return f"spiketape/{run}/{number}"
+    """Key prefix by which the ranks exchange values of one monitor; errors of torch may show it."""
+    return f"spiketape/{hashlib.sha256(run.encode(errors='surrogatepass')).hexdigest()}/{number}"
 
 
 def _agreed_id(key: str) -> str:

@@ -8,9 +8,10 @@ Either way it speaks only to those who show a certificate that was made for this
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -25,6 +26,8 @@ _PAGES: Final = f"{LOOPBACK}:0"
 _HTTP: Final[dict[str, Any]] = {"dashboard": False, "dashboard_address": _PAGES}
 _STARTED_HERE = re.compile(r"(?P<kind>local|slurm)(:(?P<number>[1-9]\d*))?")
 _ADDRESS = re.compile(r"[a-z]+://\S+|[^\s/:]+:[1-9]\d*")
+# Has Python leave the working folder out of where it looks for modules.
+_SAFE_PATH: Final = "PYTHONSAFEPATH"
 
 
 class ClusterError(RuntimeError):
@@ -53,19 +56,20 @@ def cluster(where: str | None) -> Iterator[None]:
         yield
         return
     started = _STARTED_HERE.fullmatch(where)
-    try:
-        from distributed import Client  # noqa: PLC0415 - an extra
+    with ExitStack() as stack:
+        try:
+            from distributed import Client  # noqa: PLC0415 - an extra
 
-        if started is None:
-            running: AbstractContextManager[Any] = nullcontext(_contact(where))
-        else:
-            number = int(started["number"]) if started["number"] else None
-            running = _local(number) if started["kind"] == "local" else _slurm(number or 1)
-    except ModuleNotFoundError as missing:
-        raise ClusterError(
-            f"--cluster needs {missing.name}, which is not installed: pip install 'spiketape[cluster]'"
-        ) from missing
-    with running as scheduler:
+            if started is None:
+                running: AbstractContextManager[Any] = nullcontext(_contact(where))
+            else:
+                number = int(started["number"]) if started["number"] else None
+                running = _local(number) if started["kind"] == "local" else _slurm(number or 1)
+            scheduler = stack.enter_context(running)
+        except ModuleNotFoundError as missing:
+            raise ClusterError(
+                f"--cluster needs {missing.name}, which is not installed: pip install 'spiketape[cluster]'"
+            ) from missing
         try:
             client = Client(**scheduler) if isinstance(scheduler, dict) else Client(scheduler)
         except (OSError, ValueError) as error:
@@ -85,19 +89,40 @@ def _contact(where: str) -> dict[str, str]:
     )
 
 
-def _local(workers: int | None) -> AbstractContextManager[Any]:
+@contextmanager
+def _local(workers: int | None) -> Iterator[Any]:
     from distributed import LocalCluster  # noqa: PLC0415 - an extra
 
-    found: AbstractContextManager[Any] = LocalCluster(
-        n_workers=workers,
-        threads_per_worker=1,
-        host=LOOPBACK,
-        security=True,
-        dashboard_address=_PAGES,
-        scheduler_kwargs=_HTTP,
-        silence_logs=logging.ERROR,
-    )
-    return found
+    with (
+        _without_working_folder(),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            host=LOOPBACK,
+            security=True,
+            dashboard_address=_PAGES,
+            scheduler_kwargs=_HTTP,
+            silence_logs=logging.ERROR,
+        ) as started,
+    ):
+        yield started
+
+
+@contextmanager
+def _without_working_folder() -> Iterator[None]:
+    """Have the Pythons that are started inside import nothing from the working folder.
+
+    They are started with ``-c``, which looks there first. That folder may be somebody else's recording.
+    """
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SAFE_PATH]
+        else:
+            os.environ[_SAFE_PATH] = before
 
 
 @contextmanager
@@ -117,6 +142,10 @@ def _slurm(jobs: int) -> Iterator[Any]:
         # Workers read their certificates there; nobody else can, and they go when the cluster goes.
         shared_temp_directory=configured("shared-temp-directory", str(Path.cwd())),
         scheduler_options={**_HTTP, **configured("scheduler-options", {})},
+        job_script_prologue=[
+            *configured("job-script-prologue", configured("env-extra", [])),
+            f"export {_SAFE_PATH}=1",
+        ],
         worker_extra_args=["--dashboard-address", _PAGES, *configured("worker-extra-args", [])],
     )
     with started:

@@ -35,7 +35,7 @@ from recorder.keeping.digest import join_recordings
 from recorder.keeping.recovery import Recovery
 from recorder.stores import ByteStore, open_store
 from recorder.stores.rank_names import rank_location
-from recorder.stores.redaction import without_secrets
+from recorder.stores.redaction import shown_address, without_secrets
 from recorder.tape import TapeReader
 
 _on_cluster = click.option(
@@ -158,7 +158,7 @@ def verify(path: str, expected: str | None, where: str | None) -> None:
                 _other_digest(reader, reader.metadata.digest, reader.store.location) for reader in readers
             ]
         if expected and not any(found):
-            found[0] += _other_digest(readers, expected, path)
+            found[0] += _other_digest(readers, expected, shown_address(path))
     for reader, problems in zip(readers, found, strict=True):
         _show_problems(reader, problems)
     if any(found):
@@ -217,7 +217,7 @@ def pack(source: str, destination: str) -> None:
             for reader, place in zip(readers, _places(readers, destination), strict=True)
         ]
         click.echo(join_recordings(digests))
-    click.echo(f"{printable(without_secrets(destination))}: packed, with the digest above", err=True)
+    click.echo(f"{printable(shown_address(destination))}: packed, with the digest above", err=True)
 
 
 def _places(readers: list[TapeReader], destination: str) -> list[str]:

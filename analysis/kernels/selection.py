@@ -76,14 +76,15 @@ class Selection:
     ----------
     steps : tuple of int, optional
         First step and the step behind the last one.
-    trials : tuple of int, optional
-        Numbers of trials, ascending.
+    trials : tuple of int or range, optional
+        Numbers of trials, ascending. A range takes no memory, however many trials a stranger's recording
+        claims.
     labels : Labels, optional
         Labels as recorded.
     """
 
     steps: tuple[int, int] | None = None
-    trials: tuple[int, ...] | None = None
+    trials: tuple[int, ...] | range | None = None
     labels: Labels | None = None
 
     def cut(self, segments: Segments) -> Segments:
@@ -91,8 +92,19 @@ class Selection:
         if self.steps is not None:
             segments = segments.select_steps(*self.steps)
         if self.trials is not None:
-            segments = segments.select(np.isin(segments.trial, np.array(self.trials, np.int64)))
+            segments = segments.select(self.has_trials(segments.trial))
         return segments
+
+    def has_trials(self, numbers: Integers) -> NDArray[np.bool_]:
+        """True for each number of a trial that is selected."""
+        trials = self.trials
+        if trials is None:
+            return np.ones(len(numbers), np.bool_)
+        if isinstance(trials, range):
+            inside = (numbers >= trials.start) & (numbers < trials.stop)
+            chosen: NDArray[np.bool_] = inside & ((numbers - trials.start) % trials.step == 0)
+            return chosen
+        return np.isin(numbers, np.array(trials, np.int64))
 
 
 @dataclass(frozen=True)
@@ -266,6 +278,9 @@ class SelectedFrames:
 
     def _table_rows_of_run(self, row: int, begin: int, end: int) -> Integers:
         batch, labelled = int(self.segments.batch[row]), int(self._labelled[row])
+        if batch > end - begin:  # a stranger's may be larger than any memory
+            sample = (np.arange(begin, end) - int(self.segments.first_frame[row])) % batch
+            return np.where(sample < labelled, int(self._first_row[row]) + sample, -1)
         of_step = np.full(batch, -1, np.int64)
         of_step[:labelled] = np.arange(labelled) + self._first_row[row]
         skipped = (begin - int(self.segments.first_frame[row])) % batch

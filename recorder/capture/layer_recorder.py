@@ -159,13 +159,6 @@ class LayerRecorder:
     def repeat(self, output: torch.Tensor, step: int, trial: int) -> bool:
         """Record a single-step output, shape [N, *neuron], if it is like the one before.
 
-        Parameters
-        ----------
-        output : tensor
-        step : int
-            Number of the step that it is.
-        trial : int
-
         Returns
         -------
         bool
@@ -174,8 +167,7 @@ class LayerRecorder:
         Raises
         ------
         SpikeValueError
-            Nothing of ``output`` is then recorded. An error among the values of a small output
-            comes late.
+            Nothing of ``output`` is then recorded. An error among the values of a small output comes late.
         """
         alike = self._alike
         if (

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
-from recorder.format.columns import is_text
+from recorder.format.columns import KEYS, identity, is_text
 from recorder.format.errors import RecordingFormatError
 from recorder.format.layout import (
     APART_FORMAT_VERSION,
@@ -47,6 +48,8 @@ from recorder.format.metadata import (
     TrialsCommit,
     _record_checksum,
 )
+
+_MAX_PROBLEMS = 100
 
 
 def parse_document(document: bytes, place: str) -> RecordingMetadata:
@@ -251,6 +254,13 @@ def _parse_table(fields: _Fields) -> TableCommit:
 
 def _parse_trials(fields: _Fields) -> TrialsCommit:
     columns = tuple(_parse_column(column) for column in fields.objects("columns", MAX_COLUMNS))
+    kinds = {column.name: column.kind for column in columns}
+    for name, times in Counter(column.name for column in columns).items():
+        if times > 1:
+            fields.problem("columns", f"lists {_short(name)} {times} times, expected once")
+    for key in KEYS if columns else ():
+        if kinds.get(key) != "int64":
+            fields.problem("columns", f"has {key!r} of kind {_short(kinds.get(key))}, expected 'int64'")
     return TrialsCommit(fields.integer("trials", 0, MAX_ROWS), fields.integer("rows", 0, MAX_ROWS), columns)
 
 
@@ -259,9 +269,15 @@ def _parse_column(fields: _Fields) -> ColumnCommit:
     if kind not in get_args(ColumnKind):
         fields.problem("kind", f"is {_short(kind)}, expected one of {get_args(ColumnKind)}")
     categories = fields.items("categories", MAX_ROWS)
+    plain = [identity(category) for category in categories if isinstance(category, str | int | float)]
+    for (_, value), times in Counter(plain).items():
+        if times > 1:
+            fields.problem("categories", f"hold {_short(value)} {times} times, expected once")
     for category in categories:
-        if not isinstance(category, str | int | float | bool) or not is_text(category):
+        if not isinstance(category, str | int | float) or not is_text(category):
             fields.problem("categories", f"holds {_short(category)}, expected text, numbers or booleans")
+        elif isinstance(category, int) and not -(2**63) < category < 2**63:
+            fields.problem("categories", f"holds {_short(category)}, a whole number that 64 bits do not hold")
     return ColumnCommit(
         name=fields.text("name"),
         kind=kind,  # type: ignore[arg-type]  # an unknown kind has just been noted as a problem
@@ -279,7 +295,9 @@ class _Fields:
         self.problems: list[str] = [] if problems is None else problems
 
     def problem(self, key: str, what: str) -> None:
-        self.problems.append(f"{self.place}{key} {what}")
+        # A stranger's document may have millions of them.
+        if len(self.problems) < _MAX_PROBLEMS:
+            self.problems.append(f"{self.place}{key} {what}")
 
     def take(self, key: str, kind: type, default: Any) -> Any:
         value = self.record.get(key)
@@ -325,7 +343,7 @@ class _Fields:
             if isinstance(item, dict):
                 children.append(_Fields(item, f"{place}.", self.problems))
             else:
-                self.problems.append(f"{place} is {_short(item)}, expected an object")
+                self.problem(f"{key}[{index}]", f"is {_short(item)}, expected an object")
         return children
 
     def _within(self, place: str, value: int | None, least: int, most: int) -> int:

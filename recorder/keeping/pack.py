@@ -36,7 +36,7 @@ from recorder.stores.archive import write_archive
 from recorder.stores.folder import sync_file, sync_folder
 from recorder.stores.opening import local_path
 from recorder.stores.read_ahead import read_ahead
-from recorder.stores.redaction import without_secrets
+from recorder.stores.redaction import shown_address
 from recorder.tape import TapeReader
 from recorder.tape.lock import WriterLock
 from recorder.tape.reading import as_recorded
@@ -99,7 +99,7 @@ def pack_recording(
     if is_url(destination) and not destination.startswith("file://"):
         if destination.partition("?")[0].endswith(".zip"):
             raise RecordingExistsError(
-                f"{without_secrets(destination)}: archives are made on a disk. Pack to a local .zip and "
+                f"{shown_address(destination)}: archives are made on a disk. Pack to a local .zip and "
                 "upload that, or leave out .zip to have a packed recording in the bucket"
             )
         target = open_store(destination, read_only=False, storage_options=storage_options)

@@ -18,7 +18,7 @@ from recorder.stores.archive import Archive
 from recorder.stores.byte_store import ByteStore
 from recorder.stores.folder import Folder
 from recorder.stores.links import LinkedStore
-from recorder.stores.redaction import without_secrets
+from recorder.stores.redaction import secrets_of, shown_address, without_secrets
 from recorder.stores.zarr_stores import RemoteStore, ZarrStore, is_web, open_url, split_query
 
 StoreLike = str | os.PathLike[str] | Store
@@ -61,8 +61,9 @@ def open_store(
         return _given(store, read_only, durability)
     if not isinstance(store, str | os.PathLike):
         raise TypeError(
-            f"store is {without_secrets(repr(store))} ({type(store).__name__}); expected a path, a URL such "
-            "as 's3://bucket/run.zarr' or a Zarr store"
+            # It may be storage_options, in the wrong place.
+            f"store is {without_secrets(repr(store), secrets_of('', {'': store}))} ({type(store).__name__}); "
+            "expected a path, a URL such as 's3://bucket/run.zarr' or a Zarr store"
         )
     text = os.fspath(store)
     if not text:
@@ -96,7 +97,7 @@ def _behind_url(url: str, read_only: bool, storage_options: dict[str, Any] | Non
     if not _is_archive(place) and not (read_only and is_web(url)):
         return open_url(url, read_only=read_only, storage_options=storage_options)
     if not read_only:
-        _refuse_archive(without_secrets(place), without_secrets(url))
+        _refuse_archive(shown_address(place), shown_address(url))
     folder, _, name = place.rstrip("/").rpartition("/")
     outer = open_url(f"{folder}{query}", read_only=True, storage_options=storage_options)
     archive = Archive(outer, name)

@@ -23,7 +23,13 @@ from zarr.core.sync import sync
 from recorder.format import RecordingFormatError, StoreAccessError, StoreError
 from recorder.format.layout import ROOT_DOCUMENT
 from recorder.stores.options import environment_of, options_for
-from recorder.stores.redaction import secrets_of, shown_address, without_secrets
+from recorder.stores.redaction import (
+    cause_without_secrets,
+    secrets_of,
+    secrets_of_environment,
+    shown_address,
+    without_secrets,
+)
 
 READS_UNDER_WAY: Final = 16
 
@@ -45,7 +51,8 @@ class ZarrStore:
 
     def __init__(self, store: Store, location: str | None = None) -> None:
         self.store = store
-        self._location = without_secrets(store) if location is None else location
+        self._secrets = tuple(_secrets_of_store(store))
+        self._location = without_secrets(store, self._secrets) if location is None else location
         # Nobody can tell from outside what a store of the user's own is made of.
         self._token = token_hex(16)
 
@@ -126,8 +133,26 @@ class ZarrStore:
     def remove_leftovers(self) -> None:
         """Do nothing: a Zarr store leaves no temporary keys."""
 
-    def _wait(self, key: str, do: Callable[[], Coroutine[Any, Any, T]]) -> T:  # noqa: ARG002 - see RemoteStore
-        return sync(do())
+    def _wait(self, key: str, do: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        try:
+            return sync(do())
+        except Exception as error:
+            if cause_without_secrets(error, self._secrets) is None:
+                raise self._retold(error, key) from None
+            raise
+
+    def _retold(self, error: Exception, key: str) -> Exception:
+        """An error of another package as ours; of those with a meaning of their own the place is enough."""
+        if isinstance(error, (*_MISSING, NotImplementedError)):
+            return type(error)(self._shown(key))
+        said = without_secrets(f"{type(error).__name__}: {error}", self._secrets, is_answer=True)
+        return StoreAccessError(
+            f"{self._shown(key)}: {said}. Look whether the address, the credentials and the connection "
+            "are right"
+        )
+
+    def _shown(self, key: str) -> str:
+        return f"{self.location}/{key}"
 
 
 class RemoteStore(ZarrStore):
@@ -158,7 +183,7 @@ class RemoteStore(ZarrStore):
         super().__init__(store, location)
         self._query = query
         self._environment = environment_of(self._location)
-        self._secrets = (*secrets, *secrets_of(store.path, getattr(store.fs, "storage_options", {})))
+        self._secrets = (*secrets, *self._secrets, *secrets_of_environment())
 
     @property
     def identity(self) -> str:
@@ -248,17 +273,11 @@ class RemoteStore(ZarrStore):
     def _wait(self, key: str, do: Callable[[], Coroutine[Any, Any, T]]) -> T:
         try:
             return sync(self._tried_again(do))
-        except _MISSING as error:
-            # Of a key that is read this means that it is absent, and does not get here.
-            raise type(error)(self._shown(key)) from None
-        except NotImplementedError:
-            raise
+        except (*_MISSING, NotImplementedError) as error:
+            # Of a key that is read, that it is missing means that it is absent, and does not get here.
+            raise self._retold(error, key) from None
         except Exception as error:  # noqa: BLE001 - of whatever package, it becomes the cause of ours
-            said = without_secrets(f"{type(error).__name__}: {error}", self._secrets, is_answer=True)
-            raise StoreAccessError(
-                f"{self._shown(key)}: {said}. Look whether the address, the credentials and the connection "
-                "are right"
-            ) from cause_without_secrets(error, self._secrets)
+            raise self._retold(error, key) from cause_without_secrets(error, self._secrets)
 
     def _shown(self, key: str) -> str:
         return f"{self.location}/{key.removesuffix(self._query)}"
@@ -278,6 +297,15 @@ class RemoteStore(ZarrStore):
                         raise
                 await asyncio.sleep(wait)
         return await do()
+
+
+def _secrets_of_store(store: Any, depth: int = 8) -> Iterator[str]:
+    """Secrets that a store holds, or the stores and file systems inside it."""
+    options = {name: getattr(store, name, None) for name in ("storage_options", "config", "client_options")}
+    yield from secrets_of(str(getattr(store, "path", "")), options)
+    for name in ("_store", "store", "fs", "sync_fs"):
+        if depth and name in getattr(store, "__dict__", {}):
+            yield from _secrets_of_store(getattr(store, name), depth - 1)
 
 
 async def _collect(keys: Any) -> list[str]:
@@ -307,7 +335,7 @@ def open_url(url: str, *, read_only: bool, storage_options: Mapping[str, Any] | 
             f"{shown} cannot be written: web servers are only read. Write to a folder or a bucket, and "
             "publish it from there"
         )
-    secrets = secrets_of(url, storage_options)
+    secrets = (*secrets_of(url, storage_options), *secrets_of_environment())
     place, query = split_query(url)
     try:
         store = zarr.storage.FsspecStore.from_url(
@@ -346,17 +374,6 @@ def split_query(url: str) -> tuple[str, str]:
 def is_web(url: str) -> bool:
     """True if an address is that of a web server."""
     return url.partition("://")[0].rpartition("::")[2] in _WEB
-
-
-def cause_without_secrets(error: BaseException, secrets: Sequence[str]) -> BaseException | None:
-    """An exception to be shown as the cause of another; None where it, or its own cause, tells a secret."""
-    told: BaseException | None = error
-    while told is not None:
-        for said in (str(told), repr(told), repr(told.args)):
-            if without_secrets(said, secrets, is_answer=True) != said:
-                return None
-        told = told.__cause__ if told.__suppress_context__ else told.__context__
-    return error
 
 
 def _is_web(filesystem: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import os
 import re
 import socket
@@ -27,9 +28,9 @@ class Holder:
     host : str
         Name of the host.
     machine : str
-        Identifier of the machine, which tells hosts of the same name apart; empty where unknown.
+        Hash of the identifier of the machine, which tells hosts of the same name apart; empty where unknown.
     boot : str
-        Identifier of the boot, which changes when the host is restarted; empty where unknown.
+        Hash of the identifier of the boot, which changes when the host is restarted; empty where unknown.
     namespace : str
         PID namespace, which tells containers of one host apart; empty where unknown.
     process : int
@@ -56,8 +57,8 @@ class Holder:
         return cls(
             owner=uuid.uuid4().hex,
             host=socket.gethostname(),
-            machine=_read_text("/etc/machine-id"),
-            boot=_read_text("/proc/sys/kernel/random/boot_id"),
+            machine=_hashed(_machine()),
+            boot=_hashed(_boot()),
             namespace=_read_link("/proc/self/ns/pid"),
             process=os.getpid(),
             process_started=_process_started(os.getpid()),
@@ -73,9 +74,10 @@ class Holder:
             Time of the recording's last commit, ISO 8601; empty where unknown.
         """
         here = Holder.this_process()
-        if (self.host, self.machine) != (here.host, here.machine):
+        # Locks of earlier versions hold the identifiers themselves.
+        if self.host != here.host or self.machine not in (here.machine, _machine()):
             return "unknown"
-        if self.boot != here.boot:
+        if self.boot not in (here.boot, _boot()):
             # Either this host was restarted since, or the owner runs on another machine made from the same
             # image, with the same name and identifier. The owner is surely dead only if its last sign of life
             # is older than the boot of this host.
@@ -90,6 +92,22 @@ class Holder:
     def describe(self) -> str:
         """Text with process, host and age, to show to people."""
         return f"process {self.process} on host {self.host}, since {self.since} ({age_text(self.since)})"
+
+
+def _machine() -> str:
+    return _read_text("/etc/machine-id")
+
+
+def _boot() -> str:
+    return _read_text("/proc/sys/kernel/random/boot_id")
+
+
+def _hashed(identifier: str) -> str:
+    """Hash that stands for a secret identifier of this host in this package alone; empty if that is empty.
+
+    Recordings are published, and machine-id(5) asks that the identifier itself stays on the machine.
+    """
+    return hmac.digest(identifier.encode(), b"spiketape writer.lock", "sha256").hex() if identifier else ""
 
 
 def _is_before_boot(moment: str) -> bool:

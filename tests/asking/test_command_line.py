@@ -7,15 +7,20 @@ import io
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
 
 import analysis
 from analysis.cli import clusters, commands
+from analysis.cli.output import write_csv_for_spreadsheets
+from analysis.display import printable
 from tapes import Run, Trial, write_recording
 
 EVIL = "=cmd|' /C calc'!A0"
@@ -119,6 +124,28 @@ def test_csv_that_is_safe_holds_no_formulas(path: str) -> None:
     assert rows[2][0] == f"'{EVIL}"
     labels = list(csv.reader(io.StringIO(done("rates", path, "--per", "label", "--format", "csv", "--safe"))))
     assert [row[0] for row in labels] == ["label", "'-a", "b"]
+
+
+# What may be made of a cell by who parts lines at commas, at semicolons or at tabs, with quotes and without.
+def cells_of(text: str) -> list[str]:
+    quoted = [
+        cell for mark in ",;\t" for row in csv.reader(io.StringIO(text), delimiter=mark) for cell in row
+    ]
+    bare = [cell for line in text.splitlines() for mark in ";\t" for cell in line.split(mark)]
+    return [cell.strip(' "') for cell in quoted + bare]
+
+
+@given(st.lists(st.text(st.sampled_from("=+-@;,\t\r\n\"' a1\uff1d"), max_size=9), min_size=1))
+def test_csv_that_is_safe_holds_no_formulas_wherever_cells_are_parted(labels: list[str]) -> None:
+    table = pd.DataFrame({"label": labels, "rate": [0.5] * len(labels), "other": labels})
+    with tempfile.TemporaryDirectory() as folder:
+        write_csv_for_spreadsheets(table, Path(folder) / "out.csv")
+        text = (Path(folder) / "out.csv").read_bytes().decode()
+    assert not [cell for cell in cells_of(text) if cell.startswith(("=", "+", "-", "@", "\uff1d"))]
+    written = [row[0] for row in csv.reader(io.StringIO(text))][1:]
+    assert [cell.replace("'", "") for cell in written] == [
+        printable(label).replace("'", "") for label in labels
+    ]
 
 
 def test_nothing_to_divide_by(path: str) -> None:

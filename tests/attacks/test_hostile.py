@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analysis.kernels.selection import SampleLabels, SelectedFrames, Selection
-from damage import write
+from damage import edit_record, write
 from processes import finished, python
 from recorder.format import RecordingFormatError
 from recorder.format.arrays import trial_column_table
@@ -57,17 +56,6 @@ for path in sys.stdin:
 
 def sealed(data: bytes) -> bytes:
     return data + checksum(data).to_bytes(4, "little")
-
-
-def edit_record(path: Path, edit: Callable[[dict[str, Any]], None]) -> None:
-    """Change the commit record, and give it a checksum that fits."""
-    root = json.loads((path / "zarr.json").read_text())
-    record = root["attributes"]["spiketape"]
-    edit(record)
-    rest = {key: value for key, value in record.items() if key != "crc32c"}
-    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
-    record["crc32c"] = checksum(text.encode())
-    (path / "zarr.json").write_text(json.dumps(root))
 
 
 def bomb(path: Path) -> None:

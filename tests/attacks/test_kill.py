@@ -35,7 +35,7 @@ import numpy as np
 import torch
 from torch import nn
 from recorder import Monitor
-from recorder import layers
+from recorder import layers as recorded
 from recorder.tape.reading import TapeReader
 from recorder.stores.folder import Folder
 from recorder.tape.beginning import is_unbegun
@@ -50,7 +50,7 @@ class Turn(nn.Module):
         return 1 - x[:, :3]
 
 def record(path, acknowledged, more):
-    layers.plan_chunks = partial(layers.plan_chunks, target_bytes=1)
+    recorded.plan_chunks = partial(recorded.plan_chunks, target_bytes=1)
     net = nn.Sequential(Threshold(), Turn(), Threshold())
     store = Folder(path)
     layers = {} if is_unbegun(store) else TapeReader.open(store).layers

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recorder.format.chunks import checksum
 from tapes import Run, Trial, write_recording
 
 FRAMES = 1928  # a whole block of both layers, and a partial one
@@ -41,6 +44,17 @@ def write(path: Path, state: str) -> None:
             writer.append(name, np.packbits(frames[:1600].reshape(1600, -1), axis=0))
         (path / "layers/1/spikes/c/99.0123456789abcdef.partial").write_bytes(b"cut short")
     writer.release()
+
+
+def edit_record(path: Path, edit: Callable[[dict[str, Any]], None]) -> None:
+    """Change the commit record, and give it a checksum that fits."""
+    root = json.loads((path / "zarr.json").read_text())
+    record = root["attributes"]["spiketape"]
+    edit(record)
+    rest = {key: value for key, value in record.items() if key != "crc32c"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    record["crc32c"] = checksum(text.encode())
+    (path / "zarr.json").write_text(json.dumps(root))
 
 
 @dataclass(frozen=True)

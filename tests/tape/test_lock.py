@@ -89,6 +89,30 @@ def test_a_writer_that_has_ended_but_is_not_waited_for_is_dead(tmp_path: Path) -
         TapeWriter.resume(Folder(tmp_path / "run.zarr"))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the identifiers as Linux has them")
+@pytest.mark.parametrize("form", ["hashed", "of earlier versions"])
+def test_a_lock_shows_no_identifier_of_the_host_and_one_that_does_is_understood(
+    tmp_path: Path, form: str
+) -> None:
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    machine = Path("/etc/machine-id").read_text().strip() if Path("/etc/machine-id").exists() else ""
+    store = Folder(tmp_path / "run.zarr")
+    with python(WRITER, store.location) as other:
+        line(other)
+        stored = (tmp_path / "run.zarr" / LOCK_KEY).read_text()
+        for identifier in filter(None, (boot, machine)):
+            assert identifier not in stored
+            assert identifier.replace("-", "") not in stored
+        if form == "of earlier versions":
+            fields = json.loads(stored) | {"boot": boot, "machine": machine}
+            store.write(LOCK_KEY, json.dumps(fields).encode())
+        with pytest.raises(RecordingInUseError, match="which runs"):
+            TapeWriter.resume(store)
+        other.kill()
+        other.wait()
+        TapeWriter.resume(store)
+
+
 def test_the_lock_is_given_back_at_the_end_of_the_interpreter(tmp_path: Path) -> None:
     with python(WRITER, tmp_path / "run.zarr") as other:
         line(other)

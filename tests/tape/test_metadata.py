@@ -29,7 +29,12 @@ def example() -> RecordingMetadata:
         checksums=TableCommit(1, 456),
         tail=(789,),
     )
-    columns = (ColumnCommit("label", "category", 5, ("cat", 3, True, 0.5)), ColumnCommit("x", "float64", 6))
+    columns = (
+        ColumnCommit("trial", "int64", 3),
+        ColumnCommit("sample", "int64", 4),
+        ColumnCommit("label", "category", 5, ("cat", 3, True, 0.5)),
+        ColumnCommit("x", "float64", 6),
+    )
     return RecordingMetadata(
         state="recording",
         recording_id="abc",

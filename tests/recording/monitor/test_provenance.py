@@ -106,6 +106,7 @@ def test_what_cannot_be_kept_is_refused(
         describe_run(network(), **arguments)
 
 
+IMPORTED = os.pathsep.join(map(str, [Path(__file__).parents[3], Path(__file__).parent]))
 PROGRAM = """
 import sys, torch
 from recorder import Monitor
@@ -124,14 +125,43 @@ def test_no_secret_is_kept(tmp_path: Path) -> None:
     environment = {
         **os.environ,
         "AWS_SECRET_ACCESS_KEY": "hunter2-environment",
-        "PYTHONPATH": str(Path(__file__).parent),
+        "PYTHONPATH": IMPORTED,
     }
     run = subprocess.run(
         [sys.executable, str(program), "--token=hunter2-argument"],
         env=environment, cwd=tmp_path, check=True, capture_output=True, text=True,
     )  # fmt: skip
     assert "hunter2" not in run.stdout
-    assert json.loads(run.stdout.rpartition("} ")[0] + "}")["command"] == str(program)
+    assert str(tmp_path) not in run.stdout
+    assert command_of(run.stdout) == "program.py"
+
+
+def command_of(printed: str) -> Any:
+    return json.loads(printed.rpartition("} ")[0] + "}")["command"]
+
+
+@pytest.mark.parametrize("form", ["module", "package", "code", "folder"])
+def test_the_command_is_named_without_its_folder(tmp_path: Path, form: str) -> None:
+    package = tmp_path / "secret project" / "nets"
+    package.mkdir(parents=True)
+    for name in ("train.py", "__main__.py"):
+        (package / name).write_text(PROGRAM)
+    options, expected = {
+        "module": (["-m", "nets.train"], "-m nets.train"),
+        "package": (["-m", "nets"], "-m nets"),
+        "code": (["-c", PROGRAM], "-c"),
+        "folder": ([str(package)], "nets"),
+    }[form]
+    environment = {**os.environ, "PYTHONPATH": IMPORTED}
+    run = subprocess.run(
+        [sys.executable, *options],
+        env=environment,
+        cwd=package.parent,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert command_of(run.stdout) == expected
 
 
 def test_the_git_commit_is_found_wherever_git_keeps_it(tmp_path: Path) -> None:

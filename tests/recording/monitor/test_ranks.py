@@ -261,3 +261,10 @@ def test_ranks_of_two_runs_do_not_go_on_together(tmp_path: Path) -> None:
     for told in in_ranks(REFUSED, tmp_path):
         assert "not those of the ranks of one run of 2: rank 0 finds rank 0 of 2 of run" in told
         assert "rank 1 finds rank 1 of 2 of run" in told
+
+
+def test_no_secret_is_in_the_name_under_which_ranks_meet() -> None:
+    from recorder.ranks import _key
+
+    assert "hunter2" not in _key("s3://me:hunter2@bucket/run.zarr", 0)
+    assert _key("a", 0) != _key("b", 0) != _key("b", 1)

@@ -72,8 +72,9 @@ def test_the_label_of_an_open_trial_is_committed_with_its_frames(tmp_path: Path)
         }
         run(net, (4,))
         monitor.close()
-        monitor.enable()
         run(net, (5,))
+    monitor.enable()
+    run(net, (5,))
     monitor.close()
     assert trials_of(monitor)["label"] == [7] * 4
 
