@@ -61,7 +61,7 @@ def _check_time(question: Question, members: Members) -> None:
 
 
 def groups_along_time(sources: Sequence[Source], question: Question) -> tuple[Groups | LabelGroups, Any]:
-    """What is kept apart along time, a single group if nothing is, and its coordinate.
+    """Groups that are kept apart along time, one if nothing is, and their coordinate.
 
     The coordinate has the step, first step of the window, trial or label of each group; None if there is one.
 

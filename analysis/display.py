@@ -1,4 +1,4 @@
-"""How recordings and tables are shown: text, HTML and cells.
+"""Show recordings and tables as text, HTML and cells.
 
 Names, labels and provenance come from whoever made the recording. Everything that is shown is escaped for
 where it goes: control characters for terminals, markup for HTML, formulas for spreadsheets.
@@ -23,7 +23,7 @@ _FORMULA: Final = re.compile(r"(^|;)(?=[\s\"]*[=+\-@\t\r\uff1d\uff0b\uff0d\uff20
 
 @dataclass(frozen=True)
 class LayerSummary:
-    """What is shown of a layer."""
+    """Facts about a layer that are shown."""
 
     name: str
     layer_class: str
@@ -36,7 +36,7 @@ class LayerSummary:
 
 @dataclass(frozen=True)
 class RecordingSummary:
-    """What is shown of a recording."""
+    """Facts about a recording that are shown."""
 
     location: str
     state: str
@@ -201,7 +201,7 @@ def _html_table(title: str, facts: Sequence[str], layers: Sequence[LayerSummary]
 
 
 def provenance_lines(provenance: Mapping[str, Any]) -> Iterator[str]:
-    """What a recorder noted, a line each; modules of the network one below the other, as far as they fit."""
+    """Lines with the notes of a recorder; modules of the network one below the other, as far as they fit."""
     for name, value in provenance.items():
         entries = value if name == "modules" and isinstance(value, list) else [value]
         shown = [_entry_text(entry) for entry in entries[:_MAX_LISTED]]

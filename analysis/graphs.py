@@ -78,7 +78,7 @@ def add_together(arrays: Sequence[Any]) -> Any:
 
 
 def _count_one(plan: Plan, cuts: LayerCuts) -> Any:
-    """What comes of one layer of one recording."""
+    """The results for one layer of one recording."""
     source, place, quantity = cuts.source, cuts.place, cuts.quantity
     shape = source.commit.plan.neuron_shape
     graph = _Graph(quantity.name, source, plan.groups, plan.bounds, place, quantity, plan.task_bytes)
@@ -177,7 +177,7 @@ class _Graph:
 
 
 def _plain(value: object) -> object:
-    """What stands for a value in the name of an array."""
+    """Text that stands for a value in the name of an array."""
     if isinstance(value, Source):
         chosen = value.selection
         labels = [None if some is None else tuple(some) for some in (chosen.labels, value.labels)]

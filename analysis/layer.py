@@ -147,7 +147,7 @@ def recorded_steps(sources: Iterable[Source]) -> int:
 
 
 def summarise_layer(sources: Sequence[Source], members: Members) -> LayerSummary:
-    """What is shown of a layer."""
+    """Facts about a layer that are shown."""
     source = sources[0]
     return LayerSummary(
         name=source.layer,

@@ -38,7 +38,7 @@ class Members:
 
 
 def members_of(readers: Sequence[TapeReader]) -> Members:
-    """What the recordings behind some readers are together.
+    """The recordings behind some readers, taken together.
 
     Raises
     ------
@@ -96,7 +96,7 @@ Column = NDArray[Any]
 
 
 def presented(readers: Sequence[TapeReader], names: Sequence[str], selection: Selection) -> xr.Dataset:
-    """What was presented: a row for each sample of each selected trial, recording after recording.
+    """Table of trials: a row for each sample of each selected trial, recording after recording.
 
     ``names`` are those of the recordings, for the variable ``recording`` where there are several.
     """

@@ -126,7 +126,7 @@ def open_readers(
 def _open_named(
     store: StoreLike, storage_options: dict[str, Any] | None, *, is_listed: bool = False
 ) -> list[TapeReader]:
-    """What a path, a run, a pattern or a Zarr store stands for; in a list, a path stands for itself first."""
+    """Readers for a path, a run, a pattern or a Zarr store; in a list, a path stands for itself first."""
     opened = open_store(store, read_only=True, storage_options=storage_options)
     try:
         reader = TapeReader.open(opened)
@@ -182,7 +182,7 @@ def _ranks_of(run: str, storage_options: dict[str, Any] | None) -> list[str]:
 
 
 def _is_there(store: ByteStore) -> bool:
-    """Whether something is at a store, so that its name is no pattern."""
+    """True if something is at a store, so that its name is no pattern."""
     try:
         return not store.is_empty()
     except (NotImplementedError, OSError, RecordingNotFoundError):

@@ -50,7 +50,7 @@ FEW_COUNTS: Final = 2**19
 
 @dataclass(frozen=True)
 class Cut:
-    """How one layer of one recording is counted for one block of the result.
+    """The cut of one layer of one recording for one block of the result.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class LayerCuts:
-    """How one layer of one recording is counted: a cut for each block of the result.
+    """The cuts of one layer of one recording, one for each block of the result.
 
     ``place`` and ``quantity`` say what comes of it: what is asked for, or spikes of each neuron, where those
     of several recordings have to be added up first.
@@ -87,7 +87,7 @@ class LayerCuts:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """How a question is answered.
+    """The plan by which a question is answered.
 
     A result is cut into *blocks* along time; a block holds some of the groups of frames that the question
     tells apart, whole ones, and all of its places. For each block every layer of every recording is counted
@@ -342,7 +342,7 @@ def _cuts(
     quantity: Quantity,
     wanted: int,
 ) -> tuple[Cut, ...]:
-    """How a layer is counted for each block, if a task should read so many bytes."""
+    """Cut a layer for each block, where a task should read so many bytes."""
     plan, frames = source.commit.plan, frames_of(source)
     unit = plan.block_frames if source.use_counts else plan.chunk_frames
     if isinstance(groups, LabelGroups):

@@ -26,7 +26,7 @@ PER = ("network", "layer", "neuron", "channel", "step", "window", "trial", "labe
 
 @dataclass(frozen=True)
 class Question:
-    """What is kept apart.
+    """The parts that a question keeps apart.
 
     Attributes
     ----------

@@ -113,7 +113,7 @@ class Recording(Statistics):
 
     @property
     def trials(self) -> xr.Dataset:
-        """What was presented: a row for each sample of each selected trial, along ``presentation``.
+        """Table of trials: a row for each sample of each selected trial, along ``presentation``.
 
         Variables ``trial``, ``sample``, ``label`` if given, and whatever was attached; ``recording`` where
         several are opened as one. In memory, not lazy. Where whole numbers are missing in a column, it is
@@ -136,7 +136,7 @@ class Recording(Statistics):
 
     @property
     def provenance(self) -> Mapping[str, Any]:
-        """What was recorded, where and with what, as the recorder noted it; errors as `metadata`."""
+        """Notes of the recorder: what was recorded, where and with what; errors as `metadata`."""
         return MappingProxyType(dict(self.metadata.provenance))
 
     @property

@@ -81,7 +81,7 @@ class Answers:
 
     @property
     def plan(self) -> RecordingPlan:
-        """What the recording costs: bytes a step, host memory at most, files; see `RecordingPlan`.
+        """Costs of the recording: bytes a step, host memory at most, files; see `RecordingPlan`.
 
         Known from the first step on, as the shapes of layers are. Logged then too, by the logger
         ``recorder``, at level INFO.
@@ -91,7 +91,7 @@ class Answers:
 
     @property
     def stats(self) -> RecordingStats:
-        """What the recording has cost so far; see `RecordingStats`."""
+        """Costs of the recording so far; see `RecordingStats`."""
         return self._session.stats()
 
     def _totals(self, all: bool, module_name: str | None) -> list[tuple[int, Counts]]:

@@ -172,7 +172,7 @@ class BackgroundWriter:
             self._thread.join()
 
     def _has_ended(self) -> bool:
-        """Whether no task will be done any more, so that nobody may wait for one."""
+        """True if no task will be done any more, so that nobody may wait for one."""
         return self.failure is not None or (self._stopping and not self._thread.is_alive())
 
     def _has_room(self, size_bytes: int) -> bool:

@@ -23,7 +23,7 @@ from recorder.tape import LayerProgress, TapeWriter
 
 
 class RecordedLayer(NamedTuple):
-    """What packs a layer's outputs, and which step it is at."""
+    """The recorder of a layer, which packs its outputs, and the step that the layer is at."""
 
     recorder: LayerRecorder
     steps: LayerSteps
@@ -139,7 +139,7 @@ class RecordedLayers:
         return {name: self.by_name[name].recorder.segments.last_step for name in names}
 
     def stats(self, commits: int, seconds_waited: float) -> RecordingStats:
-        """What the recording has cost so far."""
+        """Costs of the recording so far."""
         return RecordingStats(
             steps=self.all_steps.next_step,
             frames={layer.name: layer.frames for layer in self.called},
@@ -149,7 +149,7 @@ class RecordedLayers:
         )
 
     def plans(self) -> list[LayerPlan]:
-        """What each layer that has been called costs."""
+        """Costs of each layer that has been called."""
         return [
             LayerPlan(
                 layer.name,
@@ -252,7 +252,7 @@ def totals_of(tape: TapeWriter, pending: Mapping[LayerRecorder, Bools]) -> dict[
 
 
 def progress_of(pending: Mapping[LayerRecorder, Bools]) -> dict[str, LayerProgress]:
-    """What a commit adds to the whole rows of each layer, given its frames that fill none."""
+    """Progress of each layer for a commit, given the frames that fill no row."""
     progress = {}
     for layer, frames in pending.items():
         row = pack_frames(frames)[0] if len(frames) else None

@@ -1,4 +1,4 @@
-"""What a user passes to `Monitor`: checked, with errors that say what was expected."""
+"""Check what a user passes to `Monitor`; errors say what was expected."""
 
 from __future__ import annotations
 

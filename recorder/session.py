@@ -98,12 +98,12 @@ class RecordingSession:
         return self._tape.metadata
 
     def plan(self) -> RecordingPlan:
-        """What the recording costs, as far as its layers have been called."""
+        """Costs of the recording, as far as its layers have been called."""
         pace = self._pace.steps_per_hour(self.steps.next_step)
         return RecordingPlan(self.layers.plans(), self._queue_limit_bytes, self.layers.ring_bytes, pace)
 
     def stats(self) -> RecordingStats:
-        """What the recording has cost so far."""
+        """Costs of the recording so far."""
         self.entrance.refuse_elsewhere()
         with self.entrance.lock:
             return self.layers.stats(self.metadata.commit_number, self._writer.seconds_waited)

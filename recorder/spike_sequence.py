@@ -1,4 +1,4 @@
-"""What a monitor answers from what was recorded: ``monitor.s``, read back lazily, rates and ratios."""
+"""Read ``monitor.s`` back lazily, and compute the rates and ratios that a monitor answers with."""
 
 from __future__ import annotations
 

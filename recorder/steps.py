@@ -13,7 +13,7 @@ STOPPED_AFTER_FORWARDS = 100
 
 
 class LayerSteps:
-    """Where one layer is.
+    """The step that one layer is at.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class LayerSteps:
 
 @dataclass
 class Findings:
-    """What a user must be told of the steps, each once; names of layers.
+    """Findings about steps that a user must be told of, each once; names of layers.
 
     Attributes
     ----------
@@ -131,17 +131,17 @@ class Steps:
 
     @property
     def has_begun(self) -> bool:
-        """Whether a layer has been called."""
+        """True if a layer has been called."""
         return any(layer.forward >= 0 for layer in self._layers)
 
     @property
     def is_in_forward(self) -> bool:
-        """Whether a forward of the monitored module is running, so that layers are at different steps."""
+        """True while a forward of the monitored module is running, so that layers are at different steps."""
         return self._depth > 0
 
     @property
     def is_complete(self) -> bool:
-        """Whether no layer is missing that was called in the forward before, as far as calls can tell."""
+        """True if no layer is missing that was called in the forward before, as far as calls can tell."""
         return not self._called or all(layer.forward != self._forward - 1 for layer in self._layers)
 
     @property
@@ -281,7 +281,7 @@ class Steps:
             )
 
     def take_findings(self) -> Findings:
-        """What was found since the last call."""
+        """Take the findings since the last call."""
         findings, self.findings = self.findings, Findings()
         return findings
 

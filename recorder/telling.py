@@ -1,4 +1,4 @@
-"""What a user is told of a network, once and by name: uncalled layers, guessed steps, assumed axes.
+"""Tell the user, once and by name, of uncalled layers, guessed steps and assumed axes.
 
 Steps that had to be guessed and layers that are not called are warnings, as something is missing in the
 recording. What had to be assumed about axes is said by the logger ``recorder``, at level WARNING: nothing is

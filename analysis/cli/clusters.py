@@ -1,4 +1,4 @@
-"""Where the command line computes: in threads here, or on a cluster of `dask.distributed`.
+"""Choose where the command line computes: in threads here, or on a cluster of `dask.distributed`.
 
 A scheduler runs whatever it is sent. One that is started here therefore listens on the loopback interface
 or, where jobs of SLURM have to reach it from other nodes, on the one that dask-jobqueue is configured for.
@@ -170,7 +170,7 @@ def compute_shown(*collections: Any, out: TextIO | None) -> tuple[Any, ...]:
 
 
 def _cluster_progress() -> Callable[..., Any] | None:
-    """What shows the progress of a cluster, if one is in use."""
+    """Display of the progress of a cluster, if one is in use."""
     try:
         from distributed import default_client, progress  # noqa: PLC0415 - an extra
 

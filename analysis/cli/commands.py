@@ -221,7 +221,7 @@ def pack(source: str, destination: str) -> None:
 
 
 def _places(readers: list[TapeReader], destination: str) -> list[str]:
-    """Where recordings are packed to: the ranks of a run beside each other, as they were recorded."""
+    """Places to which recordings are packed: the ranks of a run beside each other, as they were recorded."""
     if len(readers) == 1:
         return [destination]
     ranks = ranks_of(readers)
@@ -318,7 +318,7 @@ def _compute(*collections: Any) -> tuple[Any, ...]:
 
 
 def _recovery_lines(reader: TapeReader, recovery: Recovery) -> Iterator[str]:
-    """What recovering means, one thing a line."""
+    """Lines that say what recovering would do."""
     metadata = reader.metadata
     yield f"{metadata.state}, commit {metadata.commit_number} of {metadata.committed}"
     for problem in recovery.problems:

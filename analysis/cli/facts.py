@@ -1,4 +1,4 @@
-"""What ``spiketape info`` says of a recording."""
+"""Facts about a recording, as ``spiketape info`` tells them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from analysis.recording import Recording
 
 
 def facts_of(recording: Recording) -> dict[str, Any]:
-    """What is in a recording, as JSON values."""
+    """Facts about a recording, as JSON values."""
     metadata = recording.metadata
     layers = []
     for name, layer in recording.layers.items():

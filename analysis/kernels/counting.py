@@ -262,7 +262,7 @@ def _count_labels(source: Source, labels: LabelGroups, first: int, last: int, pl
 
 
 def _places_of_frames(begin: Integers, end: Integers) -> slice | Integers:
-    """What addresses every frame of some runs: a slice if there is nothing between them."""
+    """Index of every frame of some runs: a slice if there is nothing between them."""
     lengths = end - begin
     if end[-1] - begin[0] == lengths.sum():
         return slice(int(begin[0]), int(end[-1]))

@@ -105,6 +105,6 @@ def interval_mask(frames: int, begin: Integers, end: Integers) -> Packed:
 
 
 def _cuts(begin: Integers, end: Integers) -> tuple[Integers, NDArray[np.intp]]:
-    """Where intervals begin or end, ascending; the places of begins and ends among these, [2, intervals]."""
+    """Borders of intervals, ascending, and the places of begins and ends among them, [2, intervals]."""
     cuts, places = np.unique(np.stack([begin, end]), return_inverse=True)
     return cuts, places.reshape(2, -1)

@@ -1,4 +1,4 @@
-"""What is made of the spikes of each neuron in a group of frames: themselves, or whether it fired."""
+"""Quantities that are made of the spikes of each neuron in a group of frames."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from recorder.format.bits import Integers
 
 @dataclass(frozen=True)
 class Quantity(ABC):
-    """What is made of the spikes of one neuron in one group of frames, before neurons are added up.
+    """A number made of the spikes of one neuron in one group of frames, before neurons are added up.
 
     Everything that is asked begins with spikes, and spikes can be added up in any order: over frames, chunks,
     tasks, recordings and neurons. A quantity is what becomes of the sum of one neuron. Where that is a yes or
@@ -42,7 +42,7 @@ class Quantity(ABC):
 
     @abstractmethod
     def of(self, spikes: NDArray[Any], frames: Integers) -> NDArray[Any]:
-        """What is made of spikes, shape [groups, neurons], in groups of so many frames, shape [groups]."""
+        """Quantity of spike counts, shape [groups, neurons], in groups of so many frames, shape [groups]."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Spikes(Quantity):
 
 @dataclass(frozen=True)
 class Fired(Quantity):
-    """Whether the neuron fired at least once."""
+    """1 if the neuron fired at least once, else 0."""
 
     name = "fired"
     keeps_neurons = True
@@ -71,7 +71,7 @@ class Fired(Quantity):
 
 @dataclass(frozen=True)
 class FiredInShare(Quantity):
-    """Whether the neuron fired in at least a share of the frames of the group, and at all.
+    """1 if the neuron fired, and in at least a share of the frames of the group; else 0.
 
     Attributes
     ----------

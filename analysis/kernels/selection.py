@@ -70,7 +70,7 @@ Intervals = tuple[Integers, Integers, Integers]
 
 @dataclass(frozen=True)
 class Selection:
-    """What a user has narrowed a recording to; None stands for everything.
+    """The part to which a user has narrowed a recording; None stands for everything.
 
     Attributes
     ----------

@@ -41,11 +41,11 @@ class Tally(Protocol):
         """Add spikes of each neuron, shape [rows, neurons]."""
 
     def result(self) -> Counts:
-        """What was found, int64 [groups, places]."""
+        """Sums that were found, int64 [groups, places]."""
 
 
 def tally_for(neuron_shape: tuple[int, ...], place: Place, quantity: Quantity, frames: Integers) -> Tally:
-    """What adds up this quantity in groups of so many frames, of which there may be zeros if not needed."""
+    """Tally that adds up a quantity in groups of so many frames, which may be zeros if not needed."""
     if quantity.keeps_neurons:
         return _WholeTally(neuron_shape, place, quantity, frames)
     return _SpikeTally(len(frames)) if place == "all" else _PlaceTally(neuron_shape, len(frames), place)
@@ -68,7 +68,7 @@ class _SpikeTally:
 
 
 class _NeuronTally:
-    """What needs the spikes of each neuron: brings them together group by group."""
+    """A tally that needs the spikes of each neuron, and brings them together group by group."""
 
     def add_trains(self, trains: Packed, begin: Integers, end: Integers, group: Integers) -> None:
         starts = _starts(group)
@@ -111,7 +111,7 @@ class _PlaceTally(_NeuronTally):
 
 
 class _WholeTally(_NeuronTally):
-    """What is known once all spikes of a neuron in a group are: they are kept for the group at hand only."""
+    """A tally that needs all spikes of a neuron in a group; it keeps them for the group at hand only."""
 
     def __init__(
         self, neuron_shape: tuple[int, ...], place: Place, quantity: Quantity, frames: Integers
@@ -144,7 +144,7 @@ class _WholeTally(_NeuronTally):
 
 
 def _starts(group: Integers) -> NDArray[np.intp]:
-    """Where another group begins."""
+    """Runs at which another group begins."""
     return np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1]]))
 
 

@@ -1,4 +1,4 @@
-"""What can be asked of recordings and layers: a file for each family of statistics, all of them in one class.
+"""Statistics of recordings and layers: a file for each family, all of them in one class.
 
 `Recording` and `Layer` inherit from `Statistics`, and nobody else enters; what tasks compute is beside this
 room, in `analysis.kernels`.

@@ -1,4 +1,4 @@
-"""How much neurons fire: rates, counts, and the shares of neurons that fire never or all the time."""
+"""Statistics of activity: rates, counts, and the shares of neurons that fire never or all the time."""
 
 from __future__ import annotations
 

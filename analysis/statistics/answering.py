@@ -31,7 +31,7 @@ from spiketape_worker import Parcel
 
 @dataclass(frozen=True)
 class Statistic:
-    """What a statistic is, in so far as it does not depend on the question.
+    """The part of a statistic that does not depend on the question.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ _COORDINATE_NAMES = {
 
 
 class Answering(ABC):
-    """What answers questions: recordings and layers.
+    """The base of recordings and layers, which answer questions.
 
     A statistic is a method, written once, whose docstring defines it, and a `Statistic`, which says what is
     counted and by what it is divided. The method hands the latter to `_ask`, which reads ``per``. What is

@@ -1,4 +1,4 @@
-"""What is recorded of one layer, from its output to packed rows: checks, steps, segments.
+"""Record one layer, from its output to packed rows: checks, steps, segments.
 
 Most calls are like the one before. Of such calls only the number is noted, until somebody asks. A layer that
 puts out little and is called often, say 100 neurons a million times, would even so spend its time on the way
@@ -38,7 +38,7 @@ GATHER_CALLS = 1024
 
 
 class _Call(NamedTuple):
-    """What is written down of an output once it is known to hold zeros and ones only."""
+    """Notes about an output, to be written down once it is known to hold zeros and ones only."""
 
     step: int
     steps: int
@@ -204,7 +204,7 @@ class LayerRecorder:
 
     @property
     def is_full(self) -> bool:
-        """Whether it is time to `settle`."""
+        """True if it is time to `settle`."""
         return self._alike is not None and self._alike.calls >= self._alike.limit
 
     @property
@@ -222,7 +222,7 @@ class LayerRecorder:
 
     @property
     def packed_bytes(self) -> int:
-        """Of the frames so far."""
+        """Bytes of the frames so far, packed."""
         return math.prod(self.neuron_shape or ()) * self.frames // 8
 
     @property

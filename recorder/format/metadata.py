@@ -73,7 +73,7 @@ class TableCommit:
 
 @dataclass(frozen=True)
 class LayerCommit:
-    """What a commit promises about one layer.
+    """The promise of a commit about one layer.
 
     A commit promises the first ``frames`` frames of the layer, and says by checksums which bytes hold them.
     The array ``checksums`` has the crc32c of each stored chunk of ``spikes``, the array ``counts_checksums``
@@ -137,7 +137,7 @@ class LayerCommit:
 
 @dataclass(frozen=True)
 class ColumnCommit:
-    """What a commit promises about one column of the table of trials.
+    """The promise of a commit about one column of the table of trials.
 
     Attributes
     ----------
@@ -159,7 +159,7 @@ class ColumnCommit:
 
 @dataclass(frozen=True)
 class TrialsCommit:
-    """What a commit promises about the table of trials.
+    """The promise of a commit about the table of trials.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What is put on the user's modules while they are monitored, and what becomes of it in copies and forks.
+"""Hooks on the user's modules while they are monitored, and what becomes of them in copies and forks.
 
 The monitor enters. Hooks hand what they see to a session, and know nothing of how it is recorded.
 """

@@ -74,7 +74,7 @@ def close_holder(store: ByteStore) -> None:
 
 
 class InertMonitor:
-    """What the monitor of a network becomes in a copy of the network: it records nothing and holds nothing.
+    """The monitor in a copy of the network that was monitored: it records nothing and holds nothing.
 
     ``network.monitor = Monitor(network)`` is copied with the network by `copy.deepcopy`, `pickle` and
     ``torch.save``. A recording has one writer, and the copy is not what it records. So what would begin to

@@ -1,4 +1,4 @@
-"""What the monitor puts on the user's modules while it is enabled, and takes away again.
+"""Hooks that the monitor puts on the user's modules while it is enabled, and takes away again.
 
 Hooks reach the session through a link that the monitor empties when it is gone, so that they keep no monitor
 alive, and turn inert when a network that carries them is copied or pickled.
@@ -35,7 +35,7 @@ except AttributeError:  # a torch without a compiler
 
 
 class SessionLink:
-    """What hooks record into, if anything: the monitor fills it, and empties it when it is gone.
+    """The link from hooks to a session. The monitor fills it, and empties it when the monitor is gone.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class SessionLink:
         _links.add(self)
 
     def records_to(self) -> RecordingSession | None:
-        """What a hook that is called now is to tell; None if nothing is to be recorded."""
+        """Session that a hook has to tell now; None if nothing is to be recorded."""
         # Compiled graphs go on calling hooks that were taken away. During a backward pass, activation
         # checkpointing runs forwards once more.
         if not self.is_enabled or _current_graph_task_id() != -1:
@@ -106,7 +106,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class InertHook:
-    """What a hook becomes in a copy of the network: it records nothing.
+    """A hook in a copy of the network: it records nothing.
 
     It tells the user if the copy runs and the monitored network has not.
     """
@@ -163,7 +163,7 @@ def _refuse_unknown_compiler() -> None:
 
 @functools.cache
 def _leaves_hooks_alone(compiler: ModuleType) -> bool:
-    """Whether the compiler still marks what it shall not trace as `_outside_graphs` does."""
+    """True if the compiler still marks functions that it must not trace as `_outside_graphs` does."""
     marked = compiler.disable(lambda: None)
     return set_eval_frame is not None and getattr(marked, "_torchdynamo_disable", False) is True
 
@@ -307,7 +307,7 @@ class NetworkHooks:
 
     @property
     def in_place(self) -> bool:
-        """Whether the hooks are on the modules."""
+        """True if the hooks are on the modules."""
         return bool(self._handles)
 
     def put(self) -> None:
@@ -345,7 +345,7 @@ class NetworkHooks:
         self.removal()()
 
     def removal(self) -> Callable[[], None]:
-        """What takes every hook away, whenever it is called, and refers to no module.
+        """Function that takes every hook away, whenever it is called, and refers to no module.
 
         The network may refer to the monitor: what is done when both are forgotten must keep neither.
         """
@@ -380,7 +380,7 @@ def _remove(
 
 
 def _running_forwards(network: weakref.ref[nn.Module], thread: int) -> int:
-    """How many forwards of the network are on the stack of a thread.
+    """Number of forwards of the network that are on the stack of a thread.
 
     `torch.nn.Module` tells its hooks about the end of a forward, except when it is left by a
     KeyboardInterrupt.

@@ -68,7 +68,7 @@ class _Replacement(Generic[Kept]):
                 module.__dict__[self.name] = self._before
 
     def call_replaced(self, *args: Any, **settings: Any) -> Any:
-        """What the method does."""
+        """Call the method that is replaced."""
         method = self._before or MethodType(getattr(type(self.module), self.name), self.module)
         return method(*args, **settings)
 

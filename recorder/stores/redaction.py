@@ -148,7 +148,7 @@ def cause_without_secrets(error: BaseException, secrets: Iterable[str]) -> BaseE
 
 
 def _said(shown: TracebackException) -> Iterator[str]:
-    """What is printed of an exception, of its causes and of the members of a group; no lines of code."""
+    """Text that is printed of an exception, its causes and the members of a group, without lines of code."""
     yield from shown.format_exception_only()
     before = None if shown.__suppress_context__ and shown.__cause__ is None else shown.__context__
     for other in (shown.__cause__, None if shown.__cause__ else before, *(shown.exceptions or ())):

@@ -34,7 +34,7 @@ from recorder.tape.tables import TableWriter, rows_checksum
 
 @dataclass(frozen=True)
 class LayerProgress:
-    """What a commit of a layer needs to know besides the packed rows that were appended.
+    """The part of a layer that a commit adds to the packed rows which were appended.
 
     Attributes
     ----------

@@ -66,7 +66,7 @@ class TapeWriter:
 
     @property
     def owner(self) -> str:
-        """Whom the lock of the recording names."""
+        """The owner that the lock of the recording names."""
         return self._lock.owner
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What is known of each library's neurons: a file a library, and `NeuronClass`, which says it.
+"""Facts about the neurons of each library: a file a library, and `NeuronClass`, which states them.
 
 Only `recorder.frameworks` enters. No library is imported in here.
 """
