@@ -144,7 +144,7 @@ class _WholeTally(_NeuronTally):
 
 
 def _starts(group: Integers) -> NDArray[np.intp]:
-    """Runs at which another group begins."""
+    """Indices at which another group begins."""
     return np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1]]))
 
 

@@ -32,6 +32,7 @@ LOCK, HOLDER, HOOKS = "recorder/tape/lock.py", "recorder/tape/holder.py", "recor
 LAYER_RECORDER = "recorder/capture/layer_recorder.py"
 STEPS, ROWS = "recorder/steps.py", "recorder/layers.py"
 SESSION, PACKING = "recorder/session.py", "recorder/capture/host_packing.py"
+ENTRANCE, TRIALS = "recorder/entrance.py", "recorder/format/trials.py"
 TRANSFER, DEVICE_PACKING = "recorder/capture/transfer.py", "recorder/capture/device_packing.py"
 FINALIZING = "recorder/tape/finalizing.py"
 
@@ -170,14 +171,14 @@ MUTANTS = (
         ((STEPS, "self._end(succeeded=False)\n", "self._forward, self._called = self._forward + 1, 0\n"),),
     ),
     Mutant(
-        "pushed frames are not counted",
+        "frames that do not count are kept",
         "attacks/test_interrupts.py::test_frames_that_were_cut_short_take_no_place_of_others",
-        ((LAYER_RECORDER, "raise RecordingWriteError(out_of_step(self.name))", "pass"),),
+        ((LAYER_RECORDER, "self._packer.roll_back()\n", "self._packer.undo = None\n"),),
     ),
     Mutant(
         "booleans wait for a slow disk",
         "attacks/test_interrupts.py::test_what_waits_for_a_slow_disk_is_packed",
-        ((ROWS, "pack_whole(piece) if self._writer.is_behind else piece", "piece"),),
+        ((ROWS, "isinstance(piece, FullStage) and self._writer.is_behind", "False"),),
     ),
     Mutant(
         "a stage is used again before it is packed",
@@ -185,15 +186,45 @@ MUTANTS = (
         (
             (
                 PACKING,
-                "        return FullStage(stage, self._pool)\n",
-                "        self._pool.give_back(stage)\n        return FullStage(stage, self._pool)\n",
+                "            self.ready += [full]\n",
+                "            self._pool.give_back(stage)\n            self.ready += [full]\n",
             ),
         ),
     ),
     Mutant(
         "frames of a refused output stay",
         "recording/packing/test_host_packing.py::test_other_values_are_refused_and_nothing_of_them_is_kept",
-        ((PACKING, "            self._stage, self._waiting = stage, waiting\n", ""),),
+        ((PACKING, "self._stage, self._waiting, self.undo = stage, waiting, None", "self.undo = None"),),
+    ),
+    Mutant(
+        "close() keeps what a forward has begun",
+        "attacks/test_lifecycle.py::test_close_leaves_out_the_forward_that_it_cuts_short",
+        ((STEPS, "if was_running else {}", "if False else {}"),),
+    ),
+    Mutant(
+        "a handler's close() waits for the output that it interrupts",
+        "attacks/test_lifecycle.py::test_sigterm_leaves_equal_layers",
+        ((SESSION, "interrupted and self.layers.are_on_device", "interrupted"),),
+    ),
+    Mutant(
+        "a handler may run the network in the middle of an output",
+        "attacks/test_lifecycle.py::test_a_handler_that_runs_the_network_in_the_middle_of_an_output_is_refused",
+        ((ENTRANCE, "if entrance.inside or entrance.is_elsewhere:", "if entrance.is_elsewhere:"),),
+    ),
+    Mutant(
+        "a fork leaves doors locked",
+        "attacks/test_lifecycle.py::test_nothing_hangs_in_a_child_that_is_forked_while_another_thread_records",
+        ((ENTRANCE, "        entrance.open()\n        entrance.is", "        entrance.is"),),
+    ),
+    Mutant(
+        "a trial is everybody's",
+        "attacks/test_lifecycle.py::test_a_trial_belongs_to_the_thread_that_opened_it",
+        ((TRIALS, "self._open.thread is not threading.current_thread()", "False"),),
+    ),
+    Mutant(
+        "a failed reset is forgotten",
+        "attacks/test_lifecycle.py::test_a_reset_that_fails_says_so_at_the_next_step",
+        ((SESSION, "self._end(because=UNFINISHED_RESET)", "self._end()"),),
     ),
     Mutant(
         "values are not checked",

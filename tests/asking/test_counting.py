@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,6 +33,7 @@ from recorder.format.metadata import ColumnCommit, TrialsCommit
 from recorder.format.segments import Segments, check_segments, merge_ranges
 from recorder.stores import Folder
 from recorder.tape import TapeWriter
+from recorder.tape.trial_columns import TrialsWriter
 from tapes import Run, Trial, write_recording
 
 WORDS = 3
@@ -346,7 +348,15 @@ def test_labels_keep_their_kind(tmp_path: Path) -> None:
     assert real.code.tolist() == [1, 0, -1]
 
 
-def test_tables_of_trials_that_make_no_sense(tmp_path: Path) -> None:
+def test_tables_of_trials_that_make_no_sense(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    append = TrialsWriter.append
+
+    def in_any_order(writer: TrialsWriter, presented: Any) -> None:
+        for trial in presented:
+            writer._last_trial = -1
+            append(writer, [trial])
+
+    monkeypatch.setattr(TrialsWriter, "append", in_any_order)
     store, commit = labels_written(
         tmp_path / "a", [Trial(1, 2, {"label": [1, 2]}), Trial(0, 1, {"label": [3]})]
     )

@@ -18,6 +18,7 @@ from recorder.format import StoreAccessError
 from recorder.keeping import pack_recording
 from recorder.stores import Folder, open_store
 from recorder.tape import TapeReader
+from scripts import script
 from tapes import Run, go_on, write_recording
 from web import Files, serving
 
@@ -225,3 +226,8 @@ def test_an_archive_that_was_made_anew_is_read_as_it_is_now(
             again.writestr(name, archive.read(name))
     (tmp_path / "again.zip").replace(place)
     check(dask.compute(*questions(analysis.open_recording(place))), branches[1])
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 12))])
+def test_recordings_in_each_others_place_answer_for_themselves(tmp_path: Path, seed: int) -> None:
+    script("attacks/identity").put_in_place_of_each_other(tmp_path, seed, 15 if seed == 0 else 60)

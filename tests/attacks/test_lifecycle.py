@@ -8,8 +8,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,10 @@ from recorder.background import BackgroundWriter
 from recorder.format import RecordingWriteError
 from recorder.stores import Folder
 from recorder.tape import TapeReader, TapeWriter
+from scripts import script
 
-PACKAGE = str(Path(__file__).parents[2] / "recorder")
+lifecycle = script("attacks/lifecycle")
+at_call = lifecycle.at_call
 
 
 class Halting(nn.Module):
@@ -177,191 +178,31 @@ def test_a_forward_that_raises_or_is_interrupted_is_kept_as_far_as_it_came(tmp_p
     assert [recording[name].frames for name in "abc"] == [4, 4, 2]
 
 
-def test_close_by_another_thread_at_any_moment_leaves_equal_layers(tmp_path: Path) -> None:
-    for number in range(20):
-        net = Halting()
-        monitor = monitored(tmp_path / str(number), net)
-        monitor.enable()
-        begun, stop = threading.Event(), threading.Event()
-
-        def go_on(net: nn.Module = net, begun: threading.Event = begun, stop: threading.Event = stop) -> None:
-            with torch.no_grad():
-                while not stop.is_set():
-                    net(inputs(0))
-                    begun.set()
-
-        thread = threading.Thread(target=go_on)
-        thread.start()
-        begun.wait()
-        stop.wait(0.002 * number / 20)
-        monitor.close()
-        stop.set()
-        thread.join()
-        recording = analysis.open_recording(tmp_path / str(number) / "run.zarr")
-        frames = [recording[name].frames for name in "abc"]
-        assert frames[0] == frames[1] == frames[2] > 0
-        check_whole(tmp_path / str(number), [inputs(0)] * (frames[0] // 2))
-
-
 # -- signal handlers -------------------------------------------------------------------------------------
 
 
-@contextmanager
-def at_call(number: int, act: Callable[[], object]) -> Iterator[list[str]]:
-    """Act at the call of this number among those of functions of the recorder, as a signal handler does."""
-    seen: list[str] = []
-
-    def look(frame: Any, event: str, _: Any) -> None:
-        if event == "call" and frame.f_code.co_filename.startswith(PACKAGE):
-            seen.append(frame.f_code.co_name)
-            if len(seen) == number + 1:
-                sys.settrace(None)
-                act()
-
-    sys.settrace(look)
-    try:
-        yield seen
-    finally:
-        sys.settrace(None)
-
-
-class Ended(BaseException):
-    """What a handler raises to end the program, as sys.exit() does."""
-
-
-SHAPES = {"small": (2, 3), "multi-step": (3, 2, 4), "large": (16, 2**16)}
-
-
-def count_calls(tmp_path: Path, shape: tuple[int, ...]) -> int:
-    net, monitor = begun(tmp_path / "counted", shape)
-    with at_call(-2, lambda: None) as seen, torch.no_grad():
-        net(inputs(3, *shape))
-    monitor.close()
-    return len(seen)
-
-
-def begun(path: Path, shape: tuple[int, ...]) -> tuple[nn.Module, Monitor]:
-    net = nn.Sequential(Threshold(), Threshold())
-    layers = {Threshold: SpikeOutput("t n ..." if len(shape) == 3 and shape[0] == 3 else "n ...")}
-    monitor = monitored(path, net, layers=layers)
-    monitor.enable()
-    with torch.no_grad():
-        for number in range(3):
-            net(inputs(number, *shape))
-    return net, monitor
-
-
-def moments(calls: int, most: int) -> range:
-    return range(0, calls, max(1, calls // most))
-
-
-def check_closed_at_any_moment(tmp_path: Path, kind: str, ends: bool, most: int) -> None:
-    shape = SHAPES[kind]
-    # The first layer gets values, the second what the first puts out: zeros and ones.
-    given = [inputs(number, *shape) for number in range(4)]
-    for moment in moments(count_calls(tmp_path, shape), most):
-        path = tmp_path / str(moment)
-        net, monitor = begun(path, shape)
-
-        def handler(monitor: Monitor = monitor) -> None:
-            monitor.close()
-            if ends:
-                raise Ended
-
-        with at_call(moment, handler) as seen, torch.no_grad():
-            try:
-                net(given[3])
-            except Ended:
-                assert ends
-        monitor.close()
-        where = f"moment {moment}, in {seen[-1]}"
-        assert TapeReader.open(Folder(path / "run.zarr")).metadata.state == "closed", where
-        recording = analysis.open_recording(path / "run.zarr")
-        frames = [recording[name].frames for name in "01"]
-        assert frames[0] == frames[1], where
-        steps = 3 if frames[0] == 3 * given[0].reshape(-1, shape[-1]).shape[0] else 4
-        check_whole(path, given[:steps], "01")
-
-
 @pytest.mark.parametrize("ends", [False, True], ids=["returns", "ends the program"])
-@pytest.mark.parametrize("kind", SHAPES)
+@pytest.mark.parametrize("kind", lifecycle.SHAPES)
 def test_a_handler_may_close_at_any_moment(tmp_path: Path, kind: str, ends: bool) -> None:
-    check_closed_at_any_moment(tmp_path, kind, ends, 12)
+    lifecycle.close_in_a_handler(tmp_path, kind, ends=ends, most=12)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("ends", [False, True], ids=["returns", "ends the program"])
-@pytest.mark.parametrize("kind", SHAPES)
+@pytest.mark.parametrize("kind", lifecycle.SHAPES)
 def test_a_handler_may_close_at_every_moment(tmp_path: Path, kind: str, ends: bool) -> None:
-    check_closed_at_any_moment(tmp_path, kind, ends, 10**6)
-
-
-TERMINATED = """
-import os, random, signal, sys, threading, time
-from pathlib import Path
-import torch
-from torch import nn
-from networks import Threshold
-from recorder import Monitor
-
-torch.set_num_threads(1)
-for request in sys.stdin:
-    folder, seed, how = request.split("|")
-    child = os.fork()
-    if child == 0:
-        net = nn.Sequential(*[Threshold() for _ in range(3)])
-        monitor = Monitor(net, store=Path(folder) / "run.zarr", layers=[Threshold], durability="process")
-        monitor.enable()
-
-        def end(*_):
-            monitor.close()
-            if how.strip() == "exit":
-                sys.exit(7)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            os.kill(os.getpid(), signal.SIGTERM)
-
-        signal.signal(signal.SIGTERM, end)
-        step = torch.rand(4, 1000, generator=torch.Generator().manual_seed(1))
-        with torch.no_grad():
-            net(step)
-            wait = random.Random(int(seed)).random() * 0.05
-            parent = os.getpid()
-            if os.fork() == 0:
-                time.sleep(wait)
-                os.kill(parent, signal.SIGTERM)
-                os._exit(0)
-            while True:
-                net(step)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-
-
-def check_terminated(tmp_path: Path, tries: int) -> None:
-    step = torch.rand(4, 1000, generator=torch.Generator().manual_seed(1))
-    with python(TERMINATED) as nursery:
-        for number in range(tries):
-            how = ("exit", "kill")[number % 2]
-            assert nursery.stdin is not None
-            assert nursery.stdout is not None
-            print(tmp_path / str(number), number, how, sep="|", file=nursery.stdin, flush=True)
-            status = int(nursery.stdout.readline())
-            assert status == (7 if how == "exit" else -signal.SIGTERM)
-            recording = analysis.open_recording(tmp_path / str(number) / "run.zarr")
-            frames = [recording[name].frames for name in "012"]
-            assert frames[0] == frames[1] == frames[2] > 0, f"try {number}"
-            if how == "exit":
-                assert recording.state == "closed", f"try {number}"
-            check_whole(tmp_path / str(number), [step] * (frames[0] // 4), "012")
+    lifecycle.close_in_a_handler(tmp_path, kind, ends=ends)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks recording processes")
-def test_a_terminated_process_that_closes_leaves_equal_layers(tmp_path: Path) -> None:
-    check_terminated(tmp_path, 10)
+@pytest.mark.parametrize("tries", [10, pytest.param(200, marks=pytest.mark.long)])
+def test_sigterm_leaves_equal_layers(tmp_path: Path, tries: int) -> None:
+    lifecycle.close_on_sigterm(tmp_path, tries)
 
 
-@pytest.mark.long
-def test_a_terminated_process_that_closes_leaves_equal_layers_in_200_of_200_tries(tmp_path: Path) -> None:
-    check_terminated(tmp_path, 200)
+@pytest.mark.parametrize("tries", [20, pytest.param(200, marks=pytest.mark.long)])
+def test_another_thread_may_close_at_any_moment(tmp_path: Path, tries: int) -> None:
+    lifecycle.close_in_a_thread(tmp_path, tries)
 
 
 def test_a_handler_that_runs_the_network_in_the_middle_of_an_output_is_refused(tmp_path: Path) -> None:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
 
+from scripts import script
+
 ROOT = Path(__file__).parents[2]
-specification = importlib.util.spec_from_file_location("mutants", ROOT / "scripts/attacks/mutants.py")
-assert specification is not None
-assert specification.loader is not None
-mutants = importlib.util.module_from_spec(specification)
-sys.modules["mutants"] = mutants  # where dataclasses look for their annotations
-specification.loader.exec_module(mutants)
+mutants = script("attacks/mutants")
 
 
 @pytest.mark.parametrize("mutant", mutants.MUTANTS, ids=lambda mutant: mutant.name)

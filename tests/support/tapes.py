@@ -91,6 +91,6 @@ def go_on(store: str | Path | Folder, layers: Mapping[str, NDArray[np.bool_]], r
         log.extend(run.first_step, run.steps, run.batch, run.trial)
         assert len(layers[name]) % 8 == 0
         writer.append(name, bits.pack_frames(layers[name].reshape(len(layers[name]), -1)))
-        progress[name] = LayerProgress(0, None, *log.take())
+        progress[name] = LayerProgress(0, None, *log.look())
     writer.commit(progress, [], 0, close=True)
     return writer
