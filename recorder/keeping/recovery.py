@@ -204,10 +204,10 @@ def recover(
         )
     lock = WriterLock.acquire(store, take_over=take_over)
     try:
-        reader = TapeReader.open(store)
+        reader = TapeReader.open(lock.store)
         if reader.metadata.commit_number != commit_number:
             raise RecordingDamagedError(f"{store.location} has gone on meanwhile; nothing was changed")
-        reader = TapeReader(store, _give_up(reader, recovery))
+        reader = TapeReader(lock.store, _give_up(reader, recovery))
         for name, layer in reader.layers.items():
             if any(problem.layer == name for problem in recovery.rewritten):
                 _count_again(layer)

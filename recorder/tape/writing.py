@@ -48,19 +48,19 @@ class TapeWriter:
 
     Attributes
     ----------
-    store : ByteStore
-        Store of the recording.
+    store : FencedStore
+        Store of the recording, for as long as the lock is held.
     metadata : RecordingMetadata
         The last commit record that was written.
     """
 
-    def __init__(self, store: ByteStore, metadata: RecordingMetadata, lock: WriterLock) -> None:
-        self.store = store
+    def __init__(self, metadata: RecordingMetadata, lock: WriterLock) -> None:
+        self.store = lock.store
         self.metadata = metadata
         self._lock = lock
         self._layers: dict[str, LayerWriter] = {}
         self._positions: dict[str, int] = {}
-        self._trials = TrialsWriter(store)
+        self._trials = TrialsWriter(self.store)
         self._encoding = InOrder(in_order.ENCODING_THREADS)
         self._written: dict[str, Any] = {}
 
@@ -107,15 +107,15 @@ class TapeWriter:
             lock.release()
             raise
         try:
-            store.clear(GROUPS)
-            return cls._begin(store, provenance, lock)
+            lock.store.clear(GROUPS)
+            return cls._begin(provenance, lock)
         except BaseException:
             # The lock file stays, so that the next writer knows that the keys are those of a recording.
             lock.leave()
             raise
 
     @classmethod
-    def _begin(cls, store: ByteStore, provenance: Mapping[str, Any], lock: WriterLock) -> TapeWriter:
+    def _begin(cls, provenance: Mapping[str, Any], lock: WriterLock) -> TapeWriter:
         now = _now()
         metadata = RecordingMetadata(
             state="recording",
@@ -125,9 +125,9 @@ class TapeWriter:
             commit_number=0,
             provenance=provenance,
         )
-        tape = cls(store, metadata, lock)
+        tape = cls(metadata, lock)
         tape._write_documents(plain_documents(metadata))
-        store.persist()
+        tape.store.persist()
         tape._write_record(metadata, None)
         return tape
 
@@ -155,18 +155,17 @@ class TapeWriter:
         refuse_if_packed(found)
         lock = WriterLock.acquire(store, take_over=take_over)
         try:
-            return cls.go_on(TapeReader.open(store), lock)
+            return cls.go_on(TapeReader.open(lock.store), lock)
         except BaseException:
             lock.release()
             raise
 
     @classmethod
     def go_on(cls, reader: TapeReader, lock: WriterLock) -> TapeWriter:
-        """Go on after the frames that a reader sees. The caller holds the lock, and the tape releases it."""
-        store = reader.store
-        store.remove_leftovers()
-        tape = cls(store, reader.metadata, lock)
-        tape._trials = TrialsWriter(store, reader.metadata.trials)
+        """Go on after the frames that a reader of ``lock.store`` sees. The tape releases the lock."""
+        lock.store.remove_leftovers()
+        tape = cls(reader.metadata, lock)
+        tape._trials = TrialsWriter(lock.store, reader.metadata.trials)
         for position, (name, layer) in enumerate(reader.layers.items()):
             tape._layers[name] = LayerWriter.resume(layer, tape._encoding)
             tape._positions[name] = position
@@ -248,7 +247,7 @@ class TapeWriter:
         RecordingInUseError
             If another writer has taken the lock over. Nothing is committed then.
         """
-        self._lock.check()
+        self.store.check()
         self._encoding.finish()
         names = sorted(progress, key=self._positions.__getitem__)
         layers = tuple(self._layers[name].commit(progress[name], close=close) for name in names)
@@ -286,6 +285,7 @@ class TapeWriter:
         root = root_document(metadata, documents)
         # If readers would refuse the new record, this raises, and the old record stays.
         parse_attributes(root["attributes"], self.store.location)
+        self.store.check()
         self.store.write(ROOT_DOCUMENT, encode_document(root))
         self.store.persist()
         self.metadata = metadata
