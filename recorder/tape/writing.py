@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recorder.format import ChunkPlan, LayerCommit, RecordingMetadata
 from recorder.format.bits import Counts, Packed
-from recorder.format.documents import plain_documents, root_document
+from recorder.format.documents import encode_document, encode_root, plain_documents, root_document
 from recorder.format.layout import (
     GROUPS,
     ROOT_DOCUMENT,
@@ -28,7 +28,6 @@ from recorder.tape.in_order import InOrder
 from recorder.tape.layer_writing import LayerProgress, LayerWriter
 from recorder.tape.lock import WriterLock
 from recorder.tape.reading import TapeReader, refuse_if_packed
-from recorder.tape.tables import encode_document
 from recorder.tape.trial_columns import TrialsWriter
 
 Presented = list[tuple[int, int, Columns]]
@@ -285,8 +284,9 @@ class TapeWriter:
         root = root_document(metadata, documents)
         # If readers would refuse the new record, this raises, and the old record stays.
         parse_attributes(root["attributes"], self.store.location)
+        encoded = encode_root(root, f"{self.store.location}/{ROOT_DOCUMENT}")
         self.store.check()
-        self.store.write(ROOT_DOCUMENT, encode_document(root))
+        self.store.write(ROOT_DOCUMENT, encoded)
         self.store.persist()
         self.metadata = metadata
 

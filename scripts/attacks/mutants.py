@@ -67,8 +67,8 @@ MUTANTS = (
             (LAYER, "chunk, part), stored)", "chunk, part), stored))"),
             (
                 TAPE,
-                "self.store.write(ROOT_DOCUMENT, encode_document(root))\n",
-                "self.store.write(ROOT_DOCUMENT, encode_document(root))\n"
+                "self.store.write(ROOT_DOCUMENT, encoded)\n",
+                "self.store.write(ROOT_DOCUMENT, encoded)\n"
                 "        while _LATE:\n            self.store.write(*_LATE.pop())\n",
             ),
             (LAYER, "TableWriter, rows_checksum\n", "TableWriter, rows_checksum\n\n_LATE = []\n"),
