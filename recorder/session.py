@@ -70,7 +70,7 @@ class RecordingSession:
         self.steps = layers.all_steps
         layers.resume(tape)
         self.stop_layer = self._layers.stop
-        self._trials = TrialLog(tape.metadata.trials, tape.ignores_case)
+        self._trials = TrialLog(tape.kept_trials(), tape.ignores_case)
         self._due = CommitClock(commit_interval)
         self._pace = Pace(self.steps.next_step)
         self._closed = False

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from recorder.format.arrays import group_document, layer_documents, trial_column_table
+from recorder.format.arrays import categories_table, group_document, layer_documents, trial_column_table
 from recorder.format.errors import RecordingFormatError
-from recorder.format.layout import ATTRIBUTE, GROUPS, ROOT_DOCUMENT
+from recorder.format.layout import ATTRIBUTE, CATEGORIES, GROUPS, ROOT_DOCUMENT
 from recorder.format.metadata import MAX_DOCUMENT_BYTES, RecordingMetadata, to_attributes
 from recorder.format.shards import sharded_document
 
@@ -31,6 +31,10 @@ def plain_documents(metadata: RecordingMetadata) -> dict[str, Any]:
     for column in metadata.trials.columns:
         table = trial_column_table(column.name, column.kind)
         documents[table.folder] = table.document(metadata.trials.rows)
+        if column.stored:
+            documents[CATEGORIES] = group_document()
+            categories = categories_table(column.name)
+            documents[categories.folder] = categories.document(column.stored.table.rows)
     return documents
 
 
@@ -81,11 +85,10 @@ def encode_root(root: Mapping[str, Any], place: str) -> bytes:
             "the layers that are not called": record.get("uncalled"),
             "the consolidated documents of all arrays": root.get("consolidated_metadata"),
         }
-        what, size = max(
-            ((what, len(json.dumps(part, indent=1))) for what, part in parts.items()), key=lambda part: part[1]
-        )
+        sizes = {what: len(json.dumps(part, indent=1)) for what, part in parts.items()}
+        what = max(sizes, key=sizes.__getitem__)
         raise RecordingFormatError(
-            f"{place} would have {len(encoded)} bytes, more than the {MAX_DOCUMENT_BYTES} that readers accept; "
-            f"about {size} of them are {what}. It was not written"
+            f"{place} would have {len(encoded)} bytes, more than the {MAX_DOCUMENT_BYTES} that readers "
+            f"accept; about {sizes[what]} of them are {what}. It was not written"
         )
     return encoded

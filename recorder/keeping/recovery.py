@@ -20,7 +20,7 @@ from recorder.format.arrays import SPIKES, LayerTables
 from recorder.format.bits import count_per_neuron, mask_trains, pack_frames, range_mask
 from recorder.format.chunks import checksum
 from recorder.format.documents import all_keys, plain_documents
-from recorder.format.layout import ROOT_DOCUMENT
+from recorder.format.layout import CATEGORIES, ROOT_DOCUMENT
 from recorder.format.metadata import TableCommit, TrialsCommit
 from recorder.format.segments import Rows, SegmentLog, clip_segments, merge_ranges
 from recorder.keeping.verification import Problem
@@ -35,7 +35,7 @@ from recorder.tape.trial_columns import read_columns
 _ARRAYS = "|".join([SPIKES, *LayerTables._fields])
 _OURS = re.compile(
     rf"layers/[^/]+/({ROOT_DOCUMENT}|({_ARRAYS})/({ROOT_DOCUMENT}|c(/[0-9]+)*))"
-    rf"|trials/[^/]+/({ROOT_DOCUMENT}|c/[0-9]+)|.+\.[0-9a-f]{{16}}\.partial"
+    rf"|{CATEGORIES}/{ROOT_DOCUMENT}|(trials|{CATEGORIES})/[^/]+/({ROOT_DOCUMENT}|c/[0-9]+)|.+\.[0-9a-f]{{16}}\.partial"
 )
 
 
@@ -215,11 +215,12 @@ def recover(
         progress = {
             name: _last_progress(tape, name, segment) for name, (_, segment) in tape.resumed_layers().items()
         }
-        metadata = tape.commit(progress, [], reader.metadata.trials.trials, close=True)
+        metadata = tape.commit(progress, [], reader.metadata.trials.trials, close=True, keep_lock=True)
         # Deleted last: until the new record was written, the old record promised these keys.
         for key in recovery.dropped:
-            store.delete(key)
-        store.persist()
+            tape.store.delete(key)
+        tape.store.persist()
+        tape.release()
         return metadata
     finally:
         lock.release()

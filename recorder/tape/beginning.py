@@ -8,6 +8,7 @@ import json
 from recorder.format import RecordingExistsError
 from recorder.format.layout import (
     ATTRIBUTE,
+    CATEGORIES,
     GROUPS,
     ROOT_DOCUMENT,
 )
@@ -56,7 +57,7 @@ def check_room(store: ByteStore, overwrite: bool, take_over: bool, own: WriterLo
 
 def _is_what_is_left(store: ByteStore) -> bool:
     """True if the store holds only a lock and arrays: an interrupted ``overwrite`` removed the root first."""
-    ours = (LOCK_KEY, *(f"{group}/" for group in GROUPS))
+    ours = (LOCK_KEY, *(f"{group}/" for group in (*GROUPS, CATEGORIES)))
     keys = iter(store.keys())
     return store.read(LOCK_KEY, MAX_DOCUMENT_BYTES) is not None and all(
         key.startswith(ours) or WRITING.match(key) for key in keys

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,10 +15,12 @@ from recorder.format import ChunkPlan, LayerCommit, RecordingMetadata
 from recorder.format.bits import Counts, Packed
 from recorder.format.documents import encode_document, encode_root, plain_documents, root_document
 from recorder.format.layout import (
+    CATEGORIES,
     GROUPS,
     ROOT_DOCUMENT,
     layer_folder,
 )
+from recorder.format.metadata import TrialsCommit
 from recorder.format.parsing import parse_attributes
 from recorder.format.segments import Rows
 from recorder.format.trials import Columns
@@ -106,7 +109,7 @@ class TapeWriter:
             lock.release()
             raise
         try:
-            lock.store.clear(GROUPS)
+            lock.store.clear((*GROUPS, CATEGORIES))
             return cls._begin(provenance, lock)
         except BaseException:
             # The lock file stays, so that the next writer knows that the keys are those of a recording.
@@ -174,6 +177,15 @@ class TapeWriter:
         )
         return tape
 
+    def kept_trials(self) -> TrialsCommit:
+        """The table of trials of a resumed recording as of its last commit, with all categories in it."""
+        trials = self.metadata.trials
+        columns = (
+            replace(column, categories=self._trials.categories(column.name), stored=None)
+            for column in trials.columns
+        )
+        return replace(trials, columns=tuple(columns))
+
     def ignores_case(self) -> bool:
         """True if names that differ by case only are one key, as in folders on macOS and Windows."""
         return self.store.size_of(ROOT_DOCUMENT.upper()) is not None
@@ -225,6 +237,7 @@ class TapeWriter:
         *,
         uncalled: Mapping[str, int] | None = None,
         close: bool = False,
+        keep_lock: bool = False,
     ) -> RecordingMetadata:
         """Commit everything appended so far, and what ``progress`` adds to it.
 
@@ -240,6 +253,8 @@ class TapeWriter:
             Layers of the network that are not called, and the step from which on; as before if left out.
         close : bool
             Close the recording: also count the last, partial block, consolidate metadata, release the lock.
+        keep_lock : bool
+            Leave it to the caller to release the lock of a recording that is closed.
 
         Raises
         ------
@@ -264,7 +279,7 @@ class TapeWriter:
         self._write_documents(documents)
         self.store.persist()
         self._write_record(record, documents if close else None)
-        if close:
+        if close and not keep_lock:
             self.release()
         return record
 
