@@ -246,6 +246,8 @@ def test_a_recording_without_its_array_of_labels_still_opens_and_counts(tmp_path
         (b"[" * 100_000 + b"\n", 1),
         (b"1" * 5000 + b"\n", 1),
         (b"1]\n[1\n", 2),
+        (b'1,2\n"a\n b"\n', 3),
+        (b"[1\n2]\n", 2),
     ],
 )
 def test_what_is_no_table_of_labels_is_refused(stored: bytes, count: int) -> None:
