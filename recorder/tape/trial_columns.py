@@ -75,6 +75,11 @@ class TrialsWriter:
                 self._categories[column.name] = {
                     identity(value): place for place, value in enumerate(categories)
                 }
+                if len(self._categories[column.name]) < len(categories):
+                    raise RecordingFormatError(
+                        f"{store.location}: trials column {column.name!r} has a category twice; one that is "
+                        "new would get the place of another"
+                    )
                 self._recorded_bytes[column.name] = category_bytes(column.categories)
 
     def append(self, presented: Sequence[tuple[int, int, Columns]]) -> None:

@@ -222,6 +222,19 @@ def test_damaged_labels_are_an_error_that_names_them(tmp_path: Path, harm: Calla
     assert any("categories/label" in str(problem) for problem in find_problems(TapeReader.open(Folder(path))))
 
 
+def test_labels_that_stand_there_twice_are_not_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit_the_record(monkeypatch, 0)
+    monkeypatch.setattr(
+        "recorder.tape.trial_columns.encode_categories", lambda values: b'"a"\n' * len(values)
+    )
+    write(tmp_path / "a.zarr", ["a", "b"])
+    assert labels_of(tmp_path / "a.zarr") == ["a", "a"]
+    with pytest.raises(RecordingFormatError, match="column 'label' has a category twice"):
+        TapeWriter.resume(Folder(tmp_path / "a.zarr"))
+
+
 def test_a_recording_without_its_array_of_labels_still_opens_and_counts(tmp_path: Path) -> None:
     """Nobody reads the labels who does not ask about them."""
     write(tmp_path / "a.zarr", unique(0, 20_000))
