@@ -78,7 +78,7 @@ class RecordingSession:
         self.steps = layers.all_steps
         layers.resume(tape)
         self.stop_layer = self.layers.stop
-        self.trials = TrialLog(tape.metadata.trials, tape.ignores_case)
+        self.trials = TrialLog(tape.kept_trials(), tape.ignores_case)
         self._due = CommitClock(commit_interval)
         self._pace = Pace(self.steps.next_step)
         self.closed = self._is_close_put = False

@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.kernels.counting import Source, frames_of, reader_of
-from recorder.format import RecordingFormatError
 from recorder.format.bits import Bools, Integers, unpack_trains
 from recorder.format.columns import EXACT_IN_FLOAT, MISSING_INTEGER
-from recorder.tape.trial_columns import read_columns
+from recorder.tape.trial_columns import read_categories, read_columns
 
 COORDINATES: Final = ("step", "sample", "trial")
 
@@ -153,9 +152,7 @@ def column_values(source: Source, name: str) -> NDArray[Any]:
     commit = replace(source.trials, columns=tuple(c for c in source.trials.columns if c.name == name))
     ((column, stored),) = read_columns(source.store, commit).items()
     if column.kind == "category":
-        if len(stored) and (stored.min() < -1 or stored.max() >= len(column.categories)):
-            raise RecordingFormatError(f"{source.store.location}: trials column {name!r} is malformed")
-        values = np.array([*column.categories, None], object)
+        values = np.array([*read_categories(source.store, column, stored), None], object)
         decoded: NDArray[Any] = values[np.append(stored, -1)]
         return decoded
     return np.append(stored, np.nan if column.kind == "float64" else MISSING_INTEGER).astype(stored.dtype)

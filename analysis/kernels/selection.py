@@ -20,7 +20,7 @@ from recorder.format.columns import KEYS, MISSING_INTEGER, Value, identity
 from recorder.format.metadata import TrialsCommit
 from recorder.format.segments import Segments
 from recorder.stores import ByteStore
-from recorder.tape.trial_columns import read_columns
+from recorder.tape.trial_columns import read_categories, read_columns
 
 LABEL: Final = "label"
 NO_LABEL: Final = -1
@@ -151,9 +151,8 @@ class SampleLabels:
             return cls(Labels(), trial, np.full(len(trial), NO_LABEL, np.int32))
         column, stored = columns[LABEL]
         if column.kind == "category":
-            if len(stored) and (stored.min() < -1 or stored.max() >= len(column.categories)):
-                raise RecordingFormatError(f"{store.location}: trials column {LABEL!r} is malformed")
-            return cls(Labels(column.categories), trial, stored.astype(np.int32))
+            categories = read_categories(store, column, stored)
+            return cls(Labels(categories), trial, stored.astype(np.int32))
         present = ~np.isnan(stored) if column.kind == "float64" else stored != MISSING_INTEGER
         values, code = np.unique(stored[present], return_inverse=True)
         codes = np.full(len(stored), NO_LABEL, np.int32)

@@ -13,9 +13,12 @@ import numpy as np
 
 from recorder.format.layout import (
     ATTRIBUTE,
+    CATEGORIES_CHUNK_BYTES,
     SEGMENT_COLUMNS,
+    TABLE_CHUNK_ROWS,
     ZSTD_LEVEL,
     ChunkPlan,
+    categories_folder,
     layer_folder,
     neuron_dimensions,
     table_chunk_rows,
@@ -42,6 +45,8 @@ class TableLayout:
         Shape of one row; ``()`` where a row is one number.
     attributes : mapping
         User attributes in the array's Zarr document.
+    most_chunk_rows : int
+        Most rows in a stored chunk.
     """
 
     folder: str
@@ -49,6 +54,7 @@ class TableLayout:
     dimensions: tuple[str, ...]
     row_shape: tuple[int, ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    most_chunk_rows: int = TABLE_CHUNK_ROWS
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -58,7 +64,7 @@ class TableLayout:
     @property
     def chunk_rows(self) -> int:
         """Rows in a stored chunk."""
-        return table_chunk_rows(self.row_shape, self.dtype.itemsize)
+        return table_chunk_rows(self.row_shape, self.dtype.itemsize, self.most_chunk_rows)
 
     def chunk_key(self, chunk: int) -> str:
         """Key of a stored chunk."""
@@ -112,6 +118,17 @@ def trial_column_table(name: str, kind: ColumnKind) -> TableLayout:
     data_type = "float64" if kind == "float64" else "int64"
     return TableLayout(
         trial_column_folder(name), data_type, ("presentation",), attributes={ATTRIBUTE: {"kind": kind}}
+    )
+
+
+def categories_table(column: str) -> TableLayout:
+    """Layout of the array that holds the categories of one column of the table of trials."""
+    return TableLayout(
+        categories_folder(column),
+        "uint8",
+        ("byte",),
+        attributes={"media_type": "application/jsonl"},
+        most_chunk_rows=CATEGORIES_CHUNK_BYTES,
     )
 
 

@@ -13,18 +13,19 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 
+from recorder.format.errors import RecordingFormatError
 from recorder.format.metadata import MAX_NAME_LENGTH, ColumnKind
 
 KEYS: Final = ("trial", "sample")
 MISSING_INTEGER: Final = int(np.iinfo(np.int64).min)
-# Characters in a text; no label needs them, and each text stands in the commit record.
+# Characters in a text; no label needs them.
 MAX_TEXT_LENGTH: Final = 2**16
-# JSON of all categories of a recording: half of the commit record that readers accept.
-MAX_CATEGORY_BYTES: Final = 2**27
+# JSON of the categories of one column up to which they stand in the commit record, which each commit writes.
+MAX_RECORDED_BYTES: Final = 2**17
 # Below it, float64 has every whole number.
 EXACT_IN_FLOAT: Final = 2**53
 
@@ -244,4 +245,40 @@ def check_kind(name: str, kind: ColumnKind | None, values: Sequence[Value | None
 
 def category_bytes(values: Iterable[Value]) -> int:
     """Bytes that categories take in the commit record, at most."""
-    return sum(len(json.dumps(value)) + 16 for value in values)
+    listed = list(values)
+    # With the line break and the indent of each.
+    return len(json.dumps(listed)) + 14 * len(listed) if listed else 0
+
+
+def encode_categories(values: Sequence[Value]) -> bytes:
+    """Categories as they are stored in an array: for each a line with its JSON, in UTF-8."""
+    # None of a category's own JSON has a line break: in texts they are escaped.
+    encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+    return "".join(f"{encode(value)}\n" for value in values).encode()
+
+
+def decode_categories(stored: bytes, count: int) -> list[Value]:
+    """Categories of which `encode_categories` has made ``stored``.
+
+    Raises
+    ------
+    RecordingFormatError
+        If they are no lines of JSON, not ``count``, or hold what is no category.
+    """
+    try:
+        text = stored.decode()
+        # One list is read many times as fast as many lines. With their breaks, which no JSON of a text has,
+        # there are as many values as lines only if each line is one.
+        lines = text[:-1].replace("\n", ",\n")
+        values = json.loads(f"[{lines}]")
+        # Fails for halves of characters and for infinite floats, which JSON as Python reads it may have.
+        json.dumps(values, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise RecordingFormatError(
+            f"the categories are no lines of JSON: {str(error) or type(error).__name__}"
+        ) from error
+    if not (len(values) == text.count("\n") == count and text[-1:] in ("", "\n")):
+        raise RecordingFormatError(f"the categories are {len(values)}, but the commit names {count} lines")
+    if not {*map(type, values)} <= {str, int, float, bool}:
+        raise RecordingFormatError("the categories hold others than text, numbers and booleans")
+    return cast(list[Value], values)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from recorder.format.arrays import group_document, layer_documents, trial_column_table
-from recorder.format.layout import GROUPS, ROOT_DOCUMENT
-from recorder.format.metadata import RecordingMetadata, to_attributes
+from recorder.format.arrays import categories_table, group_document, layer_documents, trial_column_table
+from recorder.format.errors import RecordingFormatError
+from recorder.format.layout import ATTRIBUTE, CATEGORIES, GROUPS, ROOT_DOCUMENT
+from recorder.format.metadata import MAX_DOCUMENT_BYTES, RecordingMetadata, to_attributes
 from recorder.format.shards import sharded_document
 
 
@@ -29,6 +31,10 @@ def plain_documents(metadata: RecordingMetadata) -> dict[str, Any]:
     for column in metadata.trials.columns:
         table = trial_column_table(column.name, column.kind)
         documents[table.folder] = table.document(metadata.trials.rows)
+        if column.stored:
+            documents[CATEGORIES] = group_document()
+            categories = categories_table(column.name)
+            documents[categories.folder] = categories.document(column.stored.table.rows)
     return documents
 
 
@@ -53,3 +59,36 @@ def root_document(metadata: RecordingMetadata, documents: Mapping[str, Any] | No
             "metadata": dict(documents),
         }
     return root
+
+
+def encode_document(document: Mapping[str, Any]) -> bytes:
+    """Bytes of a Zarr document."""
+    return json.dumps(document, indent=1).encode()
+
+
+def encode_root(root: Mapping[str, Any], place: str) -> bytes:
+    """Bytes of a `root_document`.
+
+    Raises
+    ------
+    RecordingFormatError
+        If readers would refuse it for its size. The message begins with ``place``, where it would lie, and
+        says what takes most of it.
+    """
+    encoded = encode_document(root)
+    if len(encoded) > MAX_DOCUMENT_BYTES:
+        record = root["attributes"][ATTRIBUTE]
+        parts = {
+            "the categories of the trials, such as labels": record["trials"],
+            f"{len(record['layers'])} layers": record["layers"],
+            "the provenance": record["provenance"],
+            "the layers that are not called": record.get("uncalled"),
+            "the consolidated documents of all arrays": root.get("consolidated_metadata"),
+        }
+        sizes = {what: len(json.dumps(part, indent=1)) for what, part in parts.items()}
+        what = max(sizes, key=sizes.__getitem__)
+        raise RecordingFormatError(
+            f"{place} would have {len(encoded)} bytes, more than the {MAX_DOCUMENT_BYTES} that readers "
+            f"accept; about {sizes[what]} of them are {what}. It was not written"
+        )
+    return encoded

@@ -17,12 +17,15 @@ from numpy.typing import NDArray
 FORMAT_VERSION: Final = 1
 # Version of recordings with frames marked lost. Readers of version 1 would take such frames for spikes.
 LOST_FORMAT_VERSION: Final = 2
-# Of recordings with a layer whose folder is set apart: who does not know of it would look elsewhere.
-APART_FORMAT_VERSION: Final = 3
+# Version of recordings with a layer whose folder is set apart, or with categories in arrays. Older readers
+# would look for these elsewhere.
+NEWEST_FORMAT_VERSION: Final = 3
 
 ATTRIBUTE: Final = "spiketape"
 ROOT_DOCUMENT: Final = "zarr.json"
 GROUPS: Final = ("layers", "trials")
+# Group of the arrays of categories, where there are any.
+CATEGORIES: Final = "categories"
 
 CHUNK_TARGET_BYTES: Final = 4 * 2**20
 CHUNK_LIMIT_BYTES: Final = 16 * 2**20
@@ -30,6 +33,7 @@ CHUNK_FRAMES_STEP: Final = 64
 COUNTS_SHARE: Final = 0.02
 TABLE_CHUNK_BYTES: Final = 2**20
 TABLE_CHUNK_ROWS: Final = 4096
+CATEGORIES_CHUNK_BYTES: Final = 2**18
 ZSTD_LEVEL: Final = 1
 
 SEGMENT_COLUMNS: Final = ("first_frame", "first_step", "steps", "batch", "trial")
@@ -258,12 +262,17 @@ def trial_column_folder(column: str) -> str:
     return f"trials/{folder_name(column)}"
 
 
+def categories_folder(column: str) -> str:
+    """Key prefix of the array that holds the categories of one column of the trials."""
+    return f"{CATEGORIES}/{folder_name(column)}"
+
+
 def spikes_chunk_key(folder: str, plan: ChunkPlan, chunk: int, part: int) -> str:
     """Key of one stored chunk of ``spikes``."""
     indices = [chunk, part, *[0] * (len(plan.neuron_shape) - 1)][: 1 + len(plan.neuron_shape)]
     return f"{folder}/spikes/c/" + "/".join(map(str, indices))
 
 
-def table_chunk_rows(row_shape: tuple[int, ...], itemsize: int) -> int:
-    """Rows in a stored chunk of a small array: as many as fill 1 MiB, at least 1, at most 4096."""
-    return min(max(TABLE_CHUNK_BYTES // (math.prod(row_shape) * itemsize), 1), TABLE_CHUNK_ROWS)
+def table_chunk_rows(row_shape: tuple[int, ...], itemsize: int, most: int = TABLE_CHUNK_ROWS) -> int:
+    """Rows in a stored chunk of a small array: as many as fill 1 MiB, at least 1, and not too many."""
+    return min(max(TABLE_CHUNK_BYTES // (math.prod(row_shape) * itemsize), 1), most)

@@ -13,10 +13,10 @@ from typing import Any, Final, Literal
 
 from recorder.format.chunks import checksum
 from recorder.format.layout import (
-    APART_FORMAT_VERSION,
     ATTRIBUTE,
     FORMAT_VERSION,
     LOST_FORMAT_VERSION,
+    NEWEST_FORMAT_VERSION,
     ChunkPlan,
     folder_name,
     layer_folder,
@@ -40,6 +40,8 @@ MAX_ROWS: Final = 2**40
 MAX_LOST: Final = 100_000
 MAX_SHARD_BYTES: Final = 2**40
 MAX_PROVENANCE_BYTES: Final = 2**22
+# All categories of a recording as JSON.
+MAX_CATEGORY_BYTES: Final = 2**28
 
 DTYPES: Final = (
     "bool",
@@ -136,6 +138,22 @@ class LayerCommit:
 
 
 @dataclass(frozen=True)
+class CategoriesCommit:
+    """The committed extent of the array that holds the categories of one column.
+
+    Attributes
+    ----------
+    count : int
+        Number of categories.
+    table : TableCommit
+        Extent of the array, whose rows are bytes.
+    """
+
+    count: int
+    table: TableCommit
+
+
+@dataclass(frozen=True)
 class ColumnCommit:
     """The promise of a commit about one column of the table of trials.
 
@@ -148,13 +166,17 @@ class ColumnCommit:
     crc32c : int
         Checksum of the committed rows.
     categories : tuple of str, int, float or bool
-        Values of a category column, in order of first appearance; ``()`` for other kinds.
+        Values of a category column, in order of first appearance; ``()`` for other kinds, and for categories
+        in an array. `recorder.tape.trial_columns.read_categories` gives them wherever they are.
+    stored : CategoriesCommit or None
+        Extent of the array of the categories; None if they stand in the record.
     """
 
     name: str
     kind: ColumnKind
     crc32c: int
     categories: tuple[str | int | float | bool, ...] = ()
+    stored: CategoriesCommit | None = None
 
 
 @dataclass(frozen=True)
@@ -226,8 +248,8 @@ class RecordingMetadata:
     @property
     def format_version(self) -> int:
         """Lowest version of the format whose readers understand this recording."""
-        if any(layer.is_apart for layer in self.layers):
-            return APART_FORMAT_VERSION
+        if any(layer.is_apart for layer in self.layers) or any(c.stored for c in self.trials.columns):
+            return NEWEST_FORMAT_VERSION
         return LOST_FORMAT_VERSION if any(layer.lost for layer in self.layers) else FORMAT_VERSION
 
     def next_commit(self, **changes: Any) -> RecordingMetadata:
@@ -248,10 +270,7 @@ def to_attributes(metadata: RecordingMetadata) -> dict[str, Any]:
         "trials": {
             "trials": metadata.trials.trials,
             "rows": metadata.trials.rows,
-            "columns": [
-                {"name": c.name, "kind": c.kind, "crc32c": c.crc32c, "categories": list(c.categories)}
-                for c in metadata.trials.columns
-            ],
+            "columns": [_column_to_json(column) for column in metadata.trials.columns],
         },
         "provenance": dict(metadata.provenance),
     }
@@ -261,6 +280,18 @@ def to_attributes(metadata: RecordingMetadata) -> dict[str, Any]:
         record["uncalled"] = dict(metadata.uncalled)
     record["crc32c"] = _record_checksum(record)
     return {ATTRIBUTE: record}
+
+
+def _column_to_json(column: ColumnCommit) -> dict[str, Any]:
+    stored = column.stored
+    return {
+        "name": column.name,
+        "kind": column.kind,
+        "crc32c": column.crc32c,
+        "categories": list(column.categories)
+        if stored is None
+        else {"count": stored.count, "rows": stored.table.rows, "crc32c": stored.table.crc32c},
+    }
 
 
 def _layer_to_json(layer: LayerCommit) -> dict[str, Any]:

@@ -16,16 +16,17 @@ from typing import Any, get_args
 from recorder.format.columns import KEYS, identity, is_text
 from recorder.format.errors import RecordingFormatError
 from recorder.format.layout import (
-    APART_FORMAT_VERSION,
     ATTRIBUTE,
     CHUNK_FRAMES_STEP,
     FORMAT_VERSION,
     LOST_FORMAT_VERSION,
+    NEWEST_FORMAT_VERSION,
     ChunkPlan,
     folder_name,
 )
 from recorder.format.metadata import (
     DTYPES,
+    MAX_CATEGORY_BYTES,
     MAX_CHUNK_BYTES,
     MAX_CHUNKS,
     MAX_COLUMNS,
@@ -39,6 +40,7 @@ from recorder.format.metadata import (
     MAX_RANK,
     MAX_ROWS,
     MAX_SHARD_BYTES,
+    CategoriesCommit,
     ColumnCommit,
     ColumnKind,
     LayerCommit,
@@ -86,13 +88,13 @@ def parse_attributes(attributes: Mapping[str, Any], place: str) -> RecordingMeta
         )
     version = record.get("format_version")
     if (
-        version not in (FORMAT_VERSION, LOST_FORMAT_VERSION, APART_FORMAT_VERSION)
-        or not isinstance(version, int)
+        not isinstance(version, int)
         or version is True
+        or not FORMAT_VERSION <= version <= NEWEST_FORMAT_VERSION
     ):
         raise RecordingFormatError(
             f"{place} has format version {_short(version)}; this spiketape reads versions {FORMAT_VERSION} "
-            f"to {APART_FORMAT_VERSION}. A newer spiketape is needed if the version is higher."
+            f"to {NEWEST_FORMAT_VERSION}. A newer spiketape is needed if the version is higher."
         )
     try:
         expected = _record_checksum(record)
@@ -128,8 +130,8 @@ def parse_attributes(attributes: Mapping[str, Any], place: str) -> RecordingMeta
     if version != metadata.format_version:
         fields.problems.append(
             f"format_version is {version}, expected {metadata.format_version}: version "
-            f"{LOST_FORMAT_VERSION} is that of recordings with frames marked lost, {APART_FORMAT_VERSION} of "
-            "those with a layer whose folder is set apart"
+            f"{LOST_FORMAT_VERSION} is that of recordings with frames marked lost, {NEWEST_FORMAT_VERSION} "
+            "of those with a layer whose folder is set apart, or with categories in arrays"
         )
     if fields.problems:
         listed = "".join(f"\n  - {problem}" for problem in fields.problems)
@@ -261,6 +263,9 @@ def _parse_trials(fields: _Fields) -> TrialsCommit:
     for key in KEYS if columns else ():
         if kinds.get(key) != "int64":
             fields.problem("columns", f"has {key!r} of kind {_short(kinds.get(key))}, expected 'int64'")
+    size = sum(column.stored.table.rows for column in columns if column.stored)
+    if size > MAX_CATEGORY_BYTES:
+        fields.problem("columns", f"have {size} bytes of categories, at most {MAX_CATEGORY_BYTES} are read")
     return TrialsCommit(fields.integer("trials", 0, MAX_ROWS), fields.integer("rows", 0, MAX_ROWS), columns)
 
 
@@ -268,7 +273,8 @@ def _parse_column(fields: _Fields) -> ColumnCommit:
     kind = fields.text("kind")
     if kind not in get_args(ColumnKind):
         fields.problem("kind", f"is {_short(kind)}, expected one of {get_args(ColumnKind)}")
-    categories = fields.items("categories", MAX_ROWS)
+    stored = _parse_stored(fields, kind) if isinstance(fields.record.get("categories"), dict) else None
+    categories = [] if stored else fields.items("categories", MAX_ROWS)
     plain = [identity(category) for category in categories if isinstance(category, str | int | float)]
     for (_, value), times in Counter(plain).items():
         if times > 1:
@@ -283,7 +289,17 @@ def _parse_column(fields: _Fields) -> ColumnCommit:
         kind=kind,  # type: ignore[arg-type]  # an unknown kind has just been noted as a problem
         crc32c=fields.integer("crc32c", 0, 2**32 - 1),
         categories=tuple(categories),
+        stored=stored,
     )
+
+
+def _parse_stored(fields: _Fields, kind: str) -> CategoriesCommit:
+    """Extent of an array of categories, each of which takes two bytes at least."""
+    if kind != "category":
+        fields.problem("categories", f"are in an array, but those of kind {_short(kind)} have none")
+    stored = fields.child("categories")
+    table = _parse_table(stored)
+    return CategoriesCommit(stored.integer("count", 0, table.rows // 2), table)
 
 
 class _Fields:

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from recorder.format.columns import (
     KEYS,
-    MAX_CATEGORY_BYTES,
     Attached,
     Value,
     category_bytes,
@@ -21,7 +20,7 @@ from recorder.format.columns import (
     stored_name,
 )
 from recorder.format.layout import NO_TRIAL
-from recorder.format.metadata import MAX_COLUMNS, ColumnKind, TrialsCommit
+from recorder.format.metadata import MAX_CATEGORY_BYTES, MAX_COLUMNS, ColumnKind, TrialsCommit
 
 # What each sample of a trial has, by column as stored; None where it is missing.
 Columns = dict[str, list[Value | None]]
@@ -46,7 +45,7 @@ class TrialLog:
     Parameters
     ----------
     kept : TrialsCommit, optional
-        What to go on from.
+        What to go on from, with all categories in it.
     ignores_case : callable, optional
         Whether the store takes names that differ by case only for one; asked once such names come.
 

@@ -25,7 +25,13 @@ from recorder.format import (
     RecordingUnfinishedError,
 )
 from recorder.format.chunks import checksum, stored_checksum
-from recorder.format.documents import expected_documents, plain_documents, root_document
+from recorder.format.documents import (
+    encode_document,
+    encode_root,
+    expected_documents,
+    plain_documents,
+    root_document,
+)
 from recorder.format.layout import ROOT_DOCUMENT
 from recorder.format.metadata import MAX_DOCUMENT_BYTES
 from recorder.format.parsing import parse_document
@@ -40,7 +46,7 @@ from recorder.stores.redaction import shown_address
 from recorder.tape import TapeReader
 from recorder.tape.lock import WriterLock
 from recorder.tape.reading import as_recorded
-from recorder.tape.tables import encode_document, stored_limit
+from recorder.tape.tables import stored_limit
 
 # Key of the document that says what is being packed. It is removed after the root document is written.
 MARKER: Final = "packing.json"
@@ -177,7 +183,7 @@ def pack(
         target.write(f"{folder}/{ROOT_DOCUMENT}", encode_document(document))
     target.persist()
     packed = replace(packed, digest=_read_back(target, packed, find_digest))
-    if not _write_root(target, encode_document(root_document(packed, documents))):
+    if not _write_root(target, encode_root(root_document(packed, documents), target.location)):
         # Somebody else was first: with this recording, or with another, which is an error.
         packed = _find_packed(metadata, target, shard_bytes, find_digest) or packed
     target.persist()

@@ -19,7 +19,7 @@ from recorder.format import LayerCommit, RecordingDamagedError, RecordingMetadat
 from recorder.format.arrays import SPIKES, LayerTables
 from recorder.format.bits import count_per_neuron
 from recorder.format.documents import all_keys, plain_documents
-from recorder.format.layout import ROOT_DOCUMENT
+from recorder.format.layout import CATEGORIES, ROOT_DOCUMENT
 from recorder.format.metadata import TableCommit, TrialsCommit
 from recorder.format.segments import clip_segments, merge_ranges
 from recorder.keeping.verification import Problem
@@ -34,7 +34,7 @@ from recorder.tape.trial_columns import read_columns
 _ARRAYS = "|".join([SPIKES, *LayerTables._fields])
 _OURS = re.compile(
     rf"layers/[^/]+/({ROOT_DOCUMENT}|({_ARRAYS})/({ROOT_DOCUMENT}|c(/[0-9]+)*))"
-    rf"|trials/[^/]+/({ROOT_DOCUMENT}|c/[0-9]+)|.+\.[0-9a-f]{{16}}\.partial"
+    rf"|{CATEGORIES}/{ROOT_DOCUMENT}|(trials|{CATEGORIES})/[^/]+/({ROOT_DOCUMENT}|c/[0-9]+)|.+\.[0-9a-f]{{16}}\.partial"
 )
 
 
@@ -203,20 +203,21 @@ def recover(
         )
     lock = WriterLock.acquire(store, take_over=take_over)
     try:
-        reader = TapeReader.open(store)
+        reader = TapeReader.open(lock.store)
         if reader.metadata.commit_number != commit_number:
             raise RecordingDamagedError(f"{store.location} has gone on meanwhile; nothing was changed")
-        reader = TapeReader(store, _give_up(reader, recovery))
+        reader = TapeReader(lock.store, _give_up(reader, recovery))
         for name, layer in reader.layers.items():
             if any(problem.layer == name for problem in recovery.rewritten):
                 _count_again(layer)
         tape = TapeWriter.go_on(reader, lock)
         progress = {name: tape.last_progress(name) for name in tape.resumed_layers()}
-        metadata = tape.commit(progress, [], reader.metadata.trials.trials, close=True)
+        metadata = tape.commit(progress, [], reader.metadata.trials.trials, close=True, keep_lock=True)
         # Deleted last: until the new record was written, the old record promised these keys.
         for key in recovery.dropped:
-            store.delete(key)
-        store.persist()
+            tape.store.delete(key)
+        tape.store.persist()
+        tape.release()
         return metadata
     finally:
         lock.release()

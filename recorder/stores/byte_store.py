@@ -59,6 +59,15 @@ class ByteStore(Protocol):
     def exclusively(self) -> AbstractContextManager[None]:
         """Lock other processes out that call this too, where the place supports locks; a kill unlocks."""
 
+    def of_writer(self, owner: str) -> ByteStore:
+        """Give one writer a store of its own; in folders, those of earlier writers write nothing more.
+
+        Called by the writer that has just taken the lock; ``owner`` is random, in hexadecimal.
+        """
+
+    def end_writer(self, owner: str) -> None:
+        """Remove what `of_writer` keeps for a writer, which writes nothing more."""
+
     def persist(self) -> None:
         """Return when all keys written before will survive a loss of power, where the store can ensure it."""
 
@@ -99,6 +108,12 @@ class ReadOnlyStore:
         self._refuse()
 
     def exclusively(self) -> AbstractContextManager[None]:
+        self._refuse()
+
+    def of_writer(self, owner: str) -> ByteStore:
+        self._refuse()
+
+    def end_writer(self, owner: str) -> None:
         self._refuse()
 
     def persist(self) -> None:

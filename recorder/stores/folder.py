@@ -34,6 +34,8 @@ _HAS_LOCKS: Final = fcntl is not None
 
 # Suffix of temporary files. `write_new` adds it twice, because it writes through `write`.
 PARTIAL: Final = re.compile(r"(\.[0-9a-f]{16}\.partial)+\Z")
+# Folder of the temporary files of one writer, and beginning of their keys.
+WRITING: Final = re.compile(r"writer\.[0-9a-f]{32}(?=/|\Z)")
 _MOST_KNOWN_FOLDERS: Final = 1000
 # What file systems answer that know no fsync of folders.
 _NO_SYNC: Final = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -44,9 +46,13 @@ T = TypeVar("T")
 class Folder:
     """A store whose keys are files below one folder.
 
-    A write goes to a temporary file beside the key's file, which is then renamed into place. So a key has
-    always all bytes of one write, and a kill leaves at most a temporary file. Only regular files inside the
-    folder are read or replaced, never through a symbolic link.
+    A write goes to a temporary file, which is then renamed into place. So a key has always all bytes of one
+    write, and a kill leaves at most a temporary file. Only regular files inside the folder are read or
+    replaced, never through a symbolic link.
+
+    Temporary files of a writer that holds the lock lie in a folder of its own (`of_writer`), others beside
+    the key's file. The next holder of the lock removes that folder, and a recording that is put in the place
+    of this one has none of the name. A rename that comes later, however late, then finds no file to rename.
 
     Parameters
     ----------
@@ -67,6 +73,8 @@ class Folder:
         self._durability = durability
         self._has_written = False
         self._can_sync_folders = True
+        # Folder for temporary files; None for beside the file that is written.
+        self._writing: Path | None = None
         self._known_folders: set[Path] = set()
         self._unsynced_folders: set[Path] = set()
 
@@ -158,8 +166,9 @@ class Folder:
         self, key: str, pieces: Iterable[bytes], step: Callable[[Callable[[], Any]], Any]
     ) -> None:
         path = self._root / key
-        step(lambda: self._make_folder(path.parent))
-        partial_path, file = step(lambda: _open_partial(path))
+        if self._writing is None:
+            step(lambda: self._make_folder(path.parent))
+        partial_path, file = step(lambda: _open_partial(self._writing or path.parent, path.name))
         try:
             with file:
                 file.writelines(pieces)
@@ -167,6 +176,8 @@ class Folder:
                     # fsync comes before the rename, or a loss of power might leave an empty file in place.
                     file.flush()
                     _sync(file.fileno())
+            # Only now, so that a writer whose folder is gone makes no others again.
+            step(lambda: self._make_folder(path.parent))
             step(lambda: os.replace(partial_path, path))
         except BaseException:
             with suppress(OSError):
@@ -212,6 +223,26 @@ class Folder:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
 
+    def of_writer(self, owner: str) -> Folder:
+        writing = self._root / f"writer.{owner}"
+        self._try_again(writing.mkdir)
+        with os.scandir(self._root) as entries:
+            others = [entry.name for entry in entries if WRITING.fullmatch(entry.name)]
+        for name in others:
+            if name != writing.name:
+                # Renamed first, because that is done at once. What fails here is left to looks at the lock.
+                with suppress(OSError):
+                    (self._root / name).rename(writing / name)
+                    _remove_tree(writing / name)
+        # What is known of the folders holds for it, too.
+        store = object.__new__(type(self))
+        vars(store).update(vars(self), _writing=writing)
+        return store
+
+    def end_writer(self, owner: str) -> None:
+        with suppress(OSError):
+            _remove_tree(self._root / f"writer.{owner}")
+
     def persist(self) -> None:
         if self._durability == "power" and self._can_sync_folders:
             for folder in sorted(self._unsynced_folders, reverse=True):
@@ -231,7 +262,10 @@ class Folder:
         )
 
     def delete(self, key: str) -> None:
-        self._try_again(lambda: (self._root / key).unlink(missing_ok=True))
+        try:
+            self._try_again((self._root / key).unlink)
+        except FileNotFoundError:
+            return
         self._unsynced_folders.add((self._root / key).parent)
 
     def clear(self, groups: Sequence[str]) -> None:
@@ -300,9 +334,9 @@ def _remove_tree(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _open_partial(path: Path) -> tuple[Path, BinaryIO]:
-    """A new file beside the one that is written, under a name that says what it is."""
-    partial_path = path.with_name(f"{path.name}.{secrets.token_hex(8)}.partial")
+def _open_partial(folder: Path, name: str) -> tuple[Path, BinaryIO]:
+    """A new file for what is to be written, under a name that says what it is."""
+    partial_path = folder / f"{name}.{secrets.token_hex(8)}.partial"
     return partial_path, open(partial_path, "xb")
 
 

@@ -106,6 +106,13 @@ class ZarrStore:
     def exclusively(self) -> AbstractContextManager[None]:
         return nullcontext()
 
+    def of_writer(self, owner: str) -> ZarrStore:  # noqa: ARG002 - see ByteStore
+        """Return this store: where nothing is renamed, no writer can keep another one from writing."""
+        return self
+
+    def end_writer(self, owner: str) -> None:
+        """Do nothing: a Zarr store keeps nothing for a writer."""
+
     def persist(self) -> None:
         """Do nothing: how safe accepted bytes are is up to the store."""
 

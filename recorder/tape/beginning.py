@@ -8,12 +8,13 @@ import json
 from recorder.format import RecordingExistsError
 from recorder.format.layout import (
     ATTRIBUTE,
+    CATEGORIES,
     GROUPS,
     ROOT_DOCUMENT,
 )
 from recorder.format.metadata import MAX_DOCUMENT_BYTES
 from recorder.stores import ByteStore
-from recorder.stores.folder import PARTIAL
+from recorder.stores.folder import PARTIAL, WRITING
 from recorder.tape.lock import LOCK_KEY, WriterLock, refuse_if_held
 
 
@@ -25,6 +26,8 @@ def is_unbegun(store: ByteStore) -> bool:
     # Not as a list, because a recording that has lost its root document may have millions of keys.
     for key in itertools.chain([first] if first else [], keys):
         target = PARTIAL.sub("", key)
+        if WRITING.match(key):
+            continue
         if target not in begun_with and (target == key or target != ROOT_DOCUMENT):
             return False
     return first is not None or store.is_empty()
@@ -54,9 +57,11 @@ def check_room(store: ByteStore, overwrite: bool, take_over: bool, own: WriterLo
 
 def _is_what_is_left(store: ByteStore) -> bool:
     """True if the store holds only a lock and arrays: an interrupted ``overwrite`` removed the root first."""
-    ours = (LOCK_KEY, *(f"{group}/" for group in GROUPS))
+    ours = (LOCK_KEY, *(f"{group}/" for group in (*GROUPS, CATEGORIES)))
     keys = iter(store.keys())
-    return store.read(LOCK_KEY, MAX_DOCUMENT_BYTES) is not None and all(key.startswith(ours) for key in keys)
+    return store.read(LOCK_KEY, MAX_DOCUMENT_BYTES) is not None and all(
+        key.startswith(ours) or WRITING.match(key) for key in keys
+    )
 
 
 def _has_record(store: ByteStore) -> bool:

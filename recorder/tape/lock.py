@@ -4,7 +4,7 @@ In folders, and in buckets that support conditional writes, the lock is created 
 that begin at once, one is refused. Other stores have no atomic creation. There a writer looks for a lock,
 writes its own and reads it back, so that two writers that begin at once may both go on. The same can happen
 outside folders when two writers take over the lock of the same dead one. In both cases the later one owns the
-lock, and the other notices before its next commit, because every commit checks the lock.
+lock, and the other notices when it writes, because writes look at the lock (`recorder.tape.fence`).
 
 A process that was killed does not remove its lock. On the same host, the next writer can see that the process
 is dead, and takes the lock over. The processes of another host cannot be seen; there the user has to say that
@@ -23,12 +23,11 @@ from typing import Final
 
 from recorder.format import RecordingFormatError, RecordingInUseError
 from recorder.stores import ByteStore
+from recorder.tape.fence import LOCK_KEY, FencedStore, read_holder
 from recorder.tape.finalizing import finish_now, finish_when_gone, wait_for_finished
 from recorder.tape.holder import Holder, age_text, held_owners
 
-LOCK_KEY: Final = "writer.lock"
-
-_LIMIT_BYTES: Final = 4096
+__all__ = ["LOCK_KEY", "WriterLock", "read_holder", "refuse_if_held"]
 
 # Most time to wait for the lock of a writer of this process that was deleted, but not yet finalized.
 _PATIENCE_SECONDS: Final = 60.0
@@ -41,12 +40,17 @@ class WriterLock:
     object. `release` ends it and removes the file; this also happens when the object is deleted, or when the
     interpreter ends. `leave` ends it and keeps the file, as a kill does.
 
-    A lock may be lost at any moment, to a writer that takes it over. So `check` compares the file with this
-    object before every commit, and a writer that has lost its lock commits nothing more.
+    A lock may be lost at any moment, to a writer that takes it over. So whoever holds it writes through
+    `store`, which compares the file with this object, and writes nothing more once the lock is lost.
+
+    Attributes
+    ----------
+    store : FencedStore
+        The store as its holder writes to it.
     """
 
     def __init__(self, store: ByteStore, holder: Holder) -> None:
-        self._store = store
+        self.store = FencedStore(store, holder)
         self._holder = holder
         held_owners.add(holder.owner)
         # Releases the lock also when this object is deleted, and when the interpreter ends.
@@ -76,11 +80,14 @@ class WriterLock:
             # the file for one left by a dead writer.
             lock = cls(store, holder)
             try:
-                if store.size_of(LOCK_KEY) is not None:
+                takes_over = store.size_of(LOCK_KEY) is not None
+                if takes_over:
                     # Deleted only if it was there before: a file that appears later is a new writer's lock.
                     store.delete(LOCK_KEY)
                 is_taken = not store.write_new(LOCK_KEY, document)
                 store.persist()
+                if not is_taken:
+                    lock.store.begin(takes_over=takes_over)
             except BaseException:
                 lock.release()
                 raise
@@ -102,16 +109,7 @@ class WriterLock:
         RecordingInUseError
             If the lock was taken over, or its file is gone or malformed.
         """
-        try:
-            holder = read_holder(self._store)
-        except RecordingFormatError:
-            holder = None
-        if holder is None or holder.owner != self._holder.owner:
-            now = "is gone" if holder is None else f"belongs to {holder.describe()}"
-            raise RecordingInUseError(
-                f"{self._store.location}: the lock {LOCK_KEY} of this writer {now}; the recording was moved, "
-                "removed or taken over meanwhile, and nothing more is written to it"
-            )
+        self.store.check()
 
     def leave(self) -> None:
         """Give up the lock, but keep its file; the next writer takes it over."""
@@ -121,28 +119,6 @@ class WriterLock:
     def release(self) -> None:
         """Give up the lock and remove its file; nothing happens if that was done before."""
         finish_now(self._release)
-
-
-def read_holder(store: ByteStore) -> Holder | None:
-    """Read the lock of a recording; None if there is none.
-
-    Raises
-    ------
-    RecordingFormatError
-        If the lock file is malformed.
-    """
-    document = store.read(LOCK_KEY, _LIMIT_BYTES)
-    if document is None:
-        return None
-    try:
-        fields = json.loads(document)
-        holder = Holder(**fields)
-    except (ValueError, TypeError, RecursionError) as error:
-        raise RecordingFormatError(f"{store.location}/{LOCK_KEY} cannot be understood: {error}") from error
-    expected = {name: int if name == "process" else str for name in fields}
-    if {name: type(value) for name, value in fields.items()} != expected or holder.process < 1:
-        raise RecordingFormatError(f"{store.location}/{LOCK_KEY} cannot be understood: {fields}")
-    return holder
 
 
 def refuse_if_held(store: ByteStore, *, take_over: bool = False) -> None:
@@ -182,6 +158,7 @@ def _release(store: ByteStore, holder: Holder) -> None:
         return  # this is a forked child, and the lock belongs to its parent
     # If the store cannot be reached, the lock file stays; the next writer finds that its owner is dead.
     with contextlib.suppress(OSError, RecordingFormatError):
+        store.end_writer(holder.owner)
         found = read_holder(store)
         if found is not None and found.owner == holder.owner:
             store.delete(LOCK_KEY)

@@ -23,7 +23,7 @@ from recorder.format.shards import plan_shards
 from recorder.stores import ByteStore
 from recorder.stores.sharded import ShardedStore
 from recorder.tape.layer_reading import LayerReader
-from recorder.tape.trial_columns import read_columns
+from recorder.tape.trial_columns import read_categories, read_columns
 
 
 class TapeReader:
@@ -92,12 +92,9 @@ class TapeReader:
         for column, stored in read_columns(self.store, self.metadata.trials).items():
             values = stored
             if column.kind == "category":
-                if len(values) and not (values.min() >= -1 and values.max() < len(column.categories)):
-                    raise RecordingFormatError(
-                        f"{self.store.location}: trials column {column.name!r} is malformed"
-                    )
+                categories = read_categories(self.store, column, values)
                 # Index -1, a missing value, finds the last item, None.
-                values = np.array([*column.categories, None], object)[values]
+                values = np.array([*categories, None], object)[values]
             columns[column.name] = values
         return columns
 

@@ -6,7 +6,6 @@ that may still grow, is stored after the final ones, and the next commit overwri
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
@@ -21,11 +20,6 @@ from recorder.stores import ByteStore
 from recorder.stores.read_ahead import read_ahead
 
 Rows = NDArray[Any]
-
-
-def encode_document(document: dict[str, Any]) -> bytes:
-    """Bytes of a Zarr document."""
-    return json.dumps(document, indent=1).encode()
 
 
 def rows_checksum(rows: Rows, previous: int = 0) -> int:

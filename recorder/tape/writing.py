@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,12 +13,14 @@ from numpy.typing import NDArray
 
 from recorder.format import ChunkPlan, LayerCommit, RecordingExistsError, RecordingMetadata
 from recorder.format.bits import Counts, Packed
-from recorder.format.documents import plain_documents, root_document
+from recorder.format.documents import encode_document, encode_root, plain_documents, root_document
 from recorder.format.layout import (
+    CATEGORIES,
     GROUPS,
     ROOT_DOCUMENT,
     layer_folder,
 )
+from recorder.format.metadata import TrialsCommit
 from recorder.format.parsing import parse_attributes
 from recorder.format.segments import Rows
 from recorder.format.trials import Columns
@@ -28,7 +31,6 @@ from recorder.tape.in_order import InOrder
 from recorder.tape.layer_writing import LayerProgress, LayerWriter
 from recorder.tape.lock import WriterLock
 from recorder.tape.reading import TapeReader, refuse_if_packed
-from recorder.tape.tables import encode_document
 from recorder.tape.trial_columns import TrialsWriter
 
 Presented = list[tuple[int, int, Columns]]
@@ -48,19 +50,19 @@ class TapeWriter:
 
     Attributes
     ----------
-    store : ByteStore
-        Store of the recording.
+    store : FencedStore
+        Store of the recording, for as long as the lock is held.
     metadata : RecordingMetadata
         The last commit record that was written.
     """
 
-    def __init__(self, store: ByteStore, metadata: RecordingMetadata, lock: WriterLock) -> None:
-        self.store = store
+    def __init__(self, metadata: RecordingMetadata, lock: WriterLock) -> None:
+        self.store = lock.store
         self.metadata = metadata
         self._lock = lock
         self._layers: dict[str, LayerWriter] = {}
         self._positions: dict[str, int] = {}
-        self._trials = TrialsWriter(store)
+        self._trials = TrialsWriter(self.store)
         self._encoding = InOrder(in_order.ENCODING_THREADS)
         self._written: dict[str, Any] = {}
 
@@ -107,15 +109,15 @@ class TapeWriter:
             lock.release()
             raise
         try:
-            store.clear(GROUPS)
-            return cls._begin(store, provenance, lock)
+            lock.store.clear((*GROUPS, CATEGORIES))
+            return cls._begin(provenance, lock)
         except BaseException:
             # The lock file stays, so that the next writer knows that the keys are those of a recording.
             lock.leave()
             raise
 
     @classmethod
-    def _begin(cls, store: ByteStore, provenance: Mapping[str, Any], lock: WriterLock) -> TapeWriter:
+    def _begin(cls, provenance: Mapping[str, Any], lock: WriterLock) -> TapeWriter:
         now = _now()
         metadata = RecordingMetadata(
             state="recording",
@@ -125,9 +127,9 @@ class TapeWriter:
             commit_number=0,
             provenance=provenance,
         )
-        tape = cls(store, metadata, lock)
+        tape = cls(metadata, lock)
         tape._write_documents(plain_documents(metadata))
-        store.persist()
+        tape.store.persist()
         tape._write_record(metadata, None)
         return tape
 
@@ -166,18 +168,17 @@ class TapeWriter:
             )
         lock = WriterLock.acquire(store, take_over=take_over)
         try:
-            return cls.go_on(TapeReader.open(store), lock)
+            return cls.go_on(TapeReader.open(lock.store), lock)
         except BaseException:
             lock.release()
             raise
 
     @classmethod
     def go_on(cls, reader: TapeReader, lock: WriterLock) -> TapeWriter:
-        """Go on after the frames that a reader sees. The caller holds the lock, and the tape releases it."""
-        store = reader.store
-        store.remove_leftovers()
-        tape = cls(store, reader.metadata, lock)
-        tape._trials = TrialsWriter(store, reader.metadata.trials)
+        """Go on after the frames that a reader of ``lock.store`` sees. The tape releases the lock."""
+        lock.store.remove_leftovers()
+        tape = cls(reader.metadata, lock)
+        tape._trials = TrialsWriter(lock.store, reader.metadata.trials)
         for position, (name, layer) in enumerate(reader.layers.items()):
             tape._layers[name] = LayerWriter.resume(layer, tape._encoding)
             tape._positions[name] = position
@@ -186,6 +187,15 @@ class TapeWriter:
             reader.metadata.next_commit(state="recording", committed=_now(), layers=layers), None
         )
         return tape
+
+    def kept_trials(self) -> TrialsCommit:
+        """The table of trials of a resumed recording as of its last commit, with all categories in it."""
+        trials = self.metadata.trials
+        columns = (
+            replace(column, categories=self._trials.categories(column.name), stored=None)
+            for column in trials.columns
+        )
+        return replace(trials, columns=tuple(columns))
 
     def ignores_case(self) -> bool:
         """True if names that differ by case only are one key, as in folders on macOS and Windows."""
@@ -247,6 +257,7 @@ class TapeWriter:
         uncalled: Mapping[str, int] | None = None,
         cut: Mapping[str, int] | None = None,
         close: bool = False,
+        keep_lock: bool = False,
     ) -> RecordingMetadata:
         """Commit everything appended so far, and what ``progress`` adds to it.
 
@@ -264,13 +275,15 @@ class TapeWriter:
             Layers whose newest frames are given up, and how many frames stay of each.
         close : bool
             Close the recording: also count the last, partial block, consolidate metadata, release the lock.
+        keep_lock : bool
+            Leave it to the caller to release the lock of a recording that is closed.
 
         Raises
         ------
         RecordingInUseError
             If another writer has taken the lock over. Nothing is committed then.
         """
-        self._lock.check()
+        self.store.check()
         self._encoding.finish()
         kept = dict(progress)
         for name, frames in (cut or {}).items():
@@ -293,7 +306,7 @@ class TapeWriter:
         self._write_documents(documents)
         self.store.persist()
         self._write_record(record, documents if close else None)
-        if close:
+        if close and not keep_lock:
             self.release()
         return record
 
@@ -313,7 +326,9 @@ class TapeWriter:
         root = root_document(metadata, documents)
         # If readers would refuse the new record, this raises, and the old record stays.
         parse_attributes(root["attributes"], self.store.location)
-        self.store.write(ROOT_DOCUMENT, encode_document(root))
+        encoded = encode_root(root, f"{self.store.location}/{ROOT_DOCUMENT}")
+        self.store.check()
+        self.store.write(ROOT_DOCUMENT, encoded)
         self.store.persist()
         self.metadata = metadata
 

@@ -37,8 +37,9 @@ with atheris.instrument_imports(include=["recorder", "analysis.kernels"]):
         segments,
         shards,
     )
+    from recorder.format.columns import decode_categories, encode_categories
     from recorder.format.documents import expected_documents
-    from recorder.format.metadata import ColumnCommit, TableCommit, TrialsCommit
+    from recorder.format.metadata import CategoriesCommit, ColumnCommit, TableCommit, TrialsCommit
     from recorder.stores import archive
     from recorder.stores.sharded import ShardedStore
     from recorder.tape import LayerReader, TapeReader, lock, tables
@@ -152,6 +153,13 @@ def fuzz_trials(data: bytes) -> None:
     assert all(len(column) == len(values) for column in read_columns(store, commit).values())  # type: ignore[arg-type]
 
 
+def fuzz_categories(data: bytes) -> None:
+    """The array of the categories of a column."""
+    values = decode_categories(data, data.count(b"\n"))
+    assert len(values) == data.count(b"\n")
+    assert decode_categories(encode_categories(values), len(values)) == values
+
+
 def fuzz_lock(data: bytes) -> None:
     """The lock of a writer."""
     holder = lock.read_holder(OneChunkStore(data))  # type: ignore[arg-type]
@@ -197,6 +205,7 @@ def _seeds(target: str) -> Iterator[bytes]:
         ((0, 3),),
     )
     columns = (ColumnCommit("label", "category", 5, ("cat", 3, True, 0.5)), ColumnCommit("x", "float64", 6))
+    columns += (ColumnCommit("id", "category", 7, (), CategoriesCommit(3, TableCommit(20, 8))),)
     record = RecordingMetadata(
         "recording", "abc", "2026", "2026", 4, (layer,), TrialsCommit(2, 9, columns), {"network": {"ä": [1]}}
     )
@@ -216,6 +225,7 @@ def _seeds(target: str) -> Iterator[bytes]:
         "spikes": b"\0" + trains.tobytes(),
         "segments": rows.tobytes(),
         "trials": np.zeros(1, "<i8").tobytes(),
+        "categories": encode_categories(["ä", 1, 1.5, True, 'a "text"\n']),
         "shard": places.tobytes() + b"some chunks",
         "archive": zipped.getvalue(),
         "lock": json.dumps(vars(Holder.this_process())).encode(),

@@ -29,6 +29,7 @@ class Mutant:
 TAPE, LAYER = "recorder/tape/writing.py", "recorder/tape/layer_writing.py"
 READING, STORES = "recorder/tape/layer_reading.py", "recorder/stores/folder.py"
 LOCK, HOLDER, HOOKS = "recorder/tape/lock.py", "recorder/tape/holder.py", "recorder/hooks/network.py"
+FENCE = "recorder/tape/fence.py"
 LAYER_RECORDER = "recorder/capture/layer_recorder.py"
 STEPS, ROWS = "recorder/steps.py", "recorder/layers.py"
 SESSION, PACKING = "recorder/session.py", "recorder/capture/host_packing.py"
@@ -67,8 +68,8 @@ MUTANTS = (
             (LAYER, "chunk, part), stored)", "chunk, part), stored))"),
             (
                 TAPE,
-                "self.store.write(ROOT_DOCUMENT, encode_document(root))\n",
-                "self.store.write(ROOT_DOCUMENT, encode_document(root))\n"
+                "self.store.write(ROOT_DOCUMENT, encoded)\n",
+                "self.store.write(ROOT_DOCUMENT, encoded)\n"
                 "        while _LATE:\n            self.store.write(*_LATE.pop())\n",
             ),
             (LAYER, "TableWriter, rows_checksum\n", "TableWriter, rows_checksum\n\n_LATE = []\n"),
@@ -146,7 +147,18 @@ MUTANTS = (
     Mutant(
         "a writer that was taken over goes on",
         "tape/test_lock.py::test_a_writer_that_was_taken_over_stops_at_its_next_commit",
-        ((TAPE, "        self._lock.check()\n", ""),),
+        ((FENCE, "if holder is None or holder.owner != self._holder.owner:", "if False:"),),
+    ),
+    Mutant(
+        "a write that has begun ends in a folder that was taken over",
+        "attacks/test_sleeping_writers.py::test_in_a_folder_a_write_that_has_begun_comes_to_nothing",
+        (
+            (
+                STORES,
+                "_open_partial(self._writing or path.parent, path.name)",
+                "_open_partial(path.parent, path.name)",
+            ),
+        ),
     ),
     Mutant(
         "what is computed again is recorded again",

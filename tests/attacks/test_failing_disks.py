@@ -89,7 +89,7 @@ def mount(tmp_path: Path) -> Iterator[Callable[..., Path]]:
 
 BROKEN: dict[str, tuple[str, str | None, str, int]] = {
     "the disk is full": ("size=512k", None, "size=64m", errno.ENOSPC),
-    "no inode is left": ("nr_inodes=27", None, "nr_inodes=1000", errno.ENOSPC),
+    "no inode is left": ("nr_inodes=28", None, "nr_inodes=1000", errno.ENOSPC),
     "the disk turns read-only": ("size=64m", "remount,ro", "rw", errno.EROFS),
 }
 

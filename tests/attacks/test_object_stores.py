@@ -265,6 +265,9 @@ class _WithoutChunks:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
+    def of_writer(self, _: str) -> _WithoutChunks:
+        return self
+
     def write(self, key: str, data: bytes) -> None:
         if "/spikes/c/" not in key:
             self._inner.write(key, data)

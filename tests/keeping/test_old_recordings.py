@@ -68,6 +68,14 @@ def test_of_version_2_frames_are_lost() -> None:
     assert np.array_equal(reader.layers["0"].frame_bits(0, FRAMES), expected_spikes("0"))
 
 
+def test_of_version_3_labels_lie_in_an_array() -> None:
+    reader = TapeReader.open(Folder(WITNESS.with_name("version-3.zarr")))
+    assert reader.metadata.format_version == 3
+    labels = [True, 1, 1.0, "1", None, 'a "naïve"\nlabel', *(f"sample-{sample}" for sample in range(20))]
+    found = reader.trials()["label"].tolist()
+    assert [(type(label), label) for label in found] == [(type(label), label) for label in labels]
+
+
 @pytest.mark.parametrize(
     ("name", "folder"), [("0", "0"), ("features.1", "features.1"), ("a/b", "a=2Fb"), ("", "=")]
 )

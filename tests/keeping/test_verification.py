@@ -241,6 +241,24 @@ def test_a_plan_that_is_out_of_date_is_refused(interrupted: Path) -> None:
     assert LOCK_KEY not in files(interrupted)
 
 
+def test_recovery_lets_nobody_in_before_all_is_deleted(
+    interrupted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked: dict[str, bool] = {}
+    delete = Folder.delete
+
+    def look(self: Folder, key: str) -> None:
+        locked[key] = (interrupted / LOCK_KEY).exists()
+        delete(self, key)
+
+    monkeypatch.setattr(Folder, "delete", look)
+    reader = TapeReader.open(Folder(interrupted))
+    recovery = plan_recovery(reader, find_problems(reader))
+    recover(Folder(interrupted), recovery, reader.metadata.commit_number)
+    assert recovery.dropped
+    assert all(locked[key] for key in recovery.dropped)
+
+
 def test_the_exit_status_reaches_scripts(interrupted: Path) -> None:
     command = [sys.executable, "-P", "-m", "analysis.cli", "verify", str(interrupted)]
     (interrupted / "layers/1/spikes/c/0/0").unlink()

@@ -17,6 +17,7 @@ TARGETS = (
     "spikes",
     "segments",
     "trials",
+    "categories",
     "shard",
     "archive",
     "lock",

@@ -68,6 +68,13 @@ class FaultyStore:
     def exclusively(self) -> AbstractContextManager[None]:
         return self.inner.exclusively()
 
+    def of_writer(self, owner: str) -> FaultyStore:
+        self.inner = self.inner.of_writer(owner)
+        return self
+
+    def end_writer(self, owner: str) -> None:
+        self.inner.end_writer(owner)
+
     def persist(self) -> None:
         self._do("persist", "", self.inner.persist)
 
@@ -129,6 +136,12 @@ class VolatileStore:
 
     def exclusively(self) -> AbstractContextManager[None]:
         return nullcontext()
+
+    def of_writer(self, owner: str) -> VolatileStore:
+        return self
+
+    def end_writer(self, owner: str) -> None:
+        pass
 
     def persist(self) -> None:
         self.lose_power(lambda versions: versions[-1])

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from networks import Branching, Outputs, Threshold, network, on_store, run, steps_of
+from recorder.format import RecordingFormatError, RecordingWriteError
 from recorder.spike_sequence import NothingRecordedError
 from recorder.stores import Folder
 from recorder.tape import TapeReader
@@ -89,6 +90,35 @@ def test_flush_commits(tmp_path: Path) -> None:
         assert TapeReader.open(Folder(monitor.store)).layers == {}
         monitor.flush()
         assert TapeReader.open(Folder(monitor.store)).layers["0"].frames == 3
+
+
+def test_a_commit_record_too_large_for_readers_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = network()
+    monitor = on_store(tmp_path, net, commit_interval=1e6)
+    monitor.enable()
+    run(net, (2,))
+    monitor.flush()
+    root = tmp_path / "run.zarr/zarr.json"
+    before = root.read_bytes()
+    # As large as it would take days to reach.
+    for module in ("documents", "parsing"):
+        monkeypatch.setattr(f"recorder.format.{module}.MAX_DOCUMENT_BYTES", len(before) + 1000)
+    with monitor.trial(label=[f"{place}: {'a long text ' * 50}" for place in range(2)]):
+        run(net, (2,))
+    with pytest.raises(
+        RecordingWriteError, match=r"zarr\.json would have \d+ bytes.* are the categories of the trials"
+    ) as failure:
+        monitor.flush()
+    assert isinstance(failure.value.__cause__, RecordingFormatError)
+    with pytest.raises(RecordingWriteError):
+        run(net, (2,))
+    with pytest.raises(RecordingWriteError):
+        monitor.close()
+    assert root.read_bytes() == before
+    layer = TapeReader.open(Folder(monitor.store)).layers["0"]
+    assert layer.frames == len(layer.frame_bits(0, 2)) == 2
 
 
 def test_many_chunks_are_written_and_read_back(tmp_path: Path, small_chunks: None) -> None:
