@@ -25,6 +25,9 @@ from recorder.tape import TapeReader
 from recorder.tape.fence import TRUSTED_SECONDS
 from recorder.tape.holder import Holder
 from recorder.tape.lock import LOCK_KEY, WriterLock
+from scripts import script
+
+fencing = script("attacks/fencing")
 
 NEURONS = 33
 
@@ -55,9 +58,9 @@ import json, socket, sys
 from functools import partial
 socket.gethostname = lambda: "asleep"  # so that it cannot be seen whether this process runs
 from test_sleeping_writers import monitor_of, record
-from recorder import session
+from recorder import layers
 from recorder.format import RecordingWriteError
-session.plan_chunks = partial(session.plan_chunks, target_bytes=1)
+layers.plan_chunks = partial(layers.plan_chunks, target_bytes=1)
 monitor = monitor_of(sys.argv[1], json.loads(sys.argv[2]), commit_interval=3600)
 monitor.enable()
 record(monitor, 0, 20, seed=1)
@@ -220,3 +223,11 @@ def test_in_a_bucket_a_writer_that_runs_has_ended_before_the_next_one_begins(obj
     writing.join()
     assert other.store.read("key", 100) == b"the second"
     other.release()
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 9))])
+@pytest.mark.parametrize("way", fencing.WAYS)
+def test_a_writer_that_is_stopped_at_any_moment_writes_nothing_more(
+    tmp_path: Path, way: str, seed: int
+) -> None:
+    fencing.wake_in_anothers_place(tmp_path, way, seed)
