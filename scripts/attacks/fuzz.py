@@ -204,7 +204,8 @@ def _seeds(target: str) -> Iterator[bytes]:
         (5,),
         ((0, 3),),
     )
-    columns = (ColumnCommit("label", "category", 5, ("cat", 3, True, 0.5)), ColumnCommit("x", "float64", 6))
+    columns = tuple(ColumnCommit(name, "int64", 4) for name in ("trial", "sample"))
+    columns += (ColumnCommit("label", "category", 5, ("cat", 3, True, 0.5)), ColumnCommit("x", "float64", 6))
     columns += (ColumnCommit("id", "category", 7, (), CategoriesCommit(3, TableCommit(20, 8))),)
     record = RecordingMetadata(
         "recording", "abc", "2026", "2026", 4, (layer,), TrialsCommit(2, 9, columns), {"network": {"ä": [1]}}

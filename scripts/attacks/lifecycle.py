@@ -77,19 +77,21 @@ def at_call(number: int, act: Callable[[], object]) -> Iterator[list[str]]:
     Yields the names of the functions that were called so far.
     """
     seen: list[str] = []
+    # That of a debugger, or of what measures coverage.
+    before = sys.gettrace()
 
     def look(frame: Any, event: str, _: Any) -> None:
         if event == "call" and frame.f_code.co_filename.startswith(RECORDER):
             seen.append(frame.f_code.co_name)
             if len(seen) == number + 1:
-                sys.settrace(None)
+                sys.settrace(before)
                 act()
 
     sys.settrace(look)
     try:
         yield seen
     finally:
-        sys.settrace(None)
+        sys.settrace(before)
 
 
 def monitored(folder: Path, kind: str) -> tuple[nn.Module, Monitor]:

@@ -93,7 +93,7 @@ def write_recording(path: Path, chunks: int) -> None:
         steps = min(STEPS, (frames - first) // BATCH)
         log.extend(trial * STEPS, steps, BATCH, trial)
         presented.append((trial, BATCH, {"label": [trial % 10] * BATCH}))
-    closed, growing = log.take()
+    closed, growing = log.look()
     tape.commit({LAYER: LayerProgress(0, None, closed, growing)}, presented, len(presented), close=True)
 
 

@@ -78,11 +78,11 @@ def test_the_next_commit_counts_on() -> None:
     assert (following.commit_number, following.state, following.layers) == (5, "closed", example().layers)
 
 
-@pytest.mark.parametrize("version", [5, 0, "1", None, True, [1]])
+@pytest.mark.parametrize("version", [4, 0, "1", None, True, [1]])
 def test_an_unknown_version_is_refused_by_name(version: object) -> None:
     record = {**to_attributes(example())["spiketape"], "format_version": version}
     with pytest.raises(
-        RecordingFormatError, match=r"has format version .* this spiketape reads versions 1 to 4"
+        RecordingFormatError, match=r"has format version .* this spiketape reads versions 1 to 3"
     ):
         parse_attributes({"spiketape": record}, "here")
 
