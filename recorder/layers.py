@@ -200,8 +200,8 @@ class CollectedRows:
     def take(self, layer: LayerRecorder) -> None:
         """Take the whole rows of a layer that has been called; waits while too much waits for the disk.
 
-        A signal handler may call this in the midst of this. A row is therefore added and taken away where
-        there is no call in between.
+        A signal handler may call this in the midst of it. A row is therefore added here and taken away there
+        where no call is in between.
         """
         if layer.name not in self._added:
             plan = plan_chunks(layer.neuron_shape or ())
@@ -218,7 +218,7 @@ class CollectedRows:
             entries, size_bytes = [(layer.name, piece)], piece.nbytes
             self._rows += entries
             self._size_bytes += size_bytes
-            layer.ready = ready[1:]
+            del ready[:1]
         if self._size_bytes >= PUT_BYTES:
             self.hand_over()
 

@@ -197,11 +197,6 @@ class LayerRecorder:
         """Whole rows in order, for somebody to take."""
         return [] if self._packer is None else self._packer.ready
 
-    @ready.setter
-    def ready(self, rows: list[WholeRows]) -> None:
-        if self._packer is not None:
-            self._packer.ready = rows
-
     @property
     def is_full(self) -> bool:
         """True if it is time to `settle`."""
