@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from analysis.comparison import compare
     from analysis.layer import Layer
     from analysis.members import JointRecordingError
     from analysis.opening import open_recording
@@ -38,6 +39,7 @@ __all__ = [
     "RecordingReplacedError",
     "UnknownLayerError",
     "UnknownRunWarning",
+    "compare",
     "open_recording",
 ]
 
@@ -52,6 +54,7 @@ _MODULES = {
     "RecordingReplacedError": "analysis.succession",
     "UnknownLayerError": "analysis.questions",
     "UnknownRunWarning": "recorder.format",
+    "compare": "analysis.comparison",
     "open_recording": "analysis.opening",
 }
 _EXTRA = ("dask", "xarray", "pandas")

@@ -37,6 +37,16 @@ class Layer(Statistics):
         self._source = sources[0]
 
     @property
+    def sources(self) -> tuple[Source, ...]:
+        """The selected frames in each recording; for the other files of this package."""
+        return self._sources
+
+    @property
+    def members(self) -> Members:
+        """The recordings; for the other files of this package."""
+        return self._members
+
+    @property
     def name(self) -> str:
         """PyTorch module name."""
         return self._source.layer

@@ -14,7 +14,7 @@ from analysis.keeping import find_digest
 from analysis.kernels.counting import Source, common_labels
 from analysis.kernels.selection import Selection
 from analysis.layer import Layer, common_steps, recorded_steps, summarise_layer
-from analysis.members import members_of, presented
+from analysis.members import Members, members_of, presented
 from analysis.questions import (
     Question,
     QuestionError,
@@ -103,6 +103,11 @@ class Recording(Statistics):
         """Each of the recordings that were opened as one, by name; of a single one, that one."""
         names = self._members.names
         return MappingProxyType({name: self.select(recordings=name) for name in names})
+
+    @property
+    def members(self) -> Members:
+        """The recordings that were opened as one; for the other files of this package."""
+        return self._members
 
     @property
     def layers(self) -> Mapping[str, Layer]:

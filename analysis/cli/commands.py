@@ -9,41 +9,33 @@ from __future__ import annotations
 import json
 import re
 import sys
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
 
 import click
 import pandas as pd
 import xarray as xr
 
-from analysis.cli.clusters import ClusterError, cluster, compute_shown
+from analysis.cli.clusters import cluster
+from analysis.cli.comparing import compare
 from analysis.cli.facts import facts_of, facts_text
 from analysis.cli.output import FORMATS, WRITERS, format_of, write_csv_for_spreadsheets
+from analysis.cli.running import compute_here, errors_as_messages, on_cluster, open_shown, shown_on
 from analysis.display import printable, uncalled_text
 from analysis.keeping import find_digest, find_problems
-from analysis.members import JointRecordingError, ranks_of
-from analysis.opening import open_readers, open_recording
-from analysis.questions import PER, QuestionError, UnknownLayerError, parse_question
+from analysis.members import ranks_of
+from analysis.opening import open_readers
+from analysis.questions import PER, parse_question
 from analysis.recording import Recording
-from recorder.format import LostFramesWarning, RecordingFormatError, RecordingMetadata, StoreError
+from recorder.format import RecordingMetadata
 from recorder.keeping import Problem, pack_recording, plan_recovery
 from recorder.keeping import recover as recover_recording
 from recorder.keeping.digest import join_recordings
 from recorder.keeping.recovery import Recovery
 from recorder.stores import ByteStore, open_store
 from recorder.stores.rank_names import rank_location
-from recorder.stores.redaction import shown_address, without_secrets
+from recorder.stores.redaction import shown_address
 from recorder.tape import TapeReader
-
-_on_cluster = click.option(
-    "--cluster",
-    "where",
-    metavar="WHERE",
-    help="Compute there: local[:WORKERS], slurm[:JOBS], or the address or file of a scheduler of Dask.",
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -58,6 +50,9 @@ def main() -> None:
     """
 
 
+main.add_command(compare)
+
+
 @main.command()
 @click.argument("path")
 @click.option(
@@ -65,8 +60,8 @@ def main() -> None:
 )
 def info(path: str, file_format: str) -> None:
     """Say what is in the recording at PATH: layers, sizes, state, and where it comes from."""
-    with _errors_as_messages():
-        facts = [facts_of(each) for each in _open(path).recordings.values()]
+    with errors_as_messages():
+        facts = [facts_of(each) for each in open_shown(path).recordings.values()]
     if file_format == "json":
         click.echo(json.dumps(facts if len(facts) > 1 else facts[0], indent=2, allow_nan=False))
     else:
@@ -98,7 +93,7 @@ def info(path: str, file_format: str) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write to this file, not to the screen. Ends in .csv, .json, .parquet or .txt.",
 )
-@_on_cluster
+@on_cluster
 def rates(
     path: str,
     per: str,
@@ -124,10 +119,10 @@ def rates(
     if file_format == "parquet" and output is None:
         raise click.UsageError("--format parquet makes a binary file: say where with -o FILE")
     chosen_steps = None if steps is None else _parse_steps(steps)
-    with _errors_as_messages():
+    with errors_as_messages():
         words = [word.strip() for word in per.split(",")]
         parse_question(words, window)
-        recording = _open(path).select(steps=chosen_steps, layers=layers or None)
+        recording = open_shown(path).select(steps=chosen_steps, layers=layers or None)
         if {"neuron", "channel"} & set(words) and len(recording) != 1:
             names = ", ".join(printable(repr(name)) for name in recording)
             raise click.UsageError(
@@ -141,7 +136,7 @@ def rates(
 @main.command()
 @click.argument("path")
 @click.option("--digest", "expected", metavar="HEX", help="The digest that the recording should have.")
-@_on_cluster
+@on_cluster
 def verify(path: str, expected: str | None, where: str | None) -> None:
     """Check everything in the recording at PATH against what was promised when it was recorded.
 
@@ -150,7 +145,7 @@ def verify(path: str, expected: str | None, where: str | None) -> None:
     digest that it states.
     """
     _check_digest(expected)
-    with _errors_as_messages(), cluster(where):
+    with errors_as_messages(), cluster(where):
         readers = open_readers(path)
         found = [[str(problem) for problem in _find_problems(reader)] for reader in readers]
         if not any(found):
@@ -190,14 +185,14 @@ def _show_problems(reader: TapeReader, problems: list[str]) -> None:
 
 @main.command()
 @click.argument("path")
-@_on_cluster
+@on_cluster
 def digest(path: str, where: str | None) -> None:
     """Print the digest of the recording at PATH, to quote: SHA-256 over all that was recorded.
 
     It is the same however the recording is stored: as recorded, packed, zipped, in a bucket. The ranks of a
     distributed run have one digest together.
     """
-    with _errors_as_messages(), cluster(where):
+    with errors_as_messages(), cluster(where):
         click.echo(_find_digest(open_readers(path)))
 
 
@@ -210,7 +205,7 @@ def pack(source: str, destination: str) -> None:
     DESTINATION is a folder, a bucket's URL or a file whose name ends in .zip; nothing must be there. What was
     cut short goes on when it is asked for again. Spikes are copied as they are stored.
     """
-    with _errors_as_messages():
+    with errors_as_messages():
         readers = open_readers(source)
         digests = [
             _pack(reader, place).digest
@@ -234,7 +229,7 @@ def _places(readers: list[TapeReader], destination: str) -> list[str]:
 
 def _pack(reader: TapeReader, destination: str) -> RecordingMetadata:
     with click.progressbar(
-        length=1, label="packing", file=sys.stderr, hidden=_shown_on() is None, update_min_steps=1
+        length=1, label="packing", file=sys.stderr, hidden=shown_on() is None, update_min_steps=1
     ) as bar:
 
         def show(done: int, total: int) -> None:
@@ -267,7 +262,7 @@ def recover(path: str, apply: bool, cut: bool, mark_lost: bool, take_over: bool)
     """
     if cut and mark_lost:
         raise click.UsageError("--cut and --mark-lost are two ways to go on; choose one")
-    with _errors_as_messages():
+    with errors_as_messages():
         reader = _reader(path)
         recovery = plan_recovery(reader, _find_problems(reader), mark_lost=mark_lost)
         for line in _recovery_lines(reader, recovery):
@@ -286,16 +281,6 @@ def recover(path: str, apply: bool, cut: bool, mark_lost: bool, take_over: bool)
         sys.exit(1)
 
 
-def _open(path: str) -> Recording:
-    """The recording at a path; that frames are lost is a line on standard error and no warning of Python."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", LostFramesWarning)
-        recording = open_recording(path)
-    for warning in caught:
-        click.echo(printable(warning.message), err=True)
-    return recording
-
-
 def _store(path: str) -> ByteStore:
     return open_store(path, read_only=False)
 
@@ -305,16 +290,11 @@ def _reader(path: str) -> TapeReader:
 
 
 def _find_problems(reader: TapeReader) -> list[Problem]:
-    return find_problems(reader, _compute)
+    return find_problems(reader, compute_here)
 
 
 def _find_digest(readers: TapeReader | list[TapeReader]) -> str:
-    return find_digest(readers, _compute)
-
-
-def _compute(*collections: Any) -> tuple[Any, ...]:
-    """As `dask.compute`, with progress where somebody sees it."""
-    return compute_shown(*collections, out=_shown_on())
+    return find_digest(readers, compute_here)
 
 
 def _recovery_lines(reader: TapeReader, recovery: Recovery) -> Iterator[str]:
@@ -364,19 +344,6 @@ def _parse_steps(steps: str) -> slice:
     return slice(begin, end)
 
 
-@contextmanager
-def _errors_as_messages() -> Iterator[None]:
-    """A line on standard error and an exit status, instead of a traceback, for what is no bug of ours."""
-    try:
-        yield
-    except UnknownLayerError as error:
-        raise click.BadParameter(printable(error), param_hint="--layer") from error
-    except QuestionError as error:
-        raise click.UsageError(printable(error)) from error
-    except (RecordingFormatError, JointRecordingError, StoreError, ClusterError, OSError) as error:
-        raise click.ClickException("\n".join(map(printable, without_secrets(error).splitlines()))) from error
-
-
 def _rates(recording: Recording, per: list[str], window: int | None) -> pd.DataFrame:
     """Firing rates and silent ratios, a row for each of what is kept apart."""
     both = xr.Dataset(
@@ -385,13 +352,8 @@ def _rates(recording: Recording, per: list[str], window: int | None) -> pd.DataF
             "silent_ratio": recording.silent_ratio(per, window=window),
         }
     )
-    computed: tuple[xr.Dataset, ...] = _compute(both)
+    computed: tuple[xr.Dataset, ...] = compute_here(both)
     (both,) = computed
     if not both.dims:
         return pd.DataFrame({name: [values.item()] for name, values in both.data_vars.items()})
     return both.to_dataframe(dim_order=list(both.firing_rate.dims)).reset_index()
-
-
-def _shown_on() -> TextIO | None:
-    """Standard error, if somebody sees what goes there."""
-    return sys.stderr if sys.stderr.isatty() else None

@@ -1,0 +1,62 @@
+"""The command ``spiketape compare``."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from typing import Any
+
+import click
+
+from analysis.cli.clusters import cluster
+from analysis.cli.running import compute_here, errors_as_messages, on_cluster, open_shown
+from analysis.comparison import Comparison
+from analysis.comparison import compare as compare_recordings
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@click.option("--by", metavar="COLUMN", help="Column of the trials that says which presentations to compare.")
+@click.option("--within", type=click.IntRange(min=0), default=0, help="Steps by which a spike may be off.")
+@click.option("--layer", "layers", multiple=True, help="Only this layer; may be given several times.")
+@click.option(
+    "--format", "file_format", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
+@on_cluster
+def compare(
+    a: str, b: str, by: str | None, within: int, layers: tuple[str, ...], file_format: str, where: str | None
+) -> None:
+    """Compare the recordings at A and B bit by bit; exit status 1 if they differ.
+
+    Frames stand for each other if they have the same time in the same trial, for the same sample; with --by,
+    samples that have the same value in a column, such as the number of an image.
+    """
+    with errors_as_messages(), cluster(where):
+        one, other = (open_shown(path).select(layers=layers or None) for path in (a, b))
+        found = compare_recordings(one, other, by=by, within=within, run=compute_here)
+    if file_format == "json":
+        click.echo(json.dumps(_facts(found), indent=2, allow_nan=False))
+    else:
+        click.echo("\n".join(["equal" if found.equal else "different", *found.lines()]))
+    sys.exit(not found.equal)
+
+
+def _facts(found: Comparison) -> dict[str, Any]:
+    """The outcome as JSON values; an agreement of no spikes is null."""
+    table = found.to_dataset()
+    layers = []
+    for place, name in enumerate(table.layer.values.tolist()):
+        numbers = {key: column.values[place].item() for key, column in table.data_vars.items()}
+        if math.isnan(numbers["agreement"]):
+            numbers["agreement"] = None
+        layers.append({"layer": name, **numbers})
+    return {
+        "equal": found.equal,
+        "first": None if found.first is None else vars(found.first),
+        "only_in_a": list(found.only_in[0]),
+        "only_in_b": list(found.only_in[1]),
+        "within": found.within,
+        "layers": layers,
+    }

@@ -1,0 +1,60 @@
+"""The way in which each command runs: errors as messages, where it computes, and its progress."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+import click
+
+from analysis.cli.clusters import ClusterError, compute_shown
+from analysis.display import printable
+from analysis.members import JointRecordingError
+from analysis.opening import open_recording
+from analysis.questions import QuestionError, UnknownLayerError
+from analysis.recording import Recording
+from recorder.format import LostFramesWarning, RecordingFormatError, StoreError
+from recorder.stores.redaction import without_secrets
+
+on_cluster = click.option(
+    "--cluster",
+    "where",
+    metavar="WHERE",
+    help="Compute there: local[:WORKERS], slurm[:JOBS], or the address or file of a scheduler of Dask.",
+)
+
+
+def open_shown(path: str) -> Recording:
+    """The recording at a path; that frames are lost is a line on standard error and no warning of Python."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", LostFramesWarning)
+        recording = open_recording(path)
+    for warning in caught:
+        click.echo(printable(warning.message), err=True)
+    return recording
+
+
+def compute_here(*collections: Any) -> tuple[Any, ...]:
+    """As `dask.compute`, with progress where somebody sees it."""
+    return compute_shown(*collections, out=shown_on())
+
+
+@contextmanager
+def errors_as_messages() -> Iterator[None]:
+    """A line on standard error and an exit status, instead of a traceback, for what is no bug of ours."""
+    try:
+        yield
+    except UnknownLayerError as error:
+        raise click.BadParameter(printable(error), param_hint="--layer") from error
+    except QuestionError as error:
+        raise click.UsageError(printable(error)) from error
+    except (RecordingFormatError, JointRecordingError, StoreError, ClusterError, OSError) as error:
+        raise click.ClickException("\n".join(map(printable, without_secrets(error).splitlines()))) from error
+
+
+def shown_on() -> TextIO | None:
+    """Standard error, if somebody sees what goes there."""
+    return sys.stderr if sys.stderr.isatty() else None

@@ -1,0 +1,261 @@
+"""Compare two recordings, or two layers: chip and simulation, today's code and last month's."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Final
+
+import numpy as np
+import xarray as xr
+from dask.base import compute
+from dask.delayed import delayed
+
+from analysis.comparison.pairing import pairing_of
+from analysis.comparison.results import Comparison, Divergence, LayerComparison
+from analysis.display import shape_text
+from analysis.kernels.comparing import Alignment, Differences, add_differences, bounds_of, compare_frames
+from analysis.kernels.counting import Source, frames_of
+from analysis.layer import Layer
+from analysis.questions import QuestionError
+from analysis.recording import Recording
+from recorder.format.bits import Counts, Integers
+from recorder.format.layout import neuron_dimensions
+from spiketape_worker import Parcel
+
+TASK_BYTES: Final = 32 * 2**20
+# Longest axis of time or samples along which differences are told apart.
+MAX_PLACES: Final = 2**24
+
+
+def compare(
+    a: Recording | Layer,
+    b: Recording | Layer,
+    *,
+    by: str | None = None,
+    within: int = 0,
+    run: Callable[..., tuple[Any, ...]] = compute,
+) -> Comparison:
+    """Compare two recordings, or two layers, bit by bit; computed at once, on the active Dask scheduler.
+
+    Frames stand for each other if they have the same time in the same trial, for the same sample: the time is
+    the step minus the first step of the trial, so that the steps themselves may differ. Frames outside of
+    trials stand for those of the same step. Selections are heeded; lost frames are as if they had not been
+    recorded. Memory does not grow with the length of the recordings.
+
+    Parameters
+    ----------
+    a, b : Recording, or Layer
+        Layers of one name must have one neuron shape. Several recordings that were opened as one are compared
+        in their order, each with its counterpart.
+    by : str, optional
+        Name of a column of the trials that tells which presentations stand for each other, such as the number
+        of an image, where these came in another order. The n-th presentation of a value in a stands for the
+        n-th in b.
+    within : int
+        Steps by which a spike may be off to count for the agreement.
+    run : callable
+        Function that computes, as `dask.compute` does.
+
+    Raises
+    ------
+    QuestionError
+        If these cannot be compared, or there is no such column.
+    RecordingFormatError
+        If something is missing or damaged; it names file, layer and frames.
+
+    Examples
+    --------
+    >>> analysis.compare(chip, simulation, within=1)  # doctest: +SKIP
+    """
+    within = operator.index(within)
+    _check(a, b, within)
+    ones, others = _layers_of(a), _layers_of(b)
+    if isinstance(a, Layer):
+        others = dict(zip(ones, others.values(), strict=True))
+    common = [name for name in ones if name in others]
+    for name in common:
+        _check_alike(name, ones[name], others[name])
+    members = range(len(ones[common[0]]) if common else 0)
+    pairings = [
+        pairing_of([ones[name][member] for name in common], [others[name][member] for name in common], by)
+        for member in members
+    ]
+    work = [
+        _Work(place, member, ones[name][member], others[name][member], *pairings[member], within)
+        for place, name in enumerate(common)
+        for member in members
+    ]
+    results = iter(run(*(task for one in work for task in one.tasks)))
+    for one in work:
+        one.take(results)
+    layers = {
+        name: _layer_comparison(name, [one for one in work if one.place == place], within)
+        for place, name in enumerate(common)
+    }
+    differing = [one for one in work if one.found.first is not None]
+    first = min(differing, key=_Work.order, default=None)
+    return Comparison(
+        layers=layers,
+        only_in=(tuple(n for n in ones if n not in others), tuple(n for n in others if n not in ones)),
+        first=None if first is None else first.divergence(a.members.names),
+        within=within,
+        names=(_name_of(a), _name_of(b)),
+    )
+
+
+def _check(a: Any, b: Any, within: int) -> None:
+    for which, given in (("a", a), ("b", b)):
+        if not isinstance(given, Recording | Layer):
+            raise TypeError(f"{which} is a {type(given).__name__}; expected a Recording or a Layer")
+    if type(a) is not type(b):
+        raise QuestionError(
+            f"a is a {type(a).__name__} and b is a {type(b).__name__}; compare two recordings or two layers"
+        )
+    if within < 0:
+        raise QuestionError(f"within={within}; expected a number of steps, 0 or more")
+
+
+def _layers_of(given: Recording | Layer) -> dict[str, Sequence[Source]]:
+    if isinstance(given, Layer):
+        return {given.name: given.sources}
+    return {name: layer.sources for name, layer in given.layers.items()}
+
+
+def _name_of(given: Recording | Layer) -> str:
+    if isinstance(given, Layer):
+        return f"layer {given.name!r} of {given.sources[0].store.location}"
+    return given.location
+
+
+def _check_alike(name: str, one: Sequence[Source], other: Sequence[Source]) -> None:
+    shapes = one[0].commit.plan.neuron_shape, other[0].commit.plan.neuron_shape
+    if shapes[0] != shapes[1]:
+        raise QuestionError(
+            f"layer {name!r} has {shape_text(shapes[0])} neurons in a and {shape_text(shapes[1])} in b: no "
+            "slot of the one stands for one of the other. Select other layers"
+        )
+    if len(one) != len(other):
+        raise QuestionError(
+            f"a is {len(one)} recordings opened as one, and b is {len(other)}: compare as many with as many"
+        )
+
+
+class _Work:
+    """The tasks that compare one layer in one recording with its counterpart, and what they have found."""
+
+    def __init__(
+        self,
+        place: int,
+        member: int,
+        one: Source,
+        other: Source,
+        there: Alignment,
+        back: Alignment,
+        within: int,
+    ) -> None:
+        self.place, self.member, self.one, self.other = place, member, one, other
+        self._starts = there.starts[0]
+        self._there = _tasks(one, other, there, within)
+        # Which spikes of b have one of a near them is asked the other way round.
+        self._back = _tasks(other, one, back, within) if within else []
+        self.found = Differences.nothing(one.commit.plan.neurons)
+        self.near_back = 0
+
+    @property
+    def tasks(self) -> list[Any]:
+        """All tasks, in the order in which `take` takes their results."""
+        return [*self._there, *self._back]
+
+    def take(self, results: Iterator[Differences]) -> None:
+        """Take the results of the tasks."""
+        self.found = add_differences([self.found, *islice(results, len(self._there))])
+        self.near_back = sum(part.near for part in islice(results, len(self._back)))
+
+    def order(self) -> tuple[int, int, int, int, int]:
+        """Sorts by step, recording, layer, sample and neuron of the first difference."""
+        frame, neuron = self.found.first or (0, 0)
+        step, _, sample = self._place_of(frame)
+        return step, self.member, self.place, sample, neuron
+
+    def divergence(self, names: Sequence[str]) -> Divergence:
+        """The first difference."""
+        frame, neuron = self.found.first or (0, 0)
+        step, trial, sample = self._place_of(frame)
+        shape = self.one.commit.plan.neuron_shape
+        return Divergence(
+            layer=self.one.layer,
+            step=step,
+            trial=trial if trial >= 0 else None,
+            time=step - int(self._starts[trial]) if trial >= 0 else step,
+            sample=sample,
+            neuron=tuple(int(index) for index in np.unravel_index(neuron, shape)) if shape else (),
+            recording=names[self.member],
+        )
+
+    def _place_of(self, frame: int) -> tuple[int, int, int]:
+        segments, frames = frames_of(self.one).segments, np.array([frame], np.int64)
+        row = segments.segment_of(frames)
+        places = segments.steps_of(frames, row), segments.trial[row], segments.samples_of(frames, row)
+        step, trial, sample = (int(place[0]) for place in places)
+        return step, trial, sample
+
+
+def _tasks(one: Source, other: Source, alignment: Alignment, within: int) -> list[Any]:
+    sent = Parcel(one), Parcel(other), Parcel(alignment)
+    lengths = _lengths(one, alignment.starts[0])
+    return [
+        delayed(Parcel(compare_frames))(*sent, first, last, *lengths, within)
+        for first, last in bounds_of(one, TASK_BYTES)
+    ]
+
+
+def _lengths(source: Source, starts: Integers) -> tuple[int, int]:
+    """Lengths of the axes of time and of samples of a layer."""
+    segments = frames_of(source).segments
+    if len(segments) == 0:
+        return 0, 0
+    in_trial = segments.trial >= 0
+    start = np.where(in_trial, starts[np.where(in_trial, segments.trial, 0)] if len(starts) else 0, 0)
+    times, samples = int((segments.last_step - start).max()), int(segments.batch.max())
+    if max(times, samples) > MAX_PLACES:
+        raise QuestionError(
+            f"layer {source.layer!r} has {times} steps in one sequence, and {samples} samples; at most "
+            f"{MAX_PLACES} are told apart. Select fewer steps"
+        )
+    return times, samples
+
+
+def _layer_comparison(name: str, work: Sequence[_Work], within: int) -> LayerComparison:
+    shape = work[0].one.commit.plan.neuron_shape
+    found = add_differences([one.found for one in work])
+    common = found.spikes[0] - int(found.only_one.sum())
+    near = found.near, sum(one.near_back for one in work)
+    frames = [(frames_of(one.one).frames, frames_of(one.other).frames) for one in work]
+    return LayerComparison(
+        name=name,
+        frames=found.frames,
+        unmatched=(
+            sum(of_a for of_a, _ in frames) - found.frames,
+            sum(of_b for _, of_b in frames) - found.frames,
+        ),
+        slots=found.frames * math.prod(shape),
+        differing=int(found.only_one.sum() + found.only_other.sum()),
+        spikes=found.spikes,
+        only_a=_of_neurons(found.only_one, shape, "only_a"),
+        only_b=_of_neurons(found.only_other, shape, "only_b"),
+        by_time=_along("time", found.by_time),
+        by_sample=_along("sample", found.by_sample),
+        near=near if within else (common, common),
+    )
+
+
+def _of_neurons(values: Counts, shape: tuple[int, ...], name: str) -> xr.DataArray:
+    return xr.DataArray(values.reshape(shape), dims=neuron_dimensions(shape), name=name)
+
+
+def _along(dimension: str, values: Counts) -> xr.DataArray:
+    coordinates = {dimension: np.arange(len(values))}
+    return xr.DataArray(values, dims=[dimension], coords=coordinates, name="differing")

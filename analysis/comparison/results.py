@@ -1,0 +1,174 @@
+"""The outcome of a comparison: whole numbers, but for the agreement, which is one division."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from analysis.display import printable, text_table
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The first slot in which two recordings differ; `step` and `trial` are those of the first recording.
+
+    Attributes
+    ----------
+    layer : str
+    step : int
+    trial : int, or None
+        None outside of trials.
+    time : int
+        Steps since the first one of the trial; the step where there is no trial.
+    sample : int
+    neuron : tuple of int
+        Place along each neuron axis; empty where there is none.
+    recording : str
+        Name of the recording, of those that were opened as one.
+    """
+
+    layer: str
+    step: int
+    trial: int | None
+    time: int
+    sample: int
+    neuron: tuple[int, ...]
+    recording: str
+
+
+@dataclass(frozen=True, eq=False)
+class LayerComparison:
+    """Differences between a layer of one recording, a, and the same layer of another, b.
+
+    Frames are compared with those that they stand for, see `compare`; a slot is one neuron in one frame.
+
+    Attributes
+    ----------
+    name : str
+    frames : int
+        Frames compared.
+    unmatched : tuple of two int
+        Frames of a, and of b, that stand for none of the other.
+    slots, differing : int
+    spikes : tuple of two int
+        Spikes of a and of b in the frames compared.
+    only_a, only_b : xarray.DataArray of int64
+        Spikes of each neuron in a where b has none, and the other way round; along the neuron axes.
+    by_time, by_sample : xarray.DataArray of int64
+        Differing slots at each time of a trial, and of each place in a batch.
+    near : tuple of two int
+        Spikes of a near which b has one of the same neuron, within ``within`` steps in the same presentation;
+        and spikes of b near which a has one.
+    """
+
+    name: str
+    frames: int
+    unmatched: tuple[int, int]
+    slots: int
+    differing: int
+    spikes: tuple[int, int]
+    only_a: xr.DataArray
+    only_b: xr.DataArray
+    by_time: xr.DataArray
+    by_sample: xr.DataArray
+    near: tuple[int, int]
+
+    @property
+    def equal(self) -> bool:
+        """True if no slot differs, and each frame of each stands for one of the other."""
+        return self.differing == 0 and self.unmatched == (0, 0)
+
+    @property
+    def agreement(self) -> float:
+        """Spikes of either that the other has near, too ÷ spikes of both; NaN without any."""
+        spikes = sum(self.spikes)
+        return sum(self.near) / spikes if spikes else math.nan
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """The outcome of `compare`.
+
+    Attributes
+    ----------
+    layers : mapping of str to LayerComparison
+        Layers that both have, in network order of a.
+    only_in : tuple of two tuples of str
+        Layers that a alone has, and b alone.
+    first : Divergence, or None
+        The first slot that differs, by step of a, then in network order, then by sample and neuron.
+    within : int
+        Steps by which spikes may be off to count for the agreement.
+    names : tuple of two str
+    """
+
+    layers: Mapping[str, LayerComparison]
+    only_in: tuple[tuple[str, ...], tuple[str, ...]]
+    first: Divergence | None
+    within: int
+    names: tuple[str, str]
+
+    @property
+    def equal(self) -> bool:
+        """True if both have the same layers, and these are equal."""
+        return self.only_in == ((), ()) and all(layer.equal for layer in self.layers.values())
+
+    def to_dataset(self) -> xr.Dataset:
+        """The numbers of each layer, along ``layer``."""
+        every = list(self.layers.values())
+        columns: dict[str, list[Any]] = {
+            "frames": [layer.frames for layer in every],
+            "unmatched_a": [layer.unmatched[0] for layer in every],
+            "unmatched_b": [layer.unmatched[1] for layer in every],
+            "slots": [layer.slots for layer in every],
+            "differing": [layer.differing for layer in every],
+            "spikes_a": [layer.spikes[0] for layer in every],
+            "spikes_b": [layer.spikes[1] for layer in every],
+            "only_a": [int(layer.only_a.sum()) for layer in every],
+            "only_b": [int(layer.only_b.sum()) for layer in every],
+            "agreement": [layer.agreement for layer in every],
+        }
+        values = {name: ("layer", np.array(column)) for name, column in columns.items()}
+        return xr.Dataset(values, coords={"layer": np.array([layer.name for layer in every], np.str_)})
+
+    def __repr__(self) -> str:
+        head = (
+            f"<Comparison of {self.names[0]} and {self.names[1]}: {'equal' if self.equal else 'different'}>"
+        )
+        return "\n".join([head, *self.lines()])
+
+    def lines(self) -> Iterator[str]:
+        """The outcome in words, line by line."""
+        for which, location, names in zip("ab", self.names, self.only_in, strict=True):
+            if names:
+                yield printable(f"only in {which}, {location}: {', '.join(map(repr, names))}")
+        if self.first is not None:
+            first = self.first
+            where = f"step {first.step}" if first.trial is None else f"trial {first.trial}, time {first.time}"
+            neuron = f", neuron {first.neuron}" if first.neuron else ""
+            yield printable(
+                f"first difference: layer {first.layer!r}, {where}, sample {first.sample}{neuron}"
+            )
+        headings = (
+            *("layer", "frames", "unmatched in a", "in b", "slots", "differing"),
+            *("only in a", "only in b", "agreement"),
+        )
+        rows = [
+            (
+                printable(layer.name),
+                layer.frames,
+                *layer.unmatched,
+                layer.slots,
+                layer.differing,
+                int(layer.only_a.sum()),
+                int(layer.only_b.sum()),
+                layer.agreement,
+            )
+            for layer in self.layers.values()
+        ]
+        yield from text_table(headings, rows).splitlines()

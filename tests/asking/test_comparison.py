@@ -1,0 +1,304 @@
+"""Comparisons are those of plain dictionaries of slots, however the recordings are stored."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import dask
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from dask.distributed import Client, LocalCluster
+
+import analysis
+from analysis.cli.commands import main
+from analysis.keeping import find_problems
+from recorder.format.layout import spikes_chunk_key
+from recorder.keeping import plan_recovery, recover
+from recorder.stores import Folder
+from recorder.tape import TapeReader
+from tapes import Run, Trial, write_recording
+
+Key = tuple[int, int, int]
+
+
+class Content:
+    """What was recorded of one layer: for each (trial, time, sample) a frame; trial -1 is time by step."""
+
+    def __init__(self, frames: dict[Key, np.ndarray], steps: dict[Key, int], images: dict[Any, Any]) -> None:
+        self.frames, self.steps, self.images = frames, steps, images
+
+
+def runs_of(draw: st.DrawFn) -> list[Run]:
+    """Trials of several steps and batches, with gaps inside and between them, and steps outside of trials."""
+    runs, step = [], draw(st.integers(0, 2))
+    for trial in range(draw(st.integers(1, 4))):
+        batch = draw(st.sampled_from([1, 3, 8, 20]))
+        for _ in range(draw(st.integers(1, 2))):
+            steps = draw(st.sampled_from([1, 2, 7, 30]))
+            runs.append(Run(step, steps, batch, trial))
+            step += steps + draw(st.sampled_from([0, 0, 2]))
+        if draw(st.booleans()):
+            runs.append(Run(step, 3, batch))
+            step += 3
+    return runs
+
+
+def keys_of(runs: list[Run]) -> list[tuple[Key, int]]:
+    """Key and step of each frame, in the order of frames."""
+    starts: dict[int, int] = {}
+    for run in runs:
+        starts.setdefault(run.trial, run.first_step)
+    return [
+        ((run.trial, step - (starts[run.trial] if run.trial >= 0 else 0), sample), step)
+        for run in runs
+        for step in range(run.first_step, run.first_step + run.steps)
+        for sample in range(run.batch)
+    ]
+
+
+def shifted(runs: list[Run], by: int) -> list[Run]:
+    """The same trials some steps later; what is outside of trials stays where it can."""
+    return [Run(run.first_step + by, run.steps, run.batch, run.trial) for run in runs]
+
+
+def write(path: Path, runs: list[Run], frames: np.ndarray, chunk_bytes: int) -> Content:
+    batches = {run.trial: run.batch for run in runs if run.trial >= 0}
+    trials, images, number = [], {}, 0
+    for trial, batch in batches.items():
+        names = [f"image {(number + sample) % 7}" for sample in range(batch)]
+        number += batch
+        trials.append(Trial(trial, batch, {"image": names}))
+        images |= {(trial, sample): name for sample, name in enumerate(names)}
+    write_recording(path, {"1": frames}, runs, trials, chunk_bytes=chunk_bytes)
+    keyed = keys_of(runs)
+    flat = frames.reshape(len(frames), -1)
+    return Content(
+        {key: frame for (key, _), frame in zip(keyed, flat, strict=True)},
+        dict(keyed),
+        images,
+    )
+
+
+def partners_by_image(a: Content, b: Content) -> dict[tuple[int, int], tuple[int, int]]:
+    """The n-th presentation of an image in a stands for the n-th in b."""
+    of_image: dict[Any, list[tuple[int, int]]] = {}
+    for place, image in sorted(b.images.items()):
+        of_image.setdefault(image, []).append(place)
+    partners, seen = {}, dict.fromkeys(a.images.values(), 0)
+    for place, image in sorted(a.images.items()):
+        if seen[image] < len(of_image.get(image, [])):
+            partners[place] = of_image[image][seen[image]]
+        seen[image] += 1
+    return partners
+
+
+def check(found: analysis.comparison.Comparison, a: Content, b: Content, by: str | None, within: int) -> None:
+    partners = partners_by_image(a, b) if by else None
+
+    def partner(key: Key) -> Key | None:
+        trial, time, sample = key
+        if partners is None or trial < 0:
+            return key
+        other = partners.get((trial, sample))
+        return None if other is None else (other[0], time, other[1])
+
+    pairs = [(key, other) for key in a.frames if (other := partner(key)) in b.frames]
+    layer = found.layers["1"]
+    assert layer.frames == len(pairs)
+    assert layer.unmatched == (len(a.frames) - len(pairs), len(b.frames) - len(pairs))
+    neurons = math.prod(layer.only_a.shape)
+    only_a, only_b = np.zeros(neurons, np.int64), np.zeros(neurons, np.int64)
+    by_time: dict[int, int] = {}
+    by_sample: dict[int, int] = {}
+    first = None
+    near_a = near_b = spikes_a = spikes_b = 0
+
+    def near(frames: dict[Key, np.ndarray], key: Key) -> np.ndarray:
+        found = np.zeros(neurons, np.bool_)
+        for shift in range(-within, within + 1):
+            shifted = (key[0], key[1] + shift, key[2])
+            found |= frames.get(shifted, np.zeros(neurons, np.bool_))
+        return found
+
+    for key, other in pairs:
+        one, two = a.frames[key], b.frames[other]
+        only_a += one & ~two
+        only_b += two & ~one
+        spikes_a, spikes_b = spikes_a + int(one.sum()), spikes_b + int(two.sum())
+        near_a += int((one & near(b.frames, other)).sum())
+        near_b += int((two & near(a.frames, key)).sum())
+        differing = np.flatnonzero(one ^ two)
+        if len(differing):
+            by_time[key[1]] = by_time.get(key[1], 0) + len(differing)
+            by_sample[key[2]] = by_sample.get(key[2], 0) + len(differing)
+            first = min(first or (math.inf,), (a.steps[key], key[2], int(differing[0]), key))
+    np.testing.assert_array_equal(layer.only_a.values.ravel(), only_a)
+    np.testing.assert_array_equal(layer.only_b.values.ravel(), only_b)
+    assert layer.differing == only_a.sum() + only_b.sum()
+    assert layer.spikes == (spikes_a, spikes_b)
+    assert {t: n for t, n in enumerate(layer.by_time.values.tolist()) if n} == by_time
+    assert {s: n for s, n in enumerate(layer.by_sample.values.tolist()) if n} == by_sample
+    assert layer.near == (near_a, near_b)
+    total = spikes_a + spikes_b
+    assert layer.agreement == (near_a + near_b) / total if total else math.isnan(layer.agreement)
+    if first is None:
+        assert found.first is None
+    else:
+        step, sample, neuron, key = first
+        assert found.first is not None
+        assert (found.first.step, found.first.sample) == (step, sample)
+        assert found.first.trial == (key[0] if key[0] >= 0 else None)
+        assert found.first.time == key[1]
+        assert (
+            np.ravel_multi_index(found.first.neuron, layer.only_a.shape or (1,)) == neuron
+            if (found.first.neuron)
+            else neuron == 0
+        )
+    assert found.equal == (layer.differing == 0 and layer.unmatched == (0, 0))
+
+
+@hypothesis.settings(max_examples=60, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+@hypothesis.given(data=st.data())
+def test_every_number_is_that_of_plain_slots(tmp_path_factory: pytest.TempPathFactory, data: Any) -> None:
+    draw = data.draw
+    folder = tmp_path_factory.mktemp("compared")
+    shape = draw(st.sampled_from([(), (1,), (9,), (2, 3), (70,)]))
+    runs = runs_of(draw)
+    how = draw(st.sampled_from(["same", "later", "other runs"]))
+    other_runs = {"same": runs, "later": shifted(runs, 5)}.get(how) or runs_of(draw)
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    frames = random.random((sum(run.steps * run.batch for run in runs), *shape)) < 0.3
+    other = random.random((sum(run.steps * run.batch for run in other_runs), *shape)) < 0.3
+    if how != "other runs":
+        changed = random.random(frames.shape) < draw(st.sampled_from([0.0, 0.01, 0.5]))
+        other = frames ^ changed
+    sizes = st.sampled_from([8, 64, 4096])
+    a = write(folder / "a.zarr", runs, frames, draw(sizes))
+    b = write(folder / "b.zarr", other_runs, other, draw(sizes))
+    by, within = draw(st.sampled_from([None, "image"])), draw(st.sampled_from([0, 0, 1, 3]))
+    one, two = analysis.open_recording(folder / "a.zarr"), analysis.open_recording(folder / "b.zarr")
+    with dask.config.set(scheduler="synchronous"):
+        check(analysis.compare(one, two, by=by, within=within), a, b, by, within)
+        check_layers = analysis.compare(one["1"], two["1"], by=by, within=within)
+    check(check_layers, a, b, by, within)
+
+
+def two(folder: Path, flipped: list[tuple[int, int]], **options: Any) -> tuple[Path, Path]:
+    """Recordings of two layers that differ in some (frame, neuron) of layer "b"."""
+    frames = np.random.default_rng(0).random((600, 40)) < 0.2
+    runs = [Run(trial * 10, 10, 6, trial) for trial in range(10)]
+    trials = [Trial(trial, 6, {"label": [trial] * 6}) for trial in range(10)]
+    other = frames.copy()
+    for place in flipped:
+        other[place] ^= True
+    write_recording(folder / "one.zarr", {"a": frames, "b": frames}, runs, trials, chunk_bytes=8)
+    write_recording(folder / "two.zarr", {"a": frames, "b": other}, runs, trials, chunk_bytes=8, **options)
+    return folder / "one.zarr", folder / "two.zarr"
+
+
+def test_selections_are_compared(tmp_path: Path) -> None:
+    one, other = map(analysis.open_recording, two(tmp_path, [(130, 7), (131, 8), (420, 3)]))
+    found = analysis.compare(one, other)
+    assert not found.equal
+    assert found.layers["a"].equal
+    # Frame 130 is step 21, the second of trial 2, and sample 4 of it.
+    assert found.first is not None
+    assert vars(found.first) == {
+        "layer": "b", "step": 21, "trial": 2, "time": 1, "sample": 4, "neuron": (7,), "recording": "one.zarr"
+    }  # fmt: skip
+    assert analysis.compare(one.select(layers="a"), other.select(layers="a")).equal
+    assert analysis.compare(one.select(labels=[3, 4]), other.select(labels=[3, 4])).equal
+    only = analysis.compare(one.select(trials=[7]), other.select(trials=[7]))
+    assert (only.layers["b"].differing, only.layers["b"].frames) == (1, 60)
+    part = analysis.compare(one.select(layers=["a"]), other)
+    assert part.only_in == ((), ("b",))
+    assert not part.equal
+    assert "only in b" in repr(part)
+    assert part.layers["a"].equal
+
+
+def test_a_comparison_shows_its_numbers(tmp_path: Path) -> None:
+    found = analysis.compare(*map(analysis.open_recording, two(tmp_path, [(130, 7)])))
+    shown = repr(found)
+    assert "different" in shown
+    assert "first difference: layer 'b', trial 2, time 1, sample 4, neuron (7,)" in shown
+    table = found.to_dataset()
+    assert table.differing.values.tolist() == [0, 1]
+    assert table.slots.values.tolist() == [24000, 24000]
+    assert table.agreement.values[0] == 1
+    assert table.agreement.values[1] < 1
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
+    one, other = map(analysis.open_recording, two(tmp_path, []))
+    write_recording(tmp_path / "wide.zarr", {"a": np.ones((8, 3), np.bool_)}, [Run(0, 4, 2)])
+    wide = analysis.open_recording(tmp_path / "wide.zarr")
+    for wrong, said in (
+        (lambda: analysis.compare(one, wide), r"layer 'a' has 40 neurons in a and 3 in b"),
+        (lambda: analysis.compare(one, other["a"]), "a is a Recording and b is a Layer"),
+        (lambda: analysis.compare(one, other, by="epoch"), "no such column; the columns are 'label'"),
+        (lambda: analysis.compare(one, other, within=-1), "within=-1; expected a number of steps"),
+    ):
+        with pytest.raises(analysis.QuestionError, match=said):
+            wrong()
+    with pytest.raises(TypeError, match="a is a str; expected a Recording or a Layer"):
+        analysis.compare("one.zarr", other)  # type: ignore[arg-type]
+
+
+def test_recordings_opened_as_one_are_compared_each_with_its_counterpart(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir(), (tmp_path / "y").mkdir()
+    places = [two(tmp_path / "x", [(5, 5)]), two(tmp_path / "y", [])]
+    one = analysis.open_recording([places[0][0], places[1][0]])
+    other = analysis.open_recording([places[0][1], places[1][1]])
+    found = analysis.compare(one, other)
+    assert found.layers["b"].differing == 1
+    assert found.layers["b"].frames == 1200
+    with pytest.raises(analysis.QuestionError, match="a is 2 recordings opened as one, and b is 1"):
+        analysis.compare(one, other.select(recordings=other.members.names[0]))
+
+
+def test_it_runs_on_a_cluster(tmp_path: Path) -> None:
+    one, other = map(analysis.open_recording, two(tmp_path, [(130, 7), (599, 0)]))
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
+        found = analysis.compare(one, other, within=1)
+    assert found.layers["b"].differing == 2
+
+
+def test_the_command_says_where_and_how_much(tmp_path: Path) -> None:
+    one, other = map(str, two(tmp_path, [(130, 7)]))
+    same = CliRunner().invoke(main, ["compare", one, one + "/../one.zarr"])
+    assert (same.exit_code, same.stdout.splitlines()[0]) == (0, "equal")
+    different = CliRunner().invoke(main, ["compare", one, other])
+    assert different.exit_code == 1
+    assert different.stdout.splitlines()[:2] == [
+        "different",
+        "first difference: layer 'b', trial 2, time 1, sample 4, neuron (7,)",
+    ]
+    as_json = CliRunner().invoke(main, ["compare", one, other, "--format", "json", "--within", "1"])
+    facts = json.loads(as_json.stdout)
+    assert as_json.exit_code == 1
+    assert (facts["equal"], facts["first"]["layer"], facts["layers"][1]["differing"]) == (False, "b", 1)
+    assert CliRunner().invoke(main, ["compare", one, other, "--layer", "a"]).exit_code == 0
+    wrong = CliRunner().invoke(main, ["compare", one, other, "--by", "epoch"])
+    assert wrong.exit_code == 2
+    assert "no such column" in wrong.stderr
+
+
+def test_lost_frames_stand_for_none(tmp_path: Path) -> None:
+    one, other = two(tmp_path, [(590, 7)])
+    damaged = TapeReader.open(Folder(other))
+    layer = damaged.layers["b"]
+    (other / spikes_chunk_key(layer.folder, layer.plan, 3, 0)).unlink()
+    plan = plan_recovery(damaged, find_problems(damaged), mark_lost=True)
+    recover(Folder(other), plan, damaged.metadata.commit_number)
+    with pytest.warns(analysis.LostFramesWarning):
+        found = analysis.compare(analysis.open_recording(one), analysis.open_recording(other)).layers["b"]
+    lost = found.unmatched[0]
+    assert 64 <= lost < 80
+    assert (found.unmatched[1], found.frames, found.differing) == (0, 600 - lost, 1)
