@@ -6,8 +6,6 @@ frames once, and needs no intermediate memory. Triton comes with torch for CUDA.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
@@ -48,20 +46,20 @@ def pack_with_triton(
 
 # Without do_not_specialize, Triton would compile the kernel again for other values of these numbers.
 @triton.jit(do_not_specialize=["total", "waiting", "whole"])
-def _pack(
-    frames: Any,
-    frame_stride: Any,
-    neuron_stride: Any,
-    total: Any,
-    waiting: Any,
-    neurons: Any,
-    whole: Any,
-    before: Any,
-    rows: Any,
-    after: Any,
-    verdict: Any,
+def _pack(  # type: ignore[no-untyped-def]  # Triton compiles annotations, too, but for constants
+    frames,
+    frame_stride,
+    neuron_stride,
+    total,
+    waiting,
+    neurons,
+    whole,
+    before,
+    rows,
+    after,
+    verdict,
     BLOCK: tl.constexpr,  # noqa: N803 - a constant, as Triton's are written
-) -> None:
+):
     neuron = (tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)).to(tl.int64)
     row = tl.program_id(0).to(tl.int64)
     inside = neuron < neurons
