@@ -7,7 +7,7 @@ import importlib.util
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,9 +22,29 @@ OUTPUTS_IN_A_ROW = 8
 _SMALLEST = torch.finfo(torch.float32).tiny
 
 PackFrames = Callable[
-    [torch.Tensor, int, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
+    [torch.Tensor, int, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
     None,
 ]
+# Of each output, as int64: one of its bad values, and two numbers about them.
+_VERDICT_NUMBERS = 3
+
+
+class Verdict(NamedTuple):
+    """What a device has found out about the values of one output.
+
+    Attributes
+    ----------
+    value : float
+        One of those that are neither 0 nor 1, never 0 itself; 0 if there is none.
+    others : int
+        Number of values that are neither 0 nor 1.
+    first : int
+        Place of the first of them among all values of the output; 0 if there is none.
+    """
+
+    value: float
+    others: int
+    first: int
 
 
 def pack_with_torch(
@@ -34,6 +54,7 @@ def pack_with_torch(
     rows: torch.Tensor,
     after: torch.Tensor,
     verdict: torch.Tensor,
+    others: torch.Tensor,
 ) -> None:
     """Pack frames after those in an unfinished row, with operations that every torch device supports.
 
@@ -52,6 +73,9 @@ def pack_with_torch(
     verdict : float32 tensor, 0-d
         Output: a value of ``frames`` that is neither 0 nor 1, never 0 itself. Unless there is one, it becomes
         or stays 0: the caller passes 0.
+    others : int64 tensor, shape [2]
+        Output: the number of such values, and the number of values from the first of them on. The caller
+        passes zeros.
     """
     total, neurons = frames.shape
     ones = frames == 1
@@ -61,6 +85,8 @@ def pack_with_torch(
     first = is_bad.flatten().view(torch.uint8).argmax(keepdim=True)
     # With gather and not by indexing, for which the host would have to wait for the index.
     verdict.copy_(torch.where(is_bad, found, 0).flatten().gather(0, first)[0])
+    bad_values = is_bad.sum()
+    others.copy_(torch.stack([bad_values, torch.where(bad_values > 0, is_bad.numel() - first[0], 0)]))
     places = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=frames.device)
     count = -(-(waiting + total) // 8)
     eights = torch.zeros((count * 8, neurons), dtype=torch.uint8, device=frames.device)
@@ -95,7 +121,7 @@ class _Batch:
     outputs : list of int
         Number of frames in each output.
     verdicts : Transfer
-        Verdicts on the outputs: float32, as bytes.
+        Verdicts on the outputs: int64 [outputs, 3], as bytes; the first is a float32.
     rows : Transfer or None
         Rows that became full with the last output; None if none did.
     """
@@ -110,11 +136,11 @@ class DevicePacker:
     """Packs the frames of one layer on the device where they are, and copies packed rows to the host.
 
     `push` queues work on the stream of the network, and does not wait for it. Rows of eight frames are copied
-    through a `TransferRing` as soon as they are full. With them goes a *verdict* on each output: 0, or one of
-    its values that are neither 0 nor 1. `collect` puts the rows that have arrived into ``ready``.
+    through a `TransferRing` as soon as they are full. With them goes a `Verdict` on each output. `collect`
+    puts the rows that have arrived into ``ready``.
 
-    `collect` does so with a row only when the verdicts on all outputs in it are 0. If a verdict is not,
-    everything pushed so far is fetched, the frames of bad outputs are taken out, and the rest is packed anew.
+    `collect` does so with a row only when all outputs in it hold zeros and ones only. If one does not, all
+    that was pushed so far is fetched, the frames of bad outputs are taken out, and the rest is packed anew.
     So an output is in the rows as a whole or not at all. Frames that fill no row stay on the device.
 
     Parameters
@@ -164,20 +190,23 @@ class DevicePacker:
             frames = frames.reshape(-1, self._neurons)
             verdicts = self._verdicts
             if verdicts is None:
-                verdicts = torch.zeros(OUTPUTS_IN_A_ROW, dtype=torch.float32, device=self._device)
+                shape = OUTPUTS_IN_A_ROW, _VERDICT_NUMBERS
+                verdicts = torch.zeros(shape, dtype=torch.int64, device=self._device)
             self._ring.lane.follow(self._mark, self._row, verdicts)
             whole, waiting = divmod(self._waiting + len(frames), 8)
             rows = torch.empty((whole, self._neurons), dtype=torch.uint8, device=self._device)
             # Not the memory of self._row, which other programs of the same kernel may still read.
             after = torch.empty_like(self._row)
-            self._pack(frames, self._waiting, self._row, rows, after, verdicts[len(self._outputs)])
+            verdict = verdicts[len(self._outputs)]
+            value = verdict[:1].view(torch.float32)[0]
+            self._pack(frames, self._waiting, self._row, rows, after, value, verdict[1:])
             self._mark = self._ring.lane.mark()
             self._row, self._waiting, self._verdicts = after, waiting, verdicts
             self._outputs.append(len(frames))
             if whole:
                 self._send(rows)
 
-    def collect(self, *, wait: bool) -> list[float]:
+    def collect(self, *, wait: bool) -> list[Verdict]:
         """Put the rows that have arrived since the last call into ``ready``; return the verdicts.
 
         Parameters
@@ -187,19 +216,19 @@ class DevicePacker:
 
         Returns
         -------
-        list of float
-            Verdicts on the next pushes, in order: 0, or a value that is neither 0 nor 1. In the second case
-            no frame of that push is in any row.
+        list of Verdict
+            Verdicts on the next pushes, in order. Of a push with other values than 0 and 1, no frame is in
+            any row.
         """
         if wait:
             self._send(None)
         else:
             self._ring.poll()
-        verdicts: list[float] = []
+        verdicts: list[Verdict] = []
         while self._batches and (wait or self._has_arrived(self._batches[0])):
             batch = self._batches[0]
             found = self._wait_for_verdicts(batch)
-            if any(found):
+            if any(verdict.others for verdict in found):
                 return [*verdicts, *self._leave_out_bad()]
             verdicts += found
             if batch.rows is not None:
@@ -239,16 +268,20 @@ class DevicePacker:
     def _has_arrived(self, batch: _Batch) -> bool:
         return batch.verdicts.arrived and (batch.rows is None or batch.rows.arrived)
 
-    def _wait_for_verdicts(self, batch: _Batch) -> list[float]:
+    def _wait_for_verdicts(self, batch: _Batch) -> list[Verdict]:
         self._ring.wait(batch.verdicts)
-        found: list[float] = batch.verdicts.data.view(np.float32)[: len(batch.outputs)].tolist()
-        return found
+        numbers = np.frombuffer(batch.verdicts.data.tobytes(), np.int64).reshape(-1, _VERDICT_NUMBERS)
+        values = numbers.view(np.float32)[:, 0]
+        return [
+            Verdict(float(value), int(others), size * self._neurons - int(behind) if others else 0)
+            for value, (_, others, behind), size in zip(values, numbers, batch.outputs, strict=False)
+        ]
 
     def _wait_for_rows(self, rows: Transfer) -> Packed:
         self._ring.wait(rows)
         return rows.data.reshape(-1, self._neurons)
 
-    def _leave_out_bad(self) -> list[float]:
+    def _leave_out_bad(self) -> list[Verdict]:
         """Wait for everything pushed so far, and pack it anew without the outputs whose verdict is bad."""
         self._send(None)
         batches, self._batches = self._batches, deque()
@@ -258,7 +291,7 @@ class DevicePacker:
         frames = np.unpackbits(np.concatenate(pieces), axis=0).view(np.bool_)
         frames = np.concatenate([frames, self.drain()])
         outputs = [output for batch in batches for output in batch.outputs]
-        is_good = np.repeat([verdict == 0 for verdict in verdicts], outputs)
+        is_good = np.repeat([verdict.others == 0 for verdict in verdicts], outputs)
         good = frames[np.concatenate([np.ones(batches[0].waiting, np.bool_), is_good])]
         whole = len(good) // 8 * 8
         self._begin(good[whole:])

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recorder.capture.device_packing import DevicePacker
+from recorder.capture.device_packing import DevicePacker, Verdict
 from recorder.capture.host_packing import HostPacker, NotSpikesError, StagePool, WholeRows
 from recorder.capture.other_values import describe_others
 from recorder.capture.refusals import SpikeValueError, check_recordable, no_values, other_shape
@@ -286,10 +286,10 @@ class LayerRecorder:
     def _collect(self, packer: DevicePacker, *, wait: bool) -> None:
         for verdict in packer.collect(wait=wait):
             call = self._unsure.popleft()
-            if verdict == 0:
+            if verdict.others == 0:
                 self.segments.extend(*call)
             else:
-                what = f"values such as {verdict:g}, dtype {self.dtype}"
+                what = f"values such as {verdict.value:g}, dtype {self.dtype}"
                 self._late_errors.append(self._value_error(what, call, verdict))
 
     # -- any output ---------------------------------------------------------------------------------------
@@ -383,7 +383,7 @@ class LayerRecorder:
         self.segments.extend(call.step, call.steps, call.batch, call.trial)
         packer.undo = None
 
-    def _value_error(self, what: str, call: _Call, found: torch.Tensor | float) -> SpikeValueError:
+    def _value_error(self, what: str, call: _Call, found: torch.Tensor | Verdict) -> SpikeValueError:
         steps = range(call.step, call.step + call.steps)
         text = describe_others(what, found, steps, (call.batch, *(self.neuron_shape or ())), self._hint)
         return SpikeValueError(f"layer {self.name!r} ({self.layer_class}) put out {text}", self.name)

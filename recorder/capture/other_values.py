@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
+
+from recorder.capture.device_packing import Verdict
 
 # Rounding leaves less than this, in half precision too.
 _ROUNDING = 0.02
@@ -16,7 +20,7 @@ _BY_HEIGHT = "If a value counts as one spike from some height on, say which: Mon
 
 
 def describe_others(
-    what: str, found: torch.Tensor | float, steps: range, shape: tuple[int, ...], hint: str
+    what: str, found: torch.Tensor | Verdict, steps: range, shape: tuple[int, ...], hint: str
 ) -> str:
     """Text about an output with values other than 0 and 1, to follow "the layer put out".
 
@@ -24,8 +28,8 @@ def describe_others(
     ----------
     what : str
         The range and type of these values.
-    found : tensor, shape [T, N, *neuron] or [N, *neuron], or float
-        The output, in host memory; or one of these values, where it is all that has come to the host.
+    found : tensor, shape [T, N, *neuron] or [N, *neuron], or Verdict
+        The output, in host memory; or what has come of it to the host.
     steps : range
         Which steps the output is, T of them.
     shape : tuple of int
@@ -33,32 +37,29 @@ def describe_others(
     hint : str
         What is known of the layer's class.
     """
-    place = ""
     if isinstance(found, torch.Tensor):
         values = found.detach().reshape(-1)
         is_other = (values != 0) & (values != 1)
-        place = f", and {_place_of_first(values, is_other, steps, shape)}"
+        first = int(is_other.view(torch.uint8).argmax())
+        others, which = int(is_other.sum()), f"such as {_value_text(values[first])}"
     else:
-        values, is_other = torch.tensor([found]), torch.tensor([True])
+        values, is_other = torch.tensor([found.value]), torch.tensor([True])
+        others, first, which = found.others, found.first, "the first of them"
+    size = len(steps) * math.prod(shape)
+    place = f"{others} of these {size} values are not, {which} {_place_text(first, steps, shape)}"
     where = f"step {steps[0]}" if len(steps) == 1 else f"steps {steps[0]} to {steps[-1]}"
     advice = _advice(values.double(), is_other)
     known = "".join(f"{sentence}. " for sentence in (hint, advice) if sentence)
     return (
-        f"{what}, at {where}; spikes are 0 or 1{place}. "
+        f"{what}, at {where}; spikes are 0 or 1, and {place}. "
         f"{known}If this is not a spiking layer, leave it out with layers=..."
     )
 
 
-def _place_of_first(
-    values: torch.Tensor, is_other: torch.Tensor, steps: range, shape: tuple[int, ...]
-) -> str:
-    first = int(is_other.view(torch.uint8).argmax())
-    step, *index = map(int, np.unravel_index(first, (len(steps), *shape)))
+def _place_text(place: int, steps: range, shape: tuple[int, ...]) -> str:
+    step, *index = map(int, np.unravel_index(place, (len(steps), *shape)))
     sample, neuron = index[0], tuple(index[1:])
-    return (
-        f"{int(is_other.sum())} of these {len(values)} values are not, such as {_value_text(values[first])} "
-        f"of sample {sample}, neuron {neuron[0] if len(neuron) == 1 else neuron}, step {steps[step]}"
-    )
+    return f"of sample {sample}, neuron {neuron[0] if len(neuron) == 1 else neuron}, step {steps[step]}"
 
 
 def _advice(values: torch.Tensor, is_other: torch.Tensor) -> str:

@@ -21,6 +21,7 @@ def pack_with_triton(
     rows: torch.Tensor,
     after: torch.Tensor,
     verdict: torch.Tensor,
+    others: torch.Tensor,
 ) -> None:
     """Do the same as `recorder.capture.device_packing.pack_with_torch`, in one kernel."""
     total, neurons = frames.shape
@@ -40,6 +41,7 @@ def pack_with_triton(
         rows,
         after,
         verdict,
+        others,
         BLOCK=BLOCK_NEURONS,
     )
 
@@ -58,6 +60,7 @@ def _pack(  # type: ignore[no-untyped-def]  # Triton compiles annotations, too, 
     rows,
     after,
     verdict,
+    others,
     BLOCK: tl.constexpr,  # noqa: N803 - a constant, as Triton's are written
 ):
     neuron = (tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)).to(tl.int64)
@@ -73,9 +76,12 @@ def _pack(  # type: ignore[no-untyped-def]  # Triton compiles annotations, too, 
         one = value == 1
         byte = byte | (one.to(tl.int32) << (7 - place))
         # Several bad values may be stored at the same place; any of them will do.
+        bad = here & (one != (value != 0))
         found = value.to(tl.float32)
         found = tl.where(found == 0, _SMALLEST, found)
-        tl.store(verdict + neuron * 0, found, mask=here & (one != (value != 0)))
+        tl.store(verdict + neuron * 0, found, mask=bad)
+        tl.atomic_add(others + neuron * 0, bad.to(tl.int64), mask=bad)
+        tl.atomic_max(others + 1 + neuron * 0, (total - frame) * neurons - neuron, mask=bad)
     if row == whole:
         tl.store(after + neuron, byte.to(tl.uint8), mask=inside)
     else:

@@ -17,7 +17,7 @@ import analysis
 from devices import DEVICES, make_ring
 from recorder import Monitor, SpikeOutput, SpikeValueError
 from recorder.capture import LayerRecorder
-from recorder.capture.device_packing import DevicePacker, PackFrames, choose_packing, pack_with_torch
+from recorder.capture.device_packing import DevicePacker, PackFrames, Verdict, choose_packing, pack_with_torch
 from recorder.capture.host_packing import HostPacker
 from recorder.format.bits import Bools
 
@@ -26,7 +26,7 @@ ON = "cuda" if torch.cuda.is_available() else "cpu"
 BAD_VALUES = [0.5, -1.0, 2.0, float("nan"), float("inf"), 1e-40, 1.0000001, 1e30]
 
 
-def collected(packer: DevicePacker, pieces: list[np.ndarray], verdicts: list[float], *, wait: bool) -> None:
+def collected(packer: DevicePacker, pieces: list[np.ndarray], verdicts: list[Verdict], *, wait: bool) -> None:
     verdicts += packer.collect(wait=wait)
     pieces += packer.ready
     packer.ready = []
@@ -66,15 +66,19 @@ def test_frames_come_out_as_they_went_in_without_the_bad_outputs(
     first = generator.random((pending, neurons)) < 0.3
     packer = DevicePacker(first, where, ring)
     kept, pieces, verdicts, expected = [first], [], [], []
+    others: list[tuple[int, int]] = []
     for count, then, bad in outputs:
         frames = generator.random((count, neurons)) < 0.3
         tensor = torch.from_numpy(frames).to(where, dtype, copy=True)
         if bad is not None and dtype in (torch.float32, torch.float64):
-            tensor[generator.integers(count), generator.integers(neurons)] = bad
+            places = generator.integers(count * neurons, size=3)
+            tensor.view(-1)[torch.from_numpy(places).to(where)] = bad
             expected.append(bad)
+            others.append((len(np.unique(places)), int(places.min())))
         else:
             kept.append(frames)
             expected.append(0.0)
+            others.append((0, 0))
         packer.push(tensor)
         # As after a hook, the network is free to overwrite its output.
         tensor.zero_()
@@ -85,9 +89,9 @@ def test_frames_come_out_as_they_went_in_without_the_bad_outputs(
     collected(packer, pieces, verdicts, wait=True)
     left = packer.drain()
     assert np.array_equal(frames_in(pieces, left), np.concatenate(kept))
-    assert [verdict != 0 for verdict in verdicts] == [value != 0 for value in expected]
+    assert [(verdict.others, verdict.first) for verdict in verdicts] == others
     for verdict, value in zip(verdicts, expected, strict=True):
-        assert verdict == pytest.approx(value, rel=1e-6, abs=1e-37, nan_ok=True)
+        assert verdict.value == pytest.approx(value, rel=1e-6, abs=1e-37, nan_ok=True)
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +109,10 @@ def packed(pack: PackFrames, frames: torch.Tensor, waiting: int, before: torch.T
     whole, rest = divmod(waiting + len(frames), 8)
     rows = torch.empty((whole, len(before)), dtype=torch.uint8, device=frames.device)
     after, verdict = torch.zeros_like(before), torch.zeros((), device=frames.device)
-    pack(frames, waiting, before, rows, after, verdict)
-    return [rows.cpu().numpy(), after.cpu().numpy() if rest else np.zeros(0), verdict.cpu().numpy()]
+    others = torch.zeros(2, dtype=torch.int64, device=frames.device)
+    pack(frames, waiting, before, rows, after, verdict, others)
+    left = after.cpu().numpy() if rest else np.zeros(0)
+    return [rows.cpu().numpy(), left, verdict.cpu().numpy(), others.cpu().numpy()]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -126,7 +132,7 @@ def test_the_kernel_reads_other_memory_layouts_in_logical_order(kernel: PackFram
     frames = torch.rand(6, 40, device=ON) < 0.5
     for view in (frames, frames.T.contiguous().T, frames[:, ::2], frames[::2], frames[:1].expand(6, 40)):
         before = torch.zeros(view.shape[1], dtype=torch.uint8, device=ON)
-        _, after, verdict = packed(kernel, view, 0, before)
+        _, after, verdict, _ = packed(kernel, view, 0, before)
         assert np.array_equal(after, np.packbits(view.cpu().numpy(), axis=0)[0])
         assert verdict == 0
 
