@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from recorder import Monitor
 from recorder.frameworks import SpikingLayerError
-from recorder.hooks import network as hooks
+from recorder.hooks import compiling
 
 
 class Threshold(nn.Module):
@@ -81,7 +81,7 @@ def compiler() -> Any:
     compiler.reset()
 
 
-compiled = pytest.mark.filterwarnings("ignore:::torch", "ignore:Dynamo")
+compiled = pytest.mark.filterwarnings("ignore:::torch")
 backends = pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 
 
@@ -155,6 +155,18 @@ def test_one_layer_is_compiled(tmp_path: Path, compiler: Any) -> None:
     monitor.enable()
     run(net, range(2, 6))
     check(monitor, [*range(2, 6)])
+
+
+def test_the_compiler_has_nothing_to_warn_of_in_hooks(tmp_path: Path) -> None:
+    code = (
+        "import sys, torch, recorder; from torch import nn;"
+        "net = nn.Sequential(nn.Linear(3, 3), nn.Threshold(0.5, 0));"
+        "m = recorder.Monitor(net, layers=['1'], store=sys.argv[1], threshold=0.5); m.enable();"
+        "torch.compile(net, backend='eager')(torch.ones(2, 3)); m.close()"
+    )
+    root, command = Path(__file__).parents[2], [sys.executable, "-c", code, str(tmp_path / "run.zarr")]
+    said = subprocess.run(command, check=True, cwd=root, capture_output=True, text=True).stderr
+    assert "Dynamo" not in said
 
 
 def test_recording_does_not_import_the_compiler(tmp_path: Path) -> None:
@@ -285,7 +297,7 @@ def test_a_compiler_that_may_trace_hooks_is_refused(
     monitor.enable()
     net(inputs(0))
     if missing == "set_eval_frame":
-        monkeypatch.setattr(hooks, "set_eval_frame", None)
+        monkeypatch.setattr(compiling, "set_eval_frame", None)
         net(inputs(1))  # a torch without a compiler
     # Now it is imported, as by the first call of torch.compile.
     compiler = ModuleType("torch._dynamo")
