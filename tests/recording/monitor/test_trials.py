@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from networks import network, on_store, run
 from recorder import Monitor
@@ -111,3 +112,26 @@ def test_wrong_trials_are_refused(tmp_path: Path) -> None:
         with pytest.raises(TypeError, match=kinds), monitor.trial(label="x"):
             pass
         assert len(monitor.s["0"]) == 1
+
+
+class Experts(nn.Module):
+    """A layer for all samples, and one that is given some of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.expert = nn.Threshold(0.5, 0), nn.Threshold(0.5, 0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.expert(self.stem(x)[::2])  # type: ignore[no-any-return]
+
+
+def test_labels_of_a_batch_of_which_a_layer_gets_a_part_are_refused(tmp_path: Path) -> None:
+    net, ones = Experts(), torch.ones(4, 3)
+    with on_store(tmp_path, net, layers=nn.Threshold) as monitor:
+        label = "'expert', step 0: label has 4 values.* batch of 2.*leave that layer out with layers="
+        with pytest.raises(ValueError, match=label), monitor.trial(label=range(4)):
+            net(ones)
+        with monitor.trial(label=7):
+            net(ones)
+    with on_store(tmp_path, net, layers="stem", overwrite=True) as monitor, monitor.trial(label=range(4)):
+        net(ones)
