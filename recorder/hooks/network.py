@@ -162,6 +162,20 @@ def _refuse_what_runs_otherwise(layer: SpikingLayer) -> None:
     raise SpikingLayerError(f"layer {layer.name!r} cannot be recorded here: {what}")
 
 
+def _explain_hidden_values(layer: SpikingLayer, output: Any, error: RuntimeError) -> None:
+    """Raise SpikingLayerError if an output could not be recorded as it is no plain tensor."""
+    spikes = layer.output.pick(output)
+    # Those under torch.export, FakeTensor, DTensor, MaskedTensor; an ordinary subclass can be read.
+    if spikes is not None and (
+        spikes.is_nested or type(spikes).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
+    ):
+        kind = "nested tensor" if spikes.is_nested else type(spikes).__name__
+        raise SpikingLayerError(
+            f"layer {layer.name!r} put out a {kind}, whose values cannot be read: disable() the monitor "
+            "while torch.export or the like runs the network, or give it plain tensors"
+        ) from error
+
+
 class _Hook:
     def __init__(self, link: SessionLink) -> None:
         self._link = link
@@ -209,6 +223,9 @@ class LayerHook(_Hook):
             except LayerError as error:
                 if not session.stop_layer(error):
                     raise
+            except RuntimeError as error:
+                _explain_hidden_values(self._layer, output, error)
+                raise
 
 
 class _BeginHook(_Hook):

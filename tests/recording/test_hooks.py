@@ -283,6 +283,27 @@ def test_a_torch_without_a_private_name_is_refused(
         monitor.enable()
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "call"),
+    [
+        ("FakeTensor", lambda net: torch.export.export(net, (inputs(0),))),
+        ("nested tensor", lambda net: net(torch.nested.nested_tensor([*inputs(0)]))),
+    ],
+)
+def test_a_tensor_whose_values_cannot_be_read_is_refused(
+    tmp_path: Path, kind: str, call: Callable[[nn.Module], Any], is_first: bool
+) -> None:
+    net = network()
+    with monitor_of(tmp_path, net, ["0"]) as monitor:
+        run(net, range(0 if is_first else 2))
+        with pytest.raises(SpikingLayerError, match=rf"'0' put out a {kind}, whose values .*disable\(\)"):
+            call(net)
+        run(net, range(2))
+    assert len(monitor.s["0"]) == (2 if is_first else 4)
+
+
 @pytest.mark.parametrize("missing", ["mark", "set_eval_frame"])
 def test_a_compiler_that_may_trace_hooks_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
