@@ -144,6 +144,11 @@ class Steps:
         return self._depth > 0
 
     @property
+    def is_nested(self) -> bool:
+        """True while the monitored module is running inside a forward of its own."""
+        return self._depth > 1
+
+    @property
     def is_complete(self) -> bool:
         """True if no layer is missing that was called in the forward before, as far as calls can tell."""
         return not self._called or all(layer.forward != self._forward - 1 for layer in self._layers)

@@ -33,7 +33,7 @@ class SessionLink:
     Attributes
     ----------
     handled_error : exception or None
-        What that thread was handling when the forward that runs began.
+        What that thread was handling when the outermost forward that runs began.
     """
 
     def __init__(self, *, warn_of_failures: bool = False) -> None:
@@ -234,11 +234,12 @@ class _BeginHook(_Hook):
         session = self._link.records_to()
         if session is not None:
             refuse_unknown_compiler()
-            self._link.handled_error = sys.exception()
             try:
                 session.begin_forward()
             except RecordingWriteError as failure:
                 self._link.stop(failure)
+            if not session.steps.is_nested:
+                self._link.handled_error = sys.exception()
 
 
 class _EndHook(_Hook):
@@ -253,7 +254,8 @@ class _EndHook(_Hook):
                 session.end_forward(succeeded=error is None or error is self._link.handled_error)
             except RecordingWriteError as failure:
                 self._link.stop(failure)
-            self._link.handled_error = None
+            if not session.steps.is_in_forward:
+                self._link.handled_error = None
 
 
 class NetworkHooks:

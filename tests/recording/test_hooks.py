@@ -17,6 +17,8 @@ from torch.utils.checkpoint import checkpoint
 from recorder import Monitor
 from recorder.frameworks import SpikingLayerError
 from recorder.hooks import compiling
+from recorder.stores import Folder
+from recorder.tape import TapeReader
 
 
 class Threshold(nn.Module):
@@ -281,6 +283,29 @@ def test_a_torch_without_a_private_name_is_refused(
     monkeypatch.delattr(torch._C._functorch if place else torch._C, attribute)
     with pytest.raises(RuntimeError, match=rf"torch .* has no torch\._C\.{name}.*Use an older torch"):
         monitor.enable()
+
+
+class Recursive(nn.Module):
+    """Calls itself twice, and its last layer once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.each, self.last = Threshold(), Threshold()
+
+    def forward(self, x: torch.Tensor, depth: int = 2) -> torch.Tensor:
+        x = self.each(x)
+        return self(x, depth - 1) if depth else self.last(x)  # type: ignore[no-any-return]
+
+
+def test_a_network_that_calls_itself_may_be_run_where_an_exception_is_handled(tmp_path: Path) -> None:
+    net = Recursive()
+    with monitor_of(tmp_path, net) as monitor:
+        try:
+            _ = 1 / 0
+        except ZeroDivisionError:
+            run(net, range(3))
+    layers = TapeReader.open(Folder(monitor.store)).layers
+    assert [step for row in layers["last"].segments() for step in range(row[1], row[1] + row[2])] == [0, 1, 2]
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
