@@ -160,7 +160,7 @@ class Monitor(Answers):
             durability=durability,
         )
         self._link = SessionLink(warn_of_failures=on_error == "warn")
-        self._teller = Teller(net, self._layers)
+        self._teller = Teller(net, self._layers, are_all=layers is None)
         self._hooks = NetworkHooks(net, self._layers.values(), self._link)
         with write_errors(self._store):
             if resume or overwrite:

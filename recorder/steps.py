@@ -50,6 +50,8 @@ class Findings:
         Layers that were called before, and that a forward which returned has left out.
     stopped : list of str
         Layers that were called before, and not in the newest `STOPPED_AFTER_FORWARDS` forwards.
+    is_first_forward : bool
+        Whether a forward has returned for the first time, so that the network has all of its layers.
     """
 
     guessed: tuple[str, list[str]] | None = None
@@ -57,9 +59,11 @@ class Findings:
     never_called: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
+    is_first_forward: bool = False
 
     def __bool__(self) -> bool:
-        return any((self.guessed, self.uneven, self.never_called, self.left_out, self.stopped))
+        told = self.guessed, self.uneven, self.never_called, self.left_out, self.stopped
+        return self.is_first_forward or any(told)
 
 
 class Steps:
@@ -138,6 +142,11 @@ class Steps:
     def is_in_forward(self) -> bool:
         """True while a forward of the monitored module is running, so that layers are at different steps."""
         return self._depth > 0
+
+    @property
+    def is_nested(self) -> bool:
+        """True while the monitored module is running inside a forward of its own."""
+        return self._depth > 1
 
     @property
     def is_complete(self) -> bool:
@@ -302,6 +311,8 @@ class Steps:
             if succeeded and is_whole and self._called:
                 self._find_left_out()
         if succeeded and is_whole and self._called:
+            if self._newest < 0:
+                self.findings.is_first_forward = True
             self._newest = self._forward
         self._forward += 1
         self._called = 0

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from torch import nn
 
 from recorder.format import StepsWarning, UncalledLayersWarning
-from recorder.frameworks import SpikingLayer
+from recorder.frameworks import SpikingLayer, known_neurons
 from recorder.steps import STOPPED_AFTER_FORWARDS, Findings, LayerSteps
 
 _UNCALLED = (
@@ -33,16 +33,23 @@ class Teller:
     network : torch.nn.Module
     layers : mapping
         Monitored layers by name.
+    are_all : bool
+        Whether these are meant to be all neurons of the network, so that others come unexpected.
     """
 
-    def __init__(self, network: nn.Module, layers: Mapping[str, SpikingLayer]) -> None:
+    def __init__(
+        self, network: nn.Module, layers: Mapping[str, SpikingLayer], *, are_all: bool = False
+    ) -> None:
         self._network = weakref.ref(network)
+        self._neurons = weakref.WeakSet(known_neurons(network).values()) if are_all else None
         self._modules = {name: weakref.ref(layer.module) for name, layer in layers.items()}
         self._kind = type(network).__name__
         self.remarks = Remarks()
 
     def tell(self, findings: Findings) -> None:
         """Warn of findings; a layer that a forward may well leave out is told of only if it was replaced."""
+        if findings.is_first_forward:
+            self._tell_new()
         if findings.guessed is not None:
             again, missing = findings.guessed
             _warn(
@@ -76,6 +83,20 @@ class Teller:
             )
         if never_called:
             _warn(f"monitored, but not called: {_listed(never_called)}. {_UNCALLED}", UncalledLayersWarning)
+
+    def _tell_new(self) -> None:
+        """Warn of neurons that came after the monitor, but for those in the place of a monitored one."""
+        network = self._network()
+        if network is None or self._neurons is None:
+            return
+        neurons = known_neurons(network).items()
+        new = [name for name, module in neurons if module not in self._neurons and name not in self._modules]
+        if new:
+            _warn(
+                f"the network has neurons now that it had not when the monitor was made: {_listed(new)}. "
+                "They are not monitored. Make the monitor when the network has all of its layers",
+                UncalledLayersWarning,
+            )
 
     def _replaced(self, names: Sequence[str]) -> list[str]:
         network = self._network()

@@ -44,7 +44,7 @@ def other_shape(layer: str, shape: tuple[int, ...], known: tuple[int, ...], step
     """Error for a layer that put out frames of another shape than before."""
     return NeuronShapeError(
         f"layer {layer!r} put out frames of neuron shape {shape} at step {step}, but {known} before; a "
-        "recording holds one shape for each layer. Record inputs of another size into another store.",
+        "recording holds one shape for each layer. Record inputs of another size into another store",
         layer,
     )
 

@@ -121,7 +121,8 @@ class Attached:
         if len(self.values) != batch:
             raise ValueError(
                 f"{place} has {len(self.values)} values, but each step of the trial has a batch of {batch}; "
-                "give one value for each sample, or a single one for all"
+                "give one value for each sample, or a single one for all. Where the network hands a layer "
+                "only a part of its batch, leave that layer out with layers=..."
             )
         return [*self.values]
 

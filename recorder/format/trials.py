@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -33,7 +35,19 @@ class _OpenTrial:
     number: int
     columns: Mapping[str, Attached]
     thread: threading.Thread
+    task: asyncio.Task[Any] | None
     batch: int = 0
+
+
+# Seen by the task that has opened the trial, and by those that it has started since.
+_opened_here: ContextVar[_OpenTrial | None] = ContextVar("opened_here", default=None)
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no loop is running
+        return None
 
 
 class TrialLog:
@@ -96,8 +110,10 @@ class TrialLog:
             check_name(name)
             attached[stored_name(name)] = Attached.read(f"trial(): {name}", given)
         self._check({name: column.values for name, column in attached.items()})
-        self._open = _OpenTrial(self.trials, attached, threading.current_thread())
+        self._open = _OpenTrial(self.trials, attached, threading.current_thread(), _current_task())
         self.number = self.trials
+        if self._open.task is not None:
+            _opened_here.set(self._open)
 
     def end(self) -> None:
         """Close the open trial."""
@@ -109,13 +125,26 @@ class TrialLog:
             raise RuntimeError(f"trial {self._open.number} is still open; {what}")
 
     def refuse_other_thread(self) -> None:
-        """Raise RuntimeError if a trial is open that another thread has opened."""
+        """Raise RuntimeError if a trial is open that another thread, or task of asyncio, has opened."""
         if self._open is not None and self._open.thread is not threading.current_thread():
             raise RuntimeError(
                 f"thread {threading.current_thread().name!r} runs the network inside trial "
                 f"{self._open.number}, which thread {self._open.thread.name!r} has opened. A trial belongs "
                 "to one thread: open it in the thread that runs the network"
             )
+        if self._open is not None and self._open.task is not None:
+            self._refuse_other_task(self._open, self._open.task)
+
+    def _refuse_other_task(self, opened: _OpenTrial, opener: asyncio.Task[Any]) -> None:
+        # A task that is over has left its trial to others, as a cell of a notebook does.
+        task = _current_task()
+        if task is None or task is opener or opener.done() or _opened_here.get() is opened:
+            return
+        raise RuntimeError(
+            f"task {task.get_name()!r} of asyncio runs the network inside trial {opened.number}, which task "
+            f"{opener.get_name()!r} has opened and not left. Let tasks wait for each other with an "
+            "asyncio.Lock around the whole trial"
+        )
 
     @property
     def is_noted(self) -> bool:

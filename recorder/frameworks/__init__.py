@@ -3,7 +3,12 @@
 `recorder` and `recorder.capture` may enter; no library is imported here, and nothing of theirs.
 """
 
-from recorder.frameworks.finding import LayerChoice, find_spiking_layers, refuse_unrecordable
+from recorder.frameworks.finding import (
+    LayerChoice,
+    find_spiking_layers,
+    known_neurons,
+    refuse_unrecordable,
+)
 from recorder.frameworks.outputs import SpikeOutput
 from recorder.frameworks.spiking_layer import SpikingLayer, SpikingLayerError
 
@@ -13,5 +18,6 @@ __all__ = [
     "SpikingLayer",
     "SpikingLayerError",
     "find_spiking_layers",
+    "known_neurons",
     "refuse_unrecordable",
 ]

@@ -143,6 +143,11 @@ def find_spiking_layers(
     return {name: _layer(name, modules[name], output, batched) for name, output in chosen.items()}
 
 
+def known_neurons(net: nn.Module) -> dict[str, nn.Module]:
+    """All modules of a network, by name, that are neurons of the libraries that are known."""
+    return {name: module for name, module in net.named_modules() if _spikes(module)}
+
+
 def _layer(name: str, module: nn.Module, output: SpikeOutput | None, batched: bool) -> SpikingLayer:
     neuron = wrapped_neuron(module)
     found = _known_class(neuron or module)

@@ -13,7 +13,6 @@ import sys
 import warnings
 import weakref
 from collections.abc import Callable, Iterable
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -23,15 +22,9 @@ from torch.utils.hooks import RemovableHandle
 from recorder.capture import LayerError
 from recorder.format import RecordingStoppedWarning, RecordingWriteError, UncalledLayersWarning
 from recorder.frameworks import SpikingLayer, SpikingLayerError
+from recorder.hooks.compiling import outside_graphs, refuse_unknown_compiler
 from recorder.hooks.replacements import LastHooks, ObservedForward
 from recorder.session import RecordingSession
-
-set_eval_frame: Callable[[Any], Any] | None
-try:
-    # Not imported: in torch 2.4 these are attributes that are no modules to Python.
-    set_eval_frame = torch._C._dynamo.eval_frame.set_eval_frame  # noqa: SLF001 - see _outside_graphs
-except AttributeError:  # a torch without a compiler
-    set_eval_frame = None
 
 
 class SessionLink:
@@ -40,7 +33,7 @@ class SessionLink:
     Attributes
     ----------
     handled_error : exception or None
-        What that thread was handling when the forward that runs began.
+        What that thread was handling when the outermost forward that runs began.
     """
 
     def __init__(self, *, warn_of_failures: bool = False) -> None:
@@ -127,47 +120,6 @@ class InertHook:
         return InertHook, ()
 
 
-def _outside_graphs(call: Callable[..., None]) -> Callable[..., None]:
-    """Keep torch.compile from tracing a hook: graphs break there, and the hook runs as it does without.
-
-    `torch.compiler.disable` would do the same, but imports the compiler, which takes seconds.
-    """
-
-    @functools.wraps(call)
-    def untraced(*arguments: Any) -> None:
-        if set_eval_frame is None or "torch._dynamo" not in sys.modules:
-            call(*arguments)
-            return
-        # What the hook calls would be compiled, frame by frame.
-        compiler = set_eval_frame(None)
-        try:
-            call(*arguments)
-        finally:
-            set_eval_frame(compiler)
-
-    # What torch.compiler.disable sets, too.
-    untraced._torchdynamo_disable = True  # type: ignore[attr-defined]  # noqa: SLF001
-    return untraced
-
-
-def _refuse_unknown_compiler() -> None:
-    """Refuse a torch.compile, once it is in use, that may trace hooks: better than to record wrongly."""
-    compiler = sys.modules.get("torch._dynamo")
-    if compiler is not None and not _leaves_hooks_alone(compiler):
-        raise RuntimeError(
-            f"this spiketape does not know how torch {torch.__version__} keeps hooks out of compiled graphs; "
-            "what they see there cannot be trusted. Use an older torch or a newer spiketape, or record "
-            "without torch.compile"
-        )
-
-
-@functools.cache
-def _leaves_hooks_alone(compiler: ModuleType) -> bool:
-    """True if the compiler still marks functions that it must not trace as `_outside_graphs` does."""
-    marked = compiler.disable(lambda: None)
-    return set_eval_frame is not None and getattr(marked, "_torchdynamo_disable", False) is True
-
-
 def _of_torch(name: str) -> Any:
     """A private name of torch, None where this torch has none."""
     try:
@@ -210,6 +162,20 @@ def _refuse_what_runs_otherwise(layer: SpikingLayer) -> None:
     raise SpikingLayerError(f"layer {layer.name!r} cannot be recorded here: {what}")
 
 
+def _explain_hidden_values(layer: SpikingLayer, output: Any, error: RuntimeError) -> None:
+    """Raise SpikingLayerError if an output could not be recorded as it is no plain tensor."""
+    spikes = layer.output.pick(output)
+    # Those under torch.export, FakeTensor, DTensor, MaskedTensor; an ordinary subclass can be read.
+    if spikes is not None and (
+        spikes.is_nested or type(spikes).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
+    ):
+        kind = "nested tensor" if spikes.is_nested else type(spikes).__name__
+        raise SpikingLayerError(
+            f"layer {layer.name!r} put out a {kind}, whose values cannot be read: disable() the monitor "
+            "while torch.export or the like runs the network, or give it plain tensors"
+        ) from error
+
+
 class _Hook:
     def __init__(self, link: SessionLink) -> None:
         self._link = link
@@ -236,7 +202,7 @@ class LayerHook(_Hook):
         self._layer = layer
         self._module = layer.module
 
-    @_outside_graphs
+    @outside_graphs
     def __call__(self, module: nn.Module, _: Any, output: Any) -> None:
         """Record ``output``; a shallow copy of the layer, which shares its hooks, is not recorded."""
         if module is not self._module:
@@ -248,7 +214,7 @@ class LayerHook(_Hook):
             return
         session = self._link.records_to()
         if session is not None:
-            _refuse_unknown_compiler()
+            refuse_unknown_compiler()
             _refuse_what_runs_otherwise(self._layer)
             try:
                 session.record(self._layer, output)
@@ -257,23 +223,27 @@ class LayerHook(_Hook):
             except LayerError as error:
                 if not session.stop_layer(error):
                     raise
+            except RuntimeError as error:
+                _explain_hidden_values(self._layer, output, error)
+                raise
 
 
 class _BeginHook(_Hook):
-    @_outside_graphs
+    @outside_graphs
     def __call__(self, *_: Any) -> None:
         session = self._link.records_to()
         if session is not None:
-            _refuse_unknown_compiler()
-            self._link.handled_error = sys.exception()
+            refuse_unknown_compiler()
             try:
                 session.begin_forward()
             except RecordingWriteError as failure:
                 self._link.stop(failure)
+            if not session.steps.is_nested:
+                self._link.handled_error = sys.exception()
 
 
 class _EndHook(_Hook):
-    @_outside_graphs
+    @outside_graphs
     def __call__(self, *_: Any) -> None:
         session = self._link.records_to()
         if session is not None:
@@ -284,7 +254,8 @@ class _EndHook(_Hook):
                 session.end_forward(succeeded=error is None or error is self._link.handled_error)
             except RecordingWriteError as failure:
                 self._link.stop(failure)
-            self._link.handled_error = None
+            if not session.steps.is_in_forward:
+                self._link.handled_error = None
 
 
 class NetworkHooks:
@@ -319,7 +290,7 @@ class NetworkHooks:
         if self._handles:
             return
         _refuse_unknown_torch()
-        _refuse_unknown_compiler()
+        refuse_unknown_compiler()
         compiler = sys.modules.get("torch._dynamo")
         if compiler is not None:
             compiler.reset()

@@ -16,7 +16,9 @@ from torch.utils.checkpoint import checkpoint
 
 from recorder import Monitor
 from recorder.frameworks import SpikingLayerError
-from recorder.hooks import network as hooks
+from recorder.hooks import compiling
+from recorder.stores import Folder
+from recorder.tape import TapeReader
 
 
 class Threshold(nn.Module):
@@ -81,7 +83,7 @@ def compiler() -> Any:
     compiler.reset()
 
 
-compiled = pytest.mark.filterwarnings("ignore:::torch", "ignore:Dynamo")
+compiled = pytest.mark.filterwarnings("ignore:::torch")
 backends = pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 
 
@@ -155,6 +157,18 @@ def test_one_layer_is_compiled(tmp_path: Path, compiler: Any) -> None:
     monitor.enable()
     run(net, range(2, 6))
     check(monitor, [*range(2, 6)])
+
+
+def test_the_compiler_has_nothing_to_warn_of_in_hooks(tmp_path: Path) -> None:
+    code = (
+        "import sys, torch, recorder; from torch import nn;"
+        "net = nn.Sequential(nn.Linear(3, 3), nn.Threshold(0.5, 0));"
+        "m = recorder.Monitor(net, layers=['1'], store=sys.argv[1], threshold=0.5); m.enable();"
+        "torch.compile(net, backend='eager')(torch.ones(2, 3)); m.close()"
+    )
+    root, command = Path(__file__).parents[2], [sys.executable, "-c", code, str(tmp_path / "run.zarr")]
+    said = subprocess.run(command, check=True, cwd=root, capture_output=True, text=True).stderr
+    assert "Dynamo" not in said
 
 
 def test_recording_does_not_import_the_compiler(tmp_path: Path) -> None:
@@ -271,6 +285,50 @@ def test_a_torch_without_a_private_name_is_refused(
         monitor.enable()
 
 
+class Recursive(nn.Module):
+    """Calls itself twice, and its last layer once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.each, self.last = Threshold(), Threshold()
+
+    def forward(self, x: torch.Tensor, depth: int = 2) -> torch.Tensor:
+        x = self.each(x)
+        return self(x, depth - 1) if depth else self.last(x)  # type: ignore[no-any-return]
+
+
+def test_a_network_that_calls_itself_may_be_run_where_an_exception_is_handled(tmp_path: Path) -> None:
+    net = Recursive()
+    with monitor_of(tmp_path, net) as monitor:
+        try:
+            _ = 1 / 0
+        except ZeroDivisionError:
+            run(net, range(3))
+    layers = TapeReader.open(Folder(monitor.store)).layers
+    assert [step for row in layers["last"].segments() for step in range(row[1], row[1] + row[2])] == [0, 1, 2]
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "call"),
+    [
+        ("FakeTensor", lambda net: torch.export.export(net, (inputs(0),))),
+        ("nested tensor", lambda net: net(torch.nested.nested_tensor([*inputs(0)]))),
+    ],
+)
+def test_a_tensor_whose_values_cannot_be_read_is_refused(
+    tmp_path: Path, kind: str, call: Callable[[nn.Module], Any], is_first: bool
+) -> None:
+    net = network()
+    with monitor_of(tmp_path, net, ["0"]) as monitor:
+        run(net, range(0 if is_first else 2))
+        with pytest.raises(SpikingLayerError, match=rf"'0' put out a {kind}, whose values .*disable\(\)"):
+            call(net)
+        run(net, range(2))
+    assert len(monitor.s["0"]) == (2 if is_first else 4)
+
+
 @pytest.mark.parametrize("missing", ["mark", "set_eval_frame"])
 def test_a_compiler_that_may_trace_hooks_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
@@ -285,7 +343,7 @@ def test_a_compiler_that_may_trace_hooks_is_refused(
     monitor.enable()
     net(inputs(0))
     if missing == "set_eval_frame":
-        monkeypatch.setattr(hooks, "set_eval_frame", None)
+        monkeypatch.setattr(compiling, "set_eval_frame", None)
         net(inputs(1))  # a torch without a compiler
     # Now it is imported, as by the first call of torch.compile.
     compiler = ModuleType("torch._dynamo")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from spikingjelly.clock_driven import neuron
 from torch import nn
 
 import analysis
@@ -265,6 +266,36 @@ def test_a_layer_that_was_replaced_is_named(tmp_path: Path) -> None:
         net(X)
     assert TapeReader.open(Folder(monitor.store)).metadata.uncalled == {"1": 1}
     assert "'1' since step 1" in CliRunner().invoke(main, ["info", monitor.store]).stdout
+
+
+class Lazy(nn.Module):
+    """Makes its second neuron when it is first called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = neuron.IFNode(), nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if isinstance(self.b, nn.Identity):
+            self.b = neuron.IFNode()
+        return self.b(self.a(x))  # type: ignore[no-any-return]
+
+
+def test_neurons_that_come_after_the_monitor_are_named(tmp_path: Path) -> None:
+    net = nn.Sequential(Lazy())
+    with Monitor(net, store=tmp_path / "run.zarr") as monitor:
+        net.append(neuron.IFNode())
+        with pytest.warns(UncalledLayersWarning, match=r"neurons now .* made: '0\.b', '1'"):
+            net(X)
+        net(X)
+    assert monitor.layers == ("0.a",)
+
+
+def test_neurons_that_were_not_chosen_are_no_news(tmp_path: Path) -> None:
+    net = nn.Sequential(neuron.IFNode(), neuron.IFNode())
+    with Monitor(net, layers=["0"], store=tmp_path / "run.zarr"):
+        net.append(neuron.IFNode())
+        net(X)
 
 
 def test_an_expert_that_is_idle_for_a_while_is_no_news(tmp_path: Path) -> None:

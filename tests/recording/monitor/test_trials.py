@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from networks import network, on_store, run
+from networks import network, on_store, run, steps_of
 from recorder import Monitor
 from recorder.stores import Folder
 from recorder.tape import TapeReader
@@ -111,3 +114,67 @@ def test_wrong_trials_are_refused(tmp_path: Path) -> None:
         with pytest.raises(TypeError, match=kinds), monitor.trial(label="x"):
             pass
         assert len(monitor.s["0"]) == 1
+
+
+class Experts(nn.Module):
+    """A layer for all samples, and one that is given some of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.expert = nn.Threshold(0.5, 0), nn.Threshold(0.5, 0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.expert(self.stem(x)[::2])  # type: ignore[no-any-return]
+
+
+def test_labels_of_a_batch_of_which_a_layer_gets_a_part_are_refused(tmp_path: Path) -> None:
+    net, ones = Experts(), torch.ones(4, 3)
+    with on_store(tmp_path, net, layers=nn.Threshold) as monitor:
+        label = "'expert', step 0: label has 4 values.* batch of 2.*leave that layer out with layers="
+        with pytest.raises(ValueError, match=label), monitor.trial(label=range(4)):
+            net(ones)
+        with monitor.trial(label=7):
+            net(ones)
+    with on_store(tmp_path, net, layers="stem", overwrite=True) as monitor, monitor.trial(label=range(4)):
+        net(ones)
+
+
+def test_another_task_of_asyncio_cannot_run_in_a_trial(tmp_path: Path) -> None:
+    net = network()
+
+    async def forward() -> None:
+        run(net, (4,))
+
+    async def label(monitor: Monitor) -> None:
+        with monitor.trial(label=1):
+            run(net, (4,))
+            await asyncio.create_task(forward(), name="started inside")
+            await asyncio.sleep(0)  # the other one has its turn
+            run(net, (4,))
+
+    async def both(monitor: Monitor) -> None:
+        labelling = asyncio.create_task(label(monitor), name="labelling")
+        other = asyncio.create_task(forward(), name="other")
+        with pytest.raises(RuntimeError, match=r"task 'other' .* trial 0, which task 'labelling' .*not left"):
+            await other
+        await labelling
+        await forward()
+
+    with on_store(tmp_path, net) as monitor:
+        asyncio.run(both(monitor))
+        assert steps_of(monitor, "2") == [0, 1, 2, 3]
+    rows = TapeReader.open(Folder(monitor.store)).layers["2"].segments().rows.tolist()
+    assert [row[-1] for row in rows] == [0, -1]
+
+
+def test_a_trial_that_a_task_has_left_open_is_that_of_the_next(tmp_path: Path) -> None:
+    net = network()
+    with on_store(tmp_path, net) as monitor:
+        trial = monitor.trial(label=1)
+
+        async def cell(what: Callable[[], object]) -> None:
+            what()
+
+        for what in (trial.__enter__, lambda: run(net, (4,)), lambda: trial.__exit__(None, None, None)):
+            asyncio.run(cell(what))
+        assert trials_of(monitor)["label"] == [1] * 4

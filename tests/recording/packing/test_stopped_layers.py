@@ -99,6 +99,7 @@ def test_a_layer_that_puts_out_no_spikes_stops_and_the_others_go_on(
         monitor.close()
     (warning,) = caught
     assert re.search(said.format(step=bad_step), str(warning.message))
+    assert ".. " not in str(warning.message).replace("...", "")
     recording = analysis.open_recording(tmp_path / "run.zarr")
     np.testing.assert_array_equal(recording["a"].spikes.values.reshape(a.shape), a.numpy() > 0)
     if bad_step == 0 and "b" not in recording:
