@@ -241,6 +241,8 @@ class Monitor(Answers):
         try:
             if not self._session.closed:
                 self._session.close()
+            if self._link.has_seen_copy:
+                self._link.note_copy()
         except RecordingWriteError as failure:
             self._finalizer.detach()
             self._link.stop(failure)

@@ -34,6 +34,8 @@ class SessionLink:
     ----------
     handled_error : exception or None
         What that thread was handling when the outermost forward that runs began.
+    has_seen_copy : bool
+        Whether a copy of the network has run.
     """
 
     def __init__(self, *, warn_of_failures: bool = False) -> None:
@@ -41,6 +43,7 @@ class SessionLink:
         self.is_enabled = False
         self.handled_error: BaseException | None = None
         self._is_copy_noted = False
+        self.has_seen_copy = False
         self.warns_of_failures = warn_of_failures
         _links.add(self)
 
@@ -101,17 +104,22 @@ if hasattr(os, "register_at_fork"):
 class InertHook:
     """A hook in a copy of the network: it records nothing.
 
-    It tells the user if the copy runs and the monitored network has not.
+    It tells the user if the copy runs for the second time, and the monitored network has not run at all. Once
+    is no news: a teacher runs before its student.
     """
 
     def __init__(self, link: SessionLink | None = None) -> None:
         self._link = (lambda: None) if link is None else weakref.ref(link)
+        self._has_run = False
 
     def __call__(self, *_: Any) -> None:
         """Record nothing."""
         link = self._link()
         if link is not None:
-            link.note_copy()
+            link.has_seen_copy = True
+            if self._has_run:
+                link.note_copy()
+            self._has_run = True
 
     def __deepcopy__(self, _: dict[int, Any]) -> InertHook:
         return InertHook(self._link())

@@ -341,9 +341,27 @@ def test_a_copy_that_runs_instead_is_told_of_once(tmp_path: Path) -> None:
     net = nn.Sequential(Spiking())
     with monitored(tmp_path, net):
         another = copy.deepcopy(copy.deepcopy(net))
+        another(X)
         with pytest.warns(UncalledLayersWarning, match="a copy of the monitored network runs"):
             another(X)
         another(X)
+
+
+def test_a_copy_that_ran_once_instead_is_told_of_at_the_end(tmp_path: Path) -> None:
+    net = nn.Sequential(Spiking())
+    monitor = monitored(tmp_path, net)
+    monitor.enable()
+    copy.deepcopy(net)(X)
+    with pytest.warns(UncalledLayersWarning, match="a copy of the monitored network runs"):
+        monitor.close()
+
+
+def test_a_teacher_that_runs_before_its_student_is_no_news(tmp_path: Path) -> None:
+    net = nn.Sequential(Spiking())
+    with monitored(tmp_path, net):
+        teacher = copy.deepcopy(net)
+        for _ in range(3):
+            teacher(X), net(X)
 
 
 def test_a_copy_that_runs_beside_the_network_is_no_news(tmp_path: Path) -> None:
