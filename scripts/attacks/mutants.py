@@ -251,7 +251,7 @@ MUTANTS = (
     Mutant(
         "what a device packs is kept whatever its verdict",
         "recording/packing/test_device_packing.py::test_other_values_are_told_with_the_next_commit_at_the_latest_and_left_out",
-        ((DEVICE_PACKING, "            if any(found):", "            if False:"),),
+        ((DEVICE_PACKING, "if any(verdict.others for verdict in found):", "if False:"),),
     ),
     Mutant(
         "workers take what their folder holds",
@@ -280,7 +280,7 @@ MUTANTS = (
     ),
     Mutant(
         "the index of a shard is believed",
-        "keeping/test_pack.py::test_damage_to_shards_is_an_error_and_never_silence",
+        "keeping/test_packed_damage.py::test_damage_to_shards_is_an_error_and_never_silence",
         (
             (
                 "recorder/stores/sharded.py",
@@ -291,7 +291,7 @@ MUTANTS = (
     ),
     Mutant(
         "what is packed has its root before its chunks",
-        "keeping/test_pack.py::test_packing_cut_short_anywhere_leaves_no_recording_and_goes_on",
+        "keeping/test_packed_damage.py::test_packing_cut_short_anywhere_leaves_no_recording_and_goes_on",
         (
             (
                 "recorder/keeping/pack.py",

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
-import shutil
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,17 @@ from click.testing import CliRunner
 import analysis
 from analysis.cli.commands import main
 from analysis.keeping import find_problems
-from faults import DiskError, FaultyStore
+from packs import (
+    FRAMES,
+    SHARD_BYTES,
+    answers,
+    bytes_of,
+    check_stock_zarr,
+    files,
+    packed_at,
+    reader_of,
+    write,
+)
 from recorder.format import (
     RecordingExistsError,
     RecordingFormatError,
@@ -27,77 +35,16 @@ from recorder.format import (
     StoreAccessError,
     StoreError,
 )
-from recorder.format.chunks import checksum
-from recorder.format.documents import plain_documents
 from recorder.format.layout import spikes_chunk_key
-from recorder.format.shards import plan_shards
 from recorder.keeping import pack as packing
 from recorder.keeping import pack_recording
 from recorder.keeping.digest import digest_recording
 from recorder.keeping.pack import pack
-from recorder.stores import Folder, ZarrStore, open_store
+from recorder.stores import Folder, open_store
 from recorder.stores.rank_names import RankRecord
-from recorder.tape import TapeReader, TapeWriter
+from recorder.tape import TapeWriter
 from tapes import Run, Trial, write_recording
 from web import Files, serving
-
-FRAMES = 5 * 131
-# So few that the layers below lie in several shards.
-SHARD_BYTES = 2000
-
-
-def layers() -> dict[str, np.ndarray[Any, Any]]:
-    rng = np.random.default_rng(5)
-    shapes: dict[str, tuple[int, ...]] = {"a/b": (33,), "wide": (5, 3, 7), "one": ()}
-    return {name: rng.random((FRAMES, *shape)) < 0.2 for name, shape in shapes.items()}
-
-
-def write(store: Any, **options: Any) -> None:
-    runs = [Run(0, 100, 5, 0), Run(100, 31, 5, 1)]
-    trials = [
-        Trial(0, 5, {"label": ["x", "y", "x", "z", "é"], "epoch": [1, 2, 3, 4, 5]}),
-        Trial(1, 5, {"label": ["x", "y", "x", "z", "é"], "epoch": [1, 2, 3, 4, 5]}),
-    ]
-    # The wide layer's chunks are stored in three parts.
-    write_recording(store, layers(), runs, trials, chunk_bytes=300, limit_bytes=600, **options)
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    write(tmp_path / "run.zarr")
-    return tmp_path / "run.zarr"
-
-
-def reader_of(place: str | Path, **options: Any) -> TapeReader:
-    return TapeReader.open(open_store(place, read_only=True, **options))
-
-
-def packed_at(source: Path, place: Path, **options: Any) -> Path:
-    pack_recording(reader_of(source), str(place), shard_bytes=SHARD_BYTES, **options)
-    return place
-
-
-def answers(place: str | Path, **options: Any) -> list[Any]:
-    recording = analysis.open_recording(place, **options)
-    counted = analysis.open_recording(place, use_counts=False, **options)
-    return [
-        recording.spike_count(per="layer").compute().to_numpy().tolist(),
-        counted.spike_count(per="layer").compute().to_numpy().tolist(),
-        recording.firing_rate(per=("layer", "label")).compute().to_numpy().tolist(),
-        float(recording.silent_ratio()),
-        recording.trials.to_dataframe().to_dict(),
-        recording.digest(),
-    ]
-
-
-def check_stock_zarr(store: Any) -> None:
-    group = zarr.open_group(store, mode="r")
-    assert group.metadata.consolidated_metadata is not None
-    for name, expected in layers().items():
-        layer = group["layers"][name.replace("/", "=2F")]
-        assert np.array_equal(layer["spikes"][:], expected)
-        assert np.array_equal(layer["spikes"][100:103], expected[100:103])
-        assert np.array_equal(layer["counts"][:].sum(axis=0), expected.sum(axis=0))
 
 
 @pytest.mark.filterwarnings("ignore:Numcodecs codecs are not in the Zarr version 3 specification")
@@ -137,14 +84,6 @@ def test_lost_frames_stay_lost_in_every_form(source: Path, tmp_path: Path) -> No
         layer = analysis.open_recording(form)["a/b"]
         assert 0 < layer.lost_frames < FRAMES
         assert layer.frames == FRAMES - layer.lost_frames
-
-
-def files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
-
-
-def bytes_of(path: Path) -> bytes:
-    return path.read_bytes()
 
 
 def test_chunks_are_copied_byte_for_byte_into_few_files(source: Path, tmp_path: Path) -> None:
@@ -220,133 +159,6 @@ def test_nothing_is_overwritten(source: Path, tmp_path: Path) -> None:
     write(tmp_path / "second.zarr")
     with pytest.raises(RecordingExistsError, match="holds something already"):
         pack(reader_of(source), Folder(tmp_path / "second.zarr"))
-
-
-def test_packing_cut_short_anywhere_leaves_no_recording_and_goes_on(source: Path) -> None:
-    """At every operation on the store in turn: nothing there looks like a recording until all is."""
-    reader, expected = reader_of(source), digest_recording(reader_of(source))
-    for number in range(1, 1000):
-        inner = ZarrStore(zarr.storage.MemoryStore())
-        store = FaultyStore(inner, lambda count, *_, number=number: count == number)
-        try:
-            pack(reader, store, shard_bytes=SHARD_BYTES)
-        except DiskError:
-            has_root = inner.read("zarr.json", 2**20) is not None
-        else:
-            break
-        writes: list[str] = []
-        again = FaultyStore(inner, lambda _, kind, key, writes=writes: bool(writes.append(key)))
-        assert pack(reader, again, shard_bytes=SHARD_BYTES).digest == expected
-        if has_root:
-            assert not any("/c/" in key for key in writes)
-        result = TapeReader.open(inner)
-        assert find_problems(result) == []
-        assert packing.MARKER not in set(inner.keys())
-    assert number > 50
-
-
-def test_packing_goes_on_where_it_was_cut_short(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept = tmp_path / "kept.zip"
-
-    def stop(done: int, total: int) -> None:
-        if done > total // 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        packed_at(source, kept, progress=stop)
-    assert not kept.exists()
-    partial = tmp_path / "kept.zip.partial" / "recording"
-    shards = {path.relative_to(partial).as_posix() for path in files(partial) if "/c/" in path.as_posix()}
-    written = []
-    real = Folder.write_pieces
-    monkeypatch.setattr(
-        Folder, "write_pieces", lambda self, key, pieces: (written.append(key), real(self, key, pieces))[1]
-    )
-    seen = []
-    packed_at(source, kept, progress=lambda done, total: seen.append(done / total))
-    assert seen == sorted(seen)
-    assert seen[-1] == 1
-    assert len(shards) > 5
-    assert not shards & set(written)
-    assert answers(kept) == answers(source)
-
-
-@pytest.mark.parametrize("what", ["altered", "missing", "swapped", "counts"])
-def test_damage_is_found_while_packing_and_nothing_gets_the_name(
-    source: Path, tmp_path: Path, what: str
-) -> None:
-    chunk, other = source / "layers/a=2Fb/spikes/c/2/0", source / "layers/a=2Fb/spikes/c/3/0"
-    if what == "altered":
-        chunk.write_bytes(chunk.read_bytes()[:-5] + b"x" + chunk.read_bytes()[-4:])
-    elif what == "missing":
-        chunk.unlink()
-    elif what == "swapped":
-        shutil.copy(other, chunk)
-    else:
-        shutil.copytree(
-            source / "layers/wide/checksums/c", source / "layers/a=2Fb/counts/c", dirs_exist_ok=True
-        )
-        shutil.copy(source / "layers/wide/counts/c/0/0/0/0", source / "layers/a=2Fb/counts/c/0/0")
-    for name in ("kept.zarr", "kept.zip"):
-        with pytest.raises(RecordingFormatError, match="layers/a=2Fb"):
-            packed_at(source, tmp_path / name)
-        assert not (tmp_path / name).exists()
-
-
-def test_damage_to_shards_is_an_error_and_never_silence(source: Path, tmp_path: Path) -> None:
-    kept = packed_at(source, tmp_path / "kept.zarr")
-    shard = kept / "layers/a=2Fb/spikes/c/1/0"
-    sound = shard.read_bytes()
-    altered = [bytes([*sound[:at], sound[at] ^ 4, *sound[at + 1 :]]) for at in (40, len(sound) - 9)]
-    for damaged in (sound[:-1], sound[:10], b"", *altered):
-        shard.write_bytes(damaged)
-        with pytest.raises(RecordingFormatError, match=r"layers/a=2Fb/spikes/c/"):
-            digest_recording(reader_of(kept))
-        assert find_problems(reader_of(kept))
-    shard.unlink()
-    with pytest.raises(RecordingFormatError, match="is missing"):
-        digest_recording(reader_of(kept))
-
-
-@pytest.mark.parametrize(
-    ("method", "message"), [(zipfile.ZIP_DEFLATED, "is compressed or encrypted"), (None, "is no zip archive")]
-)
-def test_hostile_archives_are_refused(source: Path, tmp_path: Path, method: int | None, message: str) -> None:
-    archive = tmp_path / "kept.zip"
-    if method is None:
-        archive.write_bytes(b"PK" + bytes(500))
-    else:
-        with zipfile.ZipFile(archive, "w", method) as made:
-            made.writestr("zarr.json", bytes(2**20))
-    with pytest.raises(RecordingFormatError, match=message):
-        analysis.open_recording(archive)
-
-
-@pytest.mark.parametrize(
-    "entry", [(2**63 - 1, 50), (2**63, 50), (0, 2**62), (10**6, 50), (0, 0), (3, 50)], ids=str
-)
-def test_an_index_that_was_made_up_is_refused(source: Path, tmp_path: Path, entry: tuple[int, int]) -> None:
-    kept = packed_at(source, tmp_path / "kept.zarr")
-    shard = kept / "layers/a=2Fb/spikes/c/1/0"
-    stored = shard.read_bytes()
-    plan = plan_shards(plain_documents(reader_of(kept).metadata)["layers/a=2Fb/spikes"], SHARD_BYTES)
-    index = np.frombuffer(stored[-plan.index_bytes : -4], "<u8").copy()
-    index[:2] = entry
-    made_up = index.tobytes()
-    shard.write_bytes(stored[: -plan.index_bytes] + made_up + checksum(made_up).to_bytes(4, "little"))
-    with pytest.raises(RecordingFormatError, match=r"layers/a=2Fb/spikes/c/"):
-        digest_recording(reader_of(kept))
-
-
-def test_two_entries_of_one_name_are_refused(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "kept.zip", "w") as made:
-        made.writestr("zarr.json", "{}")
-        with pytest.warns(UserWarning, match="Duplicate name"):
-            made.writestr("zarr.json", "[]")
-    with pytest.raises(RecordingFormatError, match="two entries of the same name"):
-        analysis.open_recording(tmp_path / "kept.zip")
 
 
 def test_archives_and_packed_stores_travel_to_other_processes(source: Path, tmp_path: Path) -> None:

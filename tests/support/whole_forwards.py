@@ -1,0 +1,68 @@
+"""A network that does something in the middle of a forward, and what must be recorded of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import analysis
+from analysis.keeping import find_problems
+from networks import Threshold
+from recorder import Monitor
+from recorder.stores import Folder
+from recorder.tape import TapeReader
+
+
+class Halting(nn.Module):
+    """Three layers; does something in the middle of a forward when told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = Threshold(), Threshold(), Threshold()
+        self.halfway: Callable[[], object] = lambda: None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.b(self.a(x))
+        self.halfway()
+        return self.c(x)
+
+
+def inputs(number: int, *shape: int) -> torch.Tensor:
+    return torch.rand(*(shape or (2, 3)), generator=torch.Generator().manual_seed(number))
+
+
+def monitored(path: Path, net: nn.Module, **options: Any) -> Monitor:
+    options = {"layers": [Threshold], "durability": "process", **options}
+    return Monitor(net, store=path / "run.zarr", **options)
+
+
+def check_whole(path: Path, steps: list[torch.Tensor], layers: str = "abc") -> None:
+    """Check that each layer has exactly these steps, in a recording without fault."""
+    reader = TapeReader.open(Folder(path / "run.zarr"))
+    assert find_problems(reader) == []
+    recording = analysis.open_recording(path / "run.zarr")
+    expected = torch.cat([step.reshape(-1, step.shape[-1]) for step in steps]).numpy() > 0.5
+    for name in layers:
+        np.testing.assert_array_equal(recording[name].spikes.values, expected)
+        assert int(recording[name].spike_count()) == expected.sum()
+
+
+def in_thread(call: Callable[[], object], name: str = "second") -> list[BaseException]:
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:  # noqa: BLE001 - given to the test
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name=name)
+    thread.start()
+    thread.join()
+    return errors
