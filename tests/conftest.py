@@ -21,7 +21,7 @@ hypothesis.settings.load_profile("no deadline")
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a Monitor records has chunks of 64 frames and blocks of 25 chunks: little data makes many."""
-    monkeypatch.setattr("recorder.layers.plan_chunks", partial(plan_chunks, target_bytes=1))
+    monkeypatch.setattr("recorder.session.layers.plan_chunks", partial(plan_chunks, target_bytes=1))
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ from typing import Any, NoReturn, Self
 from recorder.format import RecordingClosedWarning, RecordingFormatError
 from recorder.hooks.network import SessionLink
 from recorder.session import RecordingSession
+from recorder.session.telling import warn_of_unused
 from recorder.stores import ByteStore
 from recorder.tape.holder import held_owners
 from recorder.tape.lock import read_holder
-from recorder.telling import warn_of_unused
 
 # Owner of a lock → the `close` of the monitor that records under it.
 _closing: dict[str, weakref.WeakMethod[Callable[[], None]]] = {}

@@ -35,7 +35,7 @@ import itertools, socket, sys
 from functools import partial
 socket.gethostname = lambda: "asleep"  # so that nobody can see whether this process runs
 import torch
-from recorder import layers
+from recorder.session import layers
 from recorder.format import RecordingWriteError
 from fencing import Monitor, Threshold, inputs
 layers.plan_chunks = partial(layers.plan_chunks, target_bytes=1)

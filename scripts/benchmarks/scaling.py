@@ -18,8 +18,8 @@ import analysis
 from analysis import planning
 from benchmarks.data import LAYER, LongRun
 from benchmarks.harness import Options, Report, interleave, ratio, show_seconds
-from recorder import layers
 from recorder.format import plan_chunks
+from recorder.session import layers
 
 ONE, TWO = "one worker", "two workers"
 TERABYTE = 1e12

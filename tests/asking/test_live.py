@@ -24,7 +24,7 @@ import sys
 import torch
 from torch import nn
 from recorder import Monitor
-from recorder import layers
+from recorder.session import layers
 from test_live import PHASES, STEPS, inputs
 
 class Threshold(nn.Module):

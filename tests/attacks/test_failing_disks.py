@@ -143,7 +143,7 @@ from functools import partial
 import resource, sys, torch
 from pathlib import Path
 from test_failing_disks import monitor_of, record
-from recorder import layers
+from recorder.session import layers
 from recorder.format.errors import RecordingWriteError
 layers.plan_chunks = partial(layers.plan_chunks, target_bytes=64 * 4001)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))

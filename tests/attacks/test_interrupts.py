@@ -16,12 +16,12 @@ from analysis.keeping import find_problems
 from networks import Threshold, on_store
 from processes import finished, python
 from recorder import Monitor, SpikeValueError
-from recorder.background import BackgroundWriter
 from recorder.capture.host_packing import PUT_BYTES, SPARE_BYTES, STAGE_BYTES, HostPacker
 from recorder.format.segments import SegmentLog
 from recorder.format.trials import TrialLog
-from recorder.layers import CollectedRows
 from recorder.session import RecordingSession
+from recorder.session.background import BackgroundWriter
+from recorder.session.layers import CollectedRows
 from recorder.stores import Folder
 from recorder.tape import TapeReader, TapeWriter
 
@@ -84,7 +84,7 @@ def test_an_exception_from_outside_in_the_midst_of_recording_breaks_no_commit(
 def test_nothing_is_lost_if_waiting_for_a_slow_disk_is_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, again: bool
 ) -> None:
-    monkeypatch.setattr("recorder.layers.PUT_BYTES", 2**16)  # so that every step is put, and may wait
+    monkeypatch.setattr("recorder.session.layers.PUT_BYTES", 2**16)  # so that every step is put, and may wait
     net = nn.Sequential(Threshold(), Threshold())
     steps = [torch.rand(8, STAGE_BYTES // 8) for _ in range(6)]
     with on_store(tmp_path, net) as monitor:

@@ -35,7 +35,7 @@ import numpy as np
 import torch
 from torch import nn
 from recorder import Monitor
-from recorder import layers as recorded
+from recorder.session import layers as recorded
 from recorder.tape.reading import TapeReader
 from recorder.stores.folder import Folder
 from recorder.tape.beginning import is_unbegun

@@ -20,8 +20,8 @@ import analysis
 from networks import Threshold
 from processes import finished, python
 from recorder import SpikeOutput
-from recorder.background import BackgroundWriter
 from recorder.format import RecordingWriteError
+from recorder.session.background import BackgroundWriter
 from recorder.stores import Folder
 from recorder.tape import TapeWriter
 from scripts import script
@@ -190,7 +190,7 @@ def test_a_handler_that_closes_while_the_network_waits_for_the_disk_does_not_han
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("recorder.monitor.QUEUE_LIMIT_BYTES", 2**16)
-    monkeypatch.setattr("recorder.layers.PUT_BYTES", 2**12)
+    monkeypatch.setattr("recorder.session.layers.PUT_BYTES", 2**12)
     disk, append = threading.Event(), TapeWriter.append
     monkeypatch.setattr(TapeWriter, "append", lambda *arguments: disk.wait() and append(*arguments))
     net = nn.Sequential(Threshold(), Threshold())

@@ -58,7 +58,7 @@ import json, socket, sys
 from functools import partial
 socket.gethostname = lambda: "asleep"  # so that it cannot be seen whether this process runs
 from test_sleeping_writers import monitor_of, record
-from recorder import layers
+from recorder.session import layers
 from recorder.format import RecordingWriteError
 layers.plan_chunks = partial(layers.plan_chunks, target_bytes=1)
 monitor = monitor_of(sys.argv[1], json.loads(sys.argv[2]), commit_interval=3600)

@@ -23,7 +23,8 @@ from functools import partial
 import json, os, sys, threading
 import torch
 from torch import nn
-from recorder import Monitor, layers, monitor as monitors
+from recorder import Monitor, monitor as monitors
+from recorder.session import layers
 
 class Threshold(nn.Module):
     def forward(self, x):

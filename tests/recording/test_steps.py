@@ -13,7 +13,7 @@ import analysis
 from chains import Chain, Spiking, X, in_thread, monitored, run, steps_of
 from recorder import Monitor
 from recorder.format import StepsWarning
-from recorder.steps import LayerSteps, Steps
+from recorder.session.steps import LayerSteps, Steps
 
 # What each forward calls (an upper-case letter: with an empty batch; "!": it raises), and the steps at which
 # layers a, b and c have frames.

@@ -81,7 +81,7 @@ def test_chunks_encoded_in_several_threads_are_the_same(
 ENDING = """
 from functools import partial
 import sys, torch
-from recorder import layers
+from recorder.session import layers
 from recorder.tape import in_order
 in_order.ENCODING_THREADS = 3
 layers.plan_chunks = partial(layers.plan_chunks, target_bytes=1)

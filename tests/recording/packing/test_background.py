@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from recorder.background import BackgroundWriter
 from recorder.format import RecordingWriteError
+from recorder.session.background import BackgroundWriter
 
 
 def nothing() -> None:

@@ -10,19 +10,19 @@ from typing import Any
 
 import torch
 
-from recorder.background import BackgroundWriter, CommitClock
 from recorder.capture import LayerRecorder
-from recorder.entrance import Entrance, exclusively
 from recorder.format import RecordingMetadata
 from recorder.format.bits import Bools, Counts
 from recorder.format.errors import UNFINISHED_RESET
 from recorder.format.trials import TrialLog
 from recorder.frameworks import SpikingLayer
-from recorder.layers import CollectedRows, RecordedLayers, progress_of, totals_of
 from recorder.plan import Pace, RecordingPlan, RecordingStats
-from recorder.steps import LayerSteps
+from recorder.session.background import BackgroundWriter, CommitClock
+from recorder.session.entrance import Entrance, exclusively
+from recorder.session.layers import CollectedRows, RecordedLayers, progress_of, totals_of
+from recorder.session.steps import LayerSteps
+from recorder.session.telling import Teller
 from recorder.tape import TapeReader, TapeWriter
-from recorder.telling import Teller
 
 _logger = logging.getLogger("recorder")
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from recorder.format import StepsWarning, UncalledLayersWarning
 from recorder.frameworks import SpikingLayer, known_neurons
-from recorder.steps import STOPPED_AFTER_FORWARDS, Findings, LayerSteps
+from recorder.session.steps import STOPPED_AFTER_FORWARDS, Findings, LayerSteps
 
 _UNCALLED = (
     "No hook of theirs runs: the network leaves them out, or its code calls their .forward() or a function "

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from recorder.background import BackgroundWriter
 from recorder.capture import LayerError, LayerRecorder, SpikeValueError
 from recorder.capture.host_packing import PUT_BYTES, FullStage, StagePool, WholeRows, pack_whole
 from recorder.capture.thresholds import Threshold
@@ -18,7 +17,8 @@ from recorder.format import RecordingStoppedWarning, plan_chunks
 from recorder.format.bits import Bools, Counts, pack_frames
 from recorder.format.segments import SegmentLog
 from recorder.plan import LayerPlan, RecordingStats
-from recorder.steps import LayerSteps, Steps
+from recorder.session.background import BackgroundWriter
+from recorder.session.steps import LayerSteps, Steps
 from recorder.tape import LayerProgress, TapeWriter
 
 
