@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections import defaultdict
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,33 +40,33 @@ def stage_bytes(neurons: int) -> int:
 
 
 class StagePool:
-    """Memory for stages that is used again, because fresh memory is slow: the system has to clear it."""
+    """Memory for stages that is used again, because fresh memory is slow: the system has to clear it.
+
+    Used by several threads, without a lock: a signal handler that waits for another thread could come while
+    the thread that it interrupts holds it. Each change is one call that nothing comes in between of.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._spare: defaultdict[int, list[Bools]] = defaultdict(list)
-        self._spare_bytes = 0
+        self._spare: dict[int, list[Bools]] = {}
 
     def take(self, neurons: int) -> Bools:
         """Get a stage: bool array, shape [frames, neurons], with a multiple of eight frames."""
         size = stage_bytes(neurons)
         frames = size // neurons // 8 * 8
-        with self._lock:
-            if spare := self._spare[size]:
-                self._spare_bytes -= size
-                # The memory that was given back last is most likely to be in a cache.
-                memory = spare.pop()
-            else:
-                memory = np.empty(size, np.bool_)
+        try:
+            # The memory that was given back last is most likely to be in a cache.
+            memory = self._spare.setdefault(size, []).pop()
+        except IndexError:
+            memory = np.empty(size, np.bool_)
         return memory[: frames * neurons].reshape(frames, neurons)
 
     def give_back(self, stage: Bools) -> None:
         """Return the memory of a stage that is not used any more to the pool; from any thread."""
         memory = stage.base
-        with self._lock:
-            if memory is not None and self._spare_bytes + memory.nbytes <= SPARE_BYTES:
-                self._spare[memory.nbytes].append(memory)
-                self._spare_bytes += memory.nbytes
+        if memory is not None:
+            spare_bytes = sum(size * len(spare) for size, spare in [*self._spare.items()])
+            if spare_bytes + memory.nbytes <= SPARE_BYTES:
+                self._spare.setdefault(memory.nbytes, []).append(memory)
 
 
 class FullStage(NamedTuple):
