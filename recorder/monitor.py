@@ -288,7 +288,8 @@ class Monitor(Answers):
         Raises
         ------
         RuntimeError
-            If a trial is open already, or another thread than that which has opened it runs the network.
+            If a trial is open already, a forward of the network is running, or another thread than that which
+            has opened it runs the network.
         ValueError
             At the first layer called, if there are not as many values as samples. If a name or a value is
             too long or holds half a character, or an infinity is among categories.

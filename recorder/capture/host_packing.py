@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,12 +42,12 @@ def stage_bytes(neurons: int) -> int:
 class StagePool:
     """Memory for stages that is used again, because fresh memory is slow: the system has to clear it.
 
-    It has no lock. A signal handler that closes a recording waits for the thread that gives memory back, and
-    may have interrupted one that takes some.
+    Used by several threads, without a lock: a signal handler that waits for another thread could come while
+    the thread that it interrupts holds it. Each change is one call that nothing comes in between of.
     """
 
     def __init__(self) -> None:
-        self._spare: defaultdict[int, deque[Bools]] = defaultdict(deque)
+        self._spare: dict[int, list[Bools]] = {}
 
     def take(self, neurons: int) -> Bools:
         """Get a stage: bool array, shape [frames, neurons], with a multiple of eight frames."""
@@ -56,7 +55,7 @@ class StagePool:
         frames = size // neurons // 8 * 8
         try:
             # The memory that was given back last is most likely to be in a cache.
-            memory = self._spare[size].pop()
+            memory = self._spare.setdefault(size, []).pop()
         except IndexError:
             memory = np.empty(size, np.bool_)
         return memory[: frames * neurons].reshape(frames, neurons)
@@ -64,9 +63,10 @@ class StagePool:
     def give_back(self, stage: Bools) -> None:
         """Return the memory of a stage that is not used any more to the pool; from any thread."""
         memory = stage.base
-        spare_bytes = sum(size * len(spare) for size, spare in list(self._spare.items()))
-        if memory is not None and spare_bytes + memory.nbytes <= SPARE_BYTES:
-            self._spare[memory.nbytes].append(memory)
+        if memory is not None:
+            spare_bytes = sum(size * len(spare) for size, spare in [*self._spare.items()])
+            if spare_bytes + memory.nbytes <= SPARE_BYTES:
+                self._spare.setdefault(memory.nbytes, []).append(memory)
 
 
 class FullStage(NamedTuple):

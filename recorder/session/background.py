@@ -92,6 +92,7 @@ class BackgroundWriter:
         self._waiting_bytes = 0
         self._running = False
         self._stopping = False
+        self._has_stopped = False
         self.failure: BaseException | None = None
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="spiketape-writer", daemon=True)
@@ -168,12 +169,16 @@ class BackgroundWriter:
             if because:
                 self.failure = RecordingWriteError(because)
             self._changed.notify_all()
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
+            if threading.current_thread() is self._thread:
+                return
+            # Not by joining it alone: a signal handler may stop the thread while the call that it interrupts
+            # holds the lock. This wait lets it go, however often it is held.
+            self._changed.wait_for(lambda: self._has_stopped or not self._thread.is_alive())
+        self._thread.join()
 
     def _has_ended(self) -> bool:
         """True if no task will be done any more, so that nobody may wait for one."""
-        return self.failure is not None or (self._stopping and not self._thread.is_alive())
+        return self.failure is not None or self._has_stopped
 
     def _has_room(self, size_bytes: int) -> bool:
         return self._waiting_bytes == 0 or self._waiting_bytes + size_bytes <= self._limit
@@ -203,6 +208,9 @@ class BackgroundWriter:
                 self.failure = error
                 self._tasks.clear()
                 self._running = False
+        finally:
+            with self._changed:
+                self._has_stopped = True
                 self._changed.notify_all()
 
     def _wait_for_work(self) -> bool:

@@ -234,7 +234,8 @@ class RecordingSession:
 
     @exclusively
     def begin_trial(self, columns: Mapping[str, Any]) -> None:
-        """Record what comes from here on as one trial; see `TrialLog.begin`."""
+        """Record what comes from here on, but no half of a forward, as one trial; see `TrialLog.begin`."""
+        self.refuse_in_forward("beginning a trial")
         self.trials.begin(columns)
         if self.steps.mark_boundary():
             self._pass_boundary()
@@ -276,8 +277,7 @@ class RecordingSession:
 
     @exclusively
     def _commit(self) -> None:
-        self._notice_interrupted_forward()
-        self.steps.refuse_in_forward("this")
+        self.refuse_in_forward("this")
         if self._due.is_dirty:
             self._put_commit()
         self._writer.wait()

@@ -277,6 +277,31 @@ def test_a_trial_belongs_to_the_thread_that_opened_it(tmp_path: Path, calls: str
     check_whole(tmp_path, [inputs(1)] * 3)
 
 
+@pytest.mark.parametrize("by", ["hook", "thread"])
+def test_no_trial_begins_inside_a_forward(tmp_path: Path, by: str) -> None:
+    net = Halting()
+    errors: list[BaseException] = []
+    with monitored(tmp_path, net) as monitor:
+        net(inputs(0))
+
+        def begin() -> None:
+            try:
+                monitor.trial(label="half").__enter__()
+            except RuntimeError as error:
+                errors.append(error)
+
+        net.halfway = begin if by == "hook" else lambda: in_thread(begin)
+        net(inputs(1))
+        net.halfway = lambda: None
+        with monitor.trial(label="whole"):
+            net(inputs(2))
+    (error,) = errors
+    assert "beginning a trial cannot be done inside a forward" in str(error)
+    check_whole(tmp_path, [inputs(0), inputs(1), inputs(2)])
+    recording = analysis.open_recording(tmp_path / "run.zarr")
+    assert [recording[name].spikes.trial.values.tolist() for name in "abc"] == [[-1] * 4 + [0] * 2] * 3
+
+
 # -- endings that fail -----------------------------------------------------------------------------------
 
 

@@ -157,3 +157,45 @@ def test_a_failure_while_waiting_is_handed_back_too() -> None:
     writer.stop()
     with pytest.raises(RecordingWriteError, match="no deadline"):
         writer.wait()
+
+
+def test_a_signal_handler_may_stop_it_where_the_interrupted_call_holds_its_lock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    writer, ended = BackgroundWriter(100, nothing, never), threading.Event()
+
+    def interrupted(_: int) -> bool:
+        writer.stop()
+        return True
+
+    monkeypatch.setattr(writer, "_has_room", interrupted)
+
+    def put() -> None:
+        writer.put(nothing, 60)
+        ended.set()
+
+    threading.Thread(target=put, daemon=True).start()
+    assert ended.wait(10)
+
+
+def test_nobody_waits_for_a_task_that_came_as_the_thread_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = BackgroundWriter(100, nothing, never)
+    wait_for_work, ended = writer._wait_for_work, threading.Event()
+
+    def wait() -> None:
+        writer.wait()
+        ended.set()
+
+    def put_at_the_end() -> bool:
+        goes_on = wait_for_work()
+        if not goes_on:
+            writer.put(nothing, 60)
+            threading.Thread(target=wait, daemon=True).start()
+            time.sleep(0.1)  # it waits by now
+        return goes_on
+
+    monkeypatch.setattr(writer, "_wait_for_work", put_at_the_end)
+    writer.put(nothing, 1)
+    writer.wait()
+    writer.stop()
+    assert ended.wait(10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -106,6 +107,28 @@ def test_memory_is_used_again_and_little_is_kept() -> None:
     memory = {one.ctypes.data for one in taken}
     again = [pool.take(8) for _ in taken]
     assert sum(stage.ctypes.data in memory for stage in again) == SPARE_BYTES // STAGE_BYTES
+
+
+def test_memory_is_given_back_while_a_signal_handler_interrupts_whoever_takes_some(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool, given_back, empty = StagePool(), threading.Event(), np.empty
+    stage = pool.take(8)
+
+    def give_back() -> None:
+        pool.give_back(stage)
+        given_back.set()
+
+    def interrupted(*arguments: Any) -> Any:
+        # As the handler does that closes the recording, this waits for the thread that writes.
+        threading.Thread(target=give_back, daemon=True).start()
+        assert given_back.wait(10)
+        return empty(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(np, "empty", interrupted)
+        pool.take(8)
+    assert pool.take(8).ctypes.data == stage.ctypes.data
 
 
 def test_one_output_leaves_no_more_than_a_bound_to_others() -> None:
