@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from recorder.capture.thresholds import Thresholds
 from recorder.frameworks import SpikingLayer
+from recorder.provenance import class_name
 from recorder.stores import ByteStore
 from recorder.tape import TapeReader
 from recorder.tape.beginning import is_unbegun
@@ -50,6 +51,14 @@ def has_begun(
             f"one of class {described['network']}: they would be taken for one. Resume with a network of "
             "that class, or record to another store"
         )
+    for layer in recorded.layers:
+        module = layers[layer.name].module if layer.name in layers else None
+        if module is not None and not _is_same_class(layer.layer_class, class_name(module)):
+            raise ValueError(
+                f"layer {layer.name!r} of {store.location} was recorded of a {layer.layer_class}, and would "
+                f"go on as one of a {class_name(module)}: they would be taken for one. Resume with the "
+                "network that was recorded, or record to another store"
+            )
     for name in _KEPT:
         if name in described and described[name] != known.get(name):
             before = repr(known[name]) if name in known else "nothing"

@@ -341,7 +341,7 @@ class NetworkHooks:
             )
 
     @property
-    def running_forwards(self) -> Callable[[int], int]:
+    def running_forwards(self) -> Callable[..., int]:
         """Says how many forwards of the network a thread runs; it refers to no module, see `removal`."""
         return functools.partial(_running_forwards, weakref.ref(self._network))
 
@@ -358,17 +358,19 @@ def _remove(
     link.is_enabled = False
 
 
-def _running_forwards(network: weakref.ref[nn.Module], thread: int) -> int:
+def _running_forwards(network: weakref.ref[nn.Module], thread: int, *, by_hand: bool = False) -> int:
     """Number of forwards of the network that are on the stack of a thread.
 
     `torch.nn.Module` tells its hooks about the end of a forward, except when it is left by a
-    KeyboardInterrupt.
+    KeyboardInterrupt, and not of a ``network.forward()`` by hand. ``by_hand`` counts those, too.
     """
     # Underscored, but documented; there is no other way to look at another thread's stack.
     frame = sys._current_frames().get(thread)  # noqa: SLF001
     running, watched = 0, network()
+    forward = getattr(getattr(type(watched), "forward", None), "__code__", None)
     while frame is not None and watched is not None:
-        if frame.f_code.co_name == "_call_impl" and frame.f_locals.get("self") is watched:
+        is_forward = frame.f_code is forward if by_hand else frame.f_code.co_name == "_call_impl"
+        if is_forward and frame.f_locals.get(frame.f_code.co_varnames[0]) is watched:
             running += 1
         frame = frame.f_back
     return running

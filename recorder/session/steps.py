@@ -87,11 +87,12 @@ class Steps:
     Parameters
     ----------
     running_forwards : callable
-        Given the identifier of a thread, how many forwards of the network are on its stack. Asked only where
-        a forward that has begun was not seen to end, as happens when it is interrupted from the keyboard.
+        Given the identifier of a thread, how many forwards of the network are on its stack; with ``by_hand``
+        those, too, that hooks do not see. Asked where a forward that has begun was not seen to end, as
+        happens when it is interrupted from the keyboard, and where recording ends.
     """
 
-    def __init__(self, running_forwards: Callable[[int], int]) -> None:
+    def __init__(self, running_forwards: Callable[..., int]) -> None:
         self.findings = Findings()
         self._running_forwards = running_forwards
         self._layers: list[LayerSteps] = []
@@ -274,6 +275,7 @@ class Steps:
         dict of str to int
             For each layer that was called in a forward, or step, that has not ended, the step it began with.
         """
+        is_in_step |= self._called > 0 and self._running_forwards(self._thread, by_hand=True) > 0
         was_running, self._depth = self._depth > 0 or is_in_step, 0
         called = [layer for layer in self._layers if layer.forward == self._forward]
         cut_short = {layer.name: layer.start for layer in called} if was_running else {}

@@ -22,7 +22,7 @@ from click.testing import CliRunner
 import analysis
 import recorder.format
 from analysis import planning
-from analysis.cli import clusters, commands
+from analysis.cli import clusters, commands, running
 from analysis.keeping import find_problems
 from analysis.kernels.counting import add_up
 from recorder.stores import Folder
@@ -205,7 +205,7 @@ def test_a_worker_that_has_imported_a_file_of_the_user_says_so_at_once(
 def test_the_command_line_computes_where_it_is_told(
     path: Path, folder: Path, cluster: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commands, "_shown_on", lambda: sys.stderr)
+    monkeypatch.setattr(running, "shown_on", lambda: sys.stderr)
     client = cluster[0]
     wanted = CliRunner().invoke(commands.main, ["rates", str(path), "--per", "step", "--format", "csv"])
     for where in (client.scheduler.address, str(folder / "scheduler.json")):

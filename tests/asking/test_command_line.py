@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import analysis
-from analysis.cli import clusters, commands
+from analysis.cli import clusters, commands, running
 from analysis.cli.output import write_csv_for_spreadsheets
 from analysis.display import printable
 from tapes import Run, Trial, write_recording
@@ -234,7 +234,7 @@ def test_damage_is_a_message(path: str) -> None:
 
 def test_progress_is_shown_to_people(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clusters, "_PROGRESS_AFTER_SECONDS", 0.0)
-    monkeypatch.setattr(commands, "_shown_on", lambda: sys.stderr)
+    monkeypatch.setattr(running, "shown_on", lambda: sys.stderr)
     result = call("rates", path, "--format", "json")
     assert "100% Completed" in result.stderr
     assert len(json.loads(result.stdout)) == 3

@@ -112,6 +112,33 @@ def test_close_leaves_out_the_forward_that_it_cuts_short(
     assert sorted(set(every[0])) == list(range(6 * steps))
 
 
+@pytest.mark.parametrize("by", ["hook", "thread"])
+def test_close_leaves_out_a_forward_that_is_called_by_hand(tmp_path: Path, by: str) -> None:
+    net = Halting()
+    monitor = monitored(tmp_path, net)
+    monitor.enable()
+    net.forward(inputs(0))
+    net.halfway = monitor.close if by == "hook" else lambda: in_thread(monitor.close)
+    net.forward(inputs(1))
+    check_whole(tmp_path, [inputs(0)])
+
+
+def test_a_handler_that_closes_while_a_layer_is_called_by_hand_leaves_out_the_step(tmp_path: Path) -> None:
+    net = Halting()
+    monitor = monitored(tmp_path, net)
+    monitor.enable()
+    for number in range(3):
+        net.a(inputs(number)), net.b(inputs(number)), net.c(inputs(number))
+    net.a(inputs(3))
+    with at_call(-2, lambda: None) as calls:
+        net.b(inputs(3))
+    net.c(inputs(3))
+    net.a(inputs(4))
+    with at_call(calls.index("repeat"), monitor.close):
+        net.b(inputs(4))
+    check_whole(tmp_path, [inputs(number) for number in range(4)])
+
+
 def test_a_forward_that_raises_or_is_interrupted_is_kept_as_far_as_it_came(tmp_path: Path) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt

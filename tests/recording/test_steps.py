@@ -166,7 +166,7 @@ def test_a_second_thread_that_calls_a_layer_is_refused_by_name(tmp_path: Path) -
 
 def test_an_interrupted_forward_is_over_for_all_layers() -> None:
     running = [0]
-    steps = Steps(lambda _: running[0])
+    steps = Steps(lambda _, by_hand=False: running[0])
     a, b = steps.add_layer("a"), steps.add_layer("b")
 
     def record(*layers: LayerSteps) -> None:

@@ -181,3 +181,18 @@ def test_a_network_is_the_same_where_its_file_runs_as_a_script(
     another = type("Another", (nn.Sequential,), {"__module__": "__main__"})
     with pytest.raises(ValueError, match=r"class __main__\.Another"):
         on_store(tmp_path, another(*network()), resume=True)
+
+
+class Sharper(Threshold):
+    """Another kind of neuron."""
+
+
+def test_a_layer_goes_on_as_one_of_its_class(tmp_path: Path) -> None:
+    with on_store(tmp_path, nn.Sequential(Threshold(), Threshold())) as monitor:
+        monitor._hooks._network(torch.rand(2, 3))
+    with pytest.raises(
+        ValueError, match=r"layer '1' of .* was recorded of a .*Threshold, and would .*Sharper"
+    ):
+        on_store(tmp_path, nn.Sequential(Threshold(), Sharper()), resume=True)
+    # A layer more, or less, is no other layer.
+    on_store(tmp_path, nn.Sequential(Threshold(), nn.Identity(), Threshold()), resume=True).close()
