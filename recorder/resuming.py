@@ -53,7 +53,7 @@ def has_begun(
         )
     for layer in recorded.layers:
         module = layers[layer.name].module if layer.name in layers else None
-        if module is not None and not _is_same_class(layer.layer_class, class_name(module)):
+        if module is not None and not layer.layer_class.endswith(f".{type(module).__qualname__}"):
             raise ValueError(
                 f"layer {layer.name!r} of {store.location} was recorded of a {layer.layer_class}, and would "
                 f"go on as one of a {class_name(module)}: they would be taken for one. Resume with the "

@@ -75,14 +75,13 @@ class WriterLock:
         holder = Holder.this_process()
         document = json.dumps(asdict(holder)).encode()
         with store.exclusively():
-            refuse_if_held(store, take_over=take_over)
+            takes_over = refuse_if_held(store, take_over=take_over)
             # The owner is noted in `held_owners` before the file exists. Otherwise another thread could take
             # the file for one left by a dead writer.
             lock = cls(store, holder)
             try:
-                takes_over = store.size_of(LOCK_KEY) is not None
                 if takes_over:
-                    # Deleted only if it was there before: a file that appears later is a new writer's lock.
+                    # Deleted only if it was there then: a file that appears later is a new writer's lock.
                     store.delete(LOCK_KEY)
                 is_taken = not store.write_new(LOCK_KEY, document)
                 store.persist()
@@ -121,8 +120,14 @@ class WriterLock:
         finish_now(self._release)
 
 
-def refuse_if_held(store: ByteStore, *, take_over: bool = False) -> None:
-    """Raise RecordingInUseError if a writer holds the lock of a recording, or may hold it; see `acquire`."""
+def refuse_if_held(store: ByteStore, *, take_over: bool = False) -> bool:
+    """Raise RecordingInUseError if a writer holds the lock of a recording, or may hold it; see `acquire`.
+
+    Returns
+    -------
+    bool
+        True if there is a lock, which may be taken over; False if there is none.
+    """
     hint = (
         "If that writer is gone, pass take_over=True, or delete the file "
         f"{LOCK_KEY} in the recording. If it is not, two writers would destroy what both record."
@@ -131,18 +136,18 @@ def refuse_if_held(store: ByteStore, *, take_over: bool = False) -> None:
         holder = read_holder(store)
     except RecordingFormatError as error:
         if take_over:
-            return
+            return True
         raise RecordingInUseError(f"{store.location} may be in use: {error}. {hint}") from error
     if holder is None:
-        return
+        return False
     last_commit = _last_commit(store)
     state = holder.state(last_commit)
     if state == "dead" or (state == "unknown" and take_over):
-        return
+        return True
     if holder.owner in held_owners:
         wait_for_finished(_PATIENCE_SECONDS)
         if holder.owner not in held_owners:
-            return
+            return True
     committed = f", last commit {age_text(last_commit)}" if last_commit else ""
     what = f"{store.location} is being recorded by {holder.describe()}{committed}"
     if state == "alive":

@@ -163,7 +163,7 @@ def check(found: analysis.comparison.Comparison, a: Content, b: Content, by: str
     assert found.equal == (layer.differing == 0 and layer.unmatched == (0, 0))
 
 
-@hypothesis.settings(max_examples=60, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+@hypothesis.settings(max_examples=25, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 @hypothesis.given(data=st.data())
 def test_every_number_is_that_of_plain_slots(tmp_path_factory: pytest.TempPathFactory, data: Any) -> None:
     draw = data.draw
@@ -265,7 +265,10 @@ def test_recordings_opened_as_one_are_compared_each_with_its_counterpart(tmp_pat
 
 def test_it_runs_on_a_cluster(tmp_path: Path) -> None:
     one, other = map(analysis.open_recording, two(tmp_path, [(130, 7), (599, 0)]))
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
+        Client(cluster),
+    ):
         found = analysis.compare(one, other, within=1)
     assert found.layers["b"].differing == 2
 

@@ -105,7 +105,7 @@ def test_categories_are_the_same_wherever_they_are(tmp_path: Path, monkeypatch: 
     write(tmp_path / "array.zarr", *batches)
     limit_the_record(monkeypatch, columns.MAX_RECORDED_BYTES)
     write(tmp_path / "record.zarr", *batches)
-    assert [version(tmp_path / name) for name in ("array.zarr", "record.zarr")] == [4, 1]
+    assert [version(tmp_path / name) for name in ("array.zarr", "record.zarr")] == [3, 1]
     expected = exactly([label for batch in batches for label in batch])
     for name in ("array.zarr", "record.zarr"):
         assert exactly(labels_of(tmp_path / name)) == expected
@@ -135,7 +135,7 @@ def test_a_resumed_recording_goes_on_whether_its_labels_were_in_an_array_or_not(
     limit_the_record(monkeypatch, 500)
     path = tmp_path / "a.zarr"
     write(path, unique(0, before))
-    assert version(path) == (1 if before == 10 else 4)
+    assert version(path) == (1 if before == 10 else 3)
     for first in range(before, 60, 10):
         write(path, unique(first - 5, first + 10), tape=TapeWriter.resume(Folder(path)))
     assert version(path) == 3
@@ -275,7 +275,7 @@ def test_what_is_no_table_of_labels_is_refused(stored: bytes, count: int) -> Non
         ({"categories": {"count": 1, "rows": MAX_CATEGORY_BYTES + 1, "crc32c": 1}}, "bytes of categories"),
         ({"categories": {"count": 1}}, "categories.rows is missing"),
         ({"kind": "int64"}, "those of kind 'int64' have none"),
-        ({"categories": []}, "format_version is 4, expected 1"),
+        ({"categories": []}, "format_version is 3, expected 1"),
     ],
 )
 @pytest.mark.usefixtures("few_in_the_record")
