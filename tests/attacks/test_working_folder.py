@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from processes import finished, python
 from tapes import Run, write_recording
 
 ROOT = Path(__file__).parents[2]
@@ -97,24 +98,30 @@ def test_workers_run_nothing_of_the_folder_that_the_command_is_called_in(
     assert run(recording, *asked, "--cluster", "local:2") == run(recording, *asked)
 
 
-def test_jobs_of_slurm_are_told_to_leave_the_working_folder_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    slurm = pytest.importorskip("dask_jobqueue.slurm")
+# In a process of its own: dask-jobqueue leaves files with keys open, which others would be told of.
+SUBMITTED = """
+import sys
+import dask
+from dask_jobqueue.slurm import SLURMCluster
+from analysis.cli import clusters
+
+SLURMCluster.scale = lambda self, jobs: print(self.job_script())
+settings = {
+    "jobqueue.slurm.cores": 1,
+    "jobqueue.slurm.memory": "300MB",
+    "jobqueue.slurm.interface": "lo",
+    "jobqueue.slurm.shared-temp-directory": sys.argv[1],
+    "jobqueue.slurm.job-script-prologue": ["module load something"],
+}
+with dask.config.set(settings), clusters.cluster("slurm"):
+    pass
+"""
+
+
+def test_jobs_of_slurm_are_told_to_leave_the_working_folder_out(tmp_path: Path) -> None:
+    pytest.importorskip("dask_jobqueue.slurm")
     pytest.importorskip("cryptography")
-    import dask
-
-    from analysis.cli import clusters
-
-    scripts = []
-    made = slurm.SLURMCluster.job_script
-    monkeypatch.setattr(slurm.SLURMCluster, "scale", lambda self, jobs: scripts.append(made(self)))
-    settings = {
-        "jobqueue.slurm.cores": 1,
-        "jobqueue.slurm.memory": "300MB",
-        "jobqueue.slurm.interface": "lo",
-        "jobqueue.slurm.job-script-prologue": ["module load something"],
-    }
-    with dask.config.set(settings), clusters.cluster("slurm"):
-        pass
-    lines = scripts[0].splitlines()
+    with python(SUBMITTED, tmp_path) as process:
+        lines = finished(process).splitlines()
     worker = next(place for place, line in enumerate(lines) if "dask_worker" in line)
     assert lines.index("module load something") < lines.index("export PYTHONSAFEPATH=1") < worker
