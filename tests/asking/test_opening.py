@@ -23,24 +23,6 @@ from tapes import Run, Trial, write_recording
 HOSTILE = "<script>alert(1)</script>\x1b[31m"
 
 
-@pytest.fixture
-def layers() -> dict[str, np.ndarray]:
-    random = np.random.default_rng(3)
-    return {"1": random.random((400, 3, 4, 5)) < 0.2, "features.3": random.random((400, 9)) < 0.05}
-
-
-@pytest.fixture
-def path(tmp_path: Path, layers: dict[str, np.ndarray]) -> Path:
-    trials = [
-        Trial(0, 8, {"label": list(range(8)), "speaker": ["ann"] * 8}),
-        Trial(1, 8, {"label": [3] * 8}),
-    ]
-    write_recording(
-        tmp_path / "run.zarr", layers, [Run(0, 20, 8, 0), Run(20, 30, 8, 1)], trials, chunk_bytes=256
-    )
-    return tmp_path / "run.zarr"
-
-
 def test_importing_analysis_brings_neither_torch_nor_dask() -> None:
     code = "import sys, analysis; print([m for m in ('torch', 'dask', 'xarray') if m in sys.modules])"
     assert (

@@ -8,25 +8,6 @@ import numpy as np
 import pytest
 
 import analysis
-from tapes import Run, Trial, write_recording
-
-
-@pytest.fixture
-def layers() -> dict[str, np.ndarray]:
-    random = np.random.default_rng(3)
-    return {"1": random.random((400, 3, 4, 5)) < 0.2, "features.3": random.random((400, 9)) < 0.05}
-
-
-@pytest.fixture
-def path(tmp_path: Path, layers: dict[str, np.ndarray]) -> Path:
-    trials = [
-        Trial(0, 8, {"label": list(range(8)), "speaker": ["ann"] * 8}),
-        Trial(1, 8, {"label": [3] * 8}),
-    ]
-    write_recording(
-        tmp_path / "run.zarr", layers, [Run(0, 20, 8, 0), Run(20, 30, 8, 1)], trials, chunk_bytes=256
-    )
-    return tmp_path / "run.zarr"
 
 
 def test_selections_add_up(path: Path, layers: dict[str, np.ndarray]) -> None:

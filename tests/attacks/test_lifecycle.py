@@ -25,7 +25,8 @@ from recorder.session.background import BackgroundWriter
 from recorder.stores import Folder
 from recorder.tape import TapeWriter
 from scripts import script
-from whole_forwards import Halting, check_whole, in_thread, inputs, monitored
+from threads import in_thread
+from whole_forwards import Halting, check_whole, inputs, monitored
 
 lifecycle = script("attacks/lifecycle")
 at_call = lifecycle.at_call

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 import analysis
-from chains import Chain, Spiking, X, in_thread, monitored, run, steps_of
+from chains import Chain, Spiking, X, monitored, run, steps_of
 from recorder import Monitor
 from recorder.format import StepsWarning
 from recorder.session.steps import LayerSteps, Steps
+from threads import in_thread
 
 # What each forward calls (an upper-case letter: with an empty batch; "!": it raises), and the steps at which
 # layers a, b and c have frames.

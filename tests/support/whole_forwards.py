@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,18 +50,3 @@ def check_whole(path: Path, steps: list[torch.Tensor], layers: str = "abc") -> N
     for name in layers:
         np.testing.assert_array_equal(recording[name].spikes.values, expected)
         assert int(recording[name].spike_count()) == expected.sum()
-
-
-def in_thread(call: Callable[[], object], name: str = "second") -> list[BaseException]:
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            call()
-        except BaseException as error:  # noqa: BLE001 - given to the test
-            errors.append(error)
-
-    thread = threading.Thread(target=run, name=name)
-    thread.start()
-    thread.join()
-    return errors

@@ -11,32 +11,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch import nn
 
 import analysis
-from recorder import Monitor, SpikeOutput
+from one_layer import monitor_of, rate, write
 from recorder.format import DurabilityWarning, RecordingWriteError
 from recorder.keeping import pack_recording
 from recorder.stores import Folder, folder, trying
 from recorder.tape import TapeReader
-from tapes import Run, write_recording
-
-
-def write(store: Any, fires: bool = True, **options: Any) -> None:
-    write_recording(store, {"a": np.full((20, 3), fires)}, [Run(0, 20, 1)], **options)
-
-
-def rate(store: Any, **options: Any) -> float:
-    return float(analysis.open_recording(store, **options).firing_rate())
-
-
-def monitor_of(store: Any, **options: Any) -> Monitor:
-    net = nn.Sequential(nn.ReLU())
-    return Monitor(net, store=store, layers={nn.ReLU: SpikeOutput("N")}, **options)
-
 
 # -- file systems --------------------------------------------------------------------------------------------
 

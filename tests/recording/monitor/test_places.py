@@ -16,31 +16,16 @@ import pytest
 import torch
 import zarr.storage
 from click.testing import CliRunner
-from torch import nn
 
 import analysis
 from analysis.cli import commands, output
-from recorder import Monitor, SpikeOutput
+from one_layer import monitor_of, rate, write
 from recorder.format import RecordingNotFoundError, StoreError
 from recorder.keeping import pack_recording
 from recorder.stores import Folder, open_store
 from recorder.stores.rank_names import rank_location
 from recorder.tape import TapeReader
 from tapes import Run, Trial, write_recording
-
-
-def write(store: Any, fires: bool = True, **options: Any) -> None:
-    write_recording(store, {"a": np.full((20, 3), fires)}, [Run(0, 20, 1)], **options)
-
-
-def rate(store: Any, **options: Any) -> float:
-    return float(analysis.open_recording(store, **options).firing_rate())
-
-
-def monitor_of(store: Any, **options: Any) -> Monitor:
-    net = nn.Sequential(nn.ReLU())
-    return Monitor(net, store=store, layers={nn.ReLU: SpikeOutput("N")}, **options)
-
 
 # -- names that look like patterns ---------------------------------------------------------------------------
 

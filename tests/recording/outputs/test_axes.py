@@ -12,39 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from recorder import Monitor, SpikeOutput
+from recorder import SpikeOutput
 from recorder.frameworks import SpikingLayerError, find_spiking_layers
-
-# Awkward on purpose: all sizes differ, so that no transposition goes unnoticed.
-T, N, C, H = 4, 3, 5, 2
-
-
-def spikes(*shape: int, rate: float = 0.3) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(len(shape) + sum(shape))
-    return (torch.rand(*shape, generator=generator) < rate).float()
-
-
-class Teller(nn.Module):
-    """A module of no known framework that puts out what it is given."""
-
-    def forward(self, x: Any) -> Any:
-        return x
+from tellers import C, H, N, T, Teller, record, spikes
 
 
 def read(output: Any, where: SpikeOutput) -> torch.Tensor:
     return find_spiking_layers(Teller(), {"": where})[""].read_spikes(output)
-
-
-def record(path: Path, outputs: list[Any], where: SpikeOutput | None, **options: Any) -> Monitor:
-    """Record a module that puts out each of these in a forward of its own."""
-    net = Teller()
-    monitor = Monitor(net, store=path / "run.zarr", layers={"": where}, **options)
-    with monitor:
-        for output in outputs:
-            net(output)
-    return monitor
 
 
 # -- patterns ----------------------------------------------------------------------------------------

@@ -15,31 +15,7 @@ from torch import nn
 from frameworks import framework
 from recorder import Monitor, SpikeOutput
 from recorder.frameworks import find_spiking_layers
-
-# Awkward on purpose: all sizes differ, so that no transposition goes unnoticed.
-T, N, C, H = 4, 3, 5, 2
-
-
-def spikes(*shape: int, rate: float = 0.3) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(len(shape) + sum(shape))
-    return (torch.rand(*shape, generator=generator) < rate).float()
-
-
-class Teller(nn.Module):
-    """A module of no known framework that puts out what it is given."""
-
-    def forward(self, x: Any) -> Any:
-        return x
-
-
-def record(path: Path, outputs: list[Any], where: SpikeOutput | None, **options: Any) -> Monitor:
-    """Record a module that puts out each of these in a forward of its own."""
-    net = Teller()
-    monitor = Monitor(net, store=path / "run.zarr", layers={"": where}, **options)
-    with monitor:
-        for output in outputs:
-            net(output)
-    return monitor
+from tellers import C, N, T, Teller, record, spikes
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:

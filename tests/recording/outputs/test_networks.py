@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from frameworks import framework
+from frameworks import framework, pass_under_spikingjelly_2
 from recorder import Monitor, SpikeValueError
 
 ROOT = Path(__file__).parents[3]
@@ -243,30 +240,8 @@ def test_activation_based_step_modes(tmp_path: Path, step_mode: str) -> None:
     assert len(monitor.s["1"]) == T
 
 
-def test_activation_based_works_with_spikingjelly_2() -> None:
-    folder = os.environ.get("SPIKETAPE_SPIKINGJELLY_2")
-    if not folder:
-        pytest.skip("SPIKETAPE_SPIKINGJELLY_2 does not name a folder with SpikingJelly 2.0.0")
-    run = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            __file__,
-            "-k",
-            "activation_based_step_modes",
-        ],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": folder, "SPIKETAPE_SPIKINGJELLY_2": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert "2 passed" in run.stdout
+def test_activation_based_works_with_spikingjelly_2(tmp_path: Path) -> None:
+    assert "2 passed" in pass_under_spikingjelly_2(__file__, "activation_based_step_modes", tmp_path)
 
 
 @pytest.mark.parametrize("init_hidden", [False, True])

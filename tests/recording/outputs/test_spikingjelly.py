@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import os
-import subprocess
-import sys
 import types
 from pathlib import Path
 from typing import Any
@@ -29,6 +26,7 @@ from frameworks import (
     framework,
     hooked_output,
     multi_step,
+    pass_under_spikingjelly_2,
     single_step,
 )
 from networks import Spiker
@@ -278,36 +276,7 @@ def test_activation_based_recurrent_layers_are_not_taken_but_their_layout_is_kno
 
 
 def test_activation_based_works_with_spikingjelly_2(tmp_path: Path) -> None:
-    """The activation_based tests pass again under the SpikingJelly 2 in $SPIKETAPE_SPIKINGJELLY_2.
-
-    Fill that folder by: pip install --no-deps --target "$SPIKETAPE_SPIKINGJELLY_2" spikingjelly==2.0.0 loguru
-    """
-    folder = os.environ.get("SPIKETAPE_SPIKINGJELLY_2")
-    if not folder:
-        pytest.skip("SPIKETAPE_SPIKINGJELLY_2 names no folder with SpikingJelly 2")
-    environment = {name: value for name, value in os.environ.items() if name != "SPIKETAPE_SPIKINGJELLY_2"}
-    environment["PYTHONPATH"] = os.pathsep.join([folder, str(ROOT)])
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        str(Path(__file__)),
-        "-k",
-        "activation_based",
-        "-v",
-        "-W",
-        "error",
-    ]
-    run = subprocess.run(
-        [*command, "-p", "no:cacheprovider", f"--basetemp={tmp_path / 'pytest'}", f"--rootdir={ROOT}"],
-        env=environment,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
+    said = pass_under_spikingjelly_2(__file__, "activation_based", tmp_path, "-W", "error")
     for name in (*IN_BOTH_MODES, *MULTI_STEP_ONLY):
-        assert f"[{name}] PASSED" in run.stdout, f"{name} did not run under SpikingJelly 2"
-    assert " 1 skipped" in run.stdout  # this test itself
+        assert f"[{name}] PASSED" in said, f"{name} did not run under SpikingJelly 2"
+    assert " 1 skipped" in said  # this test itself

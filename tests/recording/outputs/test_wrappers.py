@@ -5,9 +5,6 @@ SpikingJelly 2 has such wrappers, and is installed apart: its tests run in a pro
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +13,7 @@ import torch
 from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
+from frameworks import pass_under_spikingjelly_2
 from networks import Threshold
 from recorder import Monitor, SpikeOutput
 from recorder.frameworks import find_spiking_layers
@@ -92,17 +90,5 @@ def test_wrappers_of_torch_call_the_neuron_which_is_recorded_itself(tmp_path: Pa
     assert len(monitor.s[inner]) == 1
 
 
-def test_all_of_this_under_spikingjelly_2() -> None:
-    folder = os.environ.get("SPIKETAPE_SPIKINGJELLY_2")
-    if not folder:
-        pytest.skip("SPIKETAPE_SPIKINGJELLY_2 names no folder with SpikingJelly 2")
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "memory or nir"],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": folder, "SPIKETAPE_SPIKINGJELLY_2": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert "9 passed" in run.stdout
+def test_all_of_this_under_spikingjelly_2(tmp_path: Path) -> None:
+    assert "9 passed" in pass_under_spikingjelly_2(__file__, "memory or nir", tmp_path)

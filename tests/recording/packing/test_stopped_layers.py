@@ -5,56 +5,16 @@ from __future__ import annotations
 import re
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 import analysis
-from devices import LateLane
-from recorder import Monitor, NeuronShapeError, SpikeValueError
-from recorder.capture import layer_recorder
-from recorder.capture.device_packing import DevicePacker, pack_with_torch
+from recorder import NeuronShapeError, SpikeValueError
 from recorder.capture.layer_recorder import GATHER_AFTER_CALLS
-from recorder.capture.transfer import TransferRing
 from recorder.format import RecordingStoppedWarning
-
-
-class Given(nn.Module):
-    """Puts out what it is given, as one layer or another."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x
-
-
-class Pair(nn.Module):
-    """Two layers with an input each."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b = Given(), Given()
-
-    def forward(self, a: torch.Tensor, b: torch.Tensor) -> None:
-        self.a(a)
-        self.b(b)
-
-
-def monitor_of(net: nn.Module, store: Path, **options: Any) -> Monitor:
-    return Monitor(net, store=store, durability="process", **{"layers": [Given], **options})
-
-
-@pytest.fixture
-def on_late_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything is packed as on an accelerator, and arrives late."""
-
-    def make(self: Any, device: torch.device, pending: Any) -> DevicePacker:
-        self._device = device
-        return DevicePacker(pending, device, TransferRing(LateLane()), pack_with_torch)
-
-    monkeypatch.setattr(layer_recorder.LayerRecorder, "_make_packer", make)
-
+from tellers import Pair, Teller, monitor_of
 
 # -- on_error="warn" --------------------------------------------------------------------------------------
 
@@ -151,7 +111,7 @@ def test_steps_of_the_others_stay_aligned_with_each_other(tmp_path: Path) -> Non
     class Three(Pair):
         def __init__(self) -> None:
             super().__init__()
-            self.c = Given()
+            self.c = Teller()
 
         def forward(self, a: torch.Tensor, b: torch.Tensor) -> None:
             super().forward(a, b)

@@ -15,55 +15,18 @@ from hypothesis import strategies as st
 from torch import nn
 
 import analysis
-from devices import LateLane
-from recorder import Monitor, SpikeValueError
-from recorder.capture import layer_recorder
-from recorder.capture.device_packing import DevicePacker, pack_with_torch
+from recorder import SpikeValueError
 from recorder.capture.layer_recorder import GATHER_AFTER_CALLS
 from recorder.capture.thresholds import Threshold
-from recorder.capture.transfer import TransferRing
 from recorder.frameworks import SpikeOutput, SpikingLayerError
+from tellers import Pair, Teller, monitor_of
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 WHOLE = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
 
 
-class Given(nn.Module):
-    """Puts out what it is given, as one layer or another."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x
-
-
-class Other(Given):
+class Other(Teller):
     pass
-
-
-class Pair(nn.Module):
-    """Two layers with an input each."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b = Given(), Given()
-
-    def forward(self, a: torch.Tensor, b: torch.Tensor) -> None:
-        self.a(a)
-        self.b(b)
-
-
-def monitor_of(net: nn.Module, store: Path, **options: Any) -> Monitor:
-    return Monitor(net, store=store, durability="process", **{"layers": [Given], **options})
-
-
-@pytest.fixture
-def on_late_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything is packed as on an accelerator, and arrives late."""
-
-    def make(self: Any, device: torch.device, pending: Any) -> DevicePacker:
-        self._device = device
-        return DevicePacker(pending, device, TransferRing(LateLane()), pack_with_torch)
-
-    monkeypatch.setattr(layer_recorder.LayerRecorder, "_make_packer", make)
 
 
 # -- what is said ---------------------------------------------------------------------------------------
@@ -72,13 +35,13 @@ def on_late_device(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("dtype", [*DTYPES, *WHOLE])
 @pytest.mark.parametrize("axes", ["N", "TN"])
 def test_an_error_names_a_value_its_place_and_how_many(tmp_path: Path, dtype: torch.dtype, axes: str) -> None:
-    net = nn.Sequential(Given())
+    net = nn.Sequential(Teller())
     bad = torch.zeros((2, 3, 4, 5), dtype=dtype)
     bad[1, 2, 3, 1] = 3
     bad[1, 2, 3, 4] = 2
     bad[1, 2, 0, 0] = 1
     shown = "3.0" if dtype.is_floating_point else "3"
-    with monitor_of(net, tmp_path / "run.zarr", layers={Given: SpikeOutput(axes)}):
+    with monitor_of(net, tmp_path / "run.zarr", layers={Teller: SpikeOutput(axes)}):
         for _ in range(4):
             net(torch.zeros_like(bad))
         with pytest.raises(SpikeValueError) as error:
@@ -97,7 +60,7 @@ def test_an_error_names_the_place_in_a_layer_of_one_axis_and_of_none(tmp_path: P
 
 
 def test_a_late_error_names_the_same(tmp_path: Path) -> None:
-    net = nn.Sequential(Given())
+    net = nn.Sequential(Teller())
     bad = torch.zeros(2, 3)
     bad[1, 2] = 0.25
     monitor = monitor_of(net, tmp_path / "run.zarr")
@@ -125,7 +88,7 @@ def test_a_late_error_names_the_same(tmp_path: Path) -> None:
     ],
 )
 def test_errors_say_what_helps_and_it_does(tmp_path: Path, values: list[float], advice: str) -> None:
-    net, given = nn.Sequential(Given()), torch.tensor([values])
+    net, given = nn.Sequential(Teller()), torch.tensor([values])
     with (
         monitor_of(net, tmp_path / "a.zarr"),
         pytest.raises(SpikeValueError, match=advice) as error,
@@ -139,7 +102,7 @@ def test_errors_say_what_helps_and_it_does(tmp_path: Path, values: list[float], 
 
 
 def test_no_threshold_is_advised_where_values_are_no_numbers(tmp_path: Path) -> None:
-    net = nn.Sequential(Given())
+    net = nn.Sequential(Teller())
     with monitor_of(net, tmp_path / "a.zarr"), pytest.raises(SpikeValueError, match="NaN") as error:
         net(torch.tensor([[1.0, float("nan")]]))
     assert "threshold" not in str(error.value)
@@ -177,8 +140,10 @@ def test_what_reaches_a_threshold_is_a_spike(
         request.getfixturevalue("on_late_device")
     torch.manual_seed(0)
     given = (torch.randn(GATHER_AFTER_CALLS + 20, 3, 5) * 2).round(decimals=1).to(dtype)
-    net = nn.Sequential(Given())
-    with monitor_of(net, tmp_path / "a.zarr", layers={Given: SpikeOutput(axes)}, threshold=height) as monitor:
+    net = nn.Sequential(Teller())
+    with monitor_of(
+        net, tmp_path / "a.zarr", layers={Teller: SpikeOutput(axes)}, threshold=height
+    ) as monitor:
         for step in [given] if axes == "TN" else given:
             net(step.clone().requires_grad_(step.is_floating_point()))
         if dtype == torch.float32:
@@ -222,7 +187,7 @@ def test_nan_is_an_error_whatever_the_threshold(
 ) -> None:
     if late:
         request.getfixturevalue("on_late_device")
-    net = nn.Sequential(Given())
+    net = nn.Sequential(Teller())
     monitor = monitor_of(net, tmp_path / "a.zarr", threshold=0.5)
     monitor.enable()
     with pytest.raises(SpikeValueError, match=r"NaN|nan"):  # noqa: PT012 - at once, or late
@@ -234,11 +199,11 @@ def test_nan_is_an_error_whatever_the_threshold(
 
 
 def test_thresholds_are_given_by_name_and_by_type_and_kept(tmp_path: Path) -> None:
-    net = nn.Sequential(Given(), Other(), Other())
+    net = nn.Sequential(Teller(), Other(), Other())
     x = torch.tensor([[0.0, 1, 2, 3]])
-    layers = [Given, Other]
+    layers = [Teller, Other]
     with monitor_of(
-        net, tmp_path / "a.zarr", layers=layers, threshold={"2": 3, Other: 2, Given: 1}
+        net, tmp_path / "a.zarr", layers=layers, threshold={"2": 3, Other: 2, Teller: 1}
     ) as monitor:
         net(x)
         assert [monitor.s[name][0][0].tolist() for name in "012"] == [
@@ -257,7 +222,7 @@ def test_thresholds_are_given_by_name_and_by_type_and_kept(tmp_path: Path) -> No
 
 
 def test_a_recording_goes_on_with_the_threshold_that_it_has(tmp_path: Path) -> None:
-    net = nn.Sequential(Given())
+    net = nn.Sequential(Teller())
     with monitor_of(net, tmp_path / "a.zarr", threshold=2):
         net(torch.full((1, 3), 2.0))
     for other in (None, 1, {"0": 3}):
@@ -282,7 +247,7 @@ def test_a_recording_goes_on_with_the_threshold_that_it_has(tmp_path: Path) -> N
         ({"0": None}, TypeError, "expected a number"),
         (float("nan"), ValueError, "expected a finite number"),
         (float("inf"), ValueError, "expected a finite number"),
-        ({"1": 0.5}, SpikingLayerError, r"'1' is no recorded layer.*'0' \(Given\)"),
+        ({"1": 0.5}, SpikingLayerError, r"'1' is no recorded layer.*'0' \(Teller\)"),
         ({nn.ReLU: 0.5}, SpikingLayerError, "ReLU.*is no recorded layer"),
     ],
 )
@@ -290,5 +255,5 @@ def test_wrong_thresholds_are_refused(
     tmp_path: Path, threshold: Any, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        monitor_of(nn.Sequential(Given()), tmp_path / "a.zarr", threshold=threshold)
+        monitor_of(nn.Sequential(Teller()), tmp_path / "a.zarr", threshold=threshold)
     assert not (tmp_path / "a.zarr").exists()
