@@ -9,6 +9,7 @@ or two questions with a common part, share work when they are computed together.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from itertools import pairwise, product
 from math import prod
@@ -20,9 +21,12 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
-from analysis.kernels.counting import Source, add_up, count_frames, count_spikes, finish, frames_of
-from analysis.kernels.grouping import Groups, LabelGroups
+from analysis.kernels.coding import Axis, CodedGroups
+from analysis.kernels.counting import add_up, count_frames, count_spikes, finish
+from analysis.kernels.grouping import Grouping, Groups
 from analysis.kernels.quantities import SPIKES, Quantity
+from analysis.kernels.selection import Labels
+from analysis.kernels.source import Source, frames_of
 from analysis.kernels.tallying import places_of
 from analysis.planning import Cut, LayerCuts, Plan
 from spiketape_worker import Parcel
@@ -42,15 +46,15 @@ def count_layer(plan: Plan, layer: Sequence[LayerCuts]) -> Any:
     if layer[0].quantity == plan.quantity or not plan.blocks:
         return counted
     # These are spikes of each neuron: one that fired in two recordings is one neuron that fired.
-    shape, place = layer[0].source.commit.plan.neuron_shape, plan.question.place
+    shape, place = layer[0].source.neuron_shape, plan.question.place
     graph = _Graph(f"{plan.quantity.name}-together", None, place, plan.quantity, counted.name)
     graph.dependencies.append(counted)
-    rest = (shape, place, Parcel(plan.quantity), len(plan.lengths) > 0)
+    rest = (shape, place, Parcel(plan.quantity))
     frames = _frames_of_blocks(graph, plan, layer, plan.quantity)
     sums = product(*(range(len(lengths)) for lengths in counted.chunks))
     blocks = [
-        (Parcel(finish), (counted.name, *block), in_groups, *rest)
-        for block, in_groups in zip(sums, frames, strict=True)
+        (Parcel(finish), (counted.name, *block), in_groups, *rest, lengths)
+        for block, in_groups, lengths in zip(sums, frames, _lengths_of_blocks(plan), strict=True)
     ]
     return graph.array(blocks, plan.lengths, places_of(shape, place))
 
@@ -80,12 +84,13 @@ def add_together(arrays: Sequence[Any]) -> Any:
 def _count_one(plan: Plan, cuts: LayerCuts) -> Any:
     """The results for one layer of one recording."""
     source, place, quantity = cuts.source, cuts.place, cuts.quantity
-    shape = source.commit.plan.neuron_shape
-    graph = _Graph(quantity.name, source, plan.groups, plan.bounds, place, quantity, plan.task_bytes)
+    shape = source.neuron_shape
+    graph = _Graph(quantity.name, source, plan.axes.groups, plan.bounds, place, quantity, plan.task_bytes)
     needs_frames = any(cut.shared for cut in cuts.cuts)
     frames = _frames_of_blocks(graph, plan, [cuts], quantity if needs_frames else SPIKES)
     blocks = []
-    for groups, cut, in_groups in zip(plan.blocks, cuts.cuts, frames, strict=True):
+    each = zip(plan.blocks, cuts.cuts, frames, _lengths_of_blocks(plan), strict=True)
+    for groups, cut, in_groups, lengths in each:
         if cut.shared:
             spikes = _shared_spikes(source, groups, cut)
             graph.dependencies.append(spikes)
@@ -93,16 +98,15 @@ def _count_one(plan: Plan, cuts: LayerCuts) -> Any:
         else:
             (counts,) = graph.counting(groups, cut)
             made, in_groups_made = SPIKES, 0
-        has_groups = len(plan.lengths) > 0
-        blocks.append((Parcel(finish), counts, in_groups_made, shape, place, Parcel(made), has_groups))
+        blocks.append((Parcel(finish), counts, in_groups_made, shape, place, Parcel(made), lengths))
     return graph.array(blocks, plan.lengths, places_of(shape, place))
 
 
-def _shared_spikes(source: Source, groups: Groups | LabelGroups, cut: Cut) -> Any:
+def _shared_spikes(source: Source, groups: Groups | CodedGroups, cut: Cut) -> Any:
     """Spikes in the groups of one block, the sum over its tasks: int64 [groups, places]."""
     graph = _Graph("spikes-in-groups", source, groups, cut.bounds, cut.place)
     total = graph.sum([graph.add(task) for task in graph.counting(groups, cut)])
-    places = prod(places_of(source.commit.plan.neuron_shape, cut.place))
+    places = prod(places_of(source.neuron_shape, cut.place))
     return graph.array([total], ([len(groups)],), (places,))
 
 
@@ -115,10 +119,15 @@ def _frames_of_blocks(graph: _Graph, plan: Plan, layer: Sequence[LayerCuts], qua
     return [(frames.name, *block) for block in product(*(range(len(lengths)) for lengths in plan.lengths))]
 
 
+def _lengths_of_blocks(plan: Plan) -> list[tuple[int, ...]]:
+    """Lengths of each block along the axes of frames that the result has."""
+    return [groups.shape if plan.lengths else () for groups in plan.blocks]
+
+
 def _frames_of_one(plan: Plan, cuts: LayerCuts) -> Any:
     if not plan.lengths:
         return da.from_array(np.array(frames_of(cuts.source).frames, np.int64))
-    graph = _Graph("frames", cuts.source, plan.groups, plan.bounds)
+    graph = _Graph("frames", cuts.source, plan.axes.groups, plan.bounds)
     blocks = [
         (Parcel(count_frames), graph.source, Parcel(groups), cut.bounds[0], cut.bounds[-1])
         for groups, cut in zip(plan.blocks, cuts.cuts, strict=True)
@@ -143,7 +152,7 @@ class _Graph:
         self._tasks: dict[Any, Any] = {} if source is None else {self.source: Parcel(source)}
         self.dependencies: list[Any] = []
 
-    def counting(self, groups: Groups | LabelGroups, cut: Cut) -> Iterator[tuple[Any, ...]]:
+    def counting(self, groups: Groups | CodedGroups, cut: Cut) -> Iterator[tuple[Any, ...]]:
         """The tasks of a cut, each of which counts in its range of frames."""
         sent = (Parcel(count_spikes), self.source, Parcel(groups))
         for first, last in pairwise(cut.bounds):
@@ -179,11 +188,16 @@ class _Graph:
 def _plain(value: object) -> object:
     """Text that stands for a value in the name of an array."""
     if isinstance(value, Source):
-        chosen = value.selection
-        labels = [None if some is None else tuple(some) for some in (chosen.labels, value.labels)]
-        return value.identity, value.layer, chosen.steps, chosen.trials, value.use_counts, labels
+        return value.identity, value.layer, value.selection.token(), value.use_counts
     if isinstance(value, Groups):
         return repr(value.grouping), value.ranges
-    if isinstance(value, LabelGroups | Quantity):
+    if isinstance(value, CodedGroups):
+        return value.first, value.last, [_plain(axis) for axis in value.axes]
+    if isinstance(value, Axis):
+        fields = (getattr(value, field.name) for field in dataclasses.fields(value))
+        return type(value).__name__, [_plain(field) for field in fields]
+    if isinstance(value, Labels):
+        return tuple(value)
+    if isinstance(value, Grouping | Quantity):
         return repr(value)
     return value

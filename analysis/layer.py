@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import xarray as xr
 
 from analysis.display import LayerSummary, describe_layer, layer_html
-from analysis.kernels.counting import Source, common_labels, frames_of, reader_of
 from analysis.kernels.grouping import Grouping, range_size, unite_ranges
+from analysis.kernels.source import Source, frames_of
 from analysis.members import Members
-from analysis.questions import Question, QuestionError, narrow_labels, narrow_steps, narrow_trials
+from analysis.narrowing import conditions, narrow_frames, narrow_neurons
 from analysis.spikes import lazy_spikes
 from analysis.statistics import Statistics
-from analysis.statistics.answering import Statistic, answer
 from recorder.format.columns import Value
 from recorder.format.layout import neuron_dimensions
 
@@ -22,10 +21,9 @@ from recorder.format.layout import neuron_dimensions
 class Layer(Statistics):
     """One layer of a recording as of one commit; comes from `Recording.layers`.
 
-    ``per`` in the statistics says what is kept apart: ``"neuron"``, ``"channel"``, ``"step"``, ``"window"``
-    (with ``window=`` steps), ``"trial"``, ``"label"`` or ``"recording"``; or several, such as ``("label",
-    "neuron")`` for tuning curves. Left out, the result is a single number. What several recordings that are
-    opened as one have in common, and what not, says `analysis.recording.Recording`.
+    ``per`` in the statistics says what is kept apart, as in `analysis.recording.Recording`; besides,
+    ``"neuron"`` or ``"channel"`` alone or with others, such as ``("label", "neuron")`` for tuning curves.
+    Left out, the result is a single number.
     """
 
     _default_per = ()
@@ -63,18 +61,18 @@ class Layer(Statistics):
 
     @property
     def neuron_shape(self) -> tuple[int, ...]:
-        """Shape of the layer's output, batch and time axes taken away."""
-        return self._source.commit.plan.neuron_shape
+        """Shape of the layer's output, batch and time axes taken away; of the selected neurons alone."""
+        return self._source.neuron_shape
 
     @property
     def dimensions(self) -> tuple[str, ...]:
         """Names of the neuron axes, e.g. ``("channel", "height", "width")``."""
-        return neuron_dimensions(self.neuron_shape)
+        return neuron_dimensions(self._source.commit.plan.neuron_shape)
 
     @property
     def neurons(self) -> int:
-        """Number of neurons."""
-        return self._source.commit.plan.neurons
+        """Number of selected neurons."""
+        return self._source.neurons
 
     @property
     def frames(self) -> int:
@@ -100,20 +98,31 @@ class Layer(Statistics):
         self,
         *,
         steps: slice | None = None,
-        labels: Value | Iterable[Value] | None = None,
+        time: slice | None = None,
+        neurons: Any = None,
+        channels: int | slice | Iterable[int] | None = None,
+        samples: int | slice | Iterable[int] | None = None,
         trials: int | slice | Iterable[int] | None = None,
+        labels: Value | Iterable[Value] | None = None,
+        where: Mapping[str, Value | Iterable[Value]] | None = None,
     ) -> Layer:
         """A narrower view of the layer, see `Recording.select`."""
-        sources = self._sources
-        end = partial(common_steps, [sources], self._members)
-        selection = narrow_steps(sources[0].selection, steps, lambda: recorded_steps(sources), end)
-        selection = narrow_trials(selection, trials, max(source.trials.trials for source in sources))
-        selection = narrow_labels(selection, labels, lambda: common_labels(sources))
+        sources, shape = self._sources, self._source.commit.plan.neuron_shape
+        selection = narrow_frames(
+            sources[0].selection,
+            [sources],
+            self._members,
+            steps=steps,
+            time=time,
+            samples=samples,
+            trials=trials,
+            where=conditions(labels, where),
+        )
+        selection = narrow_neurons(selection, neurons, channels, shape, self.name)
         return Layer([source.narrowed(selection) for source in sources], self._members)
 
-    def _answer(self, statistic: Statistic, question: Question) -> xr.DataArray:
-        result = answer(statistic, [self._sources], question, self._members)
-        return result if "layer" in result.coords else result.assign_coords(layer=self.name)
+    def _layers(self) -> Sequence[Sequence[Source]]:
+        return [self._sources]
 
     def __repr__(self) -> str:
         return describe_layer(self._summary())
@@ -131,29 +140,6 @@ def selected_steps(sources: Sequence[Source], members: Members) -> int:
         steps = [Grouping("steps").ranges_of(frames_of(source).segments) for source in sources]
         return range_size(unite_ranges(steps))
     return sum(int(frames_of(source).segments.steps.sum()) for source in sources)
-
-
-def common_steps(layers: Sequence[Sequence[Source]], members: Members) -> int:
-    """Steps recorded in some layers, to count back from.
-
-    Raises
-    ------
-    QuestionError
-        If recordings that share no steps have different numbers of them.
-    """
-    each = {recorded_steps(layer[member] for layer in layers) for member in range(len(members.names))}
-    if len(each) > 1 and not members.share_steps:
-        raise QuestionError(
-            f"these recordings have {', '.join(map(str, sorted(each)))} steps, and have nothing to do with "
-            "each other: count bounds from 0, or select in each of recording.recordings"
-        )
-    return max(each)
-
-
-def recorded_steps(sources: Iterable[Source]) -> int:
-    """Steps recorded in these layers, whatever is selected or lost: the number of the last step and one."""
-    ends = (reader_of(source).segments().last_step for source in sources)
-    return max((int(end[-1]) for end in ends if len(end)), default=0)
 
 
 def summarise_layer(sources: Sequence[Source], members: Members) -> LayerSummary:

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from analysis.display import shape_text
 from analysis.kernels.frames import exact_dtype, free_name, show_missing
-from analysis.kernels.selection import LABEL, Selection
+from analysis.kernels.selection import Selection, contains
+from analysis.kernels.source import Source
+from analysis.questions import PER
 from recorder.format import RecordingMetadata
-from recorder.format.columns import MISSING_INTEGER, identity
+from recorder.format.columns import KEYS, MISSING_INTEGER, identity
 from recorder.stores.rank_names import RankRecord, ranks_of_one_run
 from recorder.tape import TapeReader
 
@@ -31,10 +33,13 @@ class Members:
     share_steps : bool
         Whether a step, and a trial, of one means the same in the others: there is only one, or they are the
         ranks of one distributed run.
+    step_duration : tuple of (float, str), optional
+        Duration of a step and its unit, if all recordings know it and agree.
     """
 
     names: tuple[str, ...]
     share_steps: bool
+    step_duration: tuple[float, str] | None = None
 
 
 def members_of(readers: Sequence[TapeReader]) -> Members:
@@ -60,7 +65,17 @@ def members_of(readers: Sequence[TapeReader]) -> Members:
     if len(set(names)) < len(names):
         # Their addresses differ in what is not shown of them, such as the query.
         names = [f"{name} ({number})" for number, name in enumerate(short, 1)]
-    return Members(tuple(names), len(readers) == 1 or ranks_of(readers) is not None)
+    durations = {_step_duration(reader.metadata.provenance) for reader in readers}
+    duration = durations.pop() if len(durations) == 1 else None
+    return Members(tuple(names), len(readers) == 1 or ranks_of(readers) is not None, duration)
+
+
+def _step_duration(provenance: Mapping[str, Any]) -> tuple[float, str] | None:
+    """Duration of a step and its unit, of a recording that knows it; strangers may have written anything."""
+    duration, unit = provenance.get("dt"), provenance.get("dt_unit")
+    if not isinstance(unit, str) or isinstance(duration, bool) or not isinstance(duration, int | float):
+        return None
+    return (float(duration), unit) if 0 < duration < float("inf") else None
 
 
 def _check_alike(
@@ -92,6 +107,12 @@ def ranks_of(readers: Sequence[TapeReader]) -> list[RankRecord] | None:
     return ranks_of_one_run((reader.store.location, reader.metadata.provenance) for reader in readers)
 
 
+def columns_of(sources: Sequence[Source]) -> dict[str, str]:
+    """Columns of the trials of recordings: the names by which they are asked for, and are stored."""
+    names = (column.name for source in sources for column in source.trials.columns)
+    return {free_name(name, PER): name for name in dict.fromkeys(names) if name not in KEYS}
+
+
 Column = NDArray[Any]
 
 
@@ -117,10 +138,12 @@ def _selected(columns: Mapping[str, Column], selection: Selection) -> dict[str, 
     if not columns:
         return {}
     rows = selection.has_trials(columns["trial"])
-    if selection.labels is not None:
-        labels = columns[LABEL].tolist() if LABEL in columns else [None] * len(rows)
-        chosen = set(map(identity, selection.labels))
-        rows &= np.array([identity(value) in chosen for value in labels], np.bool_)
+    if selection.samples is not None:
+        rows &= contains(selection.samples, columns["sample"])
+    for name, wanted in selection.where:
+        values = columns[name].tolist() if name in columns else [None] * len(rows)
+        chosen = set(map(identity, wanted))
+        rows &= np.array([identity(value) in chosen for value in values], np.bool_)
     return {name: values[rows] for name, values in columns.items()}
 
 

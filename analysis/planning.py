@@ -10,27 +10,20 @@ values, made from the tables of segments and trials alone, and `analysis.graphs`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from math import prod
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
-from analysis.axes import check_axes, groups_along_time
-from analysis.kernels.counting import Source, common_labels, frames_of
-from analysis.kernels.grouping import (
-    Grouping,
-    Groups,
-    LabelGroups,
-    count_up,
-    keys_of,
-    positions_of,
-    range_size,
-)
+from analysis.axes import FrameAxes, check_axes, frame_axes
+from analysis.kernels.coding import CodedGroups, GroupAxis, PresentationAxis
+from analysis.kernels.grouping import Grouping, Groups, count_up, keys_of, positions_of, range_size
 from analysis.kernels.quantities import SPIKES, Quantity
-from analysis.kernels.selection import SelectedFrames
+from analysis.kernels.selected_frames import SelectedFrames
+from analysis.kernels.source import Source, frames_of
 from analysis.kernels.tallying import Place, places_of
 from analysis.members import Members
 from analysis.questions import Question, QuestionError
@@ -43,8 +36,9 @@ MANY_TASKS: Final = 64
 MAX_TASKS: Final = 4096
 RESULT_BLOCK_BYTES: Final = 32 * 2**20
 MAX_RESULT_BLOCKS: Final = 100_000
-# Labels so few that to tell neurons apart takes a small part of the time that decompression takes.
-FEW_LABELS: Final = 16
+MAX_BLOCK_BYTES: Final = 2**30
+# Groups so few that to tell neurons apart takes a small part of the time that decompression takes.
+FEW_GROUPS: Final = 16
 FEW_COUNTS: Final = 2**19
 
 
@@ -89,7 +83,7 @@ class LayerCuts:
 class Plan:
     """The plan by which a question is answered.
 
-    A result is cut into *blocks* along time; a block holds some of the groups of frames that the question
+    A result is cut into *blocks* along the first of its axes of frames; a block holds some of the groups of frames that the question
     tells apart, whole ones, and all of its places. For each block every layer of every recording is counted
     by one task or by several, each of which reads a range of frames. A task that sees all frames of its
     groups can make of spikes what is asked for, and forget the neurons. Where several tasks count one group,
@@ -105,12 +99,11 @@ class Plan:
     question : Question
     quantity : Quantity
         What is made of the spikes of each neuron in a group.
-    groups : Groups or LabelGroups
-        What is kept apart along time; a single group if nothing is.
-    coordinate : array or pandas.RangeIndex, optional
-        The step, first step, trial or label of each group, if time is kept apart.
+    axes : FrameAxes
+        The groups of frames that are kept apart.
     bounds : tuple of int
-        Positions of groups where blocks begin, and the number of groups. A single 0 if there is none.
+        Places along the first axis where blocks begin, and the length of the axis. A single 0 if there is
+        none.
     pools : tuple of tuple of tuple of LayerCuts
         For each recording, or for all of them if they are pooled, each layer; in each recording of the pool.
     task_bytes : int
@@ -119,23 +112,23 @@ class Plan:
 
     question: Question
     quantity: Quantity
-    groups: Groups | LabelGroups
-    coordinate: Any
+    axes: FrameAxes
     bounds: tuple[int, ...]
     pools: tuple[tuple[tuple[LayerCuts, ...], ...], ...]
     task_bytes: int
 
     @cached_property
-    def blocks(self) -> list[Groups | LabelGroups]:
+    def blocks(self) -> list[Groups | CodedGroups]:
         """The groups of each block."""
-        return [self.groups.part(first, last) for first, last in pairwise(self.bounds)]
+        return [self.axes.groups.part(first, last) for first, last in pairwise(self.bounds)]
 
     @property
     def lengths(self) -> tuple[tuple[int, ...], ...]:
-        """Lengths of the blocks along each axis of time that the result has: none, or one."""
-        if self.question.time is None:
+        """Lengths of the blocks along each axis of frames that the result has; all but the first are whole."""
+        if not self.question.along:
             return ()
-        return (tuple(last - first for first, last in pairwise(self.bounds)),)
+        first = tuple(last - first for first, last in pairwise(self.bounds))
+        return (first, *((length,) for length in self.axes.groups.shape[1:]))
 
 
 def plan_answer(
@@ -174,9 +167,8 @@ def plan_answer(
     before anybody asks who fired.
     """
     check_axes([layer[0] for layer in layers], question, members)
-    if question.time == "label" and len(members.names) > 1 and layers:
-        together = common_labels(layers[0])
-        layers = [[replace(source, labels=together) for source in layer] for layer in layers]
+    if "time" in question.along or "presentation" in question.along:
+        layers = [[source.with_starts() for source in layer] for layer in layers]
     sources = [source for layer in layers for source in layer]
     wanted = task_bytes(_bytes_to_read(sources, question))
     every = range(len(members.names))
@@ -185,17 +177,17 @@ def plan_answer(
     joins = quantity.keeps_neurons and len(pools[0]) > 1
     place: Place = "neuron" if joins else question.place
     part = SPIKES if joins else quantity
-    groups, coordinate = groups_along_time(sources, question)
-    bounds = _bounds(sources, groups, question, quantity, place, wanted)
+    axes = frame_axes(sources, question)
+    bounds = _bounds(sources, axes, question, quantity, place, wanted)
     cuts = [
         [
-            LayerCuts(source, place, part, _cuts(source, groups, bounds, place, part, wanted))
+            LayerCuts(source, place, part, _cuts(source, axes.groups, bounds, place, part, wanted))
             for source in layer
         ]
         for layer in layers
     ]
     pooled = tuple(tuple(tuple(layer[member] for member in pool) for layer in cuts) for pool in pools)
-    return Plan(question, quantity, groups, coordinate, bounds, pooled, wanted)
+    return Plan(question, quantity, axes, bounds, pooled, wanted)
 
 
 def task_bytes(total_bytes: int) -> int:
@@ -302,41 +294,66 @@ def _packed_bytes(source: Source) -> int:
 
 def _bytes_to_read(sources: Sequence[Source], question: Question) -> int:
     """Bytes to read to answer a question, about."""
-    return sum(map(_counted_bytes if question.time is None else _packed_bytes, sources))
+    return sum(map(_packed_bytes if question.along else _counted_bytes, sources))
 
 
 def _bounds(
     sources: Sequence[Source],
-    groups: Groups | LabelGroups,
+    axes: FrameAxes,
     question: Question,
     quantity: Quantity,
     place: Place,
     wanted: int,
 ) -> tuple[int, ...]:
-    """Positions of groups where blocks of the result begin, and the number of groups."""
-    if question.time is None:
+    """Places along the first axis where blocks of the result begin, and the length of the axis."""
+    groups = axes.groups
+    if not question.along:
         return (0, 1)
     if len(groups) == 0:
         return (0,)
-    places = max(prod(places_of(source.commit.plan.neuron_shape, place)) for source in sources)
-    if isinstance(groups, LabelGroups):
-        neurons = max(source.commit.plan.neurons for source in sources)
-        width = max(4 * RESULT_BLOCK_BYTES // (8 * (neurons if quantity.keeps_neurons else places)), 1)
-        return (*range(0, len(groups), width), len(groups))
-    costliest = max(sources, key=_packed_bytes)
-    max_groups = max(RESULT_BLOCK_BYTES // (8 * places), 1)
-    if len(groups) // max_groups > MAX_RESULT_BLOCKS:
+    places = max(prod(places_of(source.neuron_shape, place)) for source in sources)
+    inner = prod(groups.shape[1:])
+    # Where neurons are told apart until a group is complete, a task holds them all.
+    neurons = max(source.neurons for source in sources) if quantity.keeps_neurons else places
+    coded = isinstance(groups, CodedGroups)
+    width = max(RESULT_BLOCK_BYTES // (8 * inner * (neurons if coded else places)), 1)
+    if groups.shape[0] // width > MAX_RESULT_BLOCKS or 8 * inner * places > MAX_BLOCK_BYTES:
+        shown = " × ".join(map(str, (*groups.shape, places)))
         raise QuestionError(
-            f"per={question.time!r} would give {len(groups)} × {places} values; select fewer steps, "
+            f"per={question.along} would give {shown} values; select fewer steps or neurons, "
             'or use per="window" with a longer window'
         )
+    ordered = _ordered(groups)
+    if ordered is None:
+        width *= 4  # each block reads all frames
+        return (*range(0, groups.shape[0], width), groups.shape[0])
+    grouping, ranges, base = ordered
+    costliest = max(sources, key=_packed_bytes)
     tasks = -(-_packed_bytes(costliest) // wanted)
-    return tuple(cut_groups(groups.ranges, groups.grouping, frames_of(costliest), tasks, max_groups))
+    if base is not None:
+        width = max(width * range_size(ranges) // max(groups.shape[0], 1), 1)
+    bounds = cut_groups(ranges, grouping, frames_of(costliest), tasks, width)
+    return tuple(bounds if base is None else np.unique(base[bounds]).tolist())
+
+
+def _ordered(groups: Groups | CodedGroups) -> tuple[Grouping, Integers, Integers | None] | None:
+    """The grouping and the keys behind the first axis, if frames come in its order.
+
+    Of presentations, which have a place each, also the first place of each trial, and the number of places.
+    """
+    if isinstance(groups, Groups):
+        return groups.grouping, groups.ranges, None
+    first = groups.axes[0]
+    if isinstance(first, GroupAxis):
+        return first.groups, first.ranges, None
+    if isinstance(first, PresentationAxis):
+        return Grouping("trial"), first.ranges, first.base
+    return None
 
 
 def _cuts(
     source: Source,
-    groups: Groups | LabelGroups,
+    groups: Groups | CodedGroups,
     bounds: tuple[int, ...],
     place: Place,
     quantity: Quantity,
@@ -345,26 +362,31 @@ def _cuts(
     """Cut a layer for each block, where a task should read so many bytes."""
     plan, frames = source.commit.plan, frames_of(source)
     unit = plan.block_frames if source.use_counts else plan.chunk_frames
-    if isinstance(groups, LabelGroups):
+    ordered = _ordered(groups)
+    if ordered is None:
         # Questions that could do without neurons join those that cannot where that costs little, so that
         # rates and silent ratios asked together read every chunk once.
-        few = len(groups) <= FEW_LABELS and len(groups) * plan.neurons <= FEW_COUNTS
+        few = len(groups) <= FEW_GROUPS and len(groups) * source.neurons <= FEW_COUNTS
         counted: Place = "neuron" if quantity.keeps_neurons or few else place
         tasks = -(-_packed_bytes(source) // wanted)
         frame_bounds = cut_frames(frames, *whole_range(frames), tasks, plan.chunk_frames)
         return (Cut(tuple(frame_bounds), counted, SPIKES, shared=True),) * (len(bounds) - 1)
-    if groups.grouping.kind == "all":
+    grouping, ranges, base = ordered
+    if grouping.kind == "all":
         frame_bounds = cut_frames(frames, *whole_range(frames), -(-_counted_bytes(source) // wanted), unit)
         return (Cut(tuple(frame_bounds), "neuron", SPIKES, shared=True),)
     at = np.array(bounds, np.int64)
-    first_keys, last_keys = keys_of(groups.ranges, at[:-1]), keys_of(groups.ranges, at[1:] - 1) + 1
-    ranges = np.stack(groups.grouping.frames_of(frames.segments, first_keys, last_keys), axis=1)
+    if base is not None:
+        at = np.searchsorted(base, at)
+    first_keys, last_keys = keys_of(ranges, at[:-1]), keys_of(ranges, at[1:] - 1) + 1
+    of_blocks = np.stack(grouping.frames_of(frames.segments, first_keys, last_keys), axis=1)
     cuts = []
-    for length, (first, last) in zip(np.diff(at).tolist(), ranges.tolist(), strict=True):
+    for length, (first, last) in zip(np.diff(at).tolist(), of_blocks.tolist(), strict=True):
         cost = packed_bytes(plan, last - first)
         if length == 1 and cost >= 2 * wanted:
             frame_bounds = cut_frames(frames, first, last, -(-cost // wanted), unit)
-            cuts.append(Cut(tuple(frame_bounds), "neuron", SPIKES, shared=True))
+            counted = "neuron" if base is None or quantity.keeps_neurons else place
+            cuts.append(Cut(tuple(frame_bounds), counted, SPIKES, shared=True))
         else:
             cuts.append(Cut((first, last), place, quantity, shared=False))
     return tuple(cuts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -11,21 +11,19 @@ import xarray as xr
 
 from analysis.display import RecordingSummary, describe_recording, recording_html
 from analysis.keeping import find_digest
-from analysis.kernels.counting import Source, common_labels
-from analysis.kernels.selection import Selection
-from analysis.layer import Layer, common_steps, recorded_steps, summarise_layer
+from analysis.kernels.selection import Indices, Selection
+from analysis.kernels.source import Source
+from analysis.layer import Layer, summarise_layer
 from analysis.members import Members, members_of, presented
-from analysis.questions import (
-    Question,
-    QuestionError,
-    UnknownLayerError,
-    narrow_labels,
+from analysis.narrowing import (
+    conditions,
+    narrow_frames,
+    narrow_neurons,
     narrow_recordings,
-    narrow_steps,
-    narrow_trials,
+    recorded_steps,
 )
+from analysis.questions import QuestionError, UnknownLayerError
 from analysis.statistics import Statistics
-from analysis.statistics.answering import Statistic, answer
 from analysis.succession import refuse_another
 from recorder.format import RecordingMetadata
 from recorder.format.columns import Value
@@ -37,10 +35,14 @@ class Recording(Statistics):
     """A recording as of the commit that was the newest when it was opened; made by `open_recording`.
 
     ``per`` in the statistics says what is kept apart: ``"network"``, which is meant where it is left out,
-    nothing; ``"layer"`` layers; ``"step"``, ``"window"`` (with ``window=`` steps), ``"trial"`` or
-    ``"label"``; ``"neuron"`` or ``"channel"`` where one layer is selected; ``"recording"`` where several are
-    opened as one; or several of them, such as ``("layer", "step")``. What is not kept apart is pooled: all
-    spikes ÷ all slots, all silent neurons ÷ all neurons.
+    nothing; ``"layer"`` layers; ``"step"`` or ``"window"`` (with ``window=`` steps) steps of the recording;
+    ``"time"`` steps within their trial; ``"trial"``, ``"sample"``, or ``"presentation"``, which is a sample
+    of a trial; the name of any column that trials carry, such as ``"label"`` or ``"epoch"``; ``"neuron"`` or
+    ``"channel"`` where one layer is selected; ``"recording"`` where several are opened as one; or several of
+    them, such as ``("layer", "label", "time")``. What is not kept apart is pooled: all spikes ÷ all slots,
+    all silent neurons ÷ all neurons. A column whose name is one of these words has ``trial_`` in front of it.
+    Where the duration of a step was recorded, steps, windows and times have a coordinate in its unit too,
+    such as ``time_ms``.
 
     Several recordings that were opened as one have the frames of all. A neuron of a layer is the same neuron
     in each: it is silent if it never fired in any of them. The ranks of one distributed run also share their
@@ -67,6 +69,7 @@ class Recording(Statistics):
         use_counts: bool = True,
         selection: Selection | None = None,
         layer_names: tuple[str, ...] | None = None,
+        neurons: Mapping[str, tuple[Indices, ...]] | None = None,
         location: str | None = None,
     ) -> None:
         self._members = members_of(readers)
@@ -75,6 +78,7 @@ class Recording(Statistics):
         self._use_counts = use_counts
         self._selection = selection or Selection()
         self._layer_names = layer_names
+        self._neurons = dict(neurons or {})
 
     def refresh(self) -> Recording:
         """See what has been committed since: re-read the commit record, in place.
@@ -192,9 +196,14 @@ class Recording(Statistics):
         self,
         *,
         steps: slice | None = None,
+        time: slice | None = None,
         layers: str | Iterable[str] | None = None,
-        labels: Value | Iterable[Value] | None = None,
+        neurons: Any = None,
+        channels: int | slice | Iterable[int] | None = None,
+        samples: int | slice | Iterable[int] | None = None,
         trials: int | slice | Iterable[int] | None = None,
+        labels: Value | Iterable[Value] | None = None,
+        where: Mapping[str, Value | Iterable[Value]] | None = None,
         recordings: str | Iterable[str] | None = None,
     ) -> Recording:
         """A narrower view of the recording; nothing is read or copied. Selections add up.
@@ -204,13 +213,26 @@ class Recording(Statistics):
         steps : slice, optional
             Steps, as in Python and without a stride; negative bounds count from the last recorded step, of
             the rank that has the most where there are several.
+        time : slice, optional
+            Times: steps since the first step of the trial, in any layer. Not counted back from an end, as
+            trials may be of any length. Leaves out frames outside of trials.
         layers : str or iterable of str, optional
             Names of layers. They stay in network order.
-        labels : label or iterable of labels, optional
-            Only samples with one of these labels. ``True``, ``1``, ``1.0`` and ``"1"`` are four labels; where
-            all labels are floats, a whole number stands for the float.
+        neurons : index, or tuple of indices, optional
+            Neurons by an int, a slice or ints along each neuron axis, as in ``numpy.s_[:, ::2, ::2]``; of
+            every selected layer. Indices count in the whole layer, before and after, and stay coordinates.
+        channels : int, slice or iterable of int, optional
+            Likewise, along the first of several neuron axes.
+        samples : int, slice or iterable of int, optional
+            Numbers of samples in their batch.
         trials : int, slice or iterable of int, optional
             Only these trials.
+        labels : label or iterable of labels, optional
+            Only samples with one of these labels: short for ``where={"label": ...}``.
+        where : mapping, optional
+            Names of columns of the trials, and one value or several; only samples that have one of them in
+            every column. ``True``, ``1``, ``1.0`` and ``"1"`` are four values; where all values of a column
+            are floats, a whole number stands for the float.
         recordings : str or iterable of str, optional
             Names of recordings, where several are opened as one; see `recordings`.
 
@@ -219,30 +241,42 @@ class Recording(Statistics):
         UnknownLayerError
             If there is no such layer; it lists those there are.
         QuestionError
-            If there is no such label, trial or recording, the slice has a stride, or it counts back from
-            different ends.
+            If there is no such column, value, trial, sample, neuron, channel or recording, a slice of steps or
+            times has a stride, or it counts back from different ends.
         """
-        readers = [self._readers[place] for place in narrow_recordings(self._members.names, recordings)]
-        sources = self._sources()
-        end = partial(common_steps, sources, self._members)
-        selection = narrow_steps(self._selection, steps, lambda: self.steps, end)
-        selection = narrow_trials(selection, trials, self._trials_begun())
-        selection = narrow_labels(selection, labels, lambda: common_labels(sources[0]) if sources else ())
         names = self._layer_names
         if layers is not None:
             wanted = {layers} if isinstance(layers, str) else set(layers)
-            valid = [layer[0].layer for layer in sources]
+            valid = [layer[0].layer for layer in self._sources()]
             for name in wanted:
                 if name not in valid:
                     raise UnknownLayerError(name, valid)
             names = tuple(name for name in valid if name in wanted)
-        location = self._location if len(readers) == len(self._readers) else None
+        readers = [self._readers[place] for place in narrow_recordings(self._members.names, recordings)]
+        sources = self._sources()
+        selection = narrow_frames(
+            self._selection,
+            sources,
+            self._members,
+            steps=steps,
+            time=time,
+            samples=samples,
+            trials=trials,
+            where=conditions(labels, where),
+        )
+        kept_neurons = dict(self._neurons)
+        for layer in sources:
+            name, shape = layer[0].layer, layer[0].commit.plan.neuron_shape
+            if names is None or name in names:
+                narrowed = narrow_neurons(layer[0].selection, neurons, channels, shape, name).neurons
+                kept_neurons |= {} if narrowed is None else {name: narrowed}
         return Recording(
             readers,
             use_counts=self._use_counts,
             selection=selection,
             layer_names=names,
-            location=location,
+            neurons=kept_neurons,
+            location=self._location if len(readers) == len(self._readers) else None,
         )
 
     def __getitem__(self, name: str) -> Layer:
@@ -270,8 +304,8 @@ class Recording(Statistics):
     def _repr_html_(self) -> str:
         return recording_html(self._summary())
 
-    def _answer(self, statistic: Statistic, question: Question) -> xr.DataArray:
-        return answer(statistic, self._sources(), question, self._members)
+    def _layers(self) -> Sequence[Sequence[Source]]:
+        return self._sources()
 
     def _sources(self) -> list[list[Source]]:
         """Each selected layer, in network order, in each recording."""
@@ -283,15 +317,17 @@ class Recording(Statistics):
         ]
 
     def _source(self, reader: TapeReader, layer: str) -> Source:
-        return Source(
+        source = Source(
             identity=reader.identity,
             layer=layer,
-            selection=self._selection,
+            selection=Selection(),
             use_counts=self._use_counts,
             store=reader.store,
             commit=reader.layers[layer].commit,
             trials=reader.metadata.trials,
+            siblings=reader.metadata.layers,
         )
+        return source.narrowed(replace(self._selection, neurons=self._neurons.get(layer)))
 
     def _trials_begun(self) -> int:
         """Trials of the recording that has the most."""
@@ -300,7 +336,13 @@ class Recording(Statistics):
     def _summary(self) -> RecordingSummary:
         selection = self._selection
         every = [reader.metadata for reader in self._readers]
-        parts = {"steps": selection.steps, "trials": selection.trials, "labels": selection.labels}
+        parts = {
+            "steps": selection.steps,
+            "times": selection.times,
+            "trials": selection.trials,
+            "samples": selection.samples,
+            **{f"{name}s" if name == "label" else name: values for name, values in selection.where},
+        }
         return RecordingSummary(
             location=self.location,
             state=self.state,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import dask.array as da
@@ -11,7 +12,6 @@ import xarray as xr
 from dask.base import tokenize
 from numpy.typing import NDArray
 
-from analysis.kernels.counting import Source
 from analysis.kernels.frames import (
     COORDINATES,
     column_dtype,
@@ -24,6 +24,7 @@ from analysis.kernels.frames import (
     read_spikes,
     show_missing,
 )
+from analysis.kernels.source import Source
 from analysis.questions import QuestionError
 from recorder.format import ChunkPlan
 from recorder.format.columns import KEYS
@@ -128,9 +129,8 @@ def _spikes_of_one(source: Source, columns: Mapping[str, ColumnCommit]) -> xr.Da
             "firing rates and silent ratios can be asked for all the same"
         )
     chunks = tuple(kept_blocks(source, block_frames)[1].tolist())
-    selection = source.selection
-    labels = None if selection.labels is None else tuple(selection.labels)
-    token = tokenize(source.identity, source.layer, selection.steps, selection.trials, labels)
+    neurons, selection = source.selection.neurons, replace(source.selection, neurons=None)
+    token = tokenize(source.identity, source.layer, selection.token())
     dimensions = neuron_dimensions(plan.neuron_shape)
 
     def lazy(what: str, dtype: Any, task: Any, rest: tuple[tuple[int, ...], ...], **arguments: Any) -> Any:
@@ -140,7 +140,7 @@ def _spikes_of_one(source: Source, columns: Mapping[str, ColumnCommit]) -> xr.Da
         meta: NDArray[Any] = np.empty(shape, dtype)
         return da.map_blocks(
             Parcel(task),
-            source=Parcel(source),
+            source=Parcel(replace(source, selection=selection)),
             block_frames=block_frames,
             chunks=(chunks, *rest),
             dtype=dtype,
@@ -167,7 +167,11 @@ def _spikes_of_one(source: Source, columns: Mapping[str, ColumnCommit]) -> xr.Da
         what = f"frame-column-{tokenize(column.name)}"
         values = lazy(what, column_dtype(source, column.name), read_column, (), column=column.name)
         coordinates[name] = ("frame", values, {})
-    return spikes.assign_coords(coordinates)
+    spikes = spikes.assign_coords(coordinates)
+    if neurons is None:
+        return spikes
+    kept = {name: np.array(indices) for name, indices in zip(dimensions, neurons, strict=True)}
+    return spikes.isel(kept).assign_coords(kept)
 
 
 def frames_in_block(plan: ChunkPlan) -> int:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.kernels.counting import Source, frames_of, reader_of
+from analysis.kernels.source import Source, frames_of, reader_of
 from recorder.format.bits import Bools, Integers, unpack_trains
 from recorder.format.columns import EXACT_IN_FLOAT, MISSING_INTEGER
 from recorder.tape.trial_columns import read_categories, read_columns
@@ -91,9 +91,10 @@ def read_column(source: Source, column: str, block_frames: int, block_id: tuple[
     Frames in no trial get what stands for a missing value: NaN, or None.
     """
     selected = _selected(source, block_frames, block_id[0])
-    frames = frames_of(source, labelled=True)
+    frames = frames_of(source, with_rows=True)
     row = frames.segments.segment_of(selected)
-    stored = column_values(source, column)[frames.table_rows(row, selected, selected + 1)]
+    sample = frames.segments.samples_of(selected, row)
+    stored = column_values(source, column)[frames.table_rows(row, sample)]
     return show_missing(stored, column_dtype(source, column))
 
 

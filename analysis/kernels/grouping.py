@@ -54,7 +54,7 @@ class Grouping:
                 raise RecordingFormatError("the trials of this layer's segments are not in ascending order")
             last = first + 1
         else:
-            first, last = self._key_of(segments.first_step), self._key_of(segments.last_step - 1) + 1
+            first, last = self.key_of(segments.first_step), self.key_of(segments.last_step - 1) + 1
         return merge_ranges(np.stack([first, last], axis=1))
 
     def frames_of(
@@ -93,7 +93,7 @@ class Grouping:
         if self.kind == "trial":
             return segments.trial[row]
         steps = np.minimum(segments.steps_of(frames, row), segments.last_step[row] - 1)
-        return self._key_of(steps)
+        return self.key_of(steps)
 
     def split(
         self, segments: Segments, row: Integers, begin: Integers, end: Integers
@@ -116,8 +116,8 @@ class Grouping:
             key = segments.trial[row]
             inside = key >= 0
             return row[inside], begin[inside], end[inside], key[inside]
-        first_key = self._key_of(segments.steps_of(begin, row))
-        pieces = self._key_of(segments.steps_of(end - 1, row)) + 1 - first_key
+        first_key = self.key_of(segments.steps_of(begin, row))
+        pieces = self.key_of(segments.steps_of(end - 1, row)) + 1 - first_key
         row, begin, end = np.repeat(row, pieces), np.repeat(begin, pieces), np.repeat(end, pieces)
         key = np.repeat(first_key, pieces) + count_up(pieces)
         group_step = self.anchor + key * self.steps - segments.first_step[row]
@@ -125,7 +125,8 @@ class Grouping:
         group_end = group_begin + self.steps * segments.batch[row]
         return row, np.maximum(begin, group_begin), np.minimum(end, group_end), key
 
-    def _key_of(self, steps: Integers) -> Integers:
+    def key_of(self, steps: Integers) -> Integers:
+        """Key of the run that each step is in."""
         keys: Integers = (steps - self.anchor) // self.steps
         return keys
 
@@ -147,24 +148,14 @@ class Groups:
     def __len__(self) -> int:
         return range_size(self.ranges)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of the axis of groups."""
+        return (len(self),)
+
     def part(self, first: int, last: int) -> Groups:
         """The groups at positions ``first`` to ``last`` (exclusive)."""
         return Groups(self.grouping, slice_ranges(self.ranges, first, last))
-
-
-@dataclass(frozen=True)
-class LabelGroups:
-    """Groups of the frames that have a label: those at places ``first`` to ``last`` (exclusive) among all."""
-
-    first: int
-    last: int
-
-    def __len__(self) -> int:
-        return self.last - self.first
-
-    def part(self, first: int, last: int) -> LabelGroups:
-        """The labels at positions ``first`` to ``last`` (exclusive) of these."""
-        return LabelGroups(self.first + first, self.first + last)
 
 
 def count_up(lengths: Integers) -> Integers:

@@ -14,18 +14,18 @@ from typing import Any, ClassVar, Literal
 
 import dask.array as da
 import numpy as np
-import pandas as pd
 import xarray as xr
 from dask.array.core import elemwise
 
 from analysis.graphs import add_together, count_frames_of_layer, count_layer
-from analysis.kernels.counting import Source, ratio
+from analysis.kernels.counting import ratio
 from analysis.kernels.quantities import Quantity
+from analysis.kernels.source import Source
 from analysis.kernels.tallying import places_of
-from analysis.members import Members
+from analysis.members import Members, columns_of
 from analysis.planning import LayerCuts, Plan, plan_answer
-from analysis.questions import Per, Question, parse_question
-from recorder.format.layout import neuron_dimensions
+from analysis.questions import Per, Question, QuestionError, parse_question
+from analysis.statistics.labelling import join_presentations, labelled
 from spiketape_worker import Parcel
 
 
@@ -56,17 +56,6 @@ class Statistic:
     units: str = "1"
 
 
-_COORDINATE_NAMES = {
-    "recording": "recording",
-    "step": "time step",
-    "window": "first time step of the window",
-    "trial": "trial",
-    "label": "label",
-    "layer": "layer",
-    "channel": "channel",
-}
-
-
 class Answering(ABC):
     """The base of recordings and layers, which answer questions.
 
@@ -82,12 +71,25 @@ class Answering(ABC):
     _default_per: ClassVar[Per]
 
     @abstractmethod
-    def _answer(self, statistic: Statistic, question: Question) -> xr.DataArray:
-        """The answer of these layers, see `answer`."""
+    def _layers(self) -> Sequence[Sequence[Source]]:
+        """The selected layers, in network order, each in all recordings."""
+
+    @property
+    @abstractmethod
+    def members(self) -> Members:
+        """The recordings."""
+
+    def _question(self, per: Per | None, window: int | None) -> Question:
+        layers = self._layers()
+        columns = columns_of(layers[0]) if layers else {}
+        return parse_question(self._default_per if per is None else per, window, columns)
 
     def _ask(self, statistic: Statistic, per: Per | None, window: int | None) -> xr.DataArray:
-        question = parse_question(self._default_per if per is None else per, window)
-        return self._answer(statistic, question)
+        layers = self._layers()
+        result = answer(statistic, layers, self._question(per, window), self.members)
+        if len(layers) == 1 and "layer" not in result.coords and self._default_per == ():
+            return result.assign_coords(layer=layers[0][0].layer)
+        return result
 
 
 def answer(
@@ -104,17 +106,31 @@ def answer(
     Returns
     -------
     xarray.DataArray
-        Lazy (dask), float64 or, for counts, int64. Dimensions in the order recording, layer, time, neuron.
+        Lazy (dask), float64 or, for counts, int64. Dimensions in the order recording, layer, axes of frames
+        as they were asked for, neurons.
     """
+    if "presentation" in question.along and len(members.names) > 1:
+        return _presentations_of_each(statistic, layers, question, members)
     plan = plan_answer(statistic.quantity, layers, question, members)
     pooled = [_pooled(statistic, plan, pool) for pool in plan.pools]
     values = da.stack(pooled) if question.recordings else pooled[0]
-    result = _labelled(statistic, values, layers, plan, members)
-    selected = layers[0][0].selection.labels if layers else None
-    if question.time != "label" or selected is None:
-        return result
-    known = plan.coordinate.tolist()
-    return result.isel(label=[place for place, value in enumerate(known) if value in selected])
+    result = labelled(values, question, plan.axes, layers, members).rename(statistic.name)
+    return result.assign_attrs(long_name=statistic.long_name, units=statistic.units)
+
+
+def _presentations_of_each(
+    statistic: Statistic, layers: Sequence[Sequence[Source]], question: Question, members: Members
+) -> xr.DataArray:
+    """A statistic per presentation, recording after recording: each presentation is of one of them."""
+    if question.recordings:
+        raise QuestionError(
+            'a presentation is of one recording: leave "recording" out, the result has it as a coordinate'
+        )
+    answers = [
+        answer(statistic, [[layer[place]] for layer in layers], question, Members((name,), True))
+        for place, name in enumerate(members.names)
+    ]
+    return join_presentations(answers, layers, members)
 
 
 def _pooled(statistic: Statistic, plan: Plan, pool: Sequence[Sequence[LayerCuts]]) -> Any:
@@ -123,9 +139,9 @@ def _pooled(statistic: Statistic, plan: Plan, pool: Sequence[Sequence[LayerCuts]
     for layer in pool:
         counted = count_layer(plan, layer)
         if statistic.divided_by is not None:
-            chunks = layer[0].source.commit.plan
-            places = places_of(chunks.neuron_shape, plan.question.place)
-            neurons = np.int64(chunks.neurons // prod(places))
+            source = layer[0].source
+            places = places_of(source.neuron_shape, plan.question.place)
+            neurons = np.int64(source.neurons // prod(places))
             frames = count_frames_of_layer(plan, layer)
             frames = frames.reshape(frames.shape + (1,) * len(places))
             whole = (frames if statistic.divided_by == "slots" else frames > 0) * neurons
@@ -144,36 +160,3 @@ def _over_layers(arrays: list[Any], plan: Plan) -> Any:
         return da.stack(arrays) if apart else add_together(arrays)
     groups = map(sum, plan.lengths)
     return da.zeros((0, *groups) if apart else (*groups,), dtype=np.int64)
-
-
-def _labelled(
-    statistic: Statistic,
-    values: da.Array,
-    layers: Sequence[Sequence[Source]],
-    plan: Plan,
-    members: Members,
-) -> xr.DataArray:
-    """Name dimensions and coordinates."""
-    question = plan.question
-    dimensions: list[str] = []
-    coordinates: dict[str, Any] = {}
-    if question.recordings:
-        dimensions.append("recording")
-        coordinates["recording"] = ("recording", np.array(members.names, dtype=np.str_))
-    if question.layers:
-        dimensions.append("layer")
-        coordinates["layer"] = ("layer", np.array([layer[0].layer for layer in layers], dtype=np.str_))
-    if question.time is not None:
-        dimensions.append(question.time)
-        coordinates[question.time] = (question.time, plan.coordinate)
-    if question.place != "all":
-        shape = layers[0][0].commit.plan.neuron_shape
-        for name, length in zip(neuron_dimensions(shape), places_of(shape, question.place), strict=False):
-            dimensions.append(name)
-            coordinates[name] = (name, pd.RangeIndex(length))
-    result = xr.DataArray(values, dims=dimensions, coords=coordinates, name=statistic.name)
-    result.attrs.update(long_name=statistic.long_name, units=statistic.units)
-    for name, long_name in _COORDINATE_NAMES.items():
-        if name in result.coords:
-            result.coords[name].attrs["long_name"] = long_name
-    return result

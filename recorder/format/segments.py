@@ -167,8 +167,8 @@ class Segments:
         samples: NDArray[np.int64] = (frames - self.first_frame[segment]) % self.batch[segment]
         return samples
 
-    def select_steps(self, first: int, last: int) -> Segments:
-        """Segments cut to steps ``first`` to ``last`` (exclusive)."""
+    def select_steps(self, first: int | Rows, last: int | Rows) -> Segments:
+        """Segments cut to steps ``first`` to ``last`` (exclusive), which may be one of each segment."""
         begin = np.clip(self.first_step, first, last)
         end = np.clip(self.last_step, first, last)
         skipped = (begin - self.first_step) * self.batch

@@ -1,0 +1,195 @@
+"""A layer of a recording, described in little: what travels with tasks, and the tables behind it.
+
+The tables that a task needs are read once in each process.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.kernels.selected_frames import SelectedFrames
+from analysis.kernels.selection import Labels, Selection
+from analysis.kernels.trial_table import ColumnCodes, TrialRows, TrialStarts
+from recorder.format import LayerCommit
+from recorder.format.bits import Packed
+from recorder.format.metadata import TrialsCommit
+from recorder.stores import ByteStore
+from recorder.tape import LayerReader
+
+
+@dataclass(frozen=True)
+class Source:
+    """The frames and neurons of one layer, as of one commit, that a question is about.
+
+    Two sources are equal if they stand for the same slots of the same commit; results and tables are shared
+    by that.
+
+    Attributes
+    ----------
+    identity : str
+        Of commit and store, see `recorder.tape.TapeReader.identity`.
+    layer : str
+    selection : Selection
+    use_counts : bool
+        Whether ``counts`` may be used; otherwise every spike is counted from the bits.
+    store : ByteStore
+    commit : LayerCommit
+    trials : TrialsCommit
+    siblings : tuple of LayerCommit
+        All layers of the recording, this one among them. They do not travel.
+    starts : TrialStarts, optional
+        First steps of the trials, where times are looked at, see `with_starts`.
+    """
+
+    identity: str
+    layer: str
+    selection: Selection
+    use_counts: bool
+    store: ByteStore = field(compare=False, repr=False)
+    commit: LayerCommit = field(compare=False, repr=False)
+    trials: TrialsCommit = field(compare=False, repr=False)
+    siblings: tuple[LayerCommit, ...] = field(default=(), compare=False, repr=False)
+    starts: TrialStarts | None = field(default=None, compare=False, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "siblings": ()}
+
+    def narrowed(self, selection: Selection) -> Source:
+        """The same layer with another selection."""
+        source = replace(self, selection=selection)
+        return source if selection.times is None else source.with_starts()
+
+    def with_starts(self) -> Source:
+        """The same source, with the first steps of the trials, in any layer of the recording."""
+        return self if self.starts is not None else replace(self, starts=_starts(_any_layer(self)))
+
+    @property
+    def neuron_shape(self) -> tuple[int, ...]:
+        """Shape of the selected neurons."""
+        chosen = self.selection.neurons
+        return self.commit.plan.neuron_shape if chosen is None else tuple(map(len, chosen))
+
+    @property
+    def neurons(self) -> int:
+        """Number of selected neurons."""
+        return math.prod(self.neuron_shape)
+
+
+def reader_of(source: Source) -> LayerReader:
+    """Reader of the source's layer, kept in this process so that its tables are read once."""
+    return _reader(_whole(source))
+
+
+def rows_of(source: Source) -> TrialRows:
+    """Rows of the table of trials, kept in this process; errors as in `TrialRows.read`."""
+    return _rows(_any_layer(source))
+
+
+def column_of(source: Source, name: str, values: Labels | None = None) -> ColumnCodes:
+    """A column of the trials, kept in this process; errors as in `ColumnCodes.read`.
+
+    Its codes are places among ``values``, if they are given: those of several recordings, or some of them.
+    """
+    return _column(_any_layer(source), name, values)
+
+
+def common_values(sources: Sequence[Source], name: str) -> Labels:
+    """Values of a column in any of the sources: numbers ascending, anything else in order of appearance."""
+    return Labels.numbers_ascending(value for source in sources for value in column_of(source, name).values)
+
+
+# Of several recordings, each layer of each is a source.
+@lru_cache(maxsize=128)
+def frames_of(source: Source, with_rows: bool = False) -> SelectedFrames:
+    """The source's frames, kept in this process.
+
+    Parameters
+    ----------
+    source : Source
+    with_rows : bool
+        Whether the rows of samples in the table of trials will be asked for.
+
+    Raises
+    ------
+    RecordingFormatError
+        If the table of segments or of trials is damaged.
+    """
+    selection = source.selection
+    rows = rows_of(source) if with_rows or selection.where else None
+    columns = [column_of(source, name, values) for name, values in selection.where]
+    return SelectedFrames(reader_of(source).kept_segments(), selection, rows, columns, source.starts)
+
+
+def read_trains(source: Source, chunks: Sequence[int]) -> Iterator[Packed]:
+    """Packed trains of the selected neurons in each of some chunks, valid until the next.
+
+    Raises
+    ------
+    RecordingFormatError
+        If a chunk is missing or damaged; it names file, layer and frames.
+    """
+    reader, plan = reader_of(source), source.commit.plan
+    kept = kept_neurons(source)
+    if kept is None:
+        yield from reader.chunks(chunks, passing=True)
+        return
+    if plan.parts == 1:
+        for trains in reader.chunks(chunks, passing=True):
+            yield trains[kept]
+        return
+    slices = [plan.part_slice(part) for part in range(plan.parts)]
+    inside = [kept[(kept >= part.start) & (kept < part.stop)] - part.start for part in slices]
+    needed = [part for part in range(plan.parts) if len(inside[part])]
+    read = reader.parts([(chunk, part) for chunk in chunks for part in needed], passing=True)
+    for _ in chunks:
+        yield np.concatenate([next(read)[inside[part]] for part in needed])
+
+
+@lru_cache(maxsize=128)
+def kept_neurons(source: Source) -> NDArray[np.int64] | None:
+    """Flat indices of the selected neurons, ascending; None for all of them."""
+    chosen = source.selection.neurons
+    if chosen is None:
+        return None
+    shape = source.commit.plan.neuron_shape
+    flat = np.arange(math.prod(shape), dtype=np.int64).reshape(shape)
+    kept: NDArray[np.int64] = flat[np.ix_(*(np.array(axis, np.int64) for axis in chosen))].ravel()
+    return kept
+
+
+def _whole(source: Source) -> Source:
+    return replace(source, selection=Selection(), starts=None)
+
+
+def _any_layer(source: Source) -> Source:
+    return replace(source, layer="", selection=Selection(), use_counts=True, starts=None)
+
+
+@lru_cache(maxsize=256)
+def _reader(source: Source) -> LayerReader:
+    return LayerReader(source.store, source.commit)
+
+
+@lru_cache(maxsize=32)
+def _rows(source: Source) -> TrialRows:
+    return TrialRows.read(source.store, source.trials)
+
+
+@lru_cache(maxsize=64)
+def _column(source: Source, name: str, values: Labels | None) -> ColumnCodes:
+    if values is not None:
+        return _column(source, name, None).recoded(values)
+    return ColumnCodes.read(source.store, source.trials, name)
+
+
+@lru_cache(maxsize=64)
+def _starts(source: Source) -> TrialStarts:
+    layers = [LayerReader(source.store, commit) for commit in source.siblings or (source.commit,)]
+    return TrialStarts.of([layer.segments() for layer in layers])
