@@ -22,8 +22,8 @@ def exactly(formula: Callable[..., Any], *integers: ArrayLike) -> Floats:
 
     The formula is evaluated twice. In int64 it is right modulo 2**64, as sums and products that overflow are;
     in float64 it is right to some 53 bits, which tells how often 2**64 is missing. Each value found is the
-    exact integer, rounded to float64, as long as terms stay below 2**110; larger ones are as exact as
-    float64.
+    exact integer, but for rounding it to float64, as long as terms stay below 2**110; larger ones are as
+    exact as float64.
 
     Parameters
     ----------
