@@ -30,7 +30,7 @@ def linear_cka(first: ArrayLike, second: ArrayLike) -> Floats:
     -------
     float64 array, shape []
         NaN for fewer than four presentations, where the estimator does not exist, and where HSIC of either
-        matrix with itself is not positive, as if no neuron varies.
+        matrix with itself is 0 (it is never below), as if no neuron varies.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def linear_cka(first: ArrayLike, second: ArrayLike) -> Floats:
     if len(x) < 4:
         return np.full((), np.nan)
     own_x, own_y = _hsic(x, x), _hsic(y, y)
-    return quotient(_hsic(x, y), np.sqrt(np.maximum(own_x, 0) * np.maximum(own_y, 0)))
+    return quotient(_hsic(x, y), np.sqrt(own_x * own_y))
 
 
 def _hsic(x: Integers, y: Integers) -> Floats:

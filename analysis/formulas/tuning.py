@@ -33,7 +33,7 @@ def selectivity(spikes: ArrayLike, slots: ArrayLike) -> Floats:
     total = as_integers(spikes)
     rates = quotient(total, np.reshape(as_integers(slots), (-1,) + (1,) * (total.ndim - 1)))
     rates = rates[np.asarray(slots) > 0]
-    if len(rates) < 2:
+    if not len(rates):
         return np.full(total.shape[1:], np.nan)
     best = np.argmax(rates, axis=0)
     others = np.arange(len(rates)).reshape((-1,) + (1,) * best.ndim) != best

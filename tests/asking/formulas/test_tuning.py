@@ -41,6 +41,7 @@ def test_selectivity_ends_exactly_at_none_and_all() -> None:
     spikes = np.array([[1, 3, 0], [2, 0, 0], [3, 0, 0], [0, 0, 0]])
     np.testing.assert_array_equal(selectivity(spikes, [10, 20, 30, 0]), [0, 1, np.nan])
     assert np.isnan(selectivity(spikes, [10, 0, 0, 0])).all()
+    assert np.isnan(selectivity(spikes, [0, 0, 0, 0])).all()
     assert selectivity([3, 1, 2], [10, 10, 10]) == pytest.approx((3 - 1.5) / (3 + 1.5))
 
 
@@ -88,6 +89,9 @@ def test_information_of_extreme_tables() -> None:
     assert np.isnan(corrected_mutual_information(nothing))
     assert mutual_information(independent * 10**10) == 0
     assert mutual_information([[1]]) == 0
+    # Rounding alone would make it negative.
+    table = [[2093940, 14657580, 12563640], [1958915, 13712405, 11753490], [8027877, 56195140, 48167263]]
+    assert mutual_information(table) == 0
 
 
 @given(arrays(np.int64, st.tuples(few, few), elements=st.integers(0, 20)), st.data())
