@@ -33,8 +33,8 @@ class Accuracy(NamedTuple):
 def accuracy_of(cumulated: ArrayLike, labels: ArrayLike, lengths: ArrayLike | None = None) -> Accuracy:
     """Compare the class with most spikes so far with the label, at each time.
 
-    This is the rate code of Diehl & Cook 2015, Front. Comput. Neurosci. 9:99, and of spiking networks
-    converted from others, decoded at each time: how many steps a network needs. Equal to
+    It shows how many steps a network needs. Source: Diehl et al. 2015, IJCNN, "Fast-classifying,
+    high-accuracy spiking deep networks", who take the output neuron with most spikes so far. Equal to
     ``cumulated.argmax(-1) == labels[:, None]``, added up.
 
     Parameters

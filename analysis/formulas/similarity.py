@@ -15,8 +15,8 @@ def linear_cka(first: ArrayLike, second: ArrayLike) -> Floats:
     CKA = HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)), with the Gram matrices K and L of the presentations. It is
     1 for counts that are equal up to rotation and scale, and 0 on average for independent ones, whatever the
     numbers of neurons and presentations; single values may be below 0. Sources: Kornblith et al. 2019, ICML
-    (CKA); Song et al. 2012, JMLR 13:1393, eq. 5 (the unbiased estimator of HSIC); Nguyen et al. 2021, ICLR,
-    eq. 3 (both together).
+    (CKA); Song et al. 2012, JMLR 13:1393, eq. 5 (the unbiased estimator of HSIC); Nguyen et al. 2021, ICLR
+    (both together).
 
     HSIC is an integer up to a factor that cancels, and exact before it is rounded to float64. It comes from
     the products of neurons or from those of presentations, whichever are fewer; both give the same integer.

@@ -77,8 +77,8 @@ def fano_over_labels(n: ArrayLike, total: ArrayLike, squares: ArrayLike) -> Floa
     """Mean over labels of the Fano factor among presentations of one label.
 
     Presentations of different labels differ because their inputs do; this is about presentations of equal
-    label. Source: Churchland et al. 2010, Nat. Neurosci. 13:369, who average over conditions likewise, with
-    equal weights.
+    label. Source: Churchland et al. 2010, Nat. Neurosci. 13:369, for the variance among presentations of one
+    stimulus. The mean over labels, each with the same weight, is a choice made here.
 
     Parameters
     ----------
