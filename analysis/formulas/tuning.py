@@ -14,9 +14,9 @@ def selectivity(spikes: ArrayLike, slots: ArrayLike) -> Floats:
     """Class selectivity: (μmax - μrest) / (μmax + μrest).
 
     μmax is a neuron's highest rate among labels, μrest the mean of its rates at all other labels, each label
-    with the same weight. It is 1 if the neuron fires at one label only, 0 if at all of them alike. Source: Morcos et
-    al. 2018, ICLR, "On the importance of single directions for generalization", who take activations where
-    this takes rates.
+    with the same weight. It is 1 if the neuron fires at one label only, 0 if at all of them alike. Source:
+    Morcos et al. 2018, ICLR, "On the importance of single directions for generalization", who take
+    activations where this takes rates.
 
     Parameters
     ----------
