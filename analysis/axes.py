@@ -110,9 +110,13 @@ def frame_axes(sources: Sequence[Source], question: Question) -> FrameAxes:
         if isinstance(axis, GroupAxis):
             return FrameAxes(Groups(axis.groups, axis.ranges), (name,), (coordinate,))
     # Results are cut along the first axis: best if frames come in its order, then if it is long.
-    names = sorted(axes, key=lambda name: (axes[name][0].grouping is None, -axes[name][0].size))
+    names = sorted(axes, key=lambda name: _rank(axes[name][0]))
     groups = CodedGroups.along([axes[name][0] for name in names])
     return FrameAxes(groups, tuple(names), tuple(axes[name][1] for name in names))
+
+
+def _rank(axis: Axis) -> tuple[bool, bool, int]:
+    return not isinstance(axis, PresentationAxis), axis.grouping is None, -axis.size
 
 
 def _axis(word: str, sources: Sequence[Source], question: Question) -> tuple[Axis, Any]:

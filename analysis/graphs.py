@@ -176,8 +176,8 @@ class _Graph:
     def array(self, blocks: Sequence[Any], lengths: Sequence[Sequence[int]], shape: tuple[int, ...]) -> Any:
         """The array of these blocks, in order: cut into these lengths, and whole along ``shape``."""
         chunks = (*map(tuple, lengths), *((length,) for length in shape))
-        if not all(lengths):
-            return da.zeros((0, *shape), dtype=np.int64)
+        if 0 in map(sum, chunks):
+            return da.zeros(tuple(map(sum, chunks)), dtype=np.int64)
         places = product(*(range(len(along)) for along in chunks))
         self._tasks |= {(self._name, *place): task for place, task in zip(places, blocks, strict=True)}
         layer = HighLevelGraph.from_collections(self._name, self._tasks, dependencies=self.dependencies)

@@ -273,6 +273,8 @@ def narrow_neurons(
             chosen[axis] = _in_both(
                 chosen[axis], _indices(given, shape[axis], "neurons", f"the indices along {name}")
             )
+    if not all(map(len, chosen)):
+        raise QuestionError(f"no neuron of layer {layer!r} is selected; its neuron shape is {shape}")
     return replace(selection, neurons=tuple(chosen))
 
 

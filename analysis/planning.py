@@ -310,7 +310,7 @@ def _bounds(
     if not question.along:
         return (0, 1)
     if len(groups) == 0:
-        return (0,)
+        return (0, groups.shape[0]) if groups.shape[0] else (0,)
     places = max(prod(places_of(source.neuron_shape, place)) for source in sources)
     inner = prod(groups.shape[1:])
     # Where neurons are told apart until a group is complete, a task holds them all.
