@@ -5,15 +5,16 @@ from __future__ import annotations
 import glob
 import os
 import warnings
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, NoReturn
 
 from zarr.abc.store import Store
 
 from analysis.members import JointRecordingError, ranks_of
 from analysis.recording import Recording
 from recorder.format import LostFramesWarning, RecordingNotFoundError, StoreError, UnknownRunWarning
-from recorder.stores import ByteStore, StoreLike, is_url, open_store
+from recorder.stores import StoreLike, is_url, open_store
 from recorder.stores.opening import local_path
 from recorder.stores.options import options_for
 from recorder.stores.rank_names import (
@@ -24,6 +25,7 @@ from recorder.stores.rank_names import (
     rank_location,
     rank_pattern,
 )
+from recorder.stores.read_ahead import call_ahead
 from recorder.stores.redaction import (
     cause_without_secrets,
     secrets_of,
@@ -31,7 +33,7 @@ from recorder.stores.redaction import (
     shown_address,
     without_secrets,
 )
-from recorder.stores.zarr_stores import is_web, split_query
+from recorder.stores.zarr_stores import READS_UNDER_WAY, is_web, split_query
 from recorder.tape import TapeReader
 
 _PATTERN_CHARACTERS = frozenset("*?[")
@@ -115,23 +117,55 @@ def open_readers(
     store: StoreLike | Iterable[StoreLike], storage_options: dict[str, Any] | None = None
 ) -> list[TapeReader]:
     """Readers of the recordings that a user names; parameters and errors as `open_recording`."""
-    if isinstance(store, str | os.PathLike | Store) or not isinstance(store, Iterable):
-        return _open_named(store, storage_options)
-    readers = [reader for each in store for reader in _open_named(each, storage_options, is_listed=True)]
-    if not readers:
+    is_listed = not isinstance(store, str | os.PathLike | Store) and isinstance(store, Iterable)
+    named: list[StoreLike] = [*store] if is_listed else [store]  # type: ignore[list-item, misc]
+    if not named:
         raise RecordingNotFoundError("the list of recordings is empty; expected at least one path")
+    readers = []
+    for each, read in zip(named, _open_each(named, storage_options), strict=True):
+        readers += _open_named(each, read, storage_options, is_listed=is_listed)
     return readers
 
 
-def _open_named(
-    store: StoreLike, storage_options: dict[str, Any] | None, *, is_listed: bool = False
-) -> list[TapeReader]:
-    """Readers for a path, a run, a pattern or a Zarr store; in a list, a path stands for itself first."""
-    opened = open_store(store, read_only=True, storage_options=storage_options)
+def _open_each(
+    stores: Sequence[StoreLike], storage_options: dict[str, Any] | None
+) -> Iterator[Callable[[], TapeReader]]:
+    """Functions that return the reader of each store, or raise what is wrong with it; opened side by side."""
+    calls = (_opening(store, storage_options) for store in stores)
+    return call_ahead(calls, min(len(stores), READS_UNDER_WAY))
+
+
+def _opening(store: StoreLike, storage_options: dict[str, Any] | None) -> Callable[[], TapeReader]:
+    """Function that reads the commit record of a store, or raises what is wrong with its name.
+
+    The store is made at once, as fsspec makes a file system, with its connections, for each thread. What is
+    wrong is told when it is this store's turn, and so of several errors always the first in their order.
+    """
     try:
-        reader = TapeReader.open(opened)
+        return partial(TapeReader.open, open_store(store, read_only=True, storage_options=storage_options))
+    except Exception as error:  # noqa: BLE001 - raised in its turn
+        return partial(_raise, error)
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
+
+
+def _open_named(
+    store: StoreLike,
+    read: Callable[[], TapeReader],
+    storage_options: dict[str, Any] | None,
+    *,
+    is_listed: bool,
+) -> list[TapeReader]:
+    """Readers for a path, a run, a pattern or a Zarr store; in a list, a path stands for itself first.
+
+    ``read`` returns the reader of the recording of that very name.
+    """
+    try:
+        reader = read()
     except RecordingNotFoundError:
-        found = [] if isinstance(store, Store) else _matching(os.fspath(store), opened, storage_options)
+        found = [] if isinstance(store, Store) else _matching(os.fspath(store), storage_options)
         if not found:
             raise
     else:
@@ -139,10 +173,7 @@ def _open_named(
             _refuse_run_beside(os.fspath(store), storage_options)
         return [reader]
     _check_ranks(found)
-    readers = [
-        TapeReader.open(open_store(location, read_only=True, storage_options=storage_options))
-        for location in found
-    ]
+    readers = [read() for read in _open_each(found, storage_options)]
     _check_runs(found, readers)
     return readers
 
@@ -162,7 +193,7 @@ def _refuse_run_beside(text: str, storage_options: dict[str, Any] | None) -> Non
         )
 
 
-def _matching(text: str, itself: ByteStore, storage_options: dict[str, Any] | None) -> list[str]:
+def _matching(text: str, storage_options: dict[str, Any] | None) -> list[str]:
     """Locations of the ranks of a run, or those that a pattern matches, ascending.
 
     A name may hold what patterns are made of, as ``run[lr=0.1].zarr`` does. So it is a pattern only where
@@ -171,7 +202,9 @@ def _matching(text: str, itself: ByteStore, storage_options: dict[str, Any] | No
     if is_web(text) and split_query(text)[1]:
         return []  # who may see one address may not see what is beside it
     ranks = _ranks_of(text, storage_options)
-    if ranks or _PATTERN_CHARACTERS.isdisjoint(text) or _is_there(itself):
+    if ranks or _PATTERN_CHARACTERS.isdisjoint(text):
+        return ranks
+    if _is_there(text, storage_options):
         return ranks
     return _glob(text, storage_options)
 
@@ -181,10 +214,10 @@ def _ranks_of(run: str, storage_options: dict[str, Any] | None) -> list[str]:
     return [place for place in _glob(rank_pattern(run), storage_options) if parse_rank_location(place)]
 
 
-def _is_there(store: ByteStore) -> bool:
-    """True if something is at a store, so that its name is no pattern."""
+def _is_there(text: str, storage_options: dict[str, Any] | None) -> bool:
+    """True if there is something of that name, which then is no pattern."""
     try:
-        return not store.is_empty()
+        return not open_store(text, read_only=True, storage_options=storage_options).is_empty()
     except (NotImplementedError, OSError, RecordingNotFoundError):
         return False  # plain HTTP lists nothing
 

@@ -28,6 +28,8 @@ from analysis.succession import refuse_another
 from recorder.format import RecordingMetadata
 from recorder.format.columns import Value
 from recorder.format.metadata import State
+from recorder.stores.read_ahead import call_ahead
+from recorder.stores.zarr_stores import READS_UNDER_WAY
 from recorder.tape import TapeReader
 
 
@@ -96,7 +98,9 @@ class Recording(Statistics):
         RecordingReplacedError
             If another recording is there by now, or an earlier or another state of this one. Nothing changes.
         """
-        readers = [TapeReader.open(reader.store) for reader in self._readers]
+        stores = [reader.store for reader in self._readers]
+        calls = (partial(TapeReader.open, store) for store in stores)
+        readers = [read() for read in call_ahead(calls, min(len(stores), READS_UNDER_WAY))]
         for before, now in zip(self._readers, readers, strict=True):
             refuse_another(before, now)
         self._members, self._readers = members_of(readers), tuple(readers)

@@ -259,6 +259,13 @@ class RecordingMetadata:
 
 def to_attributes(metadata: RecordingMetadata) -> dict[str, Any]:
     """Attributes of the recording's root: the commit record as JSON values, with its checksum."""
+    record = to_record(metadata)
+    record["crc32c"] = _record_checksum(record)
+    return {ATTRIBUTE: record}
+
+
+def to_record(metadata: RecordingMetadata) -> dict[str, Any]:
+    """The commit record as JSON values, without its checksum."""
     record: dict[str, Any] = {
         "format_version": metadata.format_version,
         "state": metadata.state,
@@ -278,8 +285,7 @@ def to_attributes(metadata: RecordingMetadata) -> dict[str, Any]:
         record |= {"shard_bytes": metadata.shard_bytes, "digest": metadata.digest}
     if metadata.uncalled:
         record["uncalled"] = dict(metadata.uncalled)
-    record["crc32c"] = _record_checksum(record)
-    return {ATTRIBUTE: record}
+    return record
 
 
 def _column_to_json(column: ColumnCommit) -> dict[str, Any]:

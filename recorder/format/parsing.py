@@ -11,6 +11,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, get_args
 
 from recorder.format.columns import KEYS, identity, is_text
@@ -169,6 +170,10 @@ def _parse_packing(fields: _Fields) -> tuple[int, str]:
     return fields.integer("shard_bytes", 1, MAX_SHARD_BYTES), digest
 
 
+# The layers of a thousand runs of one network have the same few plans.
+_shared_plan = lru_cache(maxsize=4096)(ChunkPlan)
+
+
 def _parse_layer(fields: _Fields) -> LayerCommit:
     shape = tuple(
         fields.item_integer("neuron_shape", index, length, 1, MAX_NEURONS)
@@ -177,7 +182,7 @@ def _parse_layer(fields: _Fields) -> LayerCommit:
     chunk_frames = fields.integer("chunk_frames", CHUNK_FRAMES_STEP, MAX_CHUNK_BYTES * 8)
     part_rows = fields.integer("part_rows", 1, shape[0] if shape else 1)
     block_chunks = fields.integer("block_chunks", 1, MAX_CHUNKS)
-    plan = ChunkPlan(shape, chunk_frames or CHUNK_FRAMES_STEP, part_rows or 1, block_chunks or 1)
+    plan = _shared_plan(shape, chunk_frames or CHUNK_FRAMES_STEP, part_rows or 1, block_chunks or 1)
     frames = fields.integer("frames", 0, MAX_FRAMES)
     if math.prod(shape) > MAX_NEURONS:
         fields.problem("neuron_shape", f"has {math.prod(shape)} neurons, at most {MAX_NEURONS} are read")
@@ -303,7 +308,11 @@ def _parse_stored(fields: _Fields, kind: str) -> CategoriesCommit:
 
 
 class _Fields:
-    """Typed access to a JSON object. Problems are collected, each with its place, and not raised."""
+    """Typed access to a JSON object. Problems are collected, each with its place, and not raised.
+
+    A thousand recordings have a million fields, and nearly all are as they should be: those are let pass
+    first, before anything is written about them.
+    """
 
     def __init__(self, record: Mapping[str, Any], place: str, problems: list[str] | None = None) -> None:
         self.record = record
@@ -326,6 +335,8 @@ class _Fields:
 
     def text(self, key: str) -> str:
         value: str = self.take(key, str, "")
+        if value.isascii() and len(value) <= MAX_NAME_LENGTH:
+            return value
         if len(value) > MAX_NAME_LENGTH:
             self.problem(key, f"has {len(value)} characters, at most {MAX_NAME_LENGTH} are read")
         if not is_text(value):
@@ -333,6 +344,9 @@ class _Fields:
         return value
 
     def integer(self, key: str, least: int, most: int) -> int:
+        value = self.record.get(key)
+        if type(value) is int and least <= value <= most:
+            return value
         return self._within(key, self.take(key, int, None), least, most)
 
     def items(self, key: str, most: int) -> list[Any]:
@@ -343,6 +357,8 @@ class _Fields:
         return value
 
     def item_integer(self, key: str, index: int, value: Any, least: int, most: int) -> int:
+        if type(value) is int and least <= value <= most:
+            return value
         place = f"{key}[{index}]"
         if not isinstance(value, int) or isinstance(value, bool):
             self.problem(place, f"is {_short(value)}, expected int")

@@ -1,4 +1,4 @@
-"""Read many keys of a store in order; several at once where the store is reached through a network."""
+"""Read in order, several at once where that is worth while: many keys of a store, or many stores."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 from recorder.stores.byte_store import ByteStore
 
@@ -14,10 +14,11 @@ from recorder.stores.byte_store import ByteStore
 READ_AHEAD_BYTES: Final = 64 * 2**20
 
 Read = Callable[[], bytes | None]
+T = TypeVar("T")
 
 
 def read_ahead(store: ByteStore, keys: Iterable[str], limit_bytes: int) -> Iterator[Read]:
-    """Yield, for each key in order, a function that returns its bytes; later keys are read meanwhile.
+    """For each key in order, a function that returns its bytes; later keys are read meanwhile.
 
     Parameters
     ----------
@@ -29,22 +30,41 @@ def read_ahead(store: ByteStore, keys: Iterable[str], limit_bytes: int) -> Itera
         Most bytes that a key may have, as in `ByteStore.read`. At most ``store.reads_under_way`` keys, of at
         most 64 MiB together, are under way or wait for their turn.
 
+    Returns
+    -------
+    iterator of callable
+        Functions without arguments. Each returns the bytes of its key, or None if it is absent, or raises
+        what reading the key has raised; the reads of later keys go on.
+    """
+    together = min(store.reads_under_way, READ_AHEAD_BYTES // max(limit_bytes, 1))
+    return call_ahead((partial(store.read, key, limit_bytes) for key in keys), together)
+
+
+def call_ahead(calls: Iterable[Callable[[], T]], together: int) -> Iterator[Callable[[], T]]:
+    """Yield, for each call in order, a function that returns what it returns; later ones go on meanwhile.
+
+    Parameters
+    ----------
+    calls : iterable of callable
+        Functions without arguments, taken from the iterable one by one.
+    together : int
+        Calls that are under way, in threads, or wait for their turn. Fewer than two are made in the thread
+        of the caller, when their turn has come.
+
     Yields
     ------
     callable
-        Function without arguments that returns the bytes of the key, or None if it is absent. It raises what
-        reading the key has raised; the reads of later keys go on.
+        Function without arguments that returns what the call has returned, or raises what it has raised; the
+        later calls go on.
     """
-    together = min(store.reads_under_way, READ_AHEAD_BYTES // max(limit_bytes, 1))
     if together < 2:
-        for key in keys:
-            yield partial(store.read, key, limit_bytes)
+        yield from calls
         return
-    under_way: deque[Future[bytes | None]] = deque()
+    under_way: deque[Future[T]] = deque()
     with ThreadPoolExecutor(together, thread_name_prefix="spiketape-reader") as pool:
         try:
-            for key in keys:
-                under_way.append(pool.submit(store.read, key, limit_bytes))
+            for call in calls:
+                under_way.append(pool.submit(call))
                 if len(under_way) == together:
                     yield under_way.popleft().result
             while under_way:

@@ -16,7 +16,7 @@ from recorder.format import (
     LayerCommit,
     RecordingFormatError,
 )
-from recorder.format.arrays import layer_tables
+from recorder.format.arrays import LayerTables, layer_tables
 from recorder.format.bits import (
     Bools,
     Counts,
@@ -52,22 +52,27 @@ class LayerReader:
         Store with one key for each chunk, as while recording.
     commit : LayerCommit
         What the commit promises about the layer.
-    folder : str
-        Key prefix of the layer's arrays.
-    tables : LayerTables
-        Layouts of the layer's small arrays.
     """
 
     def __init__(self, store: ByteStore, commit: LayerCommit) -> None:
         self.store = store
         self.commit = commit
-        self.folder = commit.folder
-        self.tables = layer_tables(commit.name, commit.plan, is_apart=commit.is_apart)
         self._read: dict[str, NDArray[Any]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # Without this, all small arrays would be sent to every worker with every task.
         return {**self.__dict__, "_read": {}}
+
+    # Of many layers of many recordings few are ever read, so what reading needs is made when it is needed.
+    @cached_property
+    def folder(self) -> str:
+        """Key prefix of the layer's arrays."""
+        return self.commit.folder
+
+    @cached_property
+    def tables(self) -> LayerTables:
+        """Layouts of the layer's small arrays."""
+        return layer_tables(self.commit.name, self.commit.plan, is_apart=self.commit.is_apart)
 
     @property
     def name(self) -> str:

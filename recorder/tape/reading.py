@@ -17,7 +17,7 @@ from recorder.format import (
 )
 from recorder.format.documents import plain_documents
 from recorder.format.layout import ROOT_DOCUMENT
-from recorder.format.metadata import MAX_DOCUMENT_BYTES, to_attributes
+from recorder.format.metadata import MAX_DOCUMENT_BYTES, to_record
 from recorder.format.parsing import parse_document
 from recorder.format.shards import plan_shards
 from recorder.stores import ByteStore
@@ -40,16 +40,16 @@ class TapeReader:
         Store with one key for each chunk, as while recording, also if the recording is packed.
     metadata : RecordingMetadata
         The commit record.
-    layers : dict of str to LayerReader
-        Readers of the layers by name, in network order.
     """
 
     def __init__(self, store: ByteStore, metadata: RecordingMetadata) -> None:
         self.store = store
         self.metadata = metadata
-        self.layers: dict[str, LayerReader] = {
-            layer.name: LayerReader(store, layer) for layer in metadata.layers
-        }
+
+    @cached_property
+    def layers(self) -> dict[str, LayerReader]:
+        """Readers of the layers by name, in network order."""
+        return {layer.name: LayerReader(self.store, layer) for layer in self.metadata.layers}
 
     @cached_property
     def identity(self) -> str:
@@ -58,7 +58,7 @@ class TapeReader:
         Place, identifier and number of a commit are those of other content too, once somebody goes on with a
         copy of a recording or puts a copy back.
         """
-        record = json.dumps(to_attributes(self.metadata), sort_keys=True)
+        record = json.dumps(to_record(self.metadata), sort_keys=True)
         return hashlib.sha256(f"{record}\n{self.store.identity}".encode()).hexdigest()
 
     @classmethod

@@ -38,6 +38,14 @@ def test_any_range_of_frames_unpacks(frames: bits.Bools, data: st.DataObject) ->
     assert np.array_equal(bits.unpack_trains(trains_of(frames), first, last), frames[first:last])
 
 
+@pytest.mark.parametrize(("neurons", "frames"), [(4095, 64), (4097, 17 * 64), (9000, 128), (3, 1_500_032)])
+def test_frames_that_take_several_blocks_unpack(neurons: int, frames: int) -> None:
+    trains = np.random.default_rng(0).integers(0, 256, (neurons, frames // 8), np.uint8)
+    expected = np.unpackbits(trains, axis=1).T.astype(np.bool_)
+    assert np.array_equal(bits.unpack_trains(trains), expected)
+    assert np.array_equal(bits.unpack_trains(trains, 5, frames - 9), expected[5 : frames - 9])
+
+
 @pytest.mark.parametrize("neurons", [0, 1, 3, 4095, 4097, 9000])
 @pytest.mark.parametrize("rows", [0, 8, 13, 24, 128])
 def test_rearranging_moves_every_byte_to_its_place(neurons: int, rows: int) -> None:
