@@ -25,7 +25,7 @@ from analysis.display import printable, uncalled_text
 from analysis.keeping import find_digest, find_problems
 from analysis.members import ranks_of
 from analysis.opening import open_readers
-from analysis.questions import PER, parse_question
+from analysis.questions import PER
 from analysis.recording import Recording
 from recorder.format import RecordingMetadata
 from recorder.keeping import Problem, pack_recording, plan_recovery
@@ -121,7 +121,6 @@ def rates(
     chosen_steps = None if steps is None else _parse_steps(steps)
     with errors_as_messages():
         words = [word.strip() for word in per.split(",")]
-        parse_question(words, window)
         recording = open_shown(path).select(steps=chosen_steps, layers=layers or None)
         if {"neuron", "channel"} & set(words) and len(recording) != 1:
             names = ", ".join(printable(repr(name)) for name in recording)

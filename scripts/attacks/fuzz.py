@@ -24,7 +24,7 @@ import numcodecs
 import numpy as np
 
 with atheris.instrument_imports(include=["recorder", "analysis.kernels"]):
-    from analysis.kernels import selection
+    from analysis.kernels import trial_table
     from recorder.format import (
         ChunkPlan,
         LayerCommit,
@@ -147,7 +147,8 @@ def fuzz_trials(data: bytes) -> None:
     )
     commit = TrialsCommit(trials=len(values), rows=len(values), columns=columns)  # type: ignore[arg-type]
     store = OneChunkStore(chunks.encode_rows(values, LABELS.chunk_rows))
-    labels = selection.SampleLabels.read(store, commit)  # type: ignore[arg-type]
+    assert len(trial_table.TrialRows.read(store, commit).trial) == len(values)  # type: ignore[arg-type]
+    labels = trial_table.ColumnCodes.read(store, commit, "label")  # type: ignore[arg-type]
     assert len(labels.code) == len(values)
     assert labels.code.max(initial=-1) < max(len(labels.values), 1)
     assert all(len(column) == len(values) for column in read_columns(store, commit).values())  # type: ignore[arg-type]

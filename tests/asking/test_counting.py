@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from analysis.kernels import counting, frames, intervals
-from analysis.kernels.counting import Source
 from analysis.kernels.grouping import (
     Grouping,
     Groups,
@@ -27,7 +26,10 @@ from analysis.kernels.grouping import (
     unite_ranges,
 )
 from analysis.kernels.quantities import SPIKES
-from analysis.kernels.selection import SampleLabels, SelectedFrames, Selection
+from analysis.kernels.selected_frames import SelectedFrames
+from analysis.kernels.selection import Labels, Selection
+from analysis.kernels.source import Source, frames_of, reader_of
+from analysis.kernels.trial_table import ColumnCodes, TrialRows
 from recorder.format import RecordingFormatError, bits
 from recorder.format.metadata import ColumnCommit, TrialsCommit
 from recorder.format.segments import Segments, check_segments, merge_ranges
@@ -160,33 +162,19 @@ def test_trials_must_ascend() -> None:
         Grouping("trial").ranges_of(segments_of((0, 0, 1, 1, 3), (1, 1, 1, 1, 2)))
 
 
-def test_selected_frames_are_counted_without_listing_them() -> None:
-    labels = SampleLabels(
-        ("a", "b"), np.array([1, 1, 1, 4, 4, 4, 4, 4]), np.array([0, 1, 0, 1, 1, -1, 0, 0], np.int32)
-    )
+@pytest.mark.parametrize("samples", [None, range(0, 10**9, 2), (1, 3)])
+def test_selected_frames_are_counted_without_listing_them(samples: Any) -> None:
+    rows = TrialRows(np.array([1, 1, 1, 4, 4, 4, 4, 4]))
+    labels = ColumnCodes(Labels(["a", "b"]), np.array([0, 1, 0, 1, 1, -1, 0, 0], np.int32))
     for chosen in (None, ("a",), ("b",), ("a", "b"), ("none of them",)):
-        selected = SelectedFrames(SEGMENTS, Selection(labels=chosen), labels)
+        where = () if chosen is None else (("label", Labels(chosen)),)
+        columns = [labels.recoded(values) for _, values in where]
+        selected = SelectedFrames(SEGMENTS, Selection(where=where, samples=samples), rows, columns)
         listed = selected.selected_frames(0, 40)
         assert selected.frames == len(listed)
         at = np.arange(45)
         np.testing.assert_array_equal(selected.frames_before(at), np.searchsorted(listed, at))
-        row, begin, end = selected.runs(0, 40)
-        codes = selected.codes(row, begin, end)
-        np.testing.assert_array_equal(
-            selected.frames_per_label(2), [np.count_nonzero(codes == code) for code in range(2)]
-        )
-    assert SelectedFrames(segments_of(), Selection(), labels).frames_before(np.array([3])).tolist() == [0]
-
-
-def test_long_runs_get_the_same_labels_as_short_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    labels = SampleLabels(("a", "b"), np.array([1, 1, 1, 4]), np.array([0, 1, 0, 1], np.int32))
-    selected = SelectedFrames(SEGMENTS, Selection(), labels)
-    for first, last in [(0, 40), (16, 35), (20, 21)]:
-        found = []
-        for long in (0, 10**9):
-            monkeypatch.setattr("analysis.kernels.selection._LONG_RUNS", long)
-            found.append(selected.codes(*selected.runs(first, last)))
-        np.testing.assert_array_equal(*found)
+    assert SelectedFrames(segments_of(), Selection(), rows).frames_before(np.array([3])).tolist() == [0]
 
 
 def test_count_up() -> None:
@@ -222,7 +210,7 @@ def path(tmp_path: Path, spikes: np.ndarray) -> Path:
 
 
 def count(source: Source, first: int, last: int) -> np.ndarray:
-    ranges = Grouping().ranges_of(counting.frames_of(source).segments)
+    ranges = Grouping().ranges_of(frames_of(source).segments)
     return counting.count_spikes(source, Groups(Grouping(), ranges), first, last, "neuron", SPIKES)[0]
 
 
@@ -248,7 +236,7 @@ def test_whole_blocks_are_not_decoded(tmp_path: Path, spikes: np.ndarray, close:
     plan = source.commit.plan
     assert 4000 % plan.block_frames, "there is a last block that is not full"
     decoded: list[int] = []
-    reader = counting.reader_of(source)
+    reader = reader_of(source)
     original = reader._decode
     reader._decode = lambda chunk, *rest: (decoded.append(chunk), original(chunk, *rest))[1]  # type: ignore[method-assign]
     np.testing.assert_array_equal(count(source, 0, 4000), spikes.sum(axis=0))
@@ -281,7 +269,7 @@ def test_blocks_of_which_some_samples_are_selected_are_decoded(tmp_path: Path, s
     write_recording(tmp_path / "a", {"1": spikes}, runs, trials, chunk_bytes=600, counts_share=100)
     of_frame = np.concatenate([np.tile([0, 1] * 4, 250), np.ones(2000)])
     for label in (0, 1):
-        source = source_of(tmp_path / "a", selection=Selection(labels=(label,)))
+        source = source_of(tmp_path / "a", selection=Selection(where=(("label", Labels([label])),)))
         assert source.commit.plan.block_chunks == 1
         np.testing.assert_array_equal(count(source, 0, 4000), spikes[of_frame == label].sum(axis=0))
 
@@ -332,20 +320,23 @@ def labels_written(path: Path, trials: list[Trial]) -> tuple[Folder, TrialsCommi
     return Folder(path), writer.metadata.trials
 
 
-def test_labels_keep_their_kind(tmp_path: Path) -> None:
-    text = SampleLabels.read(
-        *labels_written(tmp_path / "a", [Trial(0, 3, {"label": ["b", "a", "b"]}), Trial(1, 1)])
-    )
-    assert text.values == ("b", "a")
-    assert text.code.tolist() == [0, 1, 0, -1]
-    whole = SampleLabels.read(*labels_written(tmp_path / "b", [Trial(0, 2, {"label": [7, -2]}), Trial(3, 1)]))
-    assert whole.values == (-2, 7)
-    assert whole.code.tolist() == [1, 0, -1]
-    real = SampleLabels.read(
-        *labels_written(tmp_path / "c", [Trial(0, 2, {"label": [0.5, 0.25]}), Trial(3, 1)])
-    )
-    assert real.values == (0.25, 0.5)
-    assert real.code.tolist() == [1, 0, -1]
+@pytest.mark.parametrize(
+    ("given", "values", "codes"),
+    [
+        (["b", "a", "b"], ("b", "a"), [0, 1, 0, -1]),
+        ([7, -2], (-2, 7), [1, 0, -1]),
+        ([0.5, 0.25], (0.25, 0.5), [1, 0, -1]),
+    ],
+)
+def test_columns_keep_their_kind(tmp_path: Path, given: list[Any], values: Any, codes: list[int]) -> None:
+    written = labels_written(tmp_path / "a", [Trial(0, len(given), {"label": given}), Trial(1, 1)])
+    column = ColumnCodes.read(*written, "label")
+    assert column.values == values
+    assert column.code.tolist() == codes
+    assert TrialRows.read(*written).trial.tolist() == [0] * len(given) + [1]
+    absent = ColumnCodes.read(*written, "epoch")
+    assert absent.values == ()
+    assert absent.code.tolist() == [-1] * len(codes)
 
 
 def test_tables_of_trials_that_make_no_sense(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,15 +352,15 @@ def test_tables_of_trials_that_make_no_sense(tmp_path: Path, monkeypatch: pytest
         tmp_path / "a", [Trial(1, 2, {"label": [1, 2]}), Trial(0, 1, {"label": [3]})]
     )
     with pytest.raises(RecordingFormatError, match="the rows of trials are not in order"):
-        SampleLabels.read(store, commit)
+        TrialRows.read(store, commit)
     store, commit = labels_written(tmp_path / "b", [Trial(0, 2, {"label": ["x", "y"]})])
     without_keys = replace(commit, columns=tuple(c for c in commit.columns if c.name == "label"))
     with pytest.raises(RecordingFormatError, match="lack whole numbers of trial and sample"):
-        SampleLabels.read(store, without_keys)
+        TrialRows.read(store, without_keys)
     shorter = ColumnCommit("label", "category", commit.columns[2].crc32c, ("x",))
     malformed = replace(commit, columns=(*commit.columns[:2], shorter))
     with pytest.raises(RecordingFormatError, match="trials column 'label' is malformed"):
-        SampleLabels.read(store, malformed)
+        ColumnCodes.read(store, malformed, "label")
     source = source_of(tmp_path / "b", trials=malformed)
     with pytest.raises(RecordingFormatError, match="trials column 'label' is malformed"):
         frames.column_values(source, "label")

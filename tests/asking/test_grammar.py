@@ -151,7 +151,9 @@ def is_selected(slots: Slots, chosen: dict[str, Any]) -> list[bool]:
 
 @pytest.mark.filterwarnings("ignore::recorder.format.errors.LostFramesWarning")
 @given(plan=plans(), window=st.sampled_from([1, 3, 20]), data=st.data())
-@settings(max_examples=15, phases=[Phase.generate], deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=15, phases=[Phase.generate], deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 def test_products_of_axes_and_selections_equal_plain_counting(
     tmp_path_factory: pytest.TempPathFactory, plan: dict[str, Any], window: int, data: st.DataObject
 ) -> None:

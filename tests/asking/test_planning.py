@@ -11,7 +11,8 @@ import analysis
 from analysis import planning
 from analysis.kernels.grouping import Grouping
 from analysis.kernels.quantities import FIRED, SPIKES
-from analysis.kernels.selection import SelectedFrames, Selection
+from analysis.kernels.selected_frames import SelectedFrames
+from analysis.kernels.selection import Selection
 from analysis.questions import parse_question
 from analysis.recording import Recording
 from recorder.format import LayerCommit, RecordingMetadata, plan_chunks

@@ -52,7 +52,9 @@ def test_a_selection_that_makes_no_sense(
     ("per", "window", "error", "message"),
     [
         ("neurons", None, analysis.QuestionError, "'neurons' is unknown; expected 'network', 'layer'"),
-        (("step", "trial"), None, analysis.QuestionError, "asks for 'step' and 'trial' at once"),
+        (("step", "window"), 2, analysis.QuestionError, "asks for 'step' and 'window' at once"),
+        (("trial", "presentation"), None, analysis.QuestionError, "a presentation is a trial and a sample"),
+        (("trial", "trial"), None, analysis.QuestionError, "asks for 'trial' twice"),
         (("neuron", "channel"), None, analysis.QuestionError, "asks for 'channel' and 'neuron' at once"),
         ("window", None, analysis.QuestionError, "needs the length of a window"),
         ("window", 0, analysis.QuestionError, "window=0 steps; expected 1 or more"),

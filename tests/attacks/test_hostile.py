@@ -16,7 +16,9 @@ import zarr.storage
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis.kernels.selection import SampleLabels, SelectedFrames, Selection
+from analysis.kernels.selected_frames import SelectedFrames
+from analysis.kernels.selection import Selection
+from analysis.kernels.trial_table import ColumnCodes, TrialRows
 from damage import edit_record, write
 from processes import finished, python
 from recorder.format import RecordingFormatError
@@ -222,7 +224,9 @@ def test_forged_trials_hold_together_or_are_refused(rows: Any, in_order: bool, k
         categories = ("a", "b") if of_kind == "category" else ()
         columns.append(ColumnCommit(name, of_kind, writer.flush().crc32c, categories))
     try:
-        labels = SampleLabels.read(store, TrialsCommit(len(table), len(table), tuple(columns)))
+        commit = TrialsCommit(len(table), len(table), tuple(columns))
+        assert len(TrialRows.read(store, commit).trial) == len(table)
+        labels = ColumnCodes.read(store, commit, "label")
     except RecordingFormatError:
         return
     assert len(labels.code) == len(table)

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 import analysis
 from analysis.cli import commands
-from analysis.kernels.selection import SampleLabels, SelectedFrames, Selection
-from analysis.questions import narrow_trials
+from analysis.kernels.selected_frames import SelectedFrames
+from analysis.kernels.selection import Selection
+from analysis.kernels.trial_table import TrialRows
+from analysis.narrowing import narrow_trials
 from damage import edit_record
 from processes import finished, python
 from recorder.format import RecordingFormatError
@@ -130,10 +132,9 @@ def test_labels_of_a_batch_larger_than_any_memory_are_looked_up() -> None:
     """Of what a commit record may promise: one step of as many samples as there are frames."""
     batch = 2**50
     segments = Segments(np.array([[0, 0, 1, batch, 0]], np.int64))
-    labels = SampleLabels(("a", "b"), np.zeros(3, np.int64), np.array([1, 0, 1], np.int32))  # type: ignore[arg-type]
-    frames = SelectedFrames(segments, Selection(), labels)
-    codes = frames.codes(np.array([0]), np.array([1]), np.array([1001]))
-    assert codes.tolist() == [0, 1] + [-1] * 998
+    frames = SelectedFrames(segments, Selection(), TrialRows(np.zeros(3, np.int64)))
+    row, sample = np.zeros(1000, np.int64), np.arange(1, 1001)
+    assert frames.table_rows(row, sample).tolist() == [1, 2] + [-1] * 998
 
 
 PARSER = """
