@@ -83,12 +83,12 @@ class LayerCuts:
 class Plan:
     """The plan by which a question is answered.
 
-    A result is cut into *blocks* along the first of its axes of frames; a block holds some of the groups of frames that the question
-    tells apart, whole ones, and all of its places. For each block every layer of every recording is counted
-    by one task or by several, each of which reads a range of frames. A task that sees all frames of its
-    groups can make of spikes what is asked for, and forget the neurons. Where several tasks count one group,
-    or several recordings are pooled, and it takes the sum of a neuron to know what becomes of it, spikes of
-    each neuron are added up first.
+    A result is cut into *blocks* along the first of its axes of frames; a block holds some of the groups of
+    frames that the question tells apart, whole ones, and all of its places. For each block every layer of
+    every recording is counted by one task or by several, each of which reads a range of frames. A task that
+    sees all frames of its groups can make of spikes what is asked for, and forget the neurons. Where several
+    tasks count one group, or several recordings are pooled, and it takes the sum of a neuron to know what
+    becomes of it, spikes of each neuron are added up first.
 
     Frames are cut at chunks, so that none is decoded twice. Sums of spikes that lie on the way to an answer
     are named by what was counted, not by who asks: rates and silent ratios of a whole recording, or per
@@ -124,7 +124,7 @@ class Plan:
 
     @property
     def lengths(self) -> tuple[tuple[int, ...], ...]:
-        """Lengths of the blocks along each axis of frames that the result has; all but the first are whole."""
+        """Lengths of the blocks along each axis of frames of the result; all but the first are whole."""
         if not self.question.along:
             return ()
         first = tuple(last - first for first, last in pairwise(self.bounds))

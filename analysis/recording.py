@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -245,8 +246,8 @@ class Recording(Statistics):
         UnknownLayerError
             If there is no such layer; it lists those there are.
         QuestionError
-            If there is no such column, value, trial, sample, neuron, channel or recording, a slice of steps or
-            times has a stride, or it counts back from different ends.
+            If there is no such column, value, trial, sample, neuron, channel or recording, a slice of steps
+            or times has a stride, or it counts back from different ends.
         """
         names = self._layer_names
         if layers is not None:

@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002, D102 - methods of axes use some of what they are given; the base says what they return.
 """Codes of frames: the place of every frame along axes such as samples, times and columns of the trials.
 
 Most axes tell either the steps of a segment apart or its samples. So the code of a frame is the code of its

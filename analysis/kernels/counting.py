@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.kernels.coding import CodedGroups
-from analysis.kernels.events import count_by_group, frames_by_group
+from analysis.kernels.events import count_by_group, frames_by_group, labels_of
 from analysis.kernels.grouping import Grouping, Groups, count_up, positions_of
 from analysis.kernels.pieces import Pieces
 from analysis.kernels.quantities import Quantity
@@ -182,16 +182,17 @@ def _add_coded(spikes: Counts, trains: Packed, pieces: Pieces) -> None:
     if places == len(trains):
         count_by_group(trains, pieces, spikes)
         return
-    frames, groups = pieces.grouped_frames()
+    labels = labels_of(pieces)
+    frames = np.flatnonzero(labels >= 0)
     per_place = len(trains) // places
     for place in range(places):
         per_frame = count_per_frame(trains[place * per_place : (place + 1) * per_place])[frames]
         # Sums of float64 are exact: no group of a chunk has 2 ** 53 spikes.
-        spikes[:, place] += np.bincount(groups, per_frame, len(spikes)).astype(np.int64)
+        spikes[:, place] += np.bincount(labels[frames], per_frame, len(spikes)).astype(np.int64)
 
 
 def count_frames(source: Source, groups: Groups | CodedGroups, first: int, last: int) -> Integers:
-    """Number of selected frames in each group, int64, shape of the groups; parameters as in `count_spikes`."""
+    """Number of selected frames in each group, int64 in the shape of the groups; see `count_spikes`."""
     frames = frames_of(source)
     found = np.zeros(len(groups), np.int64)
     if isinstance(groups, CodedGroups):

@@ -1,31 +1,72 @@
-"""Interim."""
+"""Events of packed trains, counted in groups of frames; the choice between compiled and plain loops."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Final
+
 import numpy as np
 
-from recorder.format.bits import unpack_trains
+from analysis.kernels import plain_loops
+from analysis.kernels.pieces import Pieces
+from recorder.format.bits import Counts, Integers, Packed
+
+# Counts of each neuron and group of a chunk are made for so many elements at a time.
+SLAB_ELEMENTS: Final = 2**20
 
 
-def _codes(pieces):
-    lengths = pieces.end - pieces.begin
-    from analysis.kernels.grouping import count_up
-
-    up = count_up(lengths)
-    r = np.repeat(np.arange(len(lengths)), lengths)
-    q = pieces.skipped[r] + up
-    st, s = np.divmod(q, pieces.batch[r])
-    a = pieces.step_codes[pieces.step_at[r] + st]
-    b = pieces.sample_codes[pieces.sample_at[r] + s]
-    ok = (a >= 0) & (b >= 0)
-    return (pieces.begin[r] + up)[ok], (a + b)[ok]
+def has_numba() -> bool:
+    """Whether numba is installed, so that loops over events are compiled."""
+    return find_spec("numba") is not None
 
 
-def count_by_group(trains, pieces, counts):
-    frames, codes = _codes(pieces)
-    bits = unpack_trains(trains, 0, trains.shape[1] * 8)
-    np.add.at(counts, codes, bits[frames].astype(np.int64))
+def loops() -> ModuleType:
+    """The loops in use: `analysis.kernels.loops`, or without numba `analysis.kernels.plain_loops`."""
+    return _LOOPS
 
 
-def frames_by_group(pieces, groups):
-    return np.bincount(_codes(pieces)[1], minlength=groups).astype(np.int64)
+def _best_loops() -> ModuleType:
+    if not has_numba():
+        return plain_loops
+    from analysis.kernels import loops as compiled  # noqa: PLC0415 - only where numba is
+
+    return compiled
+
+
+_LOOPS = _best_loops()
+
+
+def count_by_group(trains: Packed, pieces: Pieces, counts: Counts) -> None:
+    """Add the events of each neuron in each group to ``counts``, int64 [groups, neurons].
+
+    Parameters
+    ----------
+    trains : uint8 array, shape [neurons, bytes]
+        ``bytes`` a multiple of 8, rows contiguous.
+    """
+    labels = labels_of(pieces)
+    if not (labels >= 0).any():
+        return
+    # Only what lies between the lowest and the highest group of the chunk is kept apart.
+    lowest, behind = int(labels[labels >= 0].min()), int(labels.max()) + 1
+    labels[labels >= 0] -= lowest
+    neurons = max(SLAB_ELEMENTS // (behind - lowest), 1)
+    for first in range(0, len(trains), neurons):
+        some = np.ascontiguousarray(trains[first : first + neurons])
+        found = np.zeros((len(some), behind - lowest), np.int64)
+        loops().count_labelled(some, labels, found)
+        counts[lowest:behind, first : first + neurons] += found.T
+
+
+def frames_by_group(pieces: Pieces, groups: int) -> Integers:
+    """Number of frames in each group, int64 [groups]."""
+    labels = labels_of(pieces)
+    return np.bincount(labels[labels >= 0], minlength=groups)
+
+
+def labels_of(pieces: Pieces) -> Integers:
+    """Group of each frame of the chunk up to the last piece, -1 for none."""
+    labels = np.full(int(pieces.end[-1]) if len(pieces) else 0, -1, np.int64)
+    loops().label_frames(pieces.walk(), labels)
+    return labels

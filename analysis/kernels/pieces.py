@@ -1,7 +1,7 @@
 """Runs of frames that belong together, with all that a loop over events must know of each frame.
 
-A *lane* is one sample of one neuron. A *sequence* is a run of steps of a lane without a break: no interval, lag
-or latency reaches from one into another.
+A *lane* is one sample of one neuron. A *sequence* is a run of steps of a lane without a break: no interval,
+lag or latency reaches from one into another.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Pieces:
     """Runs of frames of a chunk, each within one segment.
 
     Frame ``f`` of a piece has place ``q = skipped + f - begin``, step ``first_step + q // batch`` and sample
-    ``q % batch``. Its group is the code of its step plus the code of its sample; if either is negative, it is
-    in no group, but its events still end intervals and begin others. Frames in no piece do not exist: a lane's
-    next sequence must start behind them.
+    ``q % batch``. Its group is the code of its step plus the code of its sample; if either is negative, it
+    is in no group, but its events still end intervals and begin others. Frames in no piece do not exist: a
+    lane's next sequence must start behind them.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Pieces:
         Whether the piece's sequences are the first of their presentations.
     step_codes, sample_codes : int64 array
     starts, ends : int64 array
-        First step of a sequence, at least 0 and not behind its first frame in the piece; step behind its last.
+        First step of a sequence, from 0 to its first frame in the piece; step behind its last.
     """
 
     begin: Integers
@@ -70,27 +70,18 @@ class Pieces:
     def __len__(self) -> int:
         return len(self.begin)
 
-    def walk(self) -> Walk:
-        """The pieces as the compiled loops take them."""
-        # ceil(2 ** shift / batch): multiplying by it and shifting divides exactly, since batch ≤ 2 ** (shift - 31).
+    def walk(self, is_open: NDArray[np.bool_] | None = None) -> Walk:
+        """The pieces as loops take them; ``is_open`` as in `Walk`, by default False."""
+        # Multiplying by ceil(2 ** shift / batch) and shifting divides exactly, as batch <= 2 ** (shift - 31).
         shift = _PLACE_BITS + np.frexp(self.batch - 1.0)[1].astype(np.int64)
-        multiplier = -(-(np.int64(1) << shift) // self.batch)
-        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
-        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        return Walk(**contiguous, multiplier=multiplier, shift=shift)
-
-    def grouped_frames(self) -> tuple[Integers, Integers]:
-        """Every frame that is in a group, ascending, and its group: int64 [frames]."""
-        lengths = self.end - self.begin
-        inside = count_up(lengths)
-        piece = np.repeat(np.arange(len(self), dtype=np.int64), lengths)
-        step, sample = np.divmod(self.skipped[piece] + inside, self.batch[piece])
-        of_step, of_sample = (
-            self.step_codes[self.step_at[piece] + step],
-            self.sample_codes[self.sample_at[piece] + sample],
+        arrays = {field.name: np.ascontiguousarray(getattr(self, field.name)) for field in fields(self)}
+        return Walk(
+            **arrays,
+            multiplier=-(-(np.int64(1) << shift) // self.batch),
+            shift=shift,
+            lane_at=np.cumsum(self.batch) - self.batch,
+            is_open=np.zeros(len(self), np.bool_) if is_open is None else is_open,
         )
-        grouped = (of_step >= 0) & (of_sample >= 0)
-        return (self.begin[piece] + inside)[grouped], (of_step + of_sample)[grouped]
 
     def lanes(self) -> LaneRuns:
         """Steps of each sample in each piece, piece after piece."""
@@ -101,18 +92,29 @@ class Pieces:
         sample = place % batch
         last_place = (self.skipped + self.end - self.begin - 1)[piece]
         sequence = self.start_at[piece] + sample
+        first, last = place // batch, (last_place - sample) // batch
+        step_code = self.step_codes[self.step_at[piece] + first]
+        sample_code = self.sample_codes[self.sample_at[piece] + sample]
+        # Steps with another code than the step before, from the first step code on.
+        changes = np.concatenate([[0], np.cumsum(np.diff(self.step_codes) != 0)])
         return LaneRuns(
             piece,
             sample,
-            first=self.first_step[piece] + place // batch,
-            last=self.first_step[piece] + (last_place - sample) // batch,
+            first=self.first_step[piece] + first,
+            last=self.first_step[piece] + last,
             start=self.starts[sequence],
             end=self.ends[sequence],
+            group=np.where((step_code >= 0) & (sample_code >= 0), step_code + sample_code, -1),
+            stays=changes[self.step_at[piece] + first] == changes[self.step_at[piece] + last],
         )
 
 
 class Walk(NamedTuple):
-    """The arrays of `Pieces`, C-contiguous, and ``q // batch`` as ``q * multiplier >> shift``."""
+    """The arrays of `Pieces`, contiguous, and what follows from them for each piece.
+
+    ``q // batch`` is ``q * multiplier >> shift``; ``lane_at`` is the number of lanes of a neuron in pieces
+    before; ``is_open`` says whether a sequence of the piece began before the task.
+    """
 
     begin: Integers
     end: Integers
@@ -130,11 +132,17 @@ class Walk(NamedTuple):
     ends: Integers
     multiplier: Integers
     shift: Integers
+    lane_at: Integers
+    is_open: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
 class LaneRuns:
-    """Steps ``first`` to ``last`` (inclusive) of a sample in a piece, and its sequence; int64 [runs]."""
+    """Steps ``first`` to ``last`` (inclusive) of each sample in each piece, piece after piece; arrays [runs].
+
+    ``start`` and ``end`` are those of its sequence, ``group`` is the group of its first frame or -1, and
+    ``stays`` says whether its other frames are in the same group.
+    """
 
     piece: Integers
     sample: Integers
@@ -142,3 +150,12 @@ class LaneRuns:
     last: Integers
     start: Integers
     end: Integers
+    group: Integers
+    stays: NDArray[np.bool_]
+
+    def before(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Order in which runs of a sample follow each other, and for each the place of its sample's first."""
+        order = np.argsort(self.sample, kind="stable")
+        sample = self.sample[order]
+        is_first = np.concatenate([[True], sample[1:] != sample[:-1]])[: len(sample)]
+        return order, np.maximum.accumulate(np.where(is_first, np.arange(len(sample)), 0))

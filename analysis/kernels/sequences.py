@@ -130,7 +130,7 @@ def _is_first(source: Source, frames: SelectedFrames, start: Integers) -> NDArra
     return is_first
 
 
-def _no_starts(trial: Integers) -> Integers:
+def _no_starts(_: Integers) -> Integers:
     raise ValueError("times are selected, and the first steps of trials are not known")
 
 

@@ -1,4 +1,4 @@
-"""The table of trials, a row for each sample presented: where a sample's row is, and the code of its value."""
+"""The table of trials, a row for each sample presented: where a sample's row is, and what it has."""
 
 from __future__ import annotations
 

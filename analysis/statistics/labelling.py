@@ -72,18 +72,9 @@ def labelled(
         dimensions.append(name)
         if coordinate is not None:
             coordinates[name] = (name, coordinate)
-    places: list[str] = []
-    if question.place != "all":
-        source = layers[0][0]
-        shape = source.commit.plan.neuron_shape
-        kept = source.selection.neurons or [range(length) for length in shape]
-        lengths = places_of(source.neuron_shape, question.place)
-        for name, indices, _ in zip(neuron_dimensions(shape), kept, lengths, strict=False):
-            places.append(name)
-            coordinates[name] = (name, _index(indices))
-    for name, along in (further or {}).items():
-        places.append(name)
-        coordinates[name] = (name, along)
+    places = _places(question, layers)
+    places |= further or {}
+    coordinates |= {name: (name, along) for name, along in places.items()}
     result = xr.DataArray(values, dims=[*dimensions, *places], coords=coordinates)
     if "presentation" in axes.names and layers:
         result = _with_presentations(result, axes, layers[0][0])
@@ -94,6 +85,18 @@ def labelled(
     for name in question.columns:
         result.coords[name].attrs["long_name"] = name
     return _with_durations(result, question, members)
+
+
+def _places(question: Question, layers: Sequence[Sequence[Source]]) -> dict[str, Any]:
+    """Dimensions of the places within a layer, and their coordinates: real indices, of some neurons too."""
+    if question.place == "all":
+        return {}
+    source = layers[0][0]
+    shape = source.commit.plan.neuron_shape
+    kept = source.selection.neurons or [range(length) for length in shape]
+    lengths = places_of(source.neuron_shape, question.place)
+    along = zip(neuron_dimensions(shape), kept, lengths, strict=False)
+    return {name: _index(indices) for name, indices, _ in along}
 
 
 def _index(indices: tuple[int, ...] | range) -> Any:

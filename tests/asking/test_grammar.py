@@ -10,6 +10,7 @@ from typing import Any
 
 import dask
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from hypothesis import HealthCheck, Phase, given, settings
@@ -45,7 +46,7 @@ class Slots:
         for column in ("label", "epoch"):
             if column in spikes.coords:
                 values = spikes[column].values.tolist()
-                self.places[column] = [None if value is None or value != value else value for value in values]
+                self.places[column] = [None if pd.isna(value) else value for value in values]
 
     def select(self, kept: Sequence[bool]) -> None:
         self.bits = self.bits[np.array(kept, np.bool_)]

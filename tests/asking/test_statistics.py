@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 import analysis
 from analysis import planning
 from analysis.kernels import counting, tallying
-from made_recordings import make_example, plans
+from made_recordings import Example, make_example, plans
 from recorder.tape import LayerReader
+from tapes import Run, Trial, write_recording
 
 STATISTICS = ("firing_rate", "silent_ratio", "spike_count", "saturated_ratio")
 THRESHOLDS = (1.0, 0.9, 0.5, 1 / 3, Fraction(1, 7), 0.001)

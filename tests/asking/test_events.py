@@ -1,0 +1,267 @@
+"""Events, intervals, latencies and lags in packed trains are those of plain loops over booleans."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analysis.kernels import events, loops, plain_loops
+from analysis.kernels.interval_tally import IntervalTally, join_intervals
+from analysis.kernels.lag_tally import LagTally
+from analysis.kernels.latency_tally import LatencyTally, join_latencies
+from analysis.kernels.pieces import Pieces
+
+NEURONS_PER_PLACE, MAX_INTERVAL, BINS = 2, 5, 4
+
+
+@pytest.fixture(params=[loops, plain_loops], ids=["compiled", "plain"])
+def in_use(request, monkeypatch):
+    monkeypatch.setattr(events, "_LOOPS", request.param)
+
+
+@dataclass
+class Frame:
+    step: int
+    sample: int
+    batch: int
+    start: int
+    end: int
+    step_code: int
+    sample_code: int
+    offset: int
+    counts: bool
+    run: int  # frames of one run may be one piece
+
+    @property
+    def group(self):
+        return self.step_code + self.sample_code if min(self.step_code, self.sample_code) >= 0 else -1
+
+
+@st.composite
+def recordings(draw, constant=False):
+    """Frames in order, and a raster [frames, neurons]."""
+    frames, step, run = [], 0, 0
+    for _ in range(draw(st.integers(1, 4))):
+        batch = draw(st.sampled_from([1, 2, 3, 5, 8, 64, 70]))
+        step += draw(st.integers(0, 3))
+        first_of_trial = step
+        codes = draw(st.lists(st.integers(-1, 2), min_size=batch, max_size=batch))
+        step_code = draw(st.integers(-1, 2))
+        for part in range(draw(st.integers(1, 2))):  # a gap lies between two parts of a trial
+            steps = draw(st.integers(1, 90 if batch < 9 else 12))
+            for s in range(step, step + steps):
+                code = step_code if constant else draw(st.integers(-1, 2))
+                for n in range(batch):
+                    args = (step, step + steps, code, codes[n], step - first_of_trial, part == 0, run)
+                    frames.append(Frame(s, n, batch, *args))
+            step += steps + 1
+            run += 1
+    neurons = draw(st.sampled_from([1, 3, 4]))
+    density = draw(st.sampled_from([0.0, 0.05, 0.3, 0.9, 1.0]))
+    raster = np.random.default_rng(draw(st.integers(0, 99))).random((len(frames), neurons)) < density
+    return frames, raster
+
+
+@st.composite
+def cuts_of(draw, length):
+    """Ascending cuts of a range, its ends included."""
+    inner = draw(st.lists(st.integers(0, length), max_size=3))
+    return sorted({0, length, *inner})
+
+
+def pieces_of(frames, begin, end, breaks, shift):
+    """Pieces of frames begin to end that lie ``shift`` frames behind the chunk's first."""
+    rows, counts = [], []
+    step_codes, sample_codes, starts, ends = [], [], [], []
+    at = begin
+    while at < end:
+        first = frames[at]
+        stop = at
+        while stop < end and frames[stop].run == first.run and (stop == at or stop not in breaks):
+            stop += 1
+        whole = [f for f in frames if f.run == first.run][: first.batch]
+        row = (at - begin + shift, stop - begin + shift, first.step, first.sample, first.batch)
+        row += (len(step_codes), len(sample_codes), len(starts), first.offset)
+        rows.append(row)
+        counts.append(first.counts)
+        codes = {f.step: f.step_code for f in frames[at:stop]}
+        step_codes += [codes[s] for s in sorted(codes)]
+        sample_codes += [f.sample_code for f in whole]
+        starts += [f.start for f in whole]
+        ends += [f.end for f in whole]
+        at = stop
+    columns = np.array(rows, np.int64).reshape(-1, 9).T
+    tables = (np.array(table, np.int64) for table in (step_codes, sample_codes, starts, ends))
+    return Pieces(*columns, np.array(counts, np.bool_), *tables)
+
+
+def chunk_of(recording, begin, end, breaks, shift=3):
+    """Trains and pieces of some frames; bits around them are set, and belong to no piece."""
+    frames, raster = recording
+    neurons = raster.shape[1]
+    length = -(-(shift + end - begin + 2) // 64) * 64
+    bits = np.ones((neurons, length), np.bool_)
+    bits[:, shift : shift + end - begin] = raster[begin:end].T
+    return np.packbits(bits, axis=1), pieces_of(frames, begin, end, breaks, shift)
+
+
+def chunks_of(data, recording):
+    """Chunks of each task."""
+    cuts, inner = (data.draw(cuts_of(len(recording[0]))) for _ in range(2))
+    breaks = data.draw(st.sets(st.integers(0, len(recording[0])), max_size=3))
+    return [
+        [chunk_of(recording, x, y, breaks) for x, y in pairwise(edges)]
+        for edges in (sorted({a, b, *(c for c in inner if a < c < b)}) for a, b in pairwise(cuts))
+    ]
+
+
+def places_of(raster):
+    return np.arange(raster.shape[1]) // NEURONS_PER_PLACE, -(-raster.shape[1] // NEURONS_PER_PLACE)
+
+
+def sequences_of(recording):
+    """(neuron, frames of the sequence in order, their bits), one after the other."""
+    frames, raster = recording
+    rows = defaultdict(list)
+    for row, frame in enumerate(frames):
+        rows[frame.run, frame.sample].append(row)
+    for row in rows.values():
+        for neuron in range(raster.shape[1]):
+            yield neuron, [frames[r] for r in row], raster[row, neuron]
+
+
+def folded(results, join, data):
+    """Join neighbours in any order."""
+    while len(results) > 1:
+        i = data.draw(st.integers(0, len(results) - 2))
+        results[i : i + 2] = [join(results[i], results[i + 1])]
+    return results[0]
+
+
+@pytest.mark.usefixtures("in_use")
+class TestEvents:
+    @settings(max_examples=30)
+    @given(recordings(), st.data())
+    def test_events_and_frames_are_counted_in_their_groups(self, recording, data):
+        frames, raster = recording
+        counts, numbers = np.zeros((5, raster.shape[1]), np.int64), np.zeros(5, np.int64)
+        for task in chunks_of(data, recording):
+            for trains, pieces in task:
+                events.count_by_group(trains, pieces, counts)
+                numbers += events.frames_by_group(pieces, 5)
+        group = np.array([f.group for f in frames])
+        assert counts.tolist() == [raster[group == g].sum(axis=0).tolist() for g in range(5)]
+        assert numbers.tolist() == [(group == g).sum() for g in range(5)]
+
+    @pytest.mark.parametrize("kind", ["moments", "histogram", "cv2", "lv"])
+    @settings(max_examples=30)
+    @given(recordings(), st.data())
+    def test_intervals_are_those_of_each_sequence_in_whatever_tasks_it_is_cut(self, kind, recording, data):
+        _, raster = recording
+        place_of, places = places_of(raster)
+        expected = np.zeros((5, places, MAX_INTERVAL + 1 if kind == "histogram" else 3), np.int64)
+        for neuron, frames, bits in sequences_of(recording):
+            steps = np.flatnonzero(bits)
+            for i in range(1, len(steps)):
+                group, length = frames[steps[i]].group, int(steps[i] - steps[i - 1])
+                if group < 0:
+                    continue
+                sums = expected[group, place_of[neuron]]
+                if kind == "moments":
+                    sums += [1, length, length**2]
+                elif kind == "histogram":
+                    sums[min(length, MAX_INTERVAL + 1) - 1] += 1
+                elif i > 1:
+                    former = int(steps[i - 1] - steps[i - 2])
+                    share = abs(former - length) / (former + length)
+                    fixed = int((2 * share if kind == "cv2" else 3 * (share * share)) * 2**52)
+                    sums += [1, fixed // 2**26, fixed % 2**26]
+        results = []
+        for task in chunks_of(data, recording):
+            tally = IntervalTally(place_of, 5, places, 70, kind, MAX_INTERVAL)
+            for chunk in task:
+                tally.add(*chunk)
+            results.append(tally.result())
+        joined = folded(results, join_intervals, data)
+        assert joined.sums.tolist() == expected.tolist()
+        whole = IntervalTally(place_of, 5, places, 70, kind, MAX_INTERVAL)
+        whole.add(*chunk_of(recording, 0, len(raster), ()))
+        assert whole.result().edge is None
+
+    @settings(max_examples=30)
+    @given(recordings(), st.data())
+    def test_latencies_count_from_the_first_step_and_belong_to_the_first_frame(self, recording, data):
+        _, raster = recording
+        place_of, places = places_of(raster)
+        moments, histogram = np.zeros((5, places, 3), np.int64), np.zeros((5, places, BINS), np.int64)
+        censored = np.zeros((5, places), np.int64)
+        for neuron, frames, bits in sequences_of(recording):
+            if not frames[0].counts or frames[0].group < 0:
+                continue
+            at = (frames[0].group, place_of[neuron])
+            if not bits.any():
+                censored[at] += 1
+                continue
+            latency = int(np.argmax(bits)) + frames[0].offset
+            moments[at] += [1, latency, latency**2]
+            histogram[at][min(latency, BINS - 1)] += 1
+        results = []
+        for task in chunks_of(data, recording):
+            tally = LatencyTally(place_of, 5, places, 70, BINS)
+            for chunk in task:
+                tally.add(*chunk)
+            results.append(tally.result())
+        joined = folded(results, join_latencies, data)
+        assert joined.moments.tolist() == moments.tolist()
+        assert joined.histogram.tolist() == histogram.tolist()
+        assert joined.censored().tolist() == censored.tolist()
+
+    @pytest.mark.parametrize("lags", [1, 8, 63, 64, 130])
+    @settings(max_examples=30)
+    @given(recordings(constant=True), st.data())
+    def test_pairs_of_each_lag_are_those_of_each_sequence(self, lags, recording, data):
+        frames, raster = recording
+        place_of, places = places_of(raster)
+        expected = np.zeros((4, 5, places, lags), np.int64)
+        for neuron, sequence, bits in sequences_of(recording):
+            if sequence[0].group < 0:
+                continue
+            for lag in range(1, min(lags + 1, len(bits))):
+                a, b = bits[:-lag], bits[lag:]
+                counted = [(a & b).sum(), a.sum(), b.sum(), len(a)]
+                expected[:, sequence[0].group, place_of[neuron], lag - 1] += counted
+        found = np.zeros_like(expected)
+        cuts = data.draw(cuts_of(len(frames)))
+        for begin, end in pairwise(cuts):
+            tally = LagTally(place_of, 5, places, 70, lags)
+            halo = max(begin - lags * 70, 0)
+            if halo < begin:
+                tally.add(*chunk_of(recording, halo, begin, ()), counting=False)
+            middle = (begin + end) // 2
+            for x, y in ((begin, middle), (middle, end)):
+                tally.add(*chunk_of(recording, x, y, ()))
+            sums = tally.result()
+            found += [sums.pairs, sums.earlier, sums.later, sums.slots]
+        assert found.tolist() == expected.tolist()
+
+    def test_pairs_along_steps_of_different_groups_are_refused(self):
+        frames = [Frame(s, 0, 1, 0, 4, s // 2, 0, 0, True, 0) for s in range(4)]
+        chunks = [chunk_of((frames, np.ones((4, 1), np.bool_)), *cut, ()) for cut in ((0, 4), (0, 2), (2, 4))]
+        with pytest.raises(ValueError, match="different groups"):
+            LagTally(np.zeros(1, np.int64), 2, 1, 1, 2).add(*chunks[0])
+        tally = LagTally(np.zeros(1, np.int64), 2, 1, 1, 2)
+        tally.add(*chunks[1])
+        with pytest.raises(ValueError, match="different groups"):
+            tally.add(*chunks[2])
+
+    def test_a_batch_larger_than_the_tally_was_told_of_is_refused(self):
+        frames = [Frame(0, n, 3, 0, 1, 0, 0, 0, True, 0) for n in range(3)]
+        tally = IntervalTally(np.zeros(1, np.int64), 1, 1, 2, "moments")
+        with pytest.raises(ValueError, match="3 samples, but there is room for 2"):
+            tally.add(*chunk_of((frames, np.ones((3, 1), np.bool_)), 0, 3, ()))
