@@ -265,3 +265,9 @@ class TestEvents:
         tally = IntervalTally(np.zeros(1, np.int64), 1, 1, 2, "moments")
         with pytest.raises(ValueError, match="3 samples, but there is room for 2"):
             tally.add(*chunk_of((frames, np.ones((3, 1), np.bool_)), 0, 3, ()))
+
+    def test_a_neuron_that_always_fires_has_a_pair_for_each_pair_of_slots(self):
+        frames = [Frame(s, 0, 1, 0, 600, 0, 0, 0, True, 0) for s in range(600)]
+        tally = LagTally(np.zeros(1, np.int64), 1, 1, 1, 2)
+        tally.add(*chunk_of((frames, np.ones((600, 1), np.bool_)), 0, 600, ()))
+        assert tally.result().pairs.tolist() == [[[599, 598]]]
