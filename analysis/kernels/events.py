@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Final
@@ -16,25 +18,24 @@ from recorder.format.bits import Counts, Integers, Packed
 SLAB_ELEMENTS: Final = 2**20
 
 
+@lru_cache(maxsize=1)
 def has_numba() -> bool:
     """Whether numba is installed, so that loops over events are compiled."""
     return find_spec("numba") is not None
 
 
 def loops() -> ModuleType:
-    """The loops in use: `analysis.kernels.loops`, or without numba `analysis.kernels.plain_loops`."""
-    return _LOOPS
+    """The loops in use: `analysis.kernels.loops`, or without numba `analysis.kernels.plain_loops`.
+
+    They are imported when they are first needed, as numba takes a second and 100 MB of memory.
+    """
+    if _LOOPS is not None:
+        return _LOOPS
+    return import_module("analysis.kernels.loops") if has_numba() else plain_loops
 
 
-def _best_loops() -> ModuleType:
-    if not has_numba():
-        return plain_loops
-    from analysis.kernels import loops as compiled  # noqa: PLC0415 - only where numba is
-
-    return compiled
-
-
-_LOOPS = _best_loops()
+# Tests put one of the two here.
+_LOOPS: ModuleType | None = None
 
 
 def count_by_group(trains: Packed, pieces: Pieces, counts: Counts) -> None:

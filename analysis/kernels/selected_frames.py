@@ -101,9 +101,8 @@ class SelectedFrames:
         segments = self.segments
         row = np.maximum(np.searchsorted(self._first_frame, frames, side="right") - 1, 0)
         inside = np.clip(frames - self._first_frame[row], 0, segments.steps[row] * segments.batch[row])
-        steps, sample = np.divmod(inside, segments.batch[row])
-        before: Integers = self._frames_before[row] + steps * self._samples[row]
-        return before + self._samples_before(row, sample)
+        steps, sample = inside // segments.batch[row], inside % segments.batch[row]
+        return self._frames_before[row] + steps * self._samples[row] + self._samples_before(row, sample)
 
     def runs(self, first: int, last: int) -> Intervals:
         """Frames ``first`` to ``last`` (exclusive) by segment: the segments' index, begins and ends."""
