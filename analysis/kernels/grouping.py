@@ -81,7 +81,7 @@ class Grouping:
             first = ends[first_row] if len(in_trial) else nothing
             return first, np.maximum(first, last)
         first, last = (
-            _frames_of_steps(segments, self.anchor + keys * self.steps) for keys in (first_keys, last_keys)
+            frames_of_steps(segments, self.anchor + keys * self.steps) for keys in (first_keys, last_keys)
         )
         return first, last
 
@@ -214,7 +214,7 @@ def range_keys(ranges: Integers) -> Integers:
     return np.repeat(ranges[:, 0], lengths) + count_up(lengths)
 
 
-def _frames_of_steps(segments: Segments, steps: Integers) -> Integers:
+def frames_of_steps(segments: Segments, steps: Integers) -> Integers:
     """First frame at or behind each step."""
     row = np.searchsorted(segments.last_step, steps, side="right")
     inside = np.minimum(row, len(segments) - 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -114,3 +114,9 @@ class LagTally:
 def _at_least(counts: Counts) -> Counts:
     """From numbers with 0, 1, … (or more) to numbers with at least 1, 2, …: one column less."""
     return np.cumsum(counts[..., ::-1], axis=-1)[..., -2::-1]
+
+
+def join_lags(left: LagSums, right: LagSums) -> LagSums:
+    """The sums of two tasks."""
+    both = (getattr(left, field.name) + getattr(right, field.name) for field in fields(LagSums))
+    return LagSums(*both)

@@ -102,7 +102,9 @@ class SelectedFrames:
         row = np.maximum(np.searchsorted(self._first_frame, frames, side="right") - 1, 0)
         inside = np.clip(frames - self._first_frame[row], 0, segments.steps[row] * segments.batch[row])
         steps, sample = inside // segments.batch[row], inside % segments.batch[row]
-        return self._frames_before[row] + steps * self._samples[row] + self._samples_before(row, sample)
+        before: Integers = self._frames_before[row] + steps * self._samples[row]
+        before += self._samples_before(row, sample)
+        return before
 
     def runs(self, first: int, last: int) -> Intervals:
         """Frames ``first`` to ``last`` (exclusive) by segment: the segments' index, begins and ends."""

@@ -5,9 +5,10 @@ room, in `analysis.kernels`.
 """
 
 from analysis.statistics.activity import Activity
+from analysis.statistics.sequences import SequenceStatistics
 
 __all__ = ["Statistics"]
 
 
-class Statistics(Activity):
+class Statistics(Activity, SequenceStatistics):
     """Every statistic, as methods of whatever has layers and recordings to ask, see `Answering`."""

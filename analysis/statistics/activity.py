@@ -11,6 +11,7 @@ import xarray as xr
 from analysis.kernels.quantities import FIRED, LARGEST_DENOMINATOR, SPIKES, FiredInShare
 from analysis.questions import Per, QuestionError
 from analysis.statistics.answering import Answering, Statistic
+from analysis.statistics.durations import per_second
 
 FIRING_RATE: Final = Statistic(
     "firing_rate", "firing rate: spikes per neuron and step", SPIKES, divided_by="slots"
@@ -28,7 +29,9 @@ SPIKE_COUNT: Final = Statistic("spike_count", "spikes", SPIKES)
 class Activity(Answering):
     """Statistics of how much neurons fire."""
 
-    def firing_rate(self, per: Per | None = None, *, window: int | None = None) -> xr.DataArray:
+    def firing_rate(
+        self, per: Per | None = None, *, window: int | None = None, unit: str | None = None
+    ) -> xr.DataArray:
         """Spikes per neuron and step: spikes ÷ slots, between 0 and 1, pooled over what is not kept apart.
 
         Parameters
@@ -38,6 +41,8 @@ class Activity(Answering):
         window : int, optional
             Steps in a window, for ``per="window"``. Windows are counted from step 0, or from the first step
             of ``select(steps=...)``; the last may be shorter.
+        unit : "Hz", optional
+            Spikes per second instead, where the duration of a step was recorded.
 
         Returns
         -------
@@ -48,11 +53,11 @@ class Activity(Answering):
         Raises
         ------
         QuestionError
-            If ``per`` or ``window`` makes no sense, or not for this recording or layer.
+            If ``per``, ``window`` or ``unit`` makes no sense, or not for this recording or layer.
         RecordingFormatError
             If a table that is needed is damaged; when computed, if a chunk is missing or damaged.
         """
-        return self._ask(FIRING_RATE, per, window)
+        return per_second(self._ask(FIRING_RATE, per, window), unit, self.members)
 
     def silent_ratio(self, per: Per | None = None, *, window: int | None = None) -> xr.DataArray:
         """Neurons that never fired in any frame looked at ÷ neurons; otherwise as `firing_rate`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,16 +38,17 @@ class Example:
 
 
 @st.composite
-def plans(draw: st.DrawFn) -> dict[str, Any]:
+def plans(draw: st.DrawFn, most_steps: int = 150, most_neurons: int = 257) -> dict[str, Any]:
     """Runs of steps with awkward batches, gaps between them and trials in some of them."""
-    shapes = draw(st.lists(st.sampled_from(NEURON_SHAPES), min_size=1, max_size=2))
+    allowed = [shape for shape in NEURON_SHAPES if math.prod(shape) <= most_neurons]
+    shapes = draw(st.lists(st.sampled_from(allowed), min_size=1, max_size=2))
     runs: list[Run] = []
     trials: list[Trial] = []
     step = draw(st.integers(0, 3))
     kind = draw(st.sampled_from(["text", "whole", "none"]))
     for _ in range(draw(st.integers(1, 7))):
-        batch = draw(st.sampled_from([1, 3, 8, 70]))
-        steps = draw(st.sampled_from([1, 2, 5, 16, 40, 150]))
+        batch = draw(st.sampled_from([1, 3, 8, 70] if most_steps > 16 else [1, 2, 5, 9]))
+        steps = draw(st.sampled_from([n for n in (1, 2, 5, 16, 40, 150) if n <= most_steps]))
         if draw(st.booleans()):
             number = len(trials) if not trials else trials[-1].number + draw(st.integers(1, 2))
             runs.append(Run(step, steps, batch, number))

@@ -1,0 +1,143 @@
+"""Tally intervals, latencies and lags over a range of frames: the functions that run inside Dask tasks.
+
+A sequence may go over the border between two tasks. So a task gives its sums and what its neighbours must
+know of it; sums of neighbours are joined in order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, Literal
+
+import numpy as np
+
+from analysis.formulas.integers import Floats
+from analysis.kernels.coding import CodedGroups
+from analysis.kernels.counting import chunks_with_frames, slices_of
+from analysis.kernels.grouping import frames_of_steps
+from analysis.kernels.interval_tally import IntervalSums, IntervalTally, Kind, join_intervals
+from analysis.kernels.lag_tally import LagSums, LagTally, join_lags
+from analysis.kernels.latency_tally import LatencySums, LatencyTally, join_latencies
+from analysis.kernels.pieces import Pieces
+from analysis.kernels.sequences import Boundary, sequences_of
+from analysis.kernels.source import Source, frames_of, read_trains, reader_of
+from analysis.kernels.tallying import Place, places_of
+from recorder.format.bits import Counts, Integers, Packed
+
+Sums = IntervalSums | LatencySums | LagSums
+
+
+@dataclass(frozen=True)
+class Tallied:
+    """The thing that is tallied: what of it, and how far.
+
+    Attributes
+    ----------
+    what : {"moments", "histogram", "cv2", "lv", "latency", "lags"}
+        The first four are of intervals.
+    most : int
+        The longest interval that has a bin of its own, or the largest lag.
+    """
+
+    what: Kind | Literal["latency", "lags"]
+    most: int = 0
+
+    @property
+    def columns(self) -> int:
+        """Numbers for each group and place."""
+        return {"histogram": self.most + 1, "latency": 4, "lags": 4 * self.most}.get(self.what, 3)
+
+
+def tally_frames(
+    source: Source,
+    groups: CodedGroups,
+    first: int,
+    last: int,
+    place: Place,
+    tallied: Tallied,
+    boundary: Boundary,
+) -> Sums:
+    """Tally frames ``first`` to ``last`` (exclusive) of a source, in groups and places.
+
+    Raises
+    ------
+    RecordingFormatError
+        If a chunk is missing or damaged; it names file, layer and frames.
+    """
+    places = math.prod(places_of(source.neuron_shape, place))
+    place_of_neuron = np.arange(source.neurons, dtype=np.int64) // (source.neurons // places)
+    samples = int(frames_of(source).segments.batch.max(initial=1))
+    room = place_of_neuron, len(groups), places, samples
+    if tallied.what == "lags":
+        lags = LagTally(*room, tallied.most)
+        for trains, pieces in _pieces(source, groups, _halo(source, first, tallied.most), first, boundary):
+            lags.add(trains, pieces, counting=False)
+        for trains, pieces in _pieces(source, groups, first, last, boundary):
+            lags.add(trains, pieces)
+        return lags.result()
+    tally = (
+        LatencyTally(*room) if tallied.what == "latency" else IntervalTally(*room, tallied.what, tallied.most)
+    )
+    for trains, pieces in _pieces(source, groups, first, last, boundary):
+        tally.add(trains, pieces)
+    return tally.result()
+
+
+def _pieces(
+    source: Source, groups: CodedGroups, first: int, last: int, boundary: Boundary
+) -> Iterator[tuple[Packed, Pieces]]:
+    """Trains of a range of frames, chunk by chunk, with the pieces of frames in them."""
+    reader, frames, sequences = reader_of(source), frames_of(source), sequences_of(source, boundary)
+    chunks = chunks_with_frames(reader, frames, first, last)
+    for chunk, trains in zip(chunks, read_trains(source, chunks), strict=True):
+        for frame, asked_first, asked_last, some in slices_of(reader, chunk, trains, first, last):
+            yield some, groups.pieces(source, asked_first, asked_last, frame, sequences)
+
+
+def _halo(source: Source, first: int, steps: int) -> int:
+    """Frame from which on events matter for those from frame ``first`` on, that are so many steps later."""
+    segments = frames_of(source).segments
+    row, begin, _ = frames_of(source).runs(first, first + 1)
+    if len(row) == 0:
+        return first
+    step = segments.steps_of(begin, row) - steps
+    return min(int(frames_of_steps(segments, step)[0]), first)
+
+
+def join_sums(several: Sequence[Sums]) -> Sums:
+    """Sums of tasks whose frames follow each other."""
+    join: Any = {IntervalSums: join_intervals, LatencySums: join_latencies, LagSums: join_lags}[
+        type(several[0])
+    ]
+    joined: Sums = reduce(join, several)
+    return joined
+
+
+def columns_of_sums(sums: Sums, groups: tuple[int, ...], places: tuple[int, ...]) -> Counts:
+    """Sums as an array, int64 [*groups, *places, columns].
+
+    Columns are, of intervals, as in `analysis.kernels.plain_loops.add_intervals`; of latencies their number,
+    sum, sum of squares, and the number of presentations without one; of lags, one behind the other for each
+    lag: pairs of events, events of the first marginal, of the second, and pairs of slots.
+    """
+    if isinstance(sums, IntervalSums):
+        columns = sums.sums
+    elif isinstance(sums, LatencySums):
+        columns = np.concatenate([sums.moments, sums.censored()[..., None]], axis=-1)
+    else:
+        columns = np.concatenate([sums.pairs, sums.earlier, sums.later, sums.slots], axis=-1)
+    return columns.reshape((*groups, *places, -1))
+
+
+def figure_of_columns(sums: Counts, formula: Callable[..., Floats], columns: tuple[int, ...]) -> Floats:
+    """A formula of some columns of sums, int64 [..., columns]: float64 [...]."""
+    return formula(*(sums[..., column] for column in columns))
+
+
+def largest_batch(source: Source) -> int:
+    """Largest batch of the selected frames."""
+    batch: Integers = frames_of(source).segments.batch
+    return int(batch.max(initial=0))

@@ -1,0 +1,55 @@
+"""Units of time: steps as durations, and rates per second, where the duration of a step was recorded."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import xarray as xr
+
+from analysis.members import Members
+from analysis.questions import QuestionError
+
+SECONDS: Final = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
+
+
+def in_unit(steps: xr.DataArray, unit: str | None, members: Members) -> xr.DataArray:
+    """Numbers of steps in a unit of time; as they are without one.
+
+    Raises
+    ------
+    QuestionError
+        If the unit is unknown, or the recordings do not say how long a step is.
+    """
+    if unit is None:
+        return steps
+    if unit not in SECONDS:
+        raise QuestionError(f"unit={unit!r}; expected one of {', '.join(map(repr, SECONDS))}")
+    return (steps * (seconds_of_step(members, unit) / SECONDS[unit])).assign_attrs(
+        {**steps.attrs, "units": unit}
+    )
+
+
+def per_second(rate: xr.DataArray, unit: str | None, members: Members) -> xr.DataArray:
+    """Rates per step as rates per second, if the unit is ``"Hz"``; as they are without one."""
+    if unit is None:
+        return rate
+    if unit != "Hz":
+        raise QuestionError(f"unit={unit!r}; expected 'Hz', or none for a rate per step")
+    long_name = "firing rate: spikes per neuron and second"
+    return (rate / seconds_of_step(members, unit)).assign_attrs(long_name=long_name, units="Hz")
+
+
+def seconds_of_step(members: Members, unit: str) -> float:
+    """Duration of a step in seconds, for an answer in this unit."""
+    if members.step_duration is None:
+        raise QuestionError(
+            f"unit={unit!r}: how long a step is was not recorded, or differs between these recordings; record "
+            'with Monitor(net, ..., dt=1.0, dt_unit="ms")'
+        )
+    duration, recorded = members.step_duration
+    if recorded not in SECONDS:
+        raise QuestionError(
+            f"unit={unit!r}: a step takes {duration:g} {recorded!r}, which is none of "
+            f"{', '.join(map(repr, SECONDS))}"
+        )
+    return duration * SECONDS[recorded]
