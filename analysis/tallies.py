@@ -140,8 +140,8 @@ def _check_boundary(layers: Sequence[Sequence[Source]], boundary: Any) -> None:
     if boundary is None and sources and not any((frames_of(s).segments.trial >= 0).any() for s in sources):
         raise QuestionError(
             "no trial is among what is looked at, so nothing says where one sequence of steps ends and the "
-            'next begins: pass boundary="none" if the whole run is one sequence for each sample of the batch, '
-            "or boundary=100 if a new one begins every 100 steps"
+            'next begins: pass boundary="none" if the whole run is one sequence for each sample of the '
+            "batch, or boundary=100 if a new one begins every 100 steps"
         )
 
 
@@ -159,8 +159,8 @@ def _plan(tallied: Tallied, layers: Sequence[Sequence[Source]], question: Questi
         if inner_bytes * groups.shape[0] > MAX_BLOCK_BYTES:
             shown = " × ".join(map(str, (*groups.shape, places, tallied.columns)))
             raise QuestionError(
-                f"per={question.along} would give {shown} numbers at once; keep fewer groups or neurons apart, "
-                "or trials or presentations, which are looked at one after the other"
+                f"per={question.along} would give {shown} numbers at once; keep fewer groups or neurons "
+                "apart, or trials or presentations, which are looked at one after the other"
             )
         return TallyPlan(axes, groups, (0, groups.shape[0]), None, wanted)
     costliest = max(sources, key=lambda source: source.commit.plan.neurons * frames_of(source).frames)

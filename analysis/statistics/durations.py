@@ -43,8 +43,8 @@ def seconds_of_step(members: Members, unit: str) -> float:
     """Duration of a step in seconds, for an answer in this unit."""
     if members.step_duration is None:
         raise QuestionError(
-            f"unit={unit!r}: how long a step is was not recorded, or differs between these recordings; record "
-            'with Monitor(net, ..., dt=1.0, dt_unit="ms")'
+            f"unit={unit!r}: how long a step is was not recorded, or differs between these recordings; "
+            'record with Monitor(net, ..., dt=1.0, dt_unit="ms")'
         )
     duration, recorded = members.step_duration
     if recorded not in SECONDS:

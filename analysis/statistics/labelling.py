@@ -84,7 +84,7 @@ def labelled(
             result.coords[name].attrs["long_name"] = long_name
     for name in question.columns:
         result.coords[name].attrs["long_name"] = name
-    return _with_durations(result, question, members)
+    return with_durations(result, members)
 
 
 def _places(question: Question, layers: Sequence[Sequence[Source]]) -> dict[str, Any]:
@@ -106,13 +106,13 @@ def _index(indices: tuple[int, ...] | range) -> Any:
     )
 
 
-def _with_durations(result: xr.DataArray, question: Question, members: Members) -> xr.DataArray:
+def with_durations(result: xr.DataArray, members: Members) -> xr.DataArray:
     """The same answer; along steps and times also in the unit of time, if the duration of a step is known."""
     if members.step_duration is None:
         return result
     duration, unit = members.step_duration
-    for name in ("step", "window", "time"):
-        if name in question.along:
+    for name in ("step", "window", "time", "interval", "lag"):
+        if name in result.dims and f"{name}_{unit}" not in result.coords:
             coordinate = xr.Variable(
                 (name,), result[name].values * duration, {"long_name": "time", "units": unit}
             )

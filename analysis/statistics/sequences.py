@@ -19,7 +19,7 @@ from analysis.members import Members
 from analysis.questions import Per, Question, QuestionError
 from analysis.statistics.answering import Answering, of_each_recording
 from analysis.statistics.durations import in_unit
-from analysis.statistics.labelling import labelled
+from analysis.statistics.labelling import labelled, with_durations
 from analysis.tallies import lazy_sums
 from spiketape_worker import Parcel
 
@@ -84,6 +84,7 @@ class SequenceStatistics(Answering):
         result = result.assign_coords(longer=sums.isel(column=longest).variable)
         result.coords["longer"].attrs["long_name"] = f"intervals of more than {longest} steps"
         result.coords["interval"].attrs.update(long_name="interspike interval", units="steps")
+        result = with_durations(result, self.members)
         return _named(result, "isi_histogram", "interspike intervals", "1")
 
     def isi_mean(
@@ -243,6 +244,7 @@ class SequenceStatistics(Answering):
         result = result.assign_coords(lag=np.arange(1, lags + 1))
         result.coords["lag"].attrs.update(long_name="lag", units="steps")
         result = _with_defined(result, slots, "pairs of slots")
+        result = with_durations(result, self.members)
         return _named(result, "autocorrelation", "autocorrelation", "1")
 
     def _figure(
@@ -306,8 +308,8 @@ def _check_batches(layers: Sequence[Sequence[Source]], boundary: Boundary) -> No
         if len(grows):
             raise QuestionError(
                 f"layer {source.layer!r}: the batch grows at step {step[grows[0]]}, within a sequence, and "
-                "samples that come late have no latency; look at those that are there from its first step on, "
-                f"with samples=slice(0, {segments.batch.min()})"
+                "samples that come late have no latency; look at those that are there from the first step "
+                f"on, with samples=slice(0, {segments.batch.min()})"
             )
 
 
