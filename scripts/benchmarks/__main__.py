@@ -18,6 +18,7 @@ from benchmarks.harness import Options, Report, load
 from benchmarks.memory import measure_memory
 from benchmarks.opening import measure_opening
 from benchmarks.profiling import measure_profile
+from benchmarks.questions import measure_questions
 from benchmarks.recording import measure_calls, measure_run_time
 from benchmarks.scaling import measure_scaling
 from benchmarks.storage import measure_storage
@@ -29,6 +30,7 @@ SECTIONS: Mapping[str, Callable[[Options, Report], None]] = {
     "memory": measure_memory,
     "storage": measure_storage,
     "analysis": measure_analysis,
+    "questions": measure_questions,
     "scaling": measure_scaling,
     "opening": measure_opening,
 }
@@ -36,7 +38,7 @@ CACHE = Path(".environments/benchmark-cache")
 ON_DEVICE = ("recording", "calls", "profile")
 PACKAGES = (
     *("numpy", "torch", "spikingjelly", "h5py"),
-    *("zarr", "numcodecs", "dask", "distributed", "xarray"),
+    *("zarr", "numcodecs", "dask", "distributed", "xarray", "numba", "elephant"),
 )
 
 

@@ -189,23 +189,22 @@ def measure_analysis(options: Options, report: Report) -> None:
         report.table(title, ["asked of", "first time", "later", "÷ spiketape"], rows, note)
         speed = ratio(race.times, DASK, SPIKETAPE)
         report.figure(f"{title}: {DASK} ÷ spiketape", speed, wanted, at_least=True)
-    _measure_popcounts(data, run, rounds, report)
+    _measure_popcounts(data, rounds, report)
 
 
-def _measure_popcounts(data: Data, run: LongRun, rounds: int, report: Report) -> None:
+def _measure_popcounts(data: Data, rounds: int, report: Report) -> None:
     """Counting bits, beside only decompressing the same chunks."""
-    chunks = _chunk_files(data)
-    trains = int(np.prod(run.neuron_shape)) * _chunk_frames(data) // 8
+    chunks, size = stored_chunks(data.store, data.frames)
     for threads in (1, os.cpu_count() or 1):
         # With one thread, dask starts none.
         scheduler = {"scheduler": "synchronous"} if threads == 1 else {"num_workers": threads}
         with dask.config.set(scheduler):
             asked = {
-                BARE_LOOP: partial(_decompress, chunks, 1 + trains, threads),
+                BARE_LOOP: partial(decompress, chunks, size, threads),
                 POPCOUNTS: partial(_spiketape_part, data, use_counts=False),
             }
             times = interleave(asked, 3 * rounds).times
-        packed = len(chunks) * trains
+        packed = len(chunks) * (size - 1)
         share = ratio(times, BARE_LOOP, POPCOUNTS)
         report.table(
             f"Popcounts beside a bare loop that decompresses, {threads} thread{'s' if threads > 1 else ''}",
@@ -255,20 +254,16 @@ def _check_agreement(race: Race) -> None:
             np.testing.assert_allclose(part, wanted, rtol=1e-5)
 
 
-def _chunk_frames(data: Data) -> int:
-    return data.recording().metadata.layers[0].plan.chunk_frames
+def stored_chunks(store: Path, frames: slice) -> tuple[list[Path], int]:
+    """Files of the chunks that some frames lie in, and the size of a chunk when decompressed."""
+    plan = analysis.open_recording(store).metadata.layers[0].plan
+    folder = store / "layers" / LAYER / "spikes" / "c"
+    rest = "/0" * max(len(plan.neuron_shape), 1)
+    numbers = range(frames.start // plan.chunk_frames, -(-frames.stop // plan.chunk_frames))
+    return [Path(f"{folder}/{number}{rest}") for number in numbers], 1 + plan.neurons * plan.chunk_bytes
 
 
-def _chunk_files(data: Data) -> list[Path]:
-    """Stored chunks that the part lies in."""
-    frames = _chunk_frames(data)
-    folder = data.store / "layers" / LAYER / "spikes" / "c"
-    rest = "/0" * (data.memory.ndim - 1)
-    numbers = range(data.frames.start // frames, -(-data.frames.stop // frames))
-    return [Path(f"{folder}/{number}{rest}") for number in numbers]
-
-
-def _decompress(files: list[Path], size: int, threads: int) -> None:
+def decompress(files: list[Path], size: int, threads: int) -> None:
     """Read and decompress stored chunks into one buffer, each thread its share."""
 
     def decompress(share: list[Path]) -> None:

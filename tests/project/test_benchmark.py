@@ -35,6 +35,7 @@ def test_every_section_prints_tables_and_writes_figures(tmp_path: Path) -> None:
         "peak memory",
         "bits per slot",
         "each label",
+        "intervals",
         "chunks",
         "worker",
     ):
