@@ -9,13 +9,13 @@ for every frame. A negative code stands for what has no place along the axis.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
 
 import numpy as np
 
-from analysis.kernels.grouping import Grouping, count_up, positions_of
+from analysis.kernels.grouping import Grouping, count_up, keys_of, positions_of, range_size, slice_ranges
 from analysis.kernels.pieces import Pieces
 from analysis.kernels.selected_frames import SelectedFrames
 from analysis.kernels.selection import Labels
@@ -52,6 +52,13 @@ class Axis:
         """Place of each sample of a segment given by its index; 0 where samples are not told apart."""
         return np.zeros(len(row), np.int64)
 
+    def part(self, first: int, last: int) -> tuple[Axis, int]:
+        """An axis that knows places ``first`` to ``last`` at least, and how many of this it leaves out first.
+
+        It travels with tasks; where an axis is long, its part is shorter.
+        """
+        return self, 0
+
 
 @dataclass(frozen=True, eq=False)
 class GroupAxis(Axis):
@@ -66,9 +73,11 @@ class GroupAxis(Axis):
 
     def step_codes(self, source: Source, frames: SelectedFrames, row: Integers, step: Integers) -> Integers:
         if self.groups.kind == "trial":
-            trial = frames.segments.trial[row]
-            return np.where(trial >= 0, positions_of(self.ranges, trial), NOWHERE)
-        return positions_of(self.ranges, self.groups.key_of(step))
+            return _known_positions(self.ranges, frames.segments.trial[row])
+        return _known_positions(self.ranges, self.groups.key_of(step))
+
+    def part(self, first: int, last: int) -> tuple[Axis, int]:
+        return GroupAxis(last - first, self.groups, slice_ranges(self.ranges, first, last)), first
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,8 +132,23 @@ class PresentationAxis(Axis):
     def sample_codes(
         self, source: Source, frames: SelectedFrames, row: Integers, sample: Integers
     ) -> Integers:
-        trial = frames.segments.trial[row]
-        return np.where(trial >= 0, self.base[positions_of(self.ranges, trial)] + sample, NOWHERE)
+        position = _known_positions(self.ranges, frames.segments.trial[row])
+        return np.where(position >= 0, self.base[position] + sample, NOWHERE)
+
+    def part(self, first: int, last: int) -> tuple[Axis, int]:
+        begin = int(np.searchsorted(self.base, first, side="right")) - 1
+        end = int(np.searchsorted(self.base, last, side="left"))
+        base, ranges = self.base[begin : end + 1], slice_ranges(self.ranges, begin, end)
+        return PresentationAxis(int(base[-1] - base[0]), ranges, base - base[0]), int(base[0])
+
+
+def _known_positions(ranges: Integers, keys: Integers) -> Integers:
+    """Position of each key among those of the ranges, `NOWHERE` for others."""
+    if len(ranges) == 0:
+        return np.full(len(keys), NOWHERE, np.int64)
+    positions = positions_of(ranges, keys)
+    there = np.minimum(positions, range_size(ranges) - 1)
+    return np.where(keys_of(ranges, there) == keys, there, NOWHERE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +186,9 @@ class CodedGroups:
 
     def part(self, first: int, last: int) -> CodedGroups:
         """The groups at places ``first`` to ``last`` (exclusive) of these along the first axis."""
-        return replace(self, first=self.first + first, last=self.first + last)
+        axis, left_out = self.axes[0].part(self.first + first, self.first + last)
+        first, last = self.first + first - left_out, self.first + last - left_out
+        return CodedGroups((axis, *self.axes[1:]), first, last)
 
     def pieces(
         self, source: Source, first: int, last: int, origin: int = 0, sequences: Sequences | None = None

@@ -29,7 +29,7 @@ def main() -> None:
     store = arguments.folder / "digits.zarr"
     network.eval()
     correct = 0
-    with torch.no_grad(), Monitor(network, store=store, overwrite=True) as monitor:
+    with torch.no_grad(), Monitor(network, store=store, dt=1.0, dt_unit="ms", overwrite=True) as monitor:
         for images, labels in test_digits.batches(60):
             with monitor.trial(label=labels):
                 rates = show(network, images)
