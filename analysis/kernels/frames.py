@@ -65,8 +65,10 @@ def read_spikes(source: Source, block_frames: int, block_id: tuple[int, ...]) ->
         begin, end = np.searchsorted(selected, [chunk * size, (chunk + 1) * size])
         inside = selected[begin:end] - chunk * size
         first, last = int(inside[0]), int(inside[-1]) + 1
-        unpacked = unpack_trains(trains, first, last)
-        bits[begin:end] = unpacked if last - first == end - begin else unpacked[inside - first]
+        if last - first == end - begin:
+            unpack_trains(trains, first, last, bits[begin:end])
+        else:
+            bits[begin:end] = unpack_trains(trains, first, last)[inside - first]
     rows = (neurons.stop - neurons.start) // plan.row_neurons
     return bits.reshape(len(selected), *((rows, *plan.neuron_shape[1:]) if plan.neuron_shape else ()))
 

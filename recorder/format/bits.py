@@ -70,7 +70,7 @@ def rows_to_trains(rows: Packed) -> Packed:
     return trains.view(np.uint8)
 
 
-def unpack_trains(trains: Packed, first: int = 0, last: int | None = None) -> Bools:
+def unpack_trains(trains: Packed, first: int = 0, last: int | None = None, out: Bools | None = None) -> Bools:
     """Unpack frames ``first`` to ``last`` (exclusive) of packed trains.
 
     Where the number of bytes is a multiple of eight, 64-bit words are turned to rows, and their bits to
@@ -82,6 +82,8 @@ def unpack_trains(trains: Packed, first: int = 0, last: int | None = None) -> Bo
     trains : uint8 array, shape [neurons, bytes]
     first, last : int
         Range of frames; ``last`` is by default the number of frames in ``trains``.
+    out : bool array, shape [last - first, neurons], optional
+        Contiguous memory for the result. Fresh memory can take as long as unpacking.
 
     Returns
     -------
@@ -89,12 +91,16 @@ def unpack_trains(trains: Packed, first: int = 0, last: int | None = None) -> Bo
     """
     last = trains.shape[1] * 8 if last is None else last
     neurons, width = trains.shape
+    if out is not None and (width % 8 or first % 64 or last % 64):
+        out[:] = unpack_trains(trains, first, last)
+        return out
     if width % 8:
         offset = first // 8 * 8
         bits = np.unpackbits(trains[:, first // 8 : -(-last // 8)], axis=1)
         return np.ascontiguousarray(bits[:, first - offset : last - offset].T).view(np.bool_)
     words = np.ascontiguousarray(trains).view(np.uint64)[:, first // 64 : -(-last // 64)]
-    bools = np.empty((words.shape[1], 8, 8, neurons), np.bool_)
+    whole = np.empty((words.shape[1] * 64, neurons), np.bool_) if out is None else out
+    bools = whole.reshape(-1, 8, 8, neurons)
     beside = min(_BLOCK_NEURONS, max(neurons, 1))
     height = max(_UNPACKED_WORDS // beside, 1)
     for neuron in range(0, neurons, beside):
@@ -106,7 +112,7 @@ def unpack_trains(trains: Packed, first: int = 0, last: int | None = None) -> Bo
             for place in range(8):
                 np.not_equal(rows & np.uint8(128 >> place), 0, out=out[:, :, place])
     offset = first // 64 * 64
-    return bools.reshape(-1, neurons)[first - offset : last - offset]
+    return whole[first - offset : last - offset]
 
 
 def pack_mask(selected: Bools) -> Packed:
