@@ -1,4 +1,4 @@
-"""The demo runs: a network is trained, recorded and, in another process, analysed; the guide asks its recording."""
+"""The demo runs: a network is trained, recorded and analysed; the guide asks its recording."""
 
 from __future__ import annotations
 
