@@ -5,9 +5,12 @@ room, in `analysis.kernels`.
 """
 
 from analysis.statistics.activity import Activity
+from analysis.statistics.presentations import Presentations
+from analysis.statistics.similarity import Similarity
+from analysis.statistics.tuning import Tuning
 
 __all__ = ["Statistics"]
 
 
-class Statistics(Activity):
+class Statistics(Activity, Presentations, Tuning, Similarity):
     """Every statistic, as methods of whatever has layers and recordings to ask, see `Answering`."""
