@@ -62,9 +62,45 @@ def participation_ratio(counts: ArrayLike) -> Floats:
     spikes = as_integers(counts)
     presentations, neurons = spikes.shape
     if neurons <= presentations:
-        matrix = exactly(_covariance, presentations, spikes.sum(axis=0), matrix_product(spikes.T, spikes))
-    else:
-        matrix = exactly(_centred, presentations, matrix_product(spikes, spikes.T))
+        return ratio_of_products(presentations, spikes.sum(axis=0), matrix_product(spikes.T, spikes))
+    return ratio_of_gram(presentations, matrix_product(spikes, spikes.T))
+
+
+def ratio_of_products(n: ArrayLike, sums: ArrayLike, products: ArrayLike) -> Floats:
+    """Participation ratio from sums over n presentations, which can be added up in any order.
+
+    Parameters
+    ----------
+    n : int
+    sums : int array, shape [neurons]
+    products : int array, shape [neurons, neurons]
+        Sums of the products of each two neurons' counts.
+
+    Returns
+    -------
+    float64 array, shape []
+        See `participation_ratio`.
+    """
+    return _participation(exactly(_covariance, n, sums, products))
+
+
+def ratio_of_gram(n: ArrayLike, gram: ArrayLike) -> Floats:
+    """Participation ratio from the products of each two of n presentations, summed over neurons.
+
+    Parameters
+    ----------
+    n : int
+    gram : int array, shape [n, n]
+
+    Returns
+    -------
+    float64 array, shape []
+        See `participation_ratio`.
+    """
+    return _participation(exactly(_centred, n, gram))
+
+
+def _participation(matrix: Floats) -> Floats:
     return quotient(np.trace(matrix) ** 2, np.square(matrix).sum())
 
 

@@ -5,10 +5,13 @@ room, in `analysis.kernels`.
 """
 
 from analysis.statistics.activity import Activity
+from analysis.statistics.presentations import Presentations
 from analysis.statistics.sequences import SequenceStatistics
+from analysis.statistics.similarity import Similarity
+from analysis.statistics.tuning import Tuning
 
 __all__ = ["Statistics"]
 
 
-class Statistics(Activity, SequenceStatistics):
+class Statistics(Activity, Presentations, SequenceStatistics, Similarity, Tuning):
     """Every statistic, as methods of whatever has layers and recordings to ask, see `Answering`."""
