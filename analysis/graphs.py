@@ -147,7 +147,7 @@ class _Graph:
     """
 
     def __init__(self, what: str, source: Source | None, *defining: Any) -> None:
-        self._name = f"{what}-{tokenize(*map(_plain, (source, *defining)))}"
+        self._name = f"{what}-{tokenize(*map(plain, (source, *defining)))}"
         self.source = f"{self._name}-source"
         self._tasks: dict[Any, Any] = {} if source is None else {self.source: Parcel(source)}
         self.dependencies: list[Any] = []
@@ -185,17 +185,17 @@ class _Graph:
         return da.Array(layer, self._name, chunks=chunks, meta=meta)
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """Text that stands for a value in the name of an array."""
     if isinstance(value, Source):
         return value.identity, value.layer, value.selection.token(), value.use_counts
     if isinstance(value, Groups):
         return repr(value.grouping), value.ranges
     if isinstance(value, CodedGroups):
-        return value.first, value.last, [_plain(axis) for axis in value.axes]
+        return value.first, value.last, [plain(axis) for axis in value.axes]
     if isinstance(value, Axis):
         fields = (getattr(value, field.name) for field in dataclasses.fields(value))
-        return type(value).__name__, [_plain(field) for field in fields]
+        return type(value).__name__, [plain(field) for field in fields]
     if isinstance(value, Labels):
         return tuple(value)
     if isinstance(value, Grouping | Quantity):

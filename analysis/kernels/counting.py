@@ -124,7 +124,13 @@ def _slabs(
             yield int(chunks_before[begin]), slice(begin, end)
 
 
-def _slices(
+def chunks_with_frames(reader: LayerReader, frames: SelectedFrames, first: int, last: int) -> list[int]:
+    """Chunks with selected frames among ``first`` to ``last`` (exclusive), ascending."""
+    chunks: list[int] = _chunks_outside(reader, frames, first, last, _NOTHING[0]).tolist()
+    return chunks
+
+
+def slices_of(
     reader: LayerReader, chunk: int, trains: Packed, first: int, last: int
 ) -> Iterator[tuple[int, int, int, Packed]]:
     """Trains of a chunk, a bounded number of frames at a time: first frame, range asked about, trains."""
@@ -148,7 +154,7 @@ def _add_chunk(
     first: int,
     last: int,
 ) -> None:
-    for frame, asked_first, asked_last, some in _slices(reader, chunk, trains, first, last):
+    for frame, asked_first, asked_last, some in slices_of(reader, chunk, trains, first, last):
         begin, end, key = frames.intervals(asked_first, asked_last, grouping)
         if len(begin):
             tally.add_trains(some, begin - frame, end - frame, positions_of(ranges, key))
@@ -163,9 +169,9 @@ def _count_coded(
     places = source.neurons if keeps else math.prod(places_of(source.neuron_shape, place))
     spikes = np.zeros((len(groups), places), np.int64)
     in_groups = np.zeros(len(groups), np.int64)
-    chunks = _chunks_outside(reader, frames, first, last, _NOTHING[0]).tolist()
+    chunks = chunks_with_frames(reader, frames, first, last)
     for chunk, trains in zip(chunks, read_trains(source, chunks), strict=True):
-        for frame, asked_first, asked_last, some in _slices(reader, chunk, trains, first, last):
+        for frame, asked_first, asked_last, some in slices_of(reader, chunk, trains, first, last):
             pieces = groups.pieces(source, asked_first, asked_last, frame)
             if quantity.needs_frames:
                 in_groups += frames_by_group(pieces, len(groups))

@@ -7,8 +7,9 @@ divided once, last; or the first of them alone.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any, ClassVar, Literal
 
@@ -85,10 +86,12 @@ class Answering(ABC):
         return parse_question(self._default_per if per is None else per, window, columns)
 
     def _ask(self, statistic: Statistic, per: Per | None, window: int | None) -> xr.DataArray:
-        layers = self._layers()
-        result = answer(statistic, layers, self._question(per, window), self.members)
-        if len(layers) == 1 and "layer" not in result.coords and self._default_per == ():
-            return result.assign_coords(layer=layers[0][0].layer)
+        return self._of_layer(answer(statistic, self._layers(), self._question(per, window), self.members))
+
+    def _of_layer(self, result: xr.DataArray) -> xr.DataArray:
+        """An answer, with the name of the layer if that is all that was asked about."""
+        if self._default_per == () and "layer" not in result.coords:
+            return result.assign_coords(layer=self._layers()[0][0].layer)
         return result
 
 
@@ -109,8 +112,12 @@ def answer(
         Lazy (dask), float64 or, for counts, int64. Dimensions in the order recording, layer, axes of frames
         as they were asked for, neurons.
     """
-    if "presentation" in question.along and len(members.names) > 1:
-        return _presentations_of_each(statistic, layers, question, members)
+    return of_each_recording(partial(_answer_of_one, statistic), layers, question, members)
+
+
+def _answer_of_one(
+    statistic: Statistic, layers: Sequence[Sequence[Source]], question: Question, members: Members
+) -> xr.DataArray:
     plan = plan_answer(statistic.quantity, layers, question, members)
     pooled = [_pooled(statistic, plan, pool) for pool in plan.pools]
     values = da.stack(pooled) if question.recordings else pooled[0]
@@ -118,16 +125,24 @@ def answer(
     return result.assign_attrs(long_name=statistic.long_name, units=statistic.units)
 
 
-def _presentations_of_each(
-    statistic: Statistic, layers: Sequence[Sequence[Source]], question: Question, members: Members
+def of_each_recording(
+    build: Callable[[Sequence[Sequence[Source]], Question, Members], xr.DataArray],
+    layers: Sequence[Sequence[Source]],
+    question: Question,
+    members: Members,
 ) -> xr.DataArray:
-    """A statistic per presentation, recording after recording: each presentation is of one of them."""
+    """An answer that is built of all recordings at once; per presentation, recording after recording.
+
+    Each presentation is of one of them. The others are about the same groups in all recordings.
+    """
+    if "presentation" not in question.along or len(members.names) == 1:
+        return build(layers, question, members)
     if question.recordings:
         raise QuestionError(
             'a presentation is of one recording: leave "recording" out, the result has it as a coordinate'
         )
     answers = [
-        answer(statistic, [[layer[place]] for layer in layers], question, Members((name,), True))
+        build([[layer[place]] for layer in layers], question, Members((name,), True, members.step_duration))
         for place, name in enumerate(members.names)
     ]
     return join_presentations(answers, layers, members)
