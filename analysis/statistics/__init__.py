@@ -5,9 +5,10 @@ room, in `analysis.kernels`.
 """
 
 from analysis.statistics.activity import Activity
+from analysis.statistics.population import Populations
 
 __all__ = ["Statistics"]
 
 
-class Statistics(Activity):
+class Statistics(Activity, Populations):
     """Every statistic, as methods of whatever has layers and recordings to ask, see `Answering`."""
