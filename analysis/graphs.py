@@ -47,7 +47,7 @@ def count_layer(plan: Plan, layer: Sequence[LayerCuts]) -> Any:
         return counted
     # These are spikes of each neuron: one that fired in two recordings is one neuron that fired.
     shape, place = layer[0].source.neuron_shape, plan.question.place
-    graph = _Graph(f"{plan.quantity.name}-together", None, place, plan.quantity, counted.name)
+    graph = Graph(f"{plan.quantity.name}-together", None, place, plan.quantity, counted.name)
     graph.dependencies.append(counted)
     rest = (shape, place, Parcel(plan.quantity))
     frames = _frames_of_blocks(graph, plan, layer, plan.quantity)
@@ -71,7 +71,7 @@ def add_together(arrays: Sequence[Any]) -> Any:
     """
     if len(arrays) == 1:
         return arrays[0]
-    graph = _Graph("sum", None, [array.name for array in arrays])
+    graph = Graph("sum", None, [array.name for array in arrays])
     graph.dependencies += arrays
     chunks = arrays[0].chunks
     blocks = [
@@ -85,7 +85,7 @@ def _count_one(plan: Plan, cuts: LayerCuts) -> Any:
     """The results for one layer of one recording."""
     source, place, quantity = cuts.source, cuts.place, cuts.quantity
     shape = source.neuron_shape
-    graph = _Graph(quantity.name, source, plan.axes.groups, plan.bounds, place, quantity, plan.task_bytes)
+    graph = Graph(quantity.name, source, plan.axes.groups, plan.bounds, place, quantity, plan.task_bytes)
     needs_frames = any(cut.shared for cut in cuts.cuts)
     frames = _frames_of_blocks(graph, plan, [cuts], quantity if needs_frames else SPIKES)
     blocks = []
@@ -104,13 +104,13 @@ def _count_one(plan: Plan, cuts: LayerCuts) -> Any:
 
 def _shared_spikes(source: Source, groups: Groups | CodedGroups, cut: Cut) -> Any:
     """Spikes in the groups of one block, the sum over its tasks: int64 [groups, places]."""
-    graph = _Graph("spikes-in-groups", source, groups, cut.bounds, cut.place)
+    graph = Graph("spikes-in-groups", source, groups, cut.bounds, cut.place)
     total = graph.sum([graph.add(task) for task in graph.counting(groups, cut)])
     places = prod(places_of(source.neuron_shape, cut.place))
     return graph.array([total], ([len(groups)],), (places,))
 
 
-def _frames_of_blocks(graph: _Graph, plan: Plan, layer: Sequence[LayerCuts], quantity: Quantity) -> list[Any]:
+def _frames_of_blocks(graph: Graph, plan: Plan, layer: Sequence[LayerCuts], quantity: Quantity) -> list[Any]:
     """For each block what holds the numbers of frames in its groups, or 0 if the quantity needs none."""
     if not quantity.needs_frames:
         return [0] * len(plan.blocks)
@@ -127,7 +127,7 @@ def _lengths_of_blocks(plan: Plan) -> list[tuple[int, ...]]:
 def _frames_of_one(plan: Plan, cuts: LayerCuts) -> Any:
     if not plan.lengths:
         return da.from_array(np.array(frames_of(cuts.source).frames, np.int64))
-    graph = _Graph("frames", cuts.source, plan.axes.groups, plan.bounds)
+    graph = Graph("frames", cuts.source, plan.axes.groups, plan.bounds)
     blocks = [
         (Parcel(count_frames), graph.source, Parcel(groups), cut.bounds[0], cut.bounds[-1])
         for groups, cut in zip(plan.blocks, cuts.cuts, strict=True)
@@ -135,7 +135,7 @@ def _frames_of_one(plan: Plan, cuts: LayerCuts) -> Any:
     return graph.array(blocks, plan.lengths, ())
 
 
-class _Graph:
+class Graph:
     """Tasks under construction that share one source, or build on other arrays.
 
     Attributes
@@ -158,8 +158,8 @@ class _Graph:
         for first, last in pairwise(cut.bounds):
             yield (*sent, first, last, cut.place, Parcel(cut.quantity))
 
-    def add(self, task: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Add a task; its key."""
+    def add(self, task: Any) -> tuple[Any, ...]:
+        """Add a task, or a parcel that several tasks open; its key."""
         key = (f"{self._name}-part", len(self._tasks))
         self._tasks[key] = task
         return key
@@ -173,15 +173,21 @@ class _Graph:
             ]
         return keys[0]
 
-    def array(self, blocks: Sequence[Any], lengths: Sequence[Sequence[int]], shape: tuple[int, ...]) -> Any:
+    def array(
+        self,
+        blocks: Sequence[Any],
+        lengths: Sequence[Sequence[int]],
+        shape: tuple[int, ...],
+        dtype: type[np.generic] = np.int64,
+    ) -> Any:
         """The array of these blocks, in order: cut into these lengths, and whole along ``shape``."""
         chunks = (*map(tuple, lengths), *((length,) for length in shape))
         if 0 in map(sum, chunks):
-            return da.zeros(tuple(map(sum, chunks)), dtype=np.int64)
+            return da.zeros(tuple(map(sum, chunks)), dtype=dtype)
         places = product(*(range(len(along)) for along in chunks))
         self._tasks |= {(self._name, *place): task for place, task in zip(places, blocks, strict=True)}
         layer = HighLevelGraph.from_collections(self._name, self._tasks, dependencies=self.dependencies)
-        meta: NDArray[np.int64] = np.empty((0,) * len(chunks), np.int64)
+        meta: NDArray[Any] = np.empty((0,) * len(chunks), dtype)
         return da.Array(layer, self._name, chunks=chunks, meta=meta)
 
 

@@ -1,0 +1,188 @@
+"""Correlation of the neurons of a layer with each other."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any, Final, Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from analysis.kernels.coactivity import Observed
+from analysis.kernels.sequences import Boundary
+from analysis.kernels.source import Source, frames_of, kept_neurons
+from analysis.narrowing import narrow_neurons
+from analysis.populations import lazy_correlation
+from analysis.questions import QuestionError
+from analysis.statistics.answering import Answering
+from recorder.format.layout import neuron_dimensions
+
+# A matrix of so many takes 800 MB, and as much again while it is made.
+MAX_SERIES: Final = 10_000
+
+
+class Correlations(Answering):
+    """Statistics of pairs of neurons."""
+
+    def correlation(
+        self,
+        neurons: Any = None,
+        *,
+        window: int = 1,
+        sample: int | None = None,
+        seed: int = 0,
+        place: Literal["neuron", "channel"] = "neuron",
+        boundary: Boundary = None,
+    ) -> xr.DataArray:
+        """Pearson correlation of each two neurons of a layer, over bins of presentations.
+
+        Each bin of each presentation is one observation: the spikes of each neuron in ``window`` successive
+        steps. Bins begin at the first step of the presentation, and anew behind steps that are missing in it;
+        none reaches over a break. Steps left over at the end, too few to fill a bin, are left out. Equal to
+        ``numpy.corrcoef`` of these counts, and for one presentation to
+        ``elephant.spike_train_correlation.correlation_coefficient`` of its spike trains. The formula is that
+        of `analysis.formulas.correlation.correlation_matrix`.
+
+        Parameters
+        ----------
+        neurons : index, or tuple of indices, optional
+            Some neurons, as in `Recording.select`.
+        window : int
+            Steps in a bin.
+        sample : int, optional
+            At most so many neurons, drawn without replacement. Needed for more than 10 000 neurons, unless
+            ``place`` is ``"channel"``.
+        seed : int
+            Of ``numpy.random.default_rng``, which draws them.
+        place : {"neuron", "channel"}
+            Whether each neuron counts by itself, or the spikes of all neurons of a channel together.
+        boundary : "none" or int, optional
+            Outside of trials: the whole run is one sequence for each place in the batch, or a new one begins
+            at every step whose number is a multiple of this. Left out, frames outside of trials are too.
+
+        Returns
+        -------
+        xarray.DataArray of float64, shape [neurons, neurons]
+            Lazy (dask). Dimensions ``neuron`` (or ``channel``) and ``other``, with flat indices in the whole
+            layer; of several neuron axes also the index along each, such as ``height`` and ``other_height``.
+            Exactly 1 on the diagonal; NaN for a neuron whose count never changes. The coordinate ``defined``
+            is the number of observations.
+
+        Raises
+        ------
+        QuestionError
+            If several layers are selected, there are too many neurons, there are no such neurons or channels,
+            nothing was recorded in trials and there is no boundary, or a number is out of its range.
+        TypeError
+            If ``window``, ``sample`` or ``boundary`` is no whole number.
+        """
+        sources = _narrowed(self._one_layer(), neurons)
+        window = _whole_number(window, "window", "steps")
+        sample = None if sample is None else _whole_number(sample, "sample", "neurons")
+        _check_boundary(sources, boundary)
+        if place not in ("neuron", "channel"):
+            raise QuestionError(f"place={place!r}; expected 'neuron' or 'channel'")
+        source, chosen = sources[0], None
+        if place == "channel":
+            coordinates = _channels(source, sample)
+        else:
+            chosen = _drawn(source, sample, seed)
+            coordinates = _neurons(source, chosen)
+        series = len(coordinates[place][1])
+        observed = Observed(
+            series, None if chosen is None else tuple(chosen.tolist()), place == "channel", window, boundary
+        )
+        matrix, observations = lazy_correlation(sources, observed)
+        coordinates["defined"] = ((), observations, {"long_name": "bins of presentations", "units": "1"})
+        result = xr.DataArray(matrix, dims=(place, "other"), coords=coordinates, name="correlation")
+        return self._of_layer(result).assign_attrs(long_name=f"correlation of {place}s", units="1")
+
+    def _one_layer(self) -> tuple[Source, ...]:
+        """The only selected layer, in all recordings."""
+        layers = self._layers()
+        if len(layers) != 1:
+            names = ", ".join(repr(layer[0].layer) for layer in layers) or "none"
+            raise QuestionError(
+                f"correlation is about the neurons of one layer, but {len(layers)} are selected; ask one of "
+                f'them: recording["1"].correlation(). The layers are: {names}'
+            )
+        return tuple(layers[0])
+
+
+Coordinates = dict[str, tuple[Any, ...]]
+
+
+def _narrowed(sources: tuple[Source, ...], neurons: Any) -> list[Source]:
+    narrowed = []
+    for source in sources:
+        shape = source.commit.plan.neuron_shape
+        narrowed.append(source.narrowed(narrow_neurons(source.selection, neurons, None, shape, source.layer)))
+    return narrowed
+
+
+def _whole_number(given: Any, name: str, what: str) -> int:
+    try:
+        number = operator.index(given)
+    except TypeError:
+        raise TypeError(
+            f"{name} is {given!r} ({type(given).__name__}); expected a number of {what}"
+        ) from None
+    if isinstance(given, bool) or not 1 <= number < 2**31:
+        raise QuestionError(f"{name}={given!r}; expected a number of {what} from 1 on")
+    return number
+
+
+def _check_boundary(sources: list[Source], boundary: Any) -> None:
+    if boundary not in (None, "none"):
+        _whole_number(boundary, "boundary", 'steps, or "none"')
+        return
+    segments = [frames_of(source).segments for source in sources]
+    if boundary is None and any(map(len, segments)) and not any((each.trial >= 0).any() for each in segments):
+        raise QuestionError(
+            "no trial is among what is looked at, so nothing says where one sequence of steps ends and the "
+            'next begins: pass boundary="none" if the whole run is one sequence for each sample of the '
+            "batch, or boundary=100 if a new one begins every 100 steps"
+        )
+
+
+def _channels(source: Source, sample: int | None) -> Coordinates:
+    shape = source.commit.plan.neuron_shape
+    if sample is not None:
+        raise QuestionError(f'sample={sample} draws neurons; leave it out where place="channel" has them all')
+    if "channel" not in neuron_dimensions(shape):
+        raise QuestionError(f"layer {source.layer!r} has no channels: its neuron shape is {shape}")
+    channels = np.array((source.selection.neurons or [range(shape[0])])[0], np.int64)
+    if len(channels) > MAX_SERIES:
+        raise QuestionError(
+            f"layer {source.layer!r}: {len(channels)} channels are selected; at most {MAX_SERIES} can be "
+            "correlated with each other. Select fewer of them: select(channels=...)"
+        )
+    return {"channel": ("channel", channels), "other": ("other", channels)}
+
+
+def _drawn(source: Source, sample: int | None, seed: int) -> NDArray[np.int64] | None:
+    """Places of the drawn neurons among the selected ones, ascending; None for all."""
+    wanted = min(source.neurons, MAX_SERIES + 1 if sample is None else sample)
+    if wanted > MAX_SERIES:
+        raise QuestionError(
+            f"layer {source.layer!r}: correlations of {source.neurons if sample is None else sample} neurons "
+            f"were asked for; at most {MAX_SERIES} can be correlated with each other. Draw some of them with "
+            f'sample=1000, choose some with neurons=..., or add up channels with place="channel"'
+        )
+    if wanted == source.neurons:
+        return None
+    return np.sort(np.random.default_rng(seed).choice(source.neurons, wanted, replace=False))
+
+
+def _neurons(source: Source, chosen: NDArray[np.int64] | None) -> Coordinates:
+    """Flat indices in the whole layer, and those along each of several axes."""
+    kept = kept_neurons(source)
+    flat = np.arange(source.neurons, dtype=np.int64) if kept is None else kept
+    flat = flat if chosen is None else flat[chosen]
+    coordinates: Coordinates = {"neuron": ("neuron", flat), "other": ("other", flat)}
+    shape = source.commit.plan.neuron_shape
+    if len(shape) > 1:
+        for name, along in zip(neuron_dimensions(shape), np.unravel_index(flat, shape), strict=True):
+            coordinates |= {name: ("neuron", along), f"other_{name}": ("other", along)}
+    return coordinates
