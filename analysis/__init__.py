@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from analysis.opening import open_recording
     from analysis.questions import QuestionError, UnknownLayerError
     from analysis.recording import Recording
+    from analysis.rounds import compute
     from analysis.succession import RecordingReplacedError
     from recorder.format import (
         LostFramesWarning,
@@ -40,6 +41,7 @@ __all__ = [
     "UnknownLayerError",
     "UnknownRunWarning",
     "compare",
+    "compute",
     "open_recording",
 ]
 
@@ -55,6 +57,7 @@ _MODULES = {
     "UnknownLayerError": "analysis.questions",
     "UnknownRunWarning": "recorder.format",
     "compare": "analysis.comparison",
+    "compute": "analysis.rounds",
     "open_recording": "analysis.opening",
 }
 _EXTRA = ("dask", "xarray", "pandas")

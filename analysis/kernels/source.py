@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.kernels.rounds import decoded
 from analysis.kernels.selected_frames import SelectedFrames
 from analysis.kernels.selection import Labels, Selection
 from analysis.kernels.trial_table import ColumnCodes, TrialRows, TrialStarts
@@ -136,18 +137,17 @@ def read_trains(source: Source, chunks: Sequence[int]) -> Iterator[Packed]:
         If a chunk is missing or damaged; it names file, layer and frames.
     """
     reader, plan = reader_of(source), source.commit.plan
+    owner = source.identity, source.layer
     kept = kept_neurons(source)
-    if kept is None:
-        yield from reader.chunks(chunks, passing=True)
-        return
-    if plan.parts == 1:
-        for trains in reader.chunks(chunks, passing=True):
-            yield trains[kept]
+    if kept is None or plan.parts == 1:
+        for trains in decoded(owner, chunks, lambda some, passing: reader.chunks(some, passing=passing)):
+            yield trains if kept is None else trains[kept]
         return
     slices = [plan.part_slice(part) for part in range(plan.parts)]
     inside = [kept[(kept >= part.start) & (kept < part.stop)] - part.start for part in slices]
     needed = [part for part in range(plan.parts) if len(inside[part])]
-    read = reader.parts([(chunk, part) for chunk in chunks for part in needed], passing=True)
+    wanted = [(chunk, part) for chunk in chunks for part in needed]
+    read = decoded(owner, wanted, lambda some, passing: reader.parts(some, passing=passing))
     for _ in chunks:
         yield np.concatenate([next(read)[inside[part]] for part in needed])
 
