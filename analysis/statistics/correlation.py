@@ -77,7 +77,7 @@ class Correlations(Answering):
         TypeError
             If ``window``, ``sample`` or ``boundary`` is no whole number.
         """
-        sources = _narrowed(self._one_layer(), neurons)
+        sources = _narrowed(self._layer_correlated(), neurons)
         window = _whole_number(window, "window", "steps")
         sample = None if sample is None else _whole_number(sample, "sample", "neurons")
         _check_boundary(sources, boundary)
@@ -98,7 +98,7 @@ class Correlations(Answering):
         result = xr.DataArray(matrix, dims=(place, "other"), coords=coordinates, name="correlation")
         return self._of_layer(result).assign_attrs(long_name=f"correlation of {place}s", units="1")
 
-    def _one_layer(self) -> tuple[Source, ...]:
+    def _layer_correlated(self) -> tuple[Source, ...]:
         """The only selected layer, in all recordings."""
         layers = self._layers()
         if len(layers) != 1:
