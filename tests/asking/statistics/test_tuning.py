@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +67,13 @@ def information(table: Presented, rows: np.ndarray, by: str, corrected: bool) ->
         if not pairs:
             values.append(np.nan)
             continue
-        value = mutual_info_score(*zip(*pairs, strict=True)) / np.log(2)
+        ofs = [Counter(its) for its in (pairs, *zip(*pairs, strict=True))]
+        value = sum(
+            n / len(pairs) * np.log2(n * len(pairs) / (ofs[1][label] * ofs[2][count]))
+            for (label, count), n in ofs[0].items()
+        )
         if corrected:
-            different = (
-                len({*pairs}) - len({label for label, _ in pairs}) - len({count for _, count in pairs})
-            )
+            different = len(ofs[0]) - len(ofs[1]) - len(ofs[2])
             value -= (different + 1) / (2 * len(pairs) * np.log(2))
         values.append(value)
     return np.array(values)
