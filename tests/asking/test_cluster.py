@@ -62,6 +62,20 @@ def questions(recording: Any) -> list[Any]:
         layer.saturated_ratio(per="label", threshold=0.1),
         layer.firing_rate(per=("window", "channel"), window=70),
         recording.select(steps=slice(3, 431), labels=[1]).firing_rate(per="layer"),
+        recording.features("1"),
+        recording.fano_factor(per="layer"),
+        layer.sparseness(),
+        layer.sparseness(per="neuron", over="presentations"),
+        layer.participation_ratio(per=("label", "time")),
+        layer.select(trials=[0], samples=slice(0, 50)).participation_ratio(),
+        layer.selectivity(per="neuron"),
+        layer.information(correction="miller-madow"),
+        layer.information(kind="skaggs"),
+        layer.similarity(layer.select(neurons=np.s_[:2, ::3])),
+        layer.select(trials=[0], samples=slice(0, 50)).similarity(
+            layer.select(trials=[0], samples=slice(0, 50))
+        ),
+        layer.select(neurons=np.s_[:1, :]).selectivity(),
         layer.spikes[100:200],
         layer.spikes.label[:50],
     ]
