@@ -96,8 +96,7 @@ def tally_block(
     function: Callable[..., Counts], block: Counts, times: int, neurons: slice, *arguments: Any
 ) -> Counts:
     """Call a function of this file with some neurons of a block; shape [1, ...], to be added up."""
-    flat = block.reshape(len(block), times, -1)
-    return function(flat[:, :, neurons], *arguments)[None]
+    return function(_by_time(block, times)[:, :, neurons], *arguments)[None]
 
 
 def moments(block: Counts, codes: Integers, groups: int) -> Counts:
@@ -128,13 +127,13 @@ def products(block: Counts, codes: Integers, groups: int) -> Counts:
 
 def gram(block: Counts, other: Counts, times: int) -> Counts:
     """Products of the counts of each two presentations, int64 [times, presentations, others]."""
-    one, two = (each.reshape(len(each), times, -1) for each in (block, other))
+    one, two = _by_time(block, times), _by_time(other, times)
     return np.stack([matrix_product(one[:, time], two[:, time].T) for time in range(times)])
 
 
 def cross_products(block: Counts, other: Counts, times: int) -> Counts:
     """Products of two layers as `bordered_product` has them, int64 [1, times, neurons + 3, others + 3]."""
-    one, two = (each.reshape(len(each), times, -1) for each in (block, other))
+    one, two = _by_time(block, times), _by_time(other, times)
     return np.stack([bordered_product(one[:, time], two[:, time]) for time in range(times)])[None]
 
 
@@ -151,12 +150,12 @@ def hits(block: Counts, labels: Integers, codes: Integers, groups: int) -> Count
 
 def population_sparseness(block: Counts) -> Floats:
     """Sparseness over the neurons in each presentation, float64 [presentations]."""
-    return sparseness(block.reshape(len(block), -1), axis=1)
+    return sparseness(_by_time(block, 1)[:, 0], axis=1)
 
 
 def fano_figures(total: Counts, presentations: Integers) -> Floats:
     """Mean Fano factor over labels; ``presentations`` is int64 [groups, labels]. See `_figures`."""
-    sums, squares = total.reshape(2, *presentations.shape, -1)
+    sums, squares = total.reshape(2, *presentations.shape, total.shape[-1])
     each = fano_factor(presentations[..., None], sums, squares)
     defined = (~np.isnan(each)).sum(axis=1)
     mean = np.divide(np.nansum(each, axis=1), defined, out=np.full(defined.shape, np.nan), where=defined > 0)
@@ -174,22 +173,25 @@ def sparseness_figures(total: Counts, presentations: Integers) -> Floats:
 
 def selectivity_figures(total: Counts, slots: Integers) -> Floats:
     """Selectivity among labels; ``slots`` is int64 [groups, labels]. See `_figures`."""
-    spikes = total[0].reshape(*slots.shape, -1)
-    return _figures(np.stack([selectivity(*each) for each in zip(spikes, slots, strict=True)]))
+    spikes = total[0].reshape(*slots.shape, total.shape[-1])
+    return _of_groups([selectivity(*each) for each in zip(spikes, slots, strict=True)], total)
 
 
 def skaggs_figures(total: Counts, slots: Integers) -> Floats:
     """Bits per spike about the label; arguments as in `selectivity_figures`."""
-    spikes = total[0].reshape(*slots.shape, -1)
+    spikes = total[0].reshape(*slots.shape, total.shape[-1])
     rates = spikes / np.maximum(slots, 1)[..., None]
-    return _figures(np.stack([skaggs_information(*each) for each in zip(rates, slots, strict=True)]))
+    return _of_groups([skaggs_information(*each) for each in zip(rates, slots, strict=True)], total)
 
 
-def information_figures(total: Counts, labels: int, corrected: bool) -> Floats:
+def information_figures(total: Counts, groups: int, labels: int, corrected: bool) -> Floats:
     """Bits that counts hold about the label, from a joint histogram. See `_figures`."""
     formula = corrected_mutual_information if corrected else mutual_information
-    groups = total.reshape(-1, labels, *total.shape[1:])
-    return _figures(np.stack([formula(joint) for joint in groups]))
+    return _of_groups([formula(joint) for joint in total.reshape(groups, labels, *total.shape[1:])], total)
+
+
+def _of_groups(values: Sequence[Floats], total: Counts) -> Floats:
+    return _figures(np.reshape(np.array(values, np.float64), (len(values), total.shape[-1])))
 
 
 def _figures(values: Floats, defined: Integers | None = None) -> Floats:
@@ -204,8 +206,9 @@ def _figures(values: Floats, defined: Integers | None = None) -> Floats:
 def pool_figures(parts: Sequence[Floats], neuron_shape: tuple[int, ...], place: Place) -> Floats:
     """Figures of all neurons, added up over the neurons of a place: float64 [3, groups, *places]."""
     joined, places = np.concatenate(parts, axis=2), places_of(neuron_shape, place)
-    by_place: Floats = joined.reshape(3, joined.shape[1], math.prod(places), -1).sum(axis=3)
-    return by_place.reshape(3, joined.shape[1], *places)
+    together = math.prod(neuron_shape) // math.prod(places)
+    by_place: Floats = joined.reshape(*joined.shape[:2], *places, together).sum(axis=-1)
+    return by_place
 
 
 def pool_presentations(parts: Sequence[Floats], codes: Integers, groups: int) -> Floats:
@@ -221,7 +224,7 @@ def ratios_of_products(total: Counts, presentations: Integers) -> Floats:
     """Participation ratios from `products`; ``presentations`` is int64 [groups, times], as the result."""
     found = [
         ratio_of_products(n, sums[-1], sums[:-1])
-        for n, sums in zip(presentations.ravel(), total.reshape(-1, *total.shape[2:]), strict=True)
+        for n, sums in zip(presentations.ravel(), np.concatenate(total), strict=True)
     ]
     return np.array(found, np.float64).reshape(presentations.shape)
 
@@ -258,6 +261,11 @@ def alignments(both: Floats, one: Floats, other: Floats, presentations: Integers
 def joined_blocks(blocks: Sequence[Sequence[Counts]]) -> Counts:
     """One matrix for each time, of blocks of it: int64 [times, presentations, presentations]."""
     return np.concatenate([np.concatenate(row, axis=2) for row in blocks], axis=1)
+
+
+def _by_time(block: Counts, times: int) -> Counts:
+    """Counts in the shape [presentations, times, neurons], also of no presentations."""
+    return block.reshape(len(block), times, math.prod(block.shape[1:]) // times)
 
 
 def _sum_by(values: Counts, codes: Integers, groups: int) -> Counts:

@@ -13,7 +13,8 @@ from analysis.axes import FrameAxes, presentations_of
 from analysis.kernels.coding import CodedGroups, PresentationAxis
 from analysis.kernels.frames import column_values, exact_dtype, free_name, show_missing
 from analysis.kernels.selection import contains
-from analysis.kernels.source import Source, column_of, rows_of
+from analysis.kernels.source import Source, column_of
+from analysis.kernels.tables import table_rows
 from analysis.kernels.tallying import places_of
 from analysis.members import Members, join_columns
 from analysis.questions import Question
@@ -131,7 +132,7 @@ def _with_presentations(result: xr.DataArray, axes: FrameAxes, source: Source) -
     if selection.samples is not None:
         kept &= contains(selection.samples, sample)
     if selection.where:
-        row = _rows_of(source, trial, sample)
+        row = table_rows(source, trial, sample)
         for name, values in selection.where:
             kept &= np.append(column_of(source, name, values).code, -1)[row] >= 0
     if not kept.all():
@@ -168,7 +169,7 @@ def _with_columns(
         )
         for place, name in enumerate(KEYS)
     }
-    rows = [_rows_of(source, *keys) for source, keys in zip(sources, placed, strict=True)]
+    rows = [table_rows(source, *keys) for source, keys in zip(sources, placed, strict=True)]
     stored = [{column.name for column in source.trials.columns} for source in sources]
     taken = {*result.dims, *KEYS, "recording", "layer"}
     for name in dict.fromkeys(column.name for source in sources for column in source.trials.columns):
@@ -185,11 +186,3 @@ def _with_columns(
         shown = free_name(name, taken)
         coordinates[shown] = ("presentation", values, {"long_name": name})
     return result.assign_coords(coordinates)
-
-
-def _rows_of(source: Source, trial: Integers, sample: Integers) -> Integers:
-    """Row of each presentation in the table of trials; -1 for none."""
-    trials = rows_of(source).trial
-    first = np.searchsorted(trials, trial, side="left").astype(np.int64)
-    last = np.searchsorted(trials, trial, side="right")
-    return np.where(first + sample < last, first + sample, -1)

@@ -39,7 +39,6 @@ from analysis.statistics.tables import (
     Table,
     counts_of,
     tables_of,
-    with_trials,
 )
 from recorder.format.bits import Integers
 
@@ -79,8 +78,7 @@ class Presentations(OfPresentations):
         >>> LogisticRegression().fit(flat.values, counts.label.values)  # doctest: +SKIP
         """
         sources = self._one_layer("features", layer)
-        (kept,), members = with_trials("features", [sources], self.members)
-        result = counts_of(kept, members).rename("features")
+        result = counts_of("features", sources, self.members).rename("features")
         result.attrs = {"long_name": "spikes in the presentation", "units": "1"}
         return self._named(result)
 
@@ -230,7 +228,7 @@ def _participation(table: Table, apart: Apart) -> Any:
     groups, times, neurons = prod(apart.shape), table.times, table.source.neurons
     codes, shown, rows = apart.codes(table), table.shown(), len(table.trial)
     chunks = whole((groups, times))
-    if groups * (neurons + 1) * neurons <= max(rows * rows, 1):
+    if groups * neurons * neurons <= rows * rows:
         total = tally(
             "participation_ratio",
             products,

@@ -156,11 +156,13 @@ def with_trials(
     return kept, replace(members, names=tuple(members.names[place] for place in there))
 
 
-def counts_of(layer: Sequence[Source], members: Members) -> xr.DataArray:
+def counts_of(name: str, layer: Sequence[Source], members: Members) -> xr.DataArray:
     """Counts with the table of trials: presentations × neurons, without those that have no frames."""
+    several = len(members.names) > 1
+    (layer,), members = with_trials(name, [layer], members)
     answers = _answers(layer, members, ("presentation",))
     kept = [each.isel(presentation=_known(each, Spans.of(s))) for each, s in zip(answers, layer, strict=True)]
-    return kept[0] if len(kept) == 1 else join_presentations(kept, [layer], members)
+    return join_presentations(kept, [layer], members) if several else kept[0]
 
 
 def _table_of(layer: Sequence[Source], members: Members, by_time: bool) -> Table:

@@ -110,8 +110,8 @@ class Tuning(OfPresentations):
             bins = int(table.lengths.max(initial=0)) + 1
             groups = prod(apart.shape) * labels
             total = tally("information", joint_histogram, table, [codes], [groups, bins], (groups, bins))
-            corrected = correction is not None
-            parts.append(pooled(apart, table, information_figures, total, labels, corrected))
+            asked = (prod(apart.shape), labels, correction is not None)
+            parts.append(pooled(apart, table, information_figures, total, *asked))
         name = "mutual information of spike count and "
         return self._finished(averaged("information", apart, parts), name + by, "bit")
 
