@@ -118,7 +118,9 @@ def _add_products(total: Counts, observations: NDArray[np.integer]) -> None:
         total += matrix_product(whole, whole.T)
         return
     # Of a matrix and its own transpose BLAS computes one half.
-    np.add(total, rows @ rows.T, out=total, casting="unsafe")
+    # Added to integers, floats would make floats of these first, which the sums may outgrow.
+    for place, products in enumerate(rows @ rows.T):
+        total[place] += products.astype(np.int64)
 
 
 def _observations(source: Source, first: int, last: int, observed: Observed) -> Iterator[NDArray[np.integer]]:
