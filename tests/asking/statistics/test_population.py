@@ -173,6 +173,7 @@ def test_recordings_are_pooled_or_kept_apart(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:The 'copy' argument in Quantity")  # elephant, to quantities
 @pytest.mark.filterwarnings("ignore:'complexity_pdf' is deprecated")
+@pytest.mark.filterwarnings("ignore:No sampling rate specified")
 def test_shares_of_active_neurons_equal_the_complexity_of_elephant(tmp_path: Path) -> None:
     bits = np.random.default_rng(6).random((200, 7)) < 0.3
     write_recording(tmp_path / "a", {"1": bits}, [Run(0, 200, 1)])
