@@ -16,11 +16,12 @@ import click
 import pandas as pd
 import xarray as xr
 
+from analysis.cli.choosing import need_one_layer, parse_range
 from analysis.cli.clusters import cluster
 from analysis.cli.comparing import compare
 from analysis.cli.facts import facts_of, facts_text
-from analysis.cli.output import FORMATS, WRITERS, format_of, write_csv_for_spreadsheets
 from analysis.cli.running import compute_here, errors_as_messages, on_cluster, open_shown, shown_on
+from analysis.cli.stats import stats, table_of, writer, written
 from analysis.display import printable, uncalled_text
 from analysis.keeping import find_digest, find_problems
 from analysis.members import ranks_of
@@ -51,6 +52,7 @@ def main() -> None:
 
 
 main.add_command(compare)
+main.add_command(stats)
 
 
 @main.command()
@@ -80,19 +82,7 @@ def info(path: str, file_format: str) -> None:
 @click.option("--window", type=click.IntRange(min=1), help="Steps in a window, for --per window.")
 @click.option("--layer", "layers", multiple=True, help="Only this layer; may be given several times.")
 @click.option("--steps", metavar="A:B", help="Only steps A to B, B exclusive; either may be left out.")
-@click.option(
-    "--format",
-    "file_format",
-    type=click.Choice(FORMATS),
-    help="Of a file, what its name ends in says otherwise; of the screen, table.",
-)
-@click.option("--safe", is_flag=True, help="CSV in which spreadsheets find no formula: alters such labels.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write to this file, not to the screen. Ends in .csv, .json, .parquet or .txt.",
-)
+@written
 @on_cluster
 def rates(
     path: str,
@@ -112,24 +102,15 @@ def rates(
     CSV holds names and labels exactly as they are. Spreadsheets run what begins with = + - or @ as a
     formula: have files with labels of strangers made with --safe before you open them there.
     """
-    output = None if output is None else output.expanduser()
-    file_format = file_format or format_of(output)
-    if safe and file_format != "csv":
-        raise click.UsageError("--safe is for CSV: nothing in other formats is run as a formula")
-    if file_format == "parquet" and output is None:
-        raise click.UsageError("--format parquet makes a binary file: say where with -o FILE")
-    chosen_steps = None if steps is None else _parse_steps(steps)
+    write = writer(file_format, output, safe=safe)
+    chosen_steps = None if steps is None else parse_range(steps)
     with errors_as_messages():
         words = [word.strip() for word in per.split(",")]
         recording = open_shown(path).select(steps=chosen_steps, layers=layers or None)
-        if {"neuron", "channel"} & set(words) and len(recording) != 1:
-            names = ", ".join(printable(repr(name)) for name in recording)
-            raise click.UsageError(
-                f"--per {per} needs one layer: choose it with --layer NAME. The layers are: {names}"
-            )
+        need_one_layer(recording, words, per)
         with cluster(where):
             table = _rates(recording, words, window)
-        (write_csv_for_spreadsheets if safe else WRITERS[file_format])(table, output)
+        write(table)
 
 
 @main.command()
@@ -326,23 +307,6 @@ def _check_digest(digest: str | None) -> None:
         )
 
 
-def _parse_steps(steps: str) -> slice:
-    first, colon, last = steps.partition(":")
-    try:
-        bounds = [int(bound) if bound.strip() else None for bound in (first, last)]
-    except ValueError:
-        colon = ""
-    if not colon:
-        raise click.BadParameter(
-            f"{steps!r} is no range of steps; expected A:B, such as 1000:2000, 1000: or :2000",
-            param_hint="--steps",
-        )
-    begin, end = bounds
-    if begin is not None and end is not None and 0 <= end <= begin:
-        raise click.BadParameter(f"{steps!r} holds no step; expected A below B", param_hint="--steps")
-    return slice(begin, end)
-
-
 def _rates(recording: Recording, per: list[str], window: int | None) -> pd.DataFrame:
     """Firing rates and silent ratios, a row for each of what is kept apart."""
     both = xr.Dataset(
@@ -353,6 +317,4 @@ def _rates(recording: Recording, per: list[str], window: int | None) -> pd.DataF
     )
     computed: tuple[xr.Dataset, ...] = compute_here(both)
     (both,) = computed
-    if not both.dims:
-        return pd.DataFrame({name: [values.item()] for name, values in both.data_vars.items()})
-    return both.to_dataframe(dim_order=list(both.firing_rate.dims)).reset_index()
+    return table_of(both)

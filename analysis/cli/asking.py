@@ -1,0 +1,181 @@
+"""The statistics that the command line offers, and a question to some of them, in words that files can hold.
+
+Statistics are found by their signatures: what is a public method of `analysis.statistics.Statistics`, takes
+``per`` and returns an array.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import click
+import xarray as xr
+from dask.base import is_dask_collection
+
+from analysis.cli.choosing import (
+    need_one_layer,
+    parse_indices,
+    parse_numbers,
+    parse_range,
+    parse_settings,
+)
+from analysis.display import printable
+from analysis.questions import listed
+from analysis.recording import Recording
+from analysis.statistics import Statistics
+
+# Parameters that have an option of their own.
+OPTIONS: Final = ("window", "boundary", "unit")
+
+
+def statistics() -> dict[str, inspect.Signature]:
+    """Signatures of the statistics that give a figure for each group, by name."""
+    found = {}
+    for name, method in inspect.getmembers(Statistics, inspect.isfunction):
+        signature = inspect.signature(method)
+        returned = str(signature.return_annotation)
+        if not name.startswith("_") and "per" in signature.parameters and returned == "xr.DataArray":
+            found[name] = signature
+    return found
+
+
+def statistics_text() -> str:
+    """A line for each statistic: its name, its meaning, and what --set takes."""
+    lines = []
+    for name, signature in statistics().items():
+        meaning = (inspect.getdoc(getattr(Statistics, name)) or "").partition("\n")[0]
+        further = [key for key in signature.parameters if key not in ("self", "per", *OPTIONS)]
+        takes = f" --set {', '.join(further)}" if further else ""
+        lines.append(f"{name:24} {meaning}{takes}")
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question as it is written on the command line; empty where an option is left out.
+
+    Attributes
+    ----------
+    what, per : tuple of str
+    layers, recordings, conditions, settings : tuple of str
+        As often as the options ``--layer``, ``--recording``, ``--where`` and ``--set`` are given.
+    steps, time, trials, samples, neurons, channels, window, boundary, unit : str
+    """
+
+    what: tuple[str, ...]
+    per: tuple[str, ...]
+    layers: tuple[str, ...] = ()
+    recordings: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    steps: str = ""
+    time: str = ""
+    trials: str = ""
+    samples: str = ""
+    neurons: str = ""
+    channels: str = ""
+    window: str = ""
+    boundary: str = ""
+    unit: str = ""
+
+    def of(self, recording: Recording) -> xr.Dataset:
+        """The answer: a variable for each statistic, and for each lazy coordinate of one.
+
+        Raises
+        ------
+        click.UsageError
+            If no statistic has such a name or takes such an option, or if they differ in dimensions.
+        """
+        arguments = self._arguments()
+        recording = self._selected(recording)
+        need_one_layer(recording, self.per, ",".join(self.per))
+        answers = {}
+        for name in self.what:
+            try:
+                answers[name] = getattr(recording, name)(self.per, **arguments[name])
+            except TypeError as error:
+                raise click.UsageError(f"{name}: {printable(error)}") from error
+        return _joined(answers)
+
+    def _arguments(self) -> dict[str, dict[str, Any]]:
+        """What each statistic is given, but for ``per``."""
+        known = statistics()
+        unknown = [name for name in self.what if name not in known]
+        if unknown or not self.what:
+            what = f"{printable(repr(unknown[0]))} is no statistic" if unknown else "no statistic is named"
+            raise click.BadParameter(f"{what}; expected {listed([*known])}", param_hint="--what")
+        doubled = [name for name in dict.fromkeys(self.what) if self.what.count(name) > 1]
+        if doubled:
+            raise click.BadParameter(f"{doubled[0]!r} is there twice", param_hint="--what")
+        given: dict[str, Any] = {}
+        for name, values in parse_settings(self.settings, "set").items():
+            if name in ("self", "per", *OPTIONS) or len(values) > 1:
+                why = "is set twice" if len(values) > 1 else "has an option of its own"
+                raise click.BadParameter(f"{printable(repr(name))} {why}", param_hint="--set")
+            given[name] = values[0]
+        given |= {"window": int(self.window)} if self.window else {}
+        given |= {"boundary": self._boundary()} if self.boundary else {}
+        given |= {"unit": self.unit} if self.unit else {}
+        arguments: dict[str, dict[str, Any]] = {}
+        for name in self.what:
+            arguments[name] = {key: value for key, value in given.items() if key in known[name].parameters}
+        for key in given:
+            if not any(key in taken for taken in arguments.values()):
+                raise click.UsageError(f"none of {listed(self.what, 'and')} takes {printable(repr(key))}")
+        return arguments
+
+    def _boundary(self) -> Any:
+        if self.boundary == "none":
+            return "none"
+        try:
+            return int(self.boundary)
+        except ValueError:
+            raise click.BadParameter(
+                f"{printable(repr(self.boundary))}; expected none, or a number of steps",
+                param_hint="--boundary",
+            ) from None
+
+    def _selected(self, recording: Recording) -> Recording:
+        where = {
+            name: [each for value in values for each in (value if isinstance(value, list) else [value])]
+            for name, values in parse_settings(self.conditions, "where").items()
+        }
+        return recording.select(
+            steps=parse_range(self.steps) if self.steps else None,
+            time=parse_range(self.time, "time") if self.time else None,
+            layers=self.layers or None,
+            neurons=parse_indices(self.neurons) if self.neurons else None,
+            channels=parse_numbers(self.channels, "channels") if self.channels else None,
+            samples=parse_numbers(self.samples, "samples") if self.samples else None,
+            trials=parse_numbers(self.trials, "trials") if self.trials else None,
+            where=where or None,
+            recordings=self.recordings or None,
+        )
+
+
+def _joined(answers: Mapping[str, xr.DataArray]) -> xr.Dataset:
+    """Answers of equal dimensions as variables; a coordinate that is not read yet is one, too."""
+    first_name, first = next(iter(answers.items()))
+    variables = {}
+    for name, answer in answers.items():
+        if answer.dims != first.dims or answer.shape != first.shape or not _same_indexes(answer, first):
+            raise click.UsageError(
+                f"{first_name} is along {_dimensions(first)} and {name} along {_dimensions(answer)}: no "
+                "table holds both, ask for them one by one"
+            )
+        lazy = [key for key, coordinate in answer.coords.items() if is_dask_collection(coordinate.variable)]
+        variables[name] = answer.drop_vars(lazy)
+        variables |= {f"{name}_{key}": answer.coords[key].drop_vars(lazy) for key in lazy}
+    return xr.Dataset(variables)
+
+
+def _same_indexes(one: xr.DataArray, other: xr.DataArray) -> bool:
+    return all(one.indexes[name].equals(other.indexes.get(name)) for name in one.indexes)
+
+
+def _dimensions(answer: xr.DataArray) -> str:
+    along = [f"{name} ({length})" for name, length in zip(answer.dims, answer.shape, strict=True)]
+    return ", ".join(along) or "nothing"
