@@ -135,6 +135,11 @@ def _frames_of_one(plan: Plan, cuts: LayerCuts) -> Any:
     return graph.array(blocks, plan.lengths, ())
 
 
+def empty_array(shape: tuple[int, ...], dtype: Any = np.int64) -> Any:
+    """A lazy array without elements; by itself, Dask divides by zero to cut one that is long elsewhere."""
+    return da.zeros(shape, dtype=dtype, chunks=shape)
+
+
 class Graph:
     """Tasks under construction that share one source, or build on other arrays.
 
@@ -183,7 +188,7 @@ class Graph:
         """The array of these blocks, in order: cut into these lengths, and whole along ``shape``."""
         chunks = (*map(tuple, lengths), *((length,) for length in shape))
         if 0 in map(sum, chunks):
-            return da.zeros(tuple(map(sum, chunks)), dtype=dtype)
+            return empty_array(tuple(map(sum, chunks)), dtype)
         places = product(*(range(len(along)) for along in chunks))
         self._tasks |= {(self._name, *place): task for place, task in zip(places, blocks, strict=True)}
         layer = HighLevelGraph.from_collections(self._name, self._tasks, dependencies=self.dependencies)

@@ -19,7 +19,7 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
 from analysis.axes import FrameAxes, check_axes, frame_axes
-from analysis.graphs import add_together, plain
+from analysis.graphs import add_together, empty_array, plain
 from analysis.kernels.coding import Axis, CodedGroups, GroupAxis, PresentationAxis
 from analysis.kernels.grouping import Groups, keys_of, range_size
 from analysis.kernels.selection import Indices
@@ -112,7 +112,7 @@ def lazy_sums(
     """
     check_axes([layer[0] for layer in layers], question, members)
     layers = [[source.with_starts() for source in layer] for layer in layers]
-    _check_boundary(layers, boundary)
+    check_boundary(layers, boundary)
     plan = _plan(tallied, layers, question)
     of_sources = [
         [_of_source(tallied, plan, source, question, boundary) for source in layer] for layer in layers
@@ -124,13 +124,14 @@ def lazy_sums(
         each = [add_together([layer[member] for member in pool]) for layer in of_sources]
         lengths = (*(plan.axes.groups.shape if question.along else ()), tallied.columns)
         if not each:
-            pooled.append(da.zeros((0, *lengths) if question.layers else lengths, dtype=np.int64))
+            pooled.append(da.zeros((0, *lengths) if question.layers else lengths, dtype=np.int64, chunks=-1))
         else:
             pooled.append(da.stack(each) if question.layers else add_together(each))
     return (da.stack(pooled) if question.recordings else pooled[0]), plan.axes
 
 
-def _check_boundary(layers: Sequence[Sequence[Source]], boundary: Any) -> None:
+def check_boundary(layers: Sequence[Sequence[Source]], boundary: Any) -> None:
+    """Refuse a boundary that is none, and its absence where nothing was recorded in trials."""
     is_steps = isinstance(boundary, int) and not isinstance(boundary, bool) and boundary > 0
     if boundary not in (None, "none") and not is_steps:
         raise QuestionError(
@@ -253,7 +254,7 @@ def _of_neurons(
     along = (first_chunks, *((length,) for length in plan.groups.shape[1:])) if question.along else ()
     chunks = (*along, *((length,) for length in shape), (tallied.columns,))
     if 0 in map(sum, chunks):
-        return da.zeros(tuple(map(sum, chunks)), dtype=np.int64)
+        return empty_array(tuple(map(sum, chunks)))
     places = product(*(range(len(lengths)) for lengths in chunks))
     tasks |= {(name, *at): task for at, task in zip(places, results, strict=True)}
     graph = HighLevelGraph.from_collections(name, tasks, dependencies=[])

@@ -174,4 +174,4 @@ def _over_layers(arrays: list[Any], plan: Plan) -> Any:
     if arrays:
         return da.stack(arrays) if apart else add_together(arrays)
     groups = map(sum, plan.lengths)
-    return da.zeros((0, *groups) if apart else (*groups,), dtype=np.int64)
+    return da.zeros((0, *groups) if apart else (*groups,), dtype=np.int64, chunks=-1)

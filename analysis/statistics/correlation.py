@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from analysis.kernels.coactivity import Observed
 from analysis.kernels.sequences import Boundary
-from analysis.kernels.source import Source, frames_of, kept_neurons
+from analysis.kernels.source import Source, kept_neurons
 from analysis.narrowing import narrow_neurons
 from analysis.populations import lazy_correlation
 from analysis.questions import QuestionError
 from analysis.statistics.answering import Answering
+from analysis.tallies import check_boundary
 from recorder.format.layout import neuron_dimensions
 
 # A matrix of so many takes 800 MB, and as much again while it is made.
@@ -80,7 +81,7 @@ class Correlations(Answering):
         sources = _narrowed(self._layer_correlated(), neurons)
         window = _whole_number(window, "window", "steps")
         sample = None if sample is None else _whole_number(sample, "sample", "neurons")
-        _check_boundary(sources, boundary)
+        check_boundary([sources], boundary)
         if place not in ("neuron", "channel"):
             raise QuestionError(f"place={place!r}; expected 'neuron' or 'channel'")
         source, chosen = sources[0], None
@@ -131,19 +132,6 @@ def _whole_number(given: Any, name: str, what: str) -> int:
     if isinstance(given, bool) or not 1 <= number < 2**31:
         raise QuestionError(f"{name}={given!r}; expected a number of {what} from 1 on")
     return number
-
-
-def _check_boundary(sources: list[Source], boundary: Any) -> None:
-    if boundary not in (None, "none"):
-        _whole_number(boundary, "boundary", 'steps, or "none"')
-        return
-    segments = [frames_of(source).segments for source in sources]
-    if boundary is None and any(map(len, segments)) and not any((each.trial >= 0).any() for each in segments):
-        raise QuestionError(
-            "no trial is among what is looked at, so nothing says where one sequence of steps ends and the "
-            'next begins: pass boundary="none" if the whole run is one sequence for each sample of the '
-            "batch, or boundary=100 if a new one begins every 100 steps"
-        )
 
 
 def _channels(source: Source, sample: int | None) -> Coordinates:

@@ -210,7 +210,7 @@ def _over_layers(
     """Layers beside each other, or the sum of them; without an axis of frames where none was asked for."""
     if not each:
         shape = (*(plan.axes.groups.shape if question.along else ()), *columns)
-        return da.zeros((0, *shape) if question.layers else shape, dtype=np.int64)
+        return da.zeros((0, *shape) if question.layers else shape, dtype=np.int64, chunks=-1)
     arrays = [array if question.along else array[0] for array in each]
     return da.stack(arrays) if question.layers else add_together(arrays)
 

@@ -18,6 +18,7 @@ import pandas as pd
 import xarray as xr
 
 from analysis.axes import FrameAxes, check_axes, frame_axes, value_coordinate
+from analysis.graphs import empty_array
 from analysis.kernels.coding import ColumnAxis
 from analysis.kernels.grouping import Grouping, Groups
 from analysis.kernels.quantities import SPIKES
@@ -177,7 +178,7 @@ def _table_of(layer: Sequence[Source], members: Members, by_time: bool) -> Table
         padding = {"time": (0, times - each.sizes["time"])} if by_time else {}
         parts.append((kept.pad(padding, constant_values=0) if any(padding.values()) else kept).data)
     shape = layer[0].neuron_shape
-    counts = da.concatenate(parts) if parts else da.zeros((0, *([times] * by_time), *shape), dtype=np.int64)
+    counts = da.concatenate(parts) if parts else empty_array((0, *([times] * by_time), *shape))
     counts = counts.rechunk(dict.fromkeys(range(1, counts.ndim), -1), method="tasks")
     return Table(
         layer,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 
 import numpy as np
@@ -15,7 +16,7 @@ def binned(layer: analysis.Layer, window: int, boundary: int | str | None) -> np
     for recording in np.unique(recordings_of(layer)):
         spikes = layer.spikes.compute()
         here = recordings_of(layer) == recording
-        bits = spikes.values.reshape(len(here), -1)[here]
+        bits = spikes.values.reshape(len(here), math.prod(spikes.shape[1:]))[here]
         step, sample, trial = (spikes[name].values[here].tolist() for name in ("step", "sample", "trial"))
         lanes = defaultdict(list)
         for frame in np.argsort(step, kind="stable").tolist():

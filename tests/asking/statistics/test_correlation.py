@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,9 @@ def test_correlations_equal_those_of_counts_in_bins_of_any_recording(
         found = found.compute()
     counts = binned(layer, window, boundary)
     if place == "channel":
-        counts = counts.reshape(len(counts), layer.neuron_shape[0], -1).sum(axis=2)
+        counts = counts.reshape(len(counts), layer.neuron_shape[0], math.prod(layer.neuron_shape[1:])).sum(
+            axis=2
+        )
     assert found.defined.item() == len(counts)
     np.testing.assert_array_equal(found.values, matrix_of(counts))
     varies = (counts != counts[:1]).any(axis=0) if len(counts) else np.zeros(counts.shape[1], np.bool_)
