@@ -26,12 +26,22 @@ def path(tmp_path: Path) -> str:
     random = np.random.default_rng(5)
     layers = {"1": random.random((400, 3, 7)) < 0.2, "3": random.random((400, 9)) < 0.01}
     trials = [
-        Trial(trial, 8, {"label": ["3", "b"] * 4, "epoch": [trial] * 8, "lr": [0.5] * 8, "test": [True] * 8})
+        Trial(
+            trial,
+            8,
+            {
+                "label": ["3", "b"] * 4,
+                "epoch": [trial] * 8,
+                "lr": [0.5] * 8,
+                "test": [True] * 8,
+                "digit": list(range(8)),
+            },
+        )
         for trial in range(5)
     ]
-    write_recording(
-        tmp_path / "run.zarr", layers, [Run(10 * trial, 10, 8, trial) for trial in range(5)], trials
-    )
+    runs = [Run(10 * trial, 10, 8, trial) for trial in range(5)]
+    step = {"dt": 1.0, "dt_unit": "ms"}
+    write_recording(tmp_path / "run.zarr", layers, runs, trials, provenance=step)
     return str(tmp_path / "run.zarr")
 
 
@@ -55,7 +65,11 @@ def test_several_statistics_are_columns_of_one_table(path: str) -> None:
         np.testing.assert_array_equal(shown[name], wanted.ravel())
 
 
-@pytest.mark.parametrize("name", asking.statistics())
+# Of whole layers, and asked along time alone.
+ALONG_TIME = ("accuracy", "similarity")
+
+
+@pytest.mark.parametrize("name", [name for name in asking.statistics() if name not in ALONG_TIME])
 def test_every_statistic_is_offered(path: str, name: str) -> None:
     assert name in call("--list").stdout
     result = call(path, "--what", name, "--per", "layer,label", "--format", "json")
@@ -64,6 +78,18 @@ def test_every_statistic_is_offered(path: str, name: str) -> None:
     wanted = getattr(analysis.open_recording(path), name)(per=("layer", "label")).values.ravel()
     found = [np.nan if row[name] is None else row[name] for row in rows]
     np.testing.assert_array_equal(found, wanted)
+
+
+def test_statistics_along_time_are_offered(path: str) -> None:
+    recording = analysis.open_recording(path)
+    shown = table(path, "--what", "similarity", "--per", "time")
+    assert {"layer", "other_layer", "time", "similarity"} <= {*shown}
+    np.testing.assert_allclose(shown.similarity, recording.similarity(per="time").values.ravel())
+    chosen = ("--layer", "3", "--set", "by=digit")
+    shown = table(path, "--what", "accuracy", "--per", "time", *chosen)
+    wanted = recording["3"].accuracy(per="time", by="digit")
+    np.testing.assert_array_equal(shown.accuracy, wanted.values)
+    np.testing.assert_array_equal(shown.accuracy_ties, wanted.ties.values)
 
 
 @pytest.mark.parametrize(
