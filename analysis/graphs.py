@@ -10,7 +10,7 @@ or two questions with a common part, share work when they are computed together.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise, product
 from math import prod
 from typing import Any
@@ -21,11 +21,21 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
+from analysis.batches import Batches
 from analysis.kernels.coding import Axis, CodedGroups
-from analysis.kernels.counting import add_up, count_frames, count_spikes, finish
+from analysis.kernels.counting import (
+    add_each,
+    add_up,
+    count_each,
+    count_frames,
+    count_spikes,
+    finish,
+    finish_each,
+    pool_recordings,
+)
 from analysis.kernels.grouping import Grouping, Groups
 from analysis.kernels.quantities import SPIKES, Quantity
-from analysis.kernels.selection import Labels
+from analysis.kernels.selection import Labels, Selection
 from analysis.kernels.source import Source, frames_of
 from analysis.kernels.tallying import places_of
 from analysis.planning import Cut, LayerCuts, Plan
@@ -79,6 +89,42 @@ def add_together(arrays: Sequence[Any]) -> Any:
         for block in product(*(range(len(lengths)) for lengths in chunks))
     ]
     return graph.array(blocks, chunks, ())
+
+
+def count_batches(batches: Batches, quantity: Quantity, *, apart: bool) -> Any:
+    """A quantity of each layer of small recordings, which are kept apart or counted as one.
+
+    Returns
+    -------
+    dask array of int64, shape [recordings, layers] or [1, layers]
+    """
+    spikes, layers = _spikes_of_batches(batches), batches.frames.shape[1]
+    graph = Graph(f"{quantity.name}-of-each", None, spikes.name, quantity, apart)
+    graph.dependencies.append(spikes)
+    keys = [(spikes.name, place) for place in range(len(batches.bounds) - 1)]
+    frames = [batches.frames[first:last] for first, last in pairwise(batches.bounds)]
+    if not apart:
+        pooled = [graph.add((Parcel(pool_recordings), key, layers)) for key in keys]
+        keys = [graph.sum(pooled, add_each)]
+        frames = [batches.frames.sum(axis=0, keepdims=True)]
+    blocks = [(Parcel(finish_each), key, of, Parcel(quantity)) for key, of in zip(keys, frames, strict=True)]
+    return graph.array(blocks, [[len(of) for of in frames], [layers]], ())
+
+
+def _spikes_of_batches(batches: Batches) -> Any:
+    """Spikes of each neuron of each source: to Dask an array, whose blocks are lists, one for each batch."""
+    sources = batches.each()
+    # Thousands of sources have the same selection, which is written out once.
+    numbers: dict[Selection, int] = {}
+    defining = [
+        [
+            (one.identity, one.layer, one.use_counts, numbers.setdefault(one.selection, len(numbers)))
+            for one in batch
+        ]
+        for batch in sources
+    ]
+    graph = Graph("batch", None, repr(defining), [selection.token() for selection in numbers])
+    return graph.array([(Parcel(count_each), Parcel(batch)) for batch in sources], [[1] * len(sources)], ())
 
 
 def _count_one(plan: Plan, cuts: LayerCuts) -> Any:
@@ -169,12 +215,11 @@ class Graph:
         self._tasks[key] = task
         return key
 
-    def sum(self, keys: list[tuple[Any, ...]]) -> tuple[Any, ...]:
+    def sum(self, keys: list[tuple[Any, ...]], add: Callable[..., Any] = add_up) -> tuple[Any, ...]:
         """Add up partial counts, a few at a time; the key of the sum."""
         while len(keys) > 1:
             keys = [
-                self.add((Parcel(add_up), keys[some : some + _FAN_IN]))
-                for some in range(0, len(keys), _FAN_IN)
+                self.add((Parcel(add), keys[some : some + _FAN_IN])) for some in range(0, len(keys), _FAN_IN)
             ]
         return keys[0]
 

@@ -82,6 +82,7 @@ class Recording(Statistics):
         self._selection = selection or Selection()
         self._layer_names = layer_names
         self._neurons = dict(neurons or {})
+        self._made: list[list[Source]] | None = None
 
     def refresh(self) -> Recording:
         """See what has been committed since: re-read the commit record, in place.
@@ -104,7 +105,7 @@ class Recording(Statistics):
         readers = [read() for read in call_ahead(calls, min(len(stores), READS_UNDER_WAY))]
         for before, now in zip(self._readers, readers, strict=True):
             refuse_another(before, now)
-        self._members, self._readers = members_of(readers), tuple(readers)
+        self._members, self._readers, self._made = members_of(readers), tuple(readers), None
         return self
 
     @property
@@ -313,7 +314,12 @@ class Recording(Statistics):
         return self._sources()
 
     def _sources(self) -> list[list[Source]]:
-        """Each selected layer, in network order, in each recording."""
+        """Each selected layer, in network order, in each recording; made once, as there may be thousands."""
+        if self._made is None:
+            self._made = self._make_sources()
+        return self._made
+
+    def _make_sources(self) -> list[list[Source]]:
         names = (layer.name for layer in self._readers[0].metadata.layers)
         return [
             [self._source(reader, name) for reader in self._readers]

@@ -20,7 +20,7 @@ from analysis.kernels.coding import CodedGroups
 from analysis.kernels.events import count_by_group, frames_by_group, labels_of
 from analysis.kernels.grouping import Grouping, Groups, count_up, positions_of
 from analysis.kernels.pieces import Pieces
-from analysis.kernels.quantities import Quantity
+from analysis.kernels.quantities import SPIKES, Quantity
 from analysis.kernels.selected_frames import SelectedFrames
 from analysis.kernels.source import Source, frames_of, kept_neurons, read_trains, reader_of
 from analysis.kernels.tallying import Place, Tally, places_of, sum_places, tally_for
@@ -83,6 +83,55 @@ def count_spikes(
     for chunk, trains in decoded:
         _add_chunk(tally, reader, frames, grouping, ranges, chunk, trains, first, last)
     return tally.result()
+
+
+def count_each(sources: Sequence[Source]) -> list[Counts]:
+    """Spikes of each neuron of each source in all of its frames: int64 [neurons]."""
+    return [_count_whole(source) for source in sources]
+
+
+def _count_whole(source: Source) -> Counts:
+    commit, plan = source.commit, source.commit.plan
+    blocks = commit.counts_checksums.rows
+    is_counted = source.use_counts and blocks * plan.block_frames >= commit.frames > 0
+    if not is_counted or commit.lost or not source.selection.has_all_frames:
+        everything = Groups(Grouping(), np.array([[0, 1]]))
+        return count_spikes(source, everything, 0, commit.frames, "neuron", SPIKES).reshape(-1)
+    # Of very many sources each is read once: there is nothing to keep, and the segments are not asked for.
+    rows = LayerReader(source.store, commit).counts(0, blocks).reshape(blocks, -1)
+    kept = kept_neurons(source)
+    total: Counts = (rows if kept is None else rows[:, kept]).sum(axis=0, dtype=np.int64)
+    return total
+
+
+def pool_recordings(spikes: Sequence[Counts], layers: int) -> list[Counts]:
+    """Spikes of each neuron of each layer, the sum over recordings, whose layers follow each other."""
+    return [add_up(spikes[layer::layers]) for layer in range(layers)]
+
+
+def add_each(batches: Sequence[Sequence[Counts]]) -> list[Counts]:
+    """Spikes of each neuron of each layer, the sum over some batches."""
+    return [add_up(layer) for layer in zip(*batches, strict=True)]
+
+
+def finish_each(spikes: Sequence[Counts], frames: Integers, quantity: Quantity) -> Counts:
+    """A quantity of each source, added up over its neurons.
+
+    Parameters
+    ----------
+    spikes : sequence of int64 array, shape [neurons]
+        As from `count_each`.
+    frames : int64 array, shape [recordings, layers]
+        Selected frames of each source.
+    quantity : Quantity
+
+    Returns
+    -------
+    int64 array, shape [recordings, layers]
+    """
+    each = zip(spikes, frames.reshape(-1, 1), strict=True)
+    made = [quantity.of(neurons[None], some).sum(dtype=np.int64) for neurons, some in each]
+    return np.array(made, np.int64).reshape(frames.shape)
 
 
 _NOTHING = np.empty(0, np.int64), np.empty(0, np.int64)

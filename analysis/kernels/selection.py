@@ -101,6 +101,13 @@ class Selection:
             segments = segments.select_steps(start + self.times[0], start + self.times[1])
         return segments
 
+    @property
+    def has_all_frames(self) -> bool:
+        """True if no frame is left out; neurons may be."""
+        return not self.where and all(
+            part is None for part in (self.steps, self.trials, self.times, self.samples)
+        )
+
     def token(self) -> tuple[object, ...]:
         """Plain values that stand for the selection, in the names of arrays."""
         where = [(column, tuple(values)) for column, values in self.where]

@@ -18,7 +18,9 @@ import numpy as np
 import xarray as xr
 from dask.array.core import elemwise
 
-from analysis.graphs import add_together, count_frames_of_layer, count_layer
+from analysis.axes import check_axes, frame_axes
+from analysis.batches import Batches, plan_batches
+from analysis.graphs import add_together, count_batches, count_frames_of_layer, count_layer
 from analysis.kernels.counting import ratio
 from analysis.kernels.quantities import Quantity
 from analysis.kernels.source import Source
@@ -118,11 +120,36 @@ def answer(
 def _answer_of_one(
     statistic: Statistic, layers: Sequence[Sequence[Source]], question: Question, members: Members
 ) -> xr.DataArray:
+    batches = plan_batches(layers, question)
+    if batches is not None:
+        check_axes([layer[0] for layer in layers], question, members)
+        values, axes = _of_batches(statistic, batches, question), frame_axes((), question)
+        return _described(statistic, values, question, axes, layers, members)
     plan = plan_answer(statistic.quantity, layers, question, members)
     pooled = [_pooled(statistic, plan, pool) for pool in plan.pools]
     values = da.stack(pooled) if question.recordings else pooled[0]
-    result = labelled(values, question, plan.axes, layers, members).rename(statistic.name)
+    return _described(statistic, values, question, plan.axes, layers, members)
+
+
+def _described(statistic: Statistic, values: Any, *labels: Any) -> xr.DataArray:
+    """Values with names and coordinates, for which `labelled` is given what it asks for."""
+    result = labelled(values, *labels).rename(statistic.name)
     return result.assign_attrs(long_name=statistic.long_name, units=statistic.units)
+
+
+def _of_batches(statistic: Statistic, batches: Batches, question: Question) -> Any:
+    """A statistic of small recordings, as a dask array [recordings, layers], of those that are kept apart."""
+    part = count_batches(batches, statistic.quantity, apart=question.recordings)
+    frames = batches.frames if question.recordings else batches.frames.sum(axis=0, keepdims=True)
+    neurons = np.array([source.neurons for source in batches.recordings[0]], np.int64)
+    whole = (frames if statistic.divided_by == "slots" else frames > 0) * neurons
+    if statistic.complement:
+        part = whole - part
+    if not question.layers:
+        part, whole = part.sum(axis=1), whole.sum(axis=1)
+    if statistic.divided_by is not None:
+        part = elemwise(Parcel(ratio), part, whole, dtype=np.float64)
+    return part if question.recordings else part[0]
 
 
 def of_each_recording(

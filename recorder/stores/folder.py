@@ -77,6 +77,7 @@ class Folder:
         self._writing: Path | None = None
         self._known_folders: set[Path] = set()
         self._unsynced_folders: set[Path] = set()
+        self._real_root = ""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Folder, (str(self._root), self._durability)
@@ -126,10 +127,12 @@ class Folder:
         """Open the file of a key; None if it is absent, an error if it is no regular file in the folder."""
         path = self._root / key
         # A link below the root could point to any file of the machine where the recording is read.
-        if os.path.realpath(path.parent) != os.path.join(
-            os.path.realpath(self._root), *Path(key).parent.parts
-        ):
-            raise RecordingFormatError(f"{path} is reached through a symbolic link; recordings hold none")
+        inside, found = Path(key).parent.parts, os.path.realpath(path.parent)
+        if not self._real_root or found != os.path.join(self._real_root, *inside):
+            # Asked once, and again if it has become another, as to follow links takes longer than to read.
+            self._real_root = os.path.realpath(self._root)
+            if found != os.path.join(self._real_root, *inside):
+                raise RecordingFormatError(f"{path} is reached through a symbolic link; recordings hold none")
         # Without O_NONBLOCK, opening a FIFO would wait until somebody writes to it.
         flags = (
             os.O_RDONLY
