@@ -14,13 +14,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from analysis.asking.rounds import compute
     from analysis.comparison import compare
     from analysis.layer import Layer
     from analysis.members import JointRecordingError
     from analysis.opening import open_recording
     from analysis.questions import QuestionError, UnknownLayerError
     from analysis.recording import Recording
-    from analysis.rounds import compute
     from analysis.succession import RecordingReplacedError
     from recorder.format import (
         LostFramesWarning,
@@ -57,7 +57,7 @@ _MODULES = {
     "UnknownLayerError": "analysis.questions",
     "UnknownRunWarning": "recorder.format",
     "compare": "analysis.comparison",
-    "compute": "analysis.rounds",
+    "compute": "analysis.asking.rounds",
     "open_recording": "analysis.opening",
 }
 _EXTRA = ("dask", "xarray", "pandas")

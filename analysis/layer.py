@@ -7,11 +7,11 @@ from typing import Any
 
 import xarray as xr
 
+from analysis.asking.narrowing import conditions, narrow_frames, narrow_neurons
 from analysis.display import LayerSummary, describe_layer, layer_html
-from analysis.kernels.grouping import Grouping, range_size, unite_ranges
-from analysis.kernels.source import Source, frames_of
+from analysis.kernels.selecting.grouping import Grouping, range_size, unite_ranges
+from analysis.kernels.selecting.source import Source, frames_of
 from analysis.members import Members
-from analysis.narrowing import conditions, narrow_frames, narrow_neurons
 from analysis.spikes import lazy_spikes
 from analysis.statistics import Statistics
 from recorder.format.columns import Value

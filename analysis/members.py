@@ -11,9 +11,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from analysis.display import shape_text
-from analysis.kernels.frames import exact_dtype, free_name, show_missing
-from analysis.kernels.selection import Selection, contains
-from analysis.kernels.source import Source
+from analysis.kernels.booleans import exact_dtype, free_name, show_missing
+from analysis.kernels.selecting.selection import Selection, contains
+from analysis.kernels.selecting.source import Source
 from analysis.questions import PER
 from recorder.format import RecordingMetadata
 from recorder.format.columns import KEYS, MISSING_INTEGER, identity

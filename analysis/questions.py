@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, get_args
 
-from analysis.kernels.tallying import Place
+from analysis.kernels.counting.tallying import Place
 
 Per = str | Sequence[str]
 

@@ -10,19 +10,19 @@ from typing import Any
 
 import xarray as xr
 
-from analysis.display import RecordingSummary, describe_recording, recording_html
-from analysis.keeping import find_digest
-from analysis.kernels.selection import Indices, Selection
-from analysis.kernels.source import Source
-from analysis.layer import Layer, summarise_layer
-from analysis.members import Members, members_of, presented
-from analysis.narrowing import (
+from analysis.asking.narrowing import (
     conditions,
     narrow_frames,
     narrow_neurons,
     narrow_recordings,
     recorded_steps,
 )
+from analysis.display import RecordingSummary, describe_recording, recording_html
+from analysis.keeping import find_digest
+from analysis.kernels.selecting.selection import Indices, Selection
+from analysis.kernels.selecting.source import Source
+from analysis.layer import Layer, summarise_layer
+from analysis.members import Members, members_of, presented
 from analysis.questions import QuestionError, UnknownLayerError
 from analysis.statistics import Statistics
 from analysis.succession import refuse_another

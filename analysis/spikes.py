@@ -12,7 +12,7 @@ import xarray as xr
 from dask.base import tokenize
 from numpy.typing import NDArray
 
-from analysis.kernels.frames import (
+from analysis.kernels.booleans import (
     COORDINATES,
     column_dtype,
     column_values,
@@ -24,7 +24,7 @@ from analysis.kernels.frames import (
     read_spikes,
     show_missing,
 )
-from analysis.kernels.source import Source
+from analysis.kernels.selecting.source import Source
 from analysis.questions import QuestionError
 from recorder.format import ChunkPlan
 from recorder.format.columns import KEYS

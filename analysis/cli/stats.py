@@ -10,12 +10,12 @@ import click
 import pandas as pd
 import xarray as xr
 
+from analysis.asking.rounds import in_rounds
 from analysis.cli.asking import Asked, statistics_text
 from analysis.cli.clusters import cluster
 from analysis.cli.output import FORMATS, WRITERS, format_of, write_csv_for_spreadsheets
 from analysis.cli.running import compute_here, errors_as_messages, on_cluster, open_shown
 from analysis.questions import PER
-from analysis.rounds import in_rounds
 
 
 def written(command: Callable[..., Any]) -> Callable[..., Any]:

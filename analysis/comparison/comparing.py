@@ -17,7 +17,7 @@ from analysis.comparison.pairing import pairing_of
 from analysis.comparison.results import Comparison, Divergence, LayerComparison
 from analysis.display import shape_text
 from analysis.kernels.comparing import Alignment, Differences, add_differences, bounds_of, compare_frames
-from analysis.kernels.source import Source, frames_of
+from analysis.kernels.selecting.source import Source, frames_of
 from analysis.layer import Layer
 from analysis.questions import QuestionError
 from analysis.recording import Recording

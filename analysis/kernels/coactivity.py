@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from analysis.formulas.correlation import pearson
 from analysis.formulas.integers import Floats, matrix_product
-from analysis.kernels.coding import Axis, CodedGroups
-from analysis.kernels.counting import chunks_with_frames
-from analysis.kernels.events import labels_of
-from analysis.kernels.grouping import Grouping, count_up
-from analysis.kernels.pieces import LaneRuns, Pieces
-from analysis.kernels.sequences import Boundary, sequences_of
-from analysis.kernels.source import Source, frames_of, read_trains, reader_of
+from analysis.kernels.counting.tasks import chunks_with_frames
+from analysis.kernels.events.by_group import labels_of
+from analysis.kernels.selecting.coding import Axis, CodedGroups
+from analysis.kernels.selecting.grouping import Grouping, count_up
+from analysis.kernels.selecting.pieces import LaneRuns, Pieces
+from analysis.kernels.selecting.sequences import Boundary, sequences_of
+from analysis.kernels.selecting.source import Source, frames_of, read_trains, reader_of
 from recorder.format.bits import Counts, Integers, Packed, count_per_frame
 
 # Counts of each neuron in each frame are made for so many elements at a time.
@@ -43,7 +43,7 @@ class Observed:
     window : int
         Steps in a bin.
     boundary : int, "none" or None
-        The end of sequences outside of trials, see `analysis.kernels.sequences`.
+        The end of sequences outside of trials, see `analysis.kernels.selecting.sequences`.
     """
 
     series: int

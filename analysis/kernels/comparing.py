@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.kernels.source import Source, frames_of, reader_of
+from analysis.kernels.selecting.source import Source, frames_of, reader_of
 from recorder.format.bits import (
     Bools,
     Counts,

@@ -14,12 +14,12 @@ import numpy as np
 
 from analysis.formulas.integers import Floats
 from analysis.formulas.population import synchrony
-from analysis.kernels.coding import Axis, CodedGroups, GroupAxis
-from analysis.kernels.counting import chunks_with_frames, count_frames, count_spikes, slices_of
-from analysis.kernels.events import labels_of
-from analysis.kernels.grouping import Groups
-from analysis.kernels.quantities import LARGEST_DENOMINATOR, SPIKES
-from analysis.kernels.source import Source, frames_of, read_trains, reader_of
+from analysis.kernels.counting.quantities import LARGEST_DENOMINATOR, SPIKES
+from analysis.kernels.counting.tasks import chunks_with_frames, count_frames, count_spikes, slices_of
+from analysis.kernels.events.by_group import labels_of
+from analysis.kernels.selecting.coding import Axis, CodedGroups, GroupAxis
+from analysis.kernels.selecting.grouping import Groups
+from analysis.kernels.selecting.source import Source, frames_of, read_trains, reader_of
 from recorder.format.bits import Counts, Integers, count_per_frame
 
 Summed = Literal["spikes", "active"]

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from recorder.format.bits import Packed
 
-# Two tasks of a recording of 256 GiB, see `analysis.planning`. Of larger ones some chunks are read again.
+# Two tasks of a recording of 256 GiB, see `analysis.asking.planning`. Of larger ones, chunks are read again.
 KEPT_BYTES: Final = 128 * 2**20
 
 

@@ -15,16 +15,16 @@ from typing import Any, Literal
 import numpy as np
 
 from analysis.formulas.integers import Floats
-from analysis.kernels.coding import CodedGroups
-from analysis.kernels.counting import chunks_with_frames, slices_of
-from analysis.kernels.grouping import frames_of_steps
-from analysis.kernels.interval_tally import IntervalSums, IntervalTally, Kind, join_intervals
-from analysis.kernels.lag_tally import LagSums, LagTally, join_lags
-from analysis.kernels.latency_tally import LatencySums, LatencyTally, join_latencies
-from analysis.kernels.pieces import Pieces
-from analysis.kernels.sequences import Boundary, sequences_of
-from analysis.kernels.source import Source, frames_of, read_trains, reader_of
-from analysis.kernels.tallying import Place, places_of
+from analysis.kernels.counting.tallying import Place, places_of
+from analysis.kernels.counting.tasks import chunks_with_frames, slices_of
+from analysis.kernels.events.interval_tally import IntervalSums, IntervalTally, Kind, join_intervals
+from analysis.kernels.events.lag_tally import LagSums, LagTally, join_lags
+from analysis.kernels.events.latency_tally import LatencySums, LatencyTally, join_latencies
+from analysis.kernels.selecting.coding import CodedGroups
+from analysis.kernels.selecting.grouping import frames_of_steps
+from analysis.kernels.selecting.pieces import Pieces
+from analysis.kernels.selecting.sequences import Boundary, sequences_of
+from analysis.kernels.selecting.source import Source, frames_of, read_trains, reader_of
 from recorder.format.bits import Counts, Integers, Packed
 
 Sums = IntervalSums | LatencySums | LagSums
@@ -119,9 +119,9 @@ def join_sums(several: Sequence[Sums]) -> Sums:
 def columns_of_sums(sums: Sums, groups: tuple[int, ...], places: tuple[int, ...]) -> Counts:
     """Sums as an array, int64 [*groups, *places, columns].
 
-    Columns are, of intervals, as in `analysis.kernels.plain_loops.add_intervals`; of latencies their number,
-    sum, sum of squares, and the number of presentations without one; of lags, one behind the other for each
-    lag: pairs of events, events of the first marginal, of the second, and pairs of slots.
+    Columns are, of intervals, as in `analysis.kernels.events.plain_loops.add_intervals`; of latencies their
+    number, sum, sum of squares, and the number of presentations without one; of lags, one behind the other
+    for each lag: pairs of events, events of the first marginal, of the second, and pairs of slots.
     """
     if isinstance(sums, IntervalSums):
         columns = sums.sums

@@ -27,9 +27,9 @@ from analysis.formulas.tuning import (
     sparseness,
 )
 from analysis.formulas.variability import fano_factor
-from analysis.kernels.grouping import count_up
-from analysis.kernels.source import Source, frames_of, rows_of
-from analysis.kernels.tallying import Place, places_of
+from analysis.kernels.counting.tallying import Place, places_of
+from analysis.kernels.selecting.grouping import count_up
+from analysis.kernels.selecting.source import Source, frames_of, rows_of
 from recorder.format.bits import Counts, Integers
 
 

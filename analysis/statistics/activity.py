@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import xarray as xr
 
-from analysis.kernels.quantities import FIRED, LARGEST_DENOMINATOR, SPIKES, FiredInShare
+from analysis.kernels.counting.quantities import FIRED, LARGEST_DENOMINATOR, SPIKES, FiredInShare
 from analysis.questions import Per, QuestionError
 from analysis.statistics.answering import Answering, Statistic
 from analysis.statistics.durations import per_second

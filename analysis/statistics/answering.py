@@ -18,15 +18,15 @@ import numpy as np
 import xarray as xr
 from dask.array.core import elemwise
 
-from analysis.axes import check_axes, frame_axes
-from analysis.batches import Batches, plan_batches
-from analysis.graphs import add_together, count_batches, count_frames_of_layer, count_layer
-from analysis.kernels.counting import ratio
-from analysis.kernels.quantities import Quantity
-from analysis.kernels.source import Source
-from analysis.kernels.tallying import places_of
+from analysis.asking.axes import check_axes, frame_axes
+from analysis.asking.batches import Batches, plan_batches
+from analysis.asking.graphs import add_together, count_batches, count_frames_of_layer, count_layer
+from analysis.asking.planning import LayerCuts, Plan, plan_answer
+from analysis.kernels.counting.quantities import Quantity
+from analysis.kernels.counting.tallying import places_of
+from analysis.kernels.counting.tasks import ratio
+from analysis.kernels.selecting.source import Source
 from analysis.members import Members, columns_of
-from analysis.planning import LayerCuts, Plan, plan_answer
 from analysis.questions import Per, Question, QuestionError, parse_question
 from analysis.statistics.labelling import join_presentations, labelled
 from spiketape_worker import Parcel
@@ -67,8 +67,9 @@ class Answering(ABC):
     left to the classes is what they are: which layers they have, in which recordings, and what ``per`` means
     where it is left out, which error messages quote.
 
-    An answer takes three steps. `analysis.planning` decides how the quantity is counted; `analysis.graphs`
-    builds that; here parts and wholes are pooled over layers, divided, and given names and coordinates.
+    An answer takes three steps. `analysis.asking.planning` decides how the quantity is counted;
+    `analysis.asking.graphs` builds that; here parts and wholes are pooled over layers, divided, and given
+    names and coordinates.
     """
 
     _default_per: ClassVar[Per]
@@ -106,7 +107,7 @@ def answer(
     ----------
     statistic : Statistic
     layers, question, members
-        As in `analysis.planning.plan_answer`; errors likewise.
+        As in `analysis.asking.planning.plan_answer`; errors likewise.
 
     Returns
     -------

@@ -14,9 +14,9 @@ from dask.array.core import elemwise
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
-from analysis.kernels.counting import ratio
+from analysis.kernels.counting.tallying import places_of
+from analysis.kernels.counting.tasks import ratio
 from analysis.kernels.tables import pool_figures, tally_block
-from analysis.kernels.tallying import places_of
 from analysis.questions import QuestionError
 from analysis.statistics.tables import Apart, Table
 from recorder.format.bits import Integers

@@ -9,14 +9,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from analysis.asking.narrowing import narrow_neurons
+from analysis.asking.populations import lazy_correlation
+from analysis.asking.tallies import check_boundary
 from analysis.kernels.coactivity import Observed
-from analysis.kernels.sequences import Boundary
-from analysis.kernels.source import Source, kept_neurons
-from analysis.narrowing import narrow_neurons
-from analysis.populations import lazy_correlation
+from analysis.kernels.selecting.sequences import Boundary
+from analysis.kernels.selecting.source import Source, kept_neurons
 from analysis.questions import QuestionError
 from analysis.statistics.answering import Answering
-from analysis.tallies import check_boundary
 from recorder.format.layout import neuron_dimensions
 
 # A matrix of so many takes 800 MB, and as much again while it is made.

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from analysis.axes import FrameAxes, presentations_of
-from analysis.kernels.coding import CodedGroups, PresentationAxis
-from analysis.kernels.frames import column_values, exact_dtype, free_name, show_missing
-from analysis.kernels.selection import contains
-from analysis.kernels.source import Source, column_of
+from analysis.asking.axes import FrameAxes, presentations_of
+from analysis.kernels.booleans import column_values, exact_dtype, free_name, show_missing
+from analysis.kernels.counting.tallying import places_of
+from analysis.kernels.selecting.coding import CodedGroups, PresentationAxis
+from analysis.kernels.selecting.selection import contains
+from analysis.kernels.selecting.source import Source, column_of
 from analysis.kernels.tables import table_rows
-from analysis.kernels.tallying import places_of
 from analysis.members import Members, join_columns
 from analysis.questions import Question
 from recorder.format.bits import Integers
@@ -49,7 +49,7 @@ def labelled(
     values : array, shape [recordings, layers, *axes of frames, *places, *further]
         Lazy or not; without the first two axes where these are not kept apart.
     question, layers, members
-        As in `analysis.planning.plan_answer`.
+        As in `analysis.asking.planning.plan_answer`.
     axes : FrameAxes
     further : mapping of str to array, optional
         Dimensions behind the others, such as lags, and their coordinates.

@@ -14,11 +14,11 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from analysis.graphs import add_together
+from analysis.asking.graphs import add_together
+from analysis.asking.populations import PopulationPlan, lazy_population, plan_populations
 from analysis.kernels.populations import MAX_BINS, RateBins, fraction_of, padded, synchrony_of
-from analysis.kernels.source import Source
+from analysis.kernels.selecting.source import Source
 from analysis.members import Members
-from analysis.populations import PopulationPlan, lazy_population, plan_populations
 from analysis.questions import Per, Question, QuestionError
 from analysis.statistics.answering import of_each_recording
 from analysis.statistics.correlation import Correlations

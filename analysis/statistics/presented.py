@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from analysis.kernels.selection import Labels
-from analysis.kernels.source import Source
+from analysis.kernels.selecting.selection import Labels
+from analysis.kernels.selecting.source import Source
 from analysis.members import columns_of
 from analysis.questions import Per, Question, QuestionError, UnknownLayerError
 from analysis.statistics.answering import Answering

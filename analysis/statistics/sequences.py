@@ -10,17 +10,17 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from analysis.asking.tallies import lazy_sums
 from analysis.formulas.correlation import autocorrelation
 from analysis.formulas.variability import coefficient_of_variation, mean, mean_of_terms
+from analysis.kernels.selecting.sequences import Boundary
+from analysis.kernels.selecting.source import Source, frames_of
 from analysis.kernels.sequence_tasks import Tallied, figure_of_columns
-from analysis.kernels.sequences import Boundary
-from analysis.kernels.source import Source, frames_of
 from analysis.members import Members
 from analysis.questions import Per, Question, QuestionError
 from analysis.statistics.answering import Answering, of_each_recording
 from analysis.statistics.durations import in_unit
 from analysis.statistics.labelling import labelled, with_durations
-from analysis.tallies import lazy_sums
 from spiketape_worker import Parcel
 
 MAX_LAG: Final = 4096

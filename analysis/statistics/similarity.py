@@ -12,8 +12,8 @@ import pandas as pd
 import xarray as xr
 from dask.array.core import elemwise
 
-from analysis.kernels.counting import ratio
-from analysis.kernels.selection import Labels
+from analysis.kernels.counting.tasks import ratio
+from analysis.kernels.selecting.selection import Labels
 from analysis.kernels.tables import alignments, cross_products, hits, hsic_from_grams, hsic_from_products
 from analysis.questions import Per, QuestionError
 from analysis.statistics.averaging import MAX_ELEMENTS, SUM_BYTES, array_of, key_of, tally

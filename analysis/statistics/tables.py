@@ -17,13 +17,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from analysis.axes import FrameAxes, check_axes, frame_axes, value_coordinate
-from analysis.graphs import empty_array
-from analysis.kernels.coding import ColumnAxis
-from analysis.kernels.grouping import Grouping, Groups
-from analysis.kernels.quantities import SPIKES
-from analysis.kernels.selection import Labels
-from analysis.kernels.source import Source, column_of, frames_of
+from analysis.asking.axes import FrameAxes, check_axes, frame_axes, value_coordinate
+from analysis.asking.graphs import empty_array
+from analysis.kernels.counting.quantities import SPIKES
+from analysis.kernels.selecting.coding import ColumnAxis
+from analysis.kernels.selecting.grouping import Grouping, Groups
+from analysis.kernels.selecting.selection import Labels
+from analysis.kernels.selecting.source import Source, column_of, frames_of
 from analysis.kernels.tables import Spans, table_rows
 from analysis.members import Members
 from analysis.questions import Per, Question, QuestionError, parse_question
@@ -234,7 +234,7 @@ class Apart:
 
     @classmethod
     def of(cls, name: str, layers: Sequence[Sequence[Source]], question: Question, members: Members) -> Apart:
-        """The groups; errors if there are no presentations, or as in `analysis.axes.check_axes`."""
+        """The groups; errors if there are no presentations, or as in `analysis.asking.axes.check_axes`."""
         layers, members = with_trials(name, layers, members)
         check_axes([layer[0] for layer in layers], question, members)
         sources = [source for layer in layers for source in layer]

@@ -24,7 +24,7 @@ import numcodecs
 import numpy as np
 
 with atheris.instrument_imports(include=["recorder", "analysis.kernels"]):
-    from analysis.kernels import trial_table
+    from analysis.kernels.selecting import trial_table
     from recorder.format import (
         ChunkPlan,
         LayerCommit,

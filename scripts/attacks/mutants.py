@@ -95,7 +95,7 @@ MUTANTS = (
     Mutant(
         "lost frames are frames like others",
         "keeping/test_lost.py::test_a_step_of_which_frames_are_lost_is_a_gap_and_no_silence",
-        (("analysis/kernels/counting.py", "kept_segments()", "segments()"),),
+        (("analysis/kernels/counting/tasks.py", "kept_segments()", "segments()"),),
     ),
     Mutant(
         "counts are used of blocks with lost frames",
@@ -261,7 +261,7 @@ MUTANTS = (
     Mutant(
         "silent neurons of several recordings are added up, not joined",
         "asking/test_joint.py::test_every_statistic_is_that_of_all_frames_together",
-        (("analysis/planning.py", "joins = quantity.keeps_neurons and", "joins = False and"),),
+        (("analysis/asking/planning.py", "joins = quantity.keeps_neurons and", "joins = False and"),),
     ),
     Mutant(
         "ranks that are missing are left out",
@@ -271,7 +271,7 @@ MUTANTS = (
     Mutant(
         "steps of different runs are pooled",
         "asking/test_joint.py::test_ranks_of_two_runs_share_no_steps",
-        (("analysis/axes.py", "    _check_time(question, members)\n", ""),),
+        (("analysis/asking/axes.py", "    _check_time(question, members)\n", ""),),
     ),
     Mutant(
         "ranks that resume do not look where the others are",

@@ -15,7 +15,7 @@ import numpy as np
 from distributed import Client, LocalCluster
 
 import analysis
-from analysis import planning
+from analysis.asking import planning
 from benchmarks.data import LAYER, LongRun
 from benchmarks.harness import Options, Report, interleave, ratio, show_seconds
 from recorder.format import plan_chunks

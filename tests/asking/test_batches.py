@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import analysis
-from analysis import planning
-from analysis.batches import SOURCE_BYTES
+from analysis.asking import planning
+from analysis.asking.batches import SOURCE_BYTES
 from made_recordings import lose_chunks
 from tapes import Run, Trial, write_recording
 

@@ -21,10 +21,10 @@ from click.testing import CliRunner
 
 import analysis
 import recorder.format
-from analysis import planning
+from analysis.asking import planning
 from analysis.cli import clusters, commands, running
 from analysis.keeping import find_problems
-from analysis.kernels.counting import add_up
+from analysis.kernels.counting.tasks import add_up
 from recorder.stores import Folder
 from recorder.tape import TapeReader
 from spiketape_worker import Parcel

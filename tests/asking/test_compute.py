@@ -13,7 +13,7 @@ import pytest
 import xarray as xr
 
 import analysis
-from analysis import planning
+from analysis.asking import planning
 from analysis.kernels import rounds
 from recorder.tape import LayerReader
 from tapes import Run, Trial, write_recording

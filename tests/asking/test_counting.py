@@ -13,8 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from analysis.kernels import counting, frames, intervals
-from analysis.kernels.grouping import (
+from analysis.kernels import booleans as frames
+from analysis.kernels.counting import ranges as intervals
+from analysis.kernels.counting import tasks as counting
+from analysis.kernels.counting.quantities import SPIKES
+from analysis.kernels.selecting.grouping import (
     Grouping,
     Groups,
     count_up,
@@ -25,11 +28,10 @@ from analysis.kernels.grouping import (
     slice_ranges,
     unite_ranges,
 )
-from analysis.kernels.quantities import SPIKES
-from analysis.kernels.selected_frames import SelectedFrames
-from analysis.kernels.selection import Labels, Selection
-from analysis.kernels.source import Source, frames_of, reader_of
-from analysis.kernels.trial_table import ColumnCodes, TrialRows
+from analysis.kernels.selecting.selected_frames import SelectedFrames
+from analysis.kernels.selecting.selection import Labels, Selection
+from analysis.kernels.selecting.source import Source, frames_of, reader_of
+from analysis.kernels.selecting.trial_table import ColumnCodes, TrialRows
 from recorder.format import RecordingFormatError, bits
 from recorder.format.metadata import ColumnCommit, TrialsCommit
 from recorder.format.segments import Segments, check_segments, merge_ranges

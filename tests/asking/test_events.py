@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.kernels import events, loops, plain_loops
-from analysis.kernels.interval_tally import IntervalTally, join_intervals
-from analysis.kernels.lag_tally import LagTally
-from analysis.kernels.latency_tally import LatencyTally, join_latencies
-from analysis.kernels.pieces import Pieces
+from analysis.kernels.events import by_group as events
+from analysis.kernels.events.by_group import loops, plain_loops
+from analysis.kernels.events.interval_tally import IntervalTally, join_intervals
+from analysis.kernels.events.lag_tally import LagTally
+from analysis.kernels.events.latency_tally import LatencyTally, join_latencies
+from analysis.kernels.selecting.pieces import Pieces
 
 NEURONS_PER_PLACE, MAX_INTERVAL, BINS = 2, 5, 4
 

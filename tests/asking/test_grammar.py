@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import analysis
-from analysis import planning
-from analysis.kernels import counting
+from analysis.asking import planning
+from analysis.kernels.counting import tasks as counting
 from made_recordings import Example, make_example, plans
 from slots import Slots, keys_of
 

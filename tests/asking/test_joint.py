@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import analysis
-from analysis import planning
+from analysis.asking import planning
 from analysis.cli import commands
 from recorder.stores.rank_names import RankRecord, parse_rank_location, rank_location
 from tapes import Run, Trial, write_recording
@@ -75,7 +75,7 @@ def call(*arguments: object) -> Result:
 def many_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "SMALL_TASK_BYTES", 100)
     monkeypatch.setattr(planning, "MANY_TASKS", 10**9)
-    monkeypatch.setattr("analysis.planning.RESULT_BLOCK_BYTES", 2000)
+    monkeypatch.setattr("analysis.asking.planning.RESULT_BLOCK_BYTES", 2000)
 
 
 class Oracle:

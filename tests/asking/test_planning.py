@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import analysis
-from analysis import planning
-from analysis.kernels.grouping import Grouping
-from analysis.kernels.quantities import FIRED, SPIKES
-from analysis.kernels.selected_frames import SelectedFrames
-from analysis.kernels.selection import Selection
+from analysis.asking import planning
+from analysis.kernels.counting.quantities import FIRED, SPIKES
+from analysis.kernels.selecting.grouping import Grouping
+from analysis.kernels.selecting.selected_frames import SelectedFrames
+from analysis.kernels.selecting.selection import Selection
 from analysis.questions import parse_question
 from analysis.recording import Recording
 from recorder.format import LayerCommit, RecordingMetadata, plan_chunks

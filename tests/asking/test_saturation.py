@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import analysis
-from analysis.kernels.quantities import FiredInShare
+from analysis.kernels.counting.quantities import FiredInShare
 from tapes import Run, write_recording
 
 

@@ -82,8 +82,8 @@ def test_places_are_asked_of_one_layer_that_has_them(path: Path) -> None:
 
 def test_too_long_results_are_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recording = analysis.open_recording(path)
-    monkeypatch.setattr("analysis.planning.MAX_RESULT_BLOCKS", 3)
-    monkeypatch.setattr("analysis.planning.RESULT_BLOCK_BYTES", 8)
+    monkeypatch.setattr("analysis.asking.planning.MAX_RESULT_BLOCKS", 3)
+    monkeypatch.setattr("analysis.asking.planning.RESULT_BLOCK_BYTES", 8)
     with pytest.raises(analysis.QuestionError, match="would give 50 × 1 values"):
         recording.firing_rate(per="step")
     monkeypatch.setattr("analysis.spikes.MAX_BLOCKS", 0)

@@ -16,8 +16,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import analysis
-from analysis import planning, tallies
-from analysis.kernels import counting, events, plain_loops
+from analysis.asking import planning, tallies
+from analysis.kernels.counting import tasks as counting
+from analysis.kernels.events import by_group as events
+from analysis.kernels.events import plain_loops
 from made_recordings import Example, make_example, plans
 from slots import Slots, keys_of
 

@@ -19,8 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import analysis
-from analysis import planning
-from analysis.kernels import counting, tallying
+from analysis.asking import planning
+from analysis.kernels.counting import tallying
+from analysis.kernels.counting import tasks as counting
 from made_recordings import Example, make_example, plans
 from recorder.tape import LayerReader
 from tapes import Run, Trial, write_recording
@@ -158,7 +159,7 @@ def test_every_statistic_equals_numpy_on_the_unpacked_bits(
             planning, "SMALL_TASK_BYTES", data.draw(st.sampled_from([40, 700, 2**24]), "task bytes")
         )
         patch.setattr(planning, "MANY_TASKS", 10**9)
-        patch.setattr("analysis.planning.RESULT_BLOCK_BYTES", data.draw(st.sampled_from([64, 2**20])))
+        patch.setattr("analysis.asking.planning.RESULT_BLOCK_BYTES", data.draw(st.sampled_from([64, 2**20])))
         patch.setattr(counting, "SLICE_FRAMES", data.draw(st.sampled_from([64, 192, 2**18])))
         patch.setattr(tallying, "SLAB_ELEMENTS", data.draw(st.sampled_from([1, 300, 2**22])))
         for statistic, question in itertools.product(STATISTICS, chosen_questions):
@@ -223,7 +224,7 @@ def test_many_labels_are_cut_into_blocks(
     labels = [(7 * sample) % 13 for sample in range(20)]
     trials = [Trial(0, 20, {"label": labels})]
     write_recording(tmp_path / "a", {"1": spikes}, [Run(0, 30, 20, 0)], trials, chunk_bytes=100)
-    monkeypatch.setattr("analysis.planning.RESULT_BLOCK_BYTES", result_bytes)
+    monkeypatch.setattr("analysis.asking.planning.RESULT_BLOCK_BYTES", result_bytes)
     monkeypatch.setattr(planning, "SMALL_TASK_BYTES", 200)
     layer = analysis.open_recording(tmp_path / "a")["1"]
     of_frame = np.tile(labels, 30)

@@ -13,7 +13,7 @@ import pytest
 
 import analysis
 from analysis.keeping import find_problems
-from analysis.kernels import counting
+from analysis.kernels.counting import tasks as counting
 from damage import damages, write
 from recorder.format import RecordingFormatError
 from recorder.keeping import plan_recovery

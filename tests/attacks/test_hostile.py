@@ -16,9 +16,9 @@ import zarr.storage
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis.kernels.selected_frames import SelectedFrames
-from analysis.kernels.selection import Selection
-from analysis.kernels.trial_table import ColumnCodes, TrialRows
+from analysis.kernels.selecting.selected_frames import SelectedFrames
+from analysis.kernels.selecting.selection import Selection
+from analysis.kernels.selecting.trial_table import ColumnCodes, TrialRows
 from damage import edit_record, write
 from processes import finished, python
 from recorder.format import RecordingFormatError

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import analysis
+from analysis.asking.narrowing import narrow_trials
 from analysis.cli import commands
-from analysis.kernels.selected_frames import SelectedFrames
-from analysis.kernels.selection import Selection
-from analysis.kernels.trial_table import TrialRows
-from analysis.narrowing import narrow_trials
+from analysis.kernels.selecting.selected_frames import SelectedFrames
+from analysis.kernels.selecting.selection import Selection
+from analysis.kernels.selecting.trial_table import TrialRows
 from damage import edit_record
 from processes import finished, python
 from recorder.format import RecordingFormatError

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 import analysis
-from analysis import planning
+from analysis.asking import planning
 from analysis.statistics import averaging, presentations, similarity
 from made_recordings import Example, make_example
 

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import analysis
-from analysis import populations
+from analysis.asking import populations
 from analysis.formulas.correlation import correlation_matrix
 from analysis.kernels import coactivity
 from made_recordings import make_example, plans

@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import analysis
-from analysis import planning, populations
-from analysis.kernels import counting
+from analysis.asking import planning, populations
+from analysis.kernels.counting import tasks as counting
 from analysis.kernels.populations import RateBins
 from made_recordings import make_example, plans
 from tapes import Run, Trial, write_recording

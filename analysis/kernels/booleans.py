@@ -1,8 +1,8 @@
 """Frames as booleans, and what belongs to each of them: the functions behind lazy arrays of spikes.
 
-These run inside Dask tasks, see `analysis.kernels.counting`. A lazy array of spikes is cut along frames into
-blocks, each standing for the selected ones among ``block_frames`` consecutive frames of the layer; blocks
-without selected frames are left out.
+These run inside Dask tasks, see `analysis.kernels.counting.tasks`. A lazy array of spikes is cut along frames
+into blocks, each standing for the selected ones among ``block_frames`` consecutive frames of the layer;
+blocks without selected frames are left out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.kernels.source import Source, frames_of, reader_of
+from analysis.kernels.selecting.source import Source, frames_of, reader_of
 from recorder.format.bits import Bools, Integers, unpack_trains
 from recorder.format.columns import EXACT_IN_FLOAT, MISSING_INTEGER
 from recorder.tape.trial_columns import read_categories, read_columns

@@ -8,9 +8,9 @@ from typing import Final, Literal
 import numpy as np
 
 from analysis.kernels.events import loops
-from analysis.kernels.lanes import UNSEEN, Lanes
-from analysis.kernels.pieces import NEVER, Pieces
-from analysis.kernels.plain_loops import CV2, HISTOGRAM, LV, MOMENTS, add_intervals
+from analysis.kernels.events.lanes import UNSEEN, Lanes
+from analysis.kernels.events.plain_loops import CV2, HISTOGRAM, LV, MOMENTS, add_intervals
+from analysis.kernels.selecting.pieces import NEVER, Pieces
 from recorder.format.bits import Counts, Integers, Packed
 
 Kind = Literal["moments", "histogram", "cv2", "lv"]
@@ -43,7 +43,7 @@ class IntervalSums:
     ----------
     kind : {"moments", "histogram", "cv2", "lv"}
     sums : int64 array, shape [groups, places, columns]
-        Columns as in `analysis.kernels.plain_loops.add_intervals`.
+        Columns as in `analysis.kernels.events.plain_loops.add_intervals`.
     place_of_neuron : int64 array, shape [neurons]
     edge : IntervalEdge or None
         None if all sequences begin and end within.

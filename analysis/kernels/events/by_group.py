@@ -10,8 +10,8 @@ from typing import Final
 
 import numpy as np
 
-from analysis.kernels import plain_loops
-from analysis.kernels.pieces import Pieces
+from analysis.kernels.events import plain_loops
+from analysis.kernels.selecting.pieces import Pieces
 from recorder.format.bits import Counts, Integers, Packed
 
 # Counts of each neuron and group of a chunk are made for so many elements at a time.
@@ -25,13 +25,13 @@ def has_numba() -> bool:
 
 
 def loops() -> ModuleType:
-    """The loops in use: `analysis.kernels.loops`, or without numba `analysis.kernels.plain_loops`.
+    """The loops in use: those of `analysis.kernels.events.loops`, or without numba of ``plain_loops``.
 
     They are imported when they are first needed, as numba takes a second and 100 MB of memory.
     """
     if _LOOPS is not None:
         return _LOOPS
-    return import_module("analysis.kernels.loops") if has_numba() else plain_loops
+    return import_module("analysis.kernels.events.loops") if has_numba() else plain_loops
 
 
 # Tests put one of the two here.

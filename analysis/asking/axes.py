@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from analysis.kernels.coding import (
+from analysis.kernels.selecting.coding import (
     Axis,
     CodedGroups,
     ColumnAxis,
@@ -22,9 +22,16 @@ from analysis.kernels.coding import (
     SampleAxis,
     TimeAxis,
 )
-from analysis.kernels.grouping import Grouping, Groups, count_up, range_keys, range_size, unite_ranges
-from analysis.kernels.selection import Labels
-from analysis.kernels.source import Source, common_values, frames_of
+from analysis.kernels.selecting.grouping import (
+    Grouping,
+    Groups,
+    count_up,
+    range_keys,
+    range_size,
+    unite_ranges,
+)
+from analysis.kernels.selecting.selection import Labels
+from analysis.kernels.selecting.source import Source, common_values, frames_of
 from analysis.members import Members
 from analysis.questions import Question, QuestionError
 from recorder.format.columns import Value

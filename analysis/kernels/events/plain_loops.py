@@ -7,8 +7,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.kernels.grouping import count_up
-from analysis.kernels.pieces import NEVER, Walk
+from analysis.kernels.selecting.grouping import count_up
+from analysis.kernels.selecting.pieces import NEVER, Walk
 from recorder.format.bits import Counts, Integers, Packed
 
 # What is made of intervals.
@@ -86,7 +86,7 @@ def tally_intervals(
     former : int64 array, shape [neurons, samples], or [0, 0] unless pairs are asked for
         The interval that ended there, 0 if none did. Brought up to date.
     opening : int64 array, shape [samples]
-        As in `analysis.kernels.lanes.Lanes`.
+        As in `analysis.kernels.events.lanes.Lanes`.
     edge : int64 array, shape [4, neurons, samples]
         For sequences that began before the task: step and group of the first event, first interval and group
         of its end. Only [2, …] unless pairs are asked for.

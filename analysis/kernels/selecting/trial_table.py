@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.kernels.grouping import count_up
-from analysis.kernels.selection import Labels
+from analysis.kernels.selecting.grouping import count_up
+from analysis.kernels.selecting.selection import Labels
 from recorder.format import RecordingFormatError
 from recorder.format.bits import Integers
 from recorder.format.columns import KEYS, MISSING_INTEGER, identity

@@ -18,23 +18,9 @@ import numpy as np
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
-from analysis.axes import FrameAxes, check_axes, frame_axes
-from analysis.graphs import add_together, empty_array, plain
-from analysis.kernels.coding import Axis, CodedGroups, GroupAxis, PresentationAxis
-from analysis.kernels.grouping import Groups, keys_of, range_size
-from analysis.kernels.selection import Indices
-from analysis.kernels.sequence_tasks import (
-    Tallied,
-    columns_of_sums,
-    join_sums,
-    largest_batch,
-    tally_frames,
-)
-from analysis.kernels.sequences import Boundary
-from analysis.kernels.source import Source, frames_of
-from analysis.kernels.tallying import places_of
-from analysis.members import Members
-from analysis.planning import (
+from analysis.asking.axes import FrameAxes, check_axes, frame_axes
+from analysis.asking.graphs import add_together, empty_array, plain
+from analysis.asking.planning import (
     MAX_BLOCK_BYTES,
     RESULT_BLOCK_BYTES,
     cut_frames,
@@ -43,6 +29,20 @@ from analysis.planning import (
     task_bytes,
     whole_range,
 )
+from analysis.kernels.counting.tallying import places_of
+from analysis.kernels.selecting.coding import Axis, CodedGroups, GroupAxis, PresentationAxis
+from analysis.kernels.selecting.grouping import Groups, keys_of, range_size
+from analysis.kernels.selecting.selection import Indices
+from analysis.kernels.selecting.sequences import Boundary
+from analysis.kernels.selecting.source import Source, frames_of
+from analysis.kernels.sequence_tasks import (
+    Tallied,
+    columns_of_sums,
+    join_sums,
+    largest_batch,
+    tally_frames,
+)
+from analysis.members import Members
 from analysis.questions import Question, QuestionError
 from spiketape_worker import Parcel
 

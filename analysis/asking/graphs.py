@@ -1,6 +1,6 @@
 """From a plan to Dask: graphs whose tasks count spikes, as lazy arrays of integers.
 
-Nothing is decided here; `analysis.planning` says what is cut where. Graphs are written out as plain
+Nothing is decided here; `analysis.asking.planning` says what is cut where. Graphs are written out as plain
 dictionaries: `dask.delayed` costs ten times as much to build. Every task calls a function of
 `analysis.kernels`, and all that tasks carry of ours is in parcels, see `spiketape_worker`. Names are derived
 from what is counted (store, commit, layer, selection, groups, quantity), so that a question asked twice,
@@ -21,9 +21,11 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
-from analysis.batches import Batches
-from analysis.kernels.coding import Axis, CodedGroups
-from analysis.kernels.counting import (
+from analysis.asking.batches import Batches
+from analysis.asking.planning import Cut, LayerCuts, Plan
+from analysis.kernels.counting.quantities import SPIKES, Quantity
+from analysis.kernels.counting.tallying import places_of
+from analysis.kernels.counting.tasks import (
     add_each,
     add_up,
     count_each,
@@ -33,12 +35,10 @@ from analysis.kernels.counting import (
     finish_each,
     pool_recordings,
 )
-from analysis.kernels.grouping import Grouping, Groups
-from analysis.kernels.quantities import SPIKES, Quantity
-from analysis.kernels.selection import Labels, Selection
-from analysis.kernels.source import Source, frames_of
-from analysis.kernels.tallying import places_of
-from analysis.planning import Cut, LayerCuts, Plan
+from analysis.kernels.selecting.coding import Axis, CodedGroups
+from analysis.kernels.selecting.grouping import Grouping, Groups
+from analysis.kernels.selecting.selection import Labels, Selection
+from analysis.kernels.selecting.source import Source, frames_of
 from spiketape_worker import Parcel
 
 # Partial counts that one task adds up.

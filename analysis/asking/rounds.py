@@ -17,10 +17,10 @@ from dask import base
 from dask.base import is_dask_collection, tokenize
 from dask.utils import ensure_dict
 
-from analysis.kernels.counting import count_frames
+from analysis.asking.planning import packed_bytes, task_bytes
+from analysis.kernels.counting.tasks import count_frames
 from analysis.kernels.rounds import in_one_round, result_of
-from analysis.kernels.source import Source
-from analysis.planning import packed_bytes, task_bytes
+from analysis.kernels.selecting.source import Source
 from spiketape_worker import Parcel
 
 Graph = Mapping[Any, Any]

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.kernels.grouping import count_up
+from analysis.kernels.selecting.grouping import count_up
 from recorder.format.bits import Integers
 
 # Stands where there is no step yet; every sequence starts behind it.

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from analysis.kernels.events import loops
-from analysis.kernels.lanes import UNSEEN, Lanes
-from analysis.kernels.pieces import NEVER, LaneRuns, Pieces
-from analysis.kernels.plain_loops import add_latencies
+from analysis.kernels.events.lanes import UNSEEN, Lanes
+from analysis.kernels.events.plain_loops import add_latencies
+from analysis.kernels.selecting.pieces import NEVER, LaneRuns, Pieces
 from recorder.format.bits import Counts, Integers, Packed
 
 

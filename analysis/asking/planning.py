@@ -4,7 +4,7 @@ Work is cut by the bytes to be read, never by the number of chunks. A task reads
 bits (decoding 64 MiB takes a core about 80 ms; a task costs some 100 µs on a cluster). Small recordings give
 smaller tasks, so that all cores have work; huge ones larger tasks, so that there are never more than a few
 thousand. The memory of a task does not grow with what it reads. Nothing here knows Dask: plans are frozen
-values, made from the tables of segments and trials alone, and `analysis.graphs` builds what they say.
+values, made from the tables of segments and trials alone, and `analysis.asking.graphs` builds what they say.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Final
 
 import numpy as np
 
-from analysis.axes import FrameAxes, check_axes, frame_axes
-from analysis.kernels.coding import CodedGroups, GroupAxis, PresentationAxis
-from analysis.kernels.grouping import Grouping, Groups, count_up, keys_of, positions_of, range_size
-from analysis.kernels.quantities import SPIKES, Quantity
-from analysis.kernels.selected_frames import SelectedFrames
-from analysis.kernels.source import Source, frames_of
-from analysis.kernels.tallying import Place, places_of
+from analysis.asking.axes import FrameAxes, check_axes, frame_axes
+from analysis.kernels.counting.quantities import SPIKES, Quantity
+from analysis.kernels.counting.tallying import Place, places_of
+from analysis.kernels.selecting.coding import CodedGroups, GroupAxis, PresentationAxis
+from analysis.kernels.selecting.grouping import Grouping, Groups, count_up, keys_of, positions_of, range_size
+from analysis.kernels.selecting.selected_frames import SelectedFrames
+from analysis.kernels.selecting.source import Source, frames_of
 from analysis.members import Members
 from analysis.questions import Question, QuestionError
 from recorder.format import ChunkPlan

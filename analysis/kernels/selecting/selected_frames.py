@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.kernels.grouping import Grouping, count_up
-from analysis.kernels.selection import Selection, contains, count_below
-from analysis.kernels.trial_table import ColumnCodes, TrialRows, TrialStarts
+from analysis.kernels.selecting.grouping import Grouping, count_up
+from analysis.kernels.selecting.selection import Selection, contains, count_below
+from analysis.kernels.selecting.trial_table import ColumnCodes, TrialRows, TrialStarts
 from recorder.format.bits import Integers
 from recorder.format.segments import Segments
 

@@ -15,12 +15,19 @@ from typing import ClassVar
 
 import numpy as np
 
-from analysis.kernels.grouping import Grouping, count_up, keys_of, positions_of, range_size, slice_ranges
-from analysis.kernels.pieces import Pieces
-from analysis.kernels.selected_frames import SelectedFrames
-from analysis.kernels.selection import Labels
-from analysis.kernels.sequences import Sequences
-from analysis.kernels.source import Source, column_of, frames_of
+from analysis.kernels.selecting.grouping import (
+    Grouping,
+    count_up,
+    keys_of,
+    positions_of,
+    range_size,
+    slice_ranges,
+)
+from analysis.kernels.selecting.pieces import Pieces
+from analysis.kernels.selecting.selected_frames import SelectedFrames
+from analysis.kernels.selecting.selection import Labels
+from analysis.kernels.selecting.sequences import Sequences
+from analysis.kernels.selecting.source import Source, column_of, frames_of
 from recorder.format.bits import Integers
 
 NOWHERE = -1

@@ -9,13 +9,13 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.kernels.intervals import (
+from analysis.kernels.counting.quantities import Quantity
+from analysis.kernels.counting.ranges import (
     count_between,
     count_per_neuron_between,
     count_per_neuron_in,
     interval_mask,
 )
-from analysis.kernels.quantities import Quantity
 from recorder.format.bits import Counts, Integers, Packed
 
 Place = Literal["all", "channel", "neuron"]

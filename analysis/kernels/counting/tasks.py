@@ -16,14 +16,14 @@ from itertools import islice, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.kernels.coding import CodedGroups
-from analysis.kernels.events import count_by_group, frames_by_group, labels_of
-from analysis.kernels.grouping import Grouping, Groups, count_up, positions_of
-from analysis.kernels.pieces import Pieces
-from analysis.kernels.quantities import SPIKES, Quantity
-from analysis.kernels.selected_frames import SelectedFrames
-from analysis.kernels.source import Source, frames_of, kept_neurons, read_trains, reader_of
-from analysis.kernels.tallying import Place, Tally, places_of, sum_places, tally_for
+from analysis.kernels.counting.quantities import SPIKES, Quantity
+from analysis.kernels.counting.tallying import Place, Tally, places_of, sum_places, tally_for
+from analysis.kernels.events.by_group import count_by_group, frames_by_group, labels_of
+from analysis.kernels.selecting.coding import CodedGroups
+from analysis.kernels.selecting.grouping import Grouping, Groups, count_up, positions_of
+from analysis.kernels.selecting.pieces import Pieces
+from analysis.kernels.selecting.selected_frames import SelectedFrames
+from analysis.kernels.selecting.source import Source, frames_of, kept_neurons, read_trains, reader_of
 from recorder.format.bits import Counts, Integers, Packed, count_per_frame
 from recorder.format.layout import table_chunk_rows
 from recorder.tape import LayerReader

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.kernels.pieces import NEVER, LaneRuns, Pieces, Walk
+from analysis.kernels.selecting.pieces import NEVER, LaneRuns, Pieces, Walk
 
 # A sample of which the task has no frame, where `NEVER` says that none of its sequences began before.
 UNSEEN: Final = -2

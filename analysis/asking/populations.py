@@ -14,15 +14,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from analysis.axes import FrameAxes, check_axes, frame_axes
-from analysis.graphs import Graph
-from analysis.kernels.coactivity import Observed, correlations, observations_of, sum_products
-from analysis.kernels.coding import CodedGroups, GroupAxis, PresentationAxis
-from analysis.kernels.grouping import Grouping, Groups, keys_of, range_size
-from analysis.kernels.populations import Summed, in_shape, sum_population
-from analysis.kernels.source import Source, frames_of
-from analysis.members import Members
-from analysis.planning import (
+from analysis.asking.axes import FrameAxes, check_axes, frame_axes
+from analysis.asking.graphs import Graph
+from analysis.asking.planning import (
     MAX_BLOCK_BYTES,
     MAX_RESULT_BLOCKS,
     RESULT_BLOCK_BYTES,
@@ -32,6 +26,12 @@ from analysis.planning import (
     task_bytes,
     whole_range,
 )
+from analysis.kernels.coactivity import Observed, correlations, observations_of, sum_products
+from analysis.kernels.populations import Summed, in_shape, sum_population
+from analysis.kernels.selecting.coding import CodedGroups, GroupAxis, PresentationAxis
+from analysis.kernels.selecting.grouping import Grouping, Groups, keys_of, range_size
+from analysis.kernels.selecting.source import Source, frames_of
+from analysis.members import Members
 from analysis.questions import Question, QuestionError
 from recorder.format.bits import Integers
 from spiketape_worker import Parcel

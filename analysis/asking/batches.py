@@ -2,7 +2,7 @@
 
 A task for each layer of each recording is right where layers are large. Of a thousand small recordings it is
 not: a task then costs more than what it reads. Here whole recordings, all of their layers, are put together
-until there is enough to read. Nothing here knows Dask, as in `analysis.planning`.
+until there is enough to read. Nothing here knows Dask, as in `analysis.asking.planning`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Final
 
 import numpy as np
 
-from analysis import planning
-from analysis.kernels.source import Source, frames_of
-from analysis.planning import counted_bytes, packed_bytes
+from analysis.asking import planning
+from analysis.asking.planning import counted_bytes, packed_bytes
+from analysis.kernels.selecting.source import Source, frames_of
 from analysis.questions import Question
 from recorder.format.bits import Integers
 
@@ -56,7 +56,7 @@ def plan_batches(layers: Sequence[Sequence[Source]], question: Question) -> Batc
     Parameters
     ----------
     layers, question
-        As in `analysis.planning.plan_answer`.
+        As in `analysis.asking.planning.plan_answer`.
 
     Returns
     -------

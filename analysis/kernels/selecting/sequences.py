@@ -13,9 +13,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.kernels.grouping import Grouping
-from analysis.kernels.selected_frames import SelectedFrames
-from analysis.kernels.source import Source, frames_of, reader_of
+from analysis.kernels.selecting.grouping import Grouping
+from analysis.kernels.selecting.selected_frames import SelectedFrames
+from analysis.kernels.selecting.source import Source, frames_of, reader_of
 from recorder.format.bits import Integers
 from recorder.format.segments import Segments
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.kernels.rounds import decoded
-from analysis.kernels.selected_frames import SelectedFrames
-from analysis.kernels.selection import Labels, Selection
-from analysis.kernels.trial_table import ColumnCodes, TrialRows, TrialStarts
+from analysis.kernels.selecting.selected_frames import SelectedFrames
+from analysis.kernels.selecting.selection import Labels, Selection
+from analysis.kernels.selecting.trial_table import ColumnCodes, TrialRows, TrialStarts
 from recorder.format import LayerCommit
 from recorder.format.bits import Packed
 from recorder.format.metadata import TrialsCommit

@@ -17,7 +17,7 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from analysis.kernels.plain_loops import CV2, HISTOGRAM, LV, MOMENTS
+from analysis.kernels.events.plain_loops import CV2, HISTOGRAM, LV, MOMENTS
 
 _LITTLE = sys.byteorder == "little"
 _TOP = np.uint64(1 << 63)

@@ -10,8 +10,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from analysis.kernels.selection import Indices, Labels, Selection
-from analysis.kernels.source import Source, common_values, reader_of
+from analysis.kernels.selecting.selection import Indices, Labels, Selection
+from analysis.kernels.selecting.source import Source, common_values, reader_of
 from analysis.members import Members, columns_of
 from analysis.questions import QuestionError
 from recorder.format.columns import Value, identity

@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from analysis.kernels.events import loops
-from analysis.kernels.lanes import Lanes
-from analysis.kernels.pieces import NEVER, LaneRuns, Pieces
+from analysis.kernels.events.lanes import Lanes
+from analysis.kernels.selecting.pieces import NEVER, LaneRuns, Pieces
 from recorder.format.bits import Counts, Integers, Packed
 
 

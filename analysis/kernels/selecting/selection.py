@@ -1,7 +1,7 @@
 """The part of a recording that a question is about, as a few plain values that travel with every task.
 
 The frames that a selection stands for are worked out where they are needed, from the segments and the table
-of trials: see `analysis.kernels.selected_frames`.
+of trials: see `analysis.kernels.selecting.selected_frames`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Loops over the events of packed trains, compiled where numba is; only other kernels enter."""
