@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any
 
 # Our packages, and a file in each by which it is recognised.
-_PACKAGES = {"recorder": "format/FORMAT.md", "analysis": "kernels/counting.py"}
+_PACKAGES = {"recorder": "format/FORMAT.md", "analysis": "kernels/comparing.py"}
 _HERE = Path(__file__).parent
 _lock = threading.RLock()
 

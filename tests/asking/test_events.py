@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.kernels.events import by_group as events
-from analysis.kernels.events.by_group import loops, plain_loops
+from analysis.kernels.events import loops, plain_loops
 from analysis.kernels.events.interval_tally import IntervalTally, join_intervals
 from analysis.kernels.events.lag_tally import LagTally
 from analysis.kernels.events.latency_tally import LatencyTally, join_latencies

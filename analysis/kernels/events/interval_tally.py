@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from analysis.kernels.events import loops
+from analysis.kernels.events.by_group import loops
 from analysis.kernels.events.lanes import UNSEEN, Lanes
 from analysis.kernels.events.plain_loops import CV2, HISTOGRAM, LV, MOMENTS, add_intervals
 from analysis.kernels.selecting.pieces import NEVER, Pieces

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from analysis.kernels.events import loops
+from analysis.kernels.events.by_group import loops
 from analysis.kernels.events.lanes import Lanes
 from analysis.kernels.selecting.pieces import NEVER, LaneRuns, Pieces
 from recorder.format.bits import Counts, Integers, Packed

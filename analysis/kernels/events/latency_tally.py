@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from analysis.kernels.events import loops
+from analysis.kernels.events.by_group import loops
 from analysis.kernels.events.lanes import UNSEEN, Lanes
 from analysis.kernels.events.plain_loops import add_latencies
 from analysis.kernels.selecting.pieces import NEVER, LaneRuns, Pieces
