@@ -13,7 +13,7 @@ import pytest
 
 import analysis
 from analysis.keeping import find_problems
-from analysis.kernels.counting import tasks as counting
+from analysis.kernels.selecting import source as sources
 from damage import damages, write
 from recorder.format import RecordingFormatError
 from recorder.keeping import plan_recovery
@@ -36,7 +36,7 @@ MORE_QUESTIONS: dict[str, Callable[[analysis.Recording], Any]] = {
 
 def answers(path: Path, thorough: bool) -> dict[str, Any]:
     """The answer to each question: its values, or the error that came instead."""
-    for cache in (counting._reader, counting._labels, counting.frames_of):
+    for cache in (sources._reader, sources._column, sources._rows, sources.frames_of):
         cache.cache_clear()
     found: dict[str, Any] = {}
     for name, ask in (QUESTIONS | MORE_QUESTIONS if thorough else QUESTIONS).items():
