@@ -95,7 +95,7 @@ class Asked:
         answers = {}
         for name in self.what:
             try:
-                answers[name] = getattr(recording, name)(self.per, **arguments[name])
+                answers[name] = getattr(recording, name)(per=self.per, **arguments[name])
             except TypeError as error:
                 raise click.UsageError(f"{name}: {printable(error)}") from error
         return _joined(answers)
