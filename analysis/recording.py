@@ -108,6 +108,11 @@ class Recording(Statistics):
         self._members, self._readers, self._made = members_of(readers), tuple(readers), None
         return self
 
+    def anywhere(self) -> Recording:
+        """The same recording, whole, whose tasks have the same names wherever a copy of it lies."""
+        readers = [reader.anywhere() for reader in self._readers]
+        return Recording(readers, use_counts=self._use_counts, location=self._location)
+
     @property
     def recordings(self) -> Mapping[str, Recording]:
         """Each of the recordings that were opened as one, by name; of a single one, that one."""

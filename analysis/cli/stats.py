@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,13 @@ from analysis.asking.rounds import in_rounds
 from analysis.cli.asking import Asked, statistics_text
 from analysis.cli.clusters import cluster
 from analysis.cli.output import FORMATS, WRITERS, format_of, write_csv_for_spreadsheets
+from analysis.cli.parts import MAX_SHARDS, Part, commits_of
 from analysis.cli.running import compute_here, errors_as_messages, on_cluster, open_shown
+from analysis.display import printable
 from analysis.questions import PER
+from analysis.rounds import in_rounds
+from analysis.shards import Sharded, name_of
+from recorder.stores.redaction import shown_address
 
 
 def written(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -49,6 +55,19 @@ def _list_statistics(context: click.Context, _: click.Parameter, wanted: bool) -
 
 def _words(_: click.Context, __: click.Parameter, text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _shard(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    shard, shards = map(int, found.groups()) if found else (0, 0)
+    if not 0 <= shard < shards <= MAX_SHARDS:
+        raise click.BadParameter(
+            f"{printable(repr(text))}; expected the number of a shard, from 0 on, and how many there are, as "
+            f"in 3/16, the fourth of 16 ({MAX_SHARDS} at most)"
+        )
+    return shard, shards
 
 
 def asked(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -118,22 +137,52 @@ def asked(command: Callable[..., Any]) -> Callable[..., Any]:
     callback=_list_statistics,
     help="Name the statistics and end.",
 )
+@click.option(
+    "--shard",
+    metavar="N/M",
+    callback=_shard,
+    help="Compute only shard N of M, counted from 0, and write it to -o FILE, for spiketape merge.",
+)
 @on_cluster
 def stats(
-    path: str, file_format: str | None, safe: bool, output: Path | None, where: str | None, **question: Any
+    path: str,
+    file_format: str | None,
+    safe: bool,
+    output: Path | None,
+    shard: tuple[int, int] | None,
+    where: str | None,
+    **question: Any,
 ) -> None:
     """Print statistics of the recording at PATH, a row for each of what is kept apart.
 
     What several neurons, presentations or intervals were averaged over has a column <name>_defined beside the
     figure: how many of them there were.
     """
-    write = writer(file_format, output, safe=safe)
     question["window"] = str(question["window"] or "")
+    if shard is not None:
+        if output is None or file_format or safe:
+            raise click.UsageError(
+                "--shard writes no table, but a part of one: give it -o FILE, and no format"
+            )
+        with errors_as_messages():
+            _write_part(path, Asked(**question), shard, output.expanduser(), where)
+        return
+    write = writer(file_format, output, safe=safe)
     with errors_as_messages():
         answer = Asked(**question).of(open_shown(path))
         with cluster(where):
             (answer,) = compute_here(*in_rounds([answer]))
         write(table_of(answer))
+
+
+def _write_part(path: str, question: Asked, shard: tuple[int, int], output: Path, where: str | None) -> None:
+    recording = open_shown(path)
+    commits = commits_of(recording)
+    sharded = Sharded.of(question.of(recording.anywhere()), shard[1])
+    with cluster(where):
+        (results,) = compute_here(sharded.results(shard[0]))
+    named = dict(zip(map(name_of, sharded.keys(shard[0])), results, strict=True))
+    Part(*shard, question, commits, shown_address(path), named).write(output)
 
 
 def writer(file_format: str | None, output: Path | None, *, safe: bool) -> Callable[[pd.DataFrame], None]:

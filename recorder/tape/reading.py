@@ -58,8 +58,13 @@ class TapeReader:
         Place, identifier and number of a commit are those of other content too, once somebody goes on with a
         copy of a recording or puts a copy back.
         """
-        record = json.dumps(to_record(self.metadata), sort_keys=True)
-        return hashlib.sha256(f"{record}\n{self.store.identity}".encode()).hexdigest()
+        return _hash(f"{_text(self.metadata)}\n{self.store.identity}")
+
+    def anywhere(self) -> TapeReader:
+        """The same reader, whose identity is that of the commit record alone: equal wherever copies lie."""
+        reader = TapeReader(self.store, self.metadata)
+        reader.identity = record_identity(self.metadata)
+        return reader
 
     @classmethod
     def open(cls, store: ByteStore) -> TapeReader:
@@ -121,3 +126,16 @@ def refuse_if_packed(reader: TapeReader) -> None:
             f"{reader.store.location} is packed for keeping, and only read. Record to another store, or "
             "change the recording that it was packed from and pack that again"
         )
+
+
+def record_identity(metadata: RecordingMetadata) -> str:
+    """Hash of the whole commit record, wherever the recording is: 64 hexadecimal digits."""
+    return _hash(_text(metadata))
+
+
+def _text(metadata: RecordingMetadata) -> str:
+    return json.dumps(to_record(metadata), sort_keys=True)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
