@@ -10,13 +10,13 @@ from typing import Any, Final
 import click
 import xarray as xr
 
+from analysis.asking.shards import Sharded, name_of
 from analysis.cli.clusters import cluster
 from analysis.cli.parts import Part, PartError, commits_of
 from analysis.cli.running import compute_here, errors_as_messages, on_cluster, open_shown
 from analysis.cli.stats import table_of, writer, written
 from analysis.display import printable
 from analysis.recording import Recording
-from analysis.shards import Sharded, name_of
 from recorder.format import RecordingFormatError, RecordingNotFoundError
 from recorder.stores import is_url
 

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from analysis.cli.asking import Asked
 from analysis.display import printable
-from analysis.kernels.interval_tally import IntervalEdge, IntervalSums
-from analysis.kernels.lag_tally import LagSums
-from analysis.kernels.latency_tally import LatencyEdge, LatencySums
+from analysis.kernels.events.interval_tally import IntervalEdge, IntervalSums
+from analysis.kernels.events.lag_tally import LagSums
+from analysis.kernels.events.latency_tally import LatencyEdge, LatencySums
 from analysis.recording import Recording
 from recorder.tape.reading import record_identity
 

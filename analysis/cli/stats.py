@@ -12,6 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from analysis.asking.rounds import in_rounds
+from analysis.asking.shards import Sharded, name_of
 from analysis.cli.asking import Asked, statistics_text
 from analysis.cli.clusters import cluster
 from analysis.cli.output import FORMATS, WRITERS, format_of, write_csv_for_spreadsheets
@@ -19,8 +20,6 @@ from analysis.cli.parts import MAX_SHARDS, Part, commits_of
 from analysis.cli.running import compute_here, errors_as_messages, on_cluster, open_shown
 from analysis.display import printable
 from analysis.questions import PER
-from analysis.rounds import in_rounds
-from analysis.shards import Sharded, name_of
 from recorder.stores.redaction import shown_address
 
 

@@ -140,7 +140,7 @@ def pearson(pairs: list[tuple[bool, bool]]) -> float:
 @pytest.mark.parametrize("compiled", [True, False])
 @given(plan=plans(most_steps=16, most_neurons=9), window=st.sampled_from([1, 3, 20]), data=st.data())
 @settings(
-    max_examples=25,
+    max_examples=15,
     phases=[Phase.generate],
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],

@@ -11,7 +11,10 @@ import pytest
 
 TESTS = Path(__file__).parents[1]
 # Those that record with torch, and those that it is enough to pass once, which is elsewhere.
-ELSEWHERE = ("encoding", "live", "lock", "lost", "slurm", "verification")
+ELSEWHERE = (
+    *("encoding", "live", "lock", "lost", "slurm", "verification"),
+    *("batches", "compute", "events", "shards", "sequences", "stats_command"),
+)
 WITHOUT_TORCH = sorted(
     str(path)
     for folder in ("asking", "keeping", "tape")

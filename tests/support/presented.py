@@ -20,7 +20,7 @@ from analysis.statistics import averaging, presentations, similarity
 from made_recordings import Example, make_example
 
 few = settings(
-    max_examples=12, phases=[Phase.generate], deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=8, phases=[Phase.generate], deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 lost = pytest.mark.filterwarnings("ignore::recorder.format.errors.LostFramesWarning")
 

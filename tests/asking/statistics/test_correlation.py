@@ -54,7 +54,7 @@ def layer(tmp_path: Path, spikes: np.ndarray) -> analysis.Layer:
     data=st.data(),
 )
 @settings(
-    max_examples=40, phases=[Phase.generate], deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=20, phases=[Phase.generate], deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 def test_correlations_equal_those_of_counts_in_bins_of_any_recording(
     tmp_path_factory: pytest.TempPathFactory,

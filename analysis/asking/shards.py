@@ -19,11 +19,11 @@ from dask.core import flatten, toposort
 from dask.delayed import Delayed
 from dask.optimization import cull
 
-from analysis.kernels.counting import add_up, finish
+from analysis.asking.rounds import Graph, graph_of, join_rounds, with_graph
+from analysis.kernels.counting.tasks import add_up, finish
 from analysis.kernels.populations import in_shape
+from analysis.kernels.selecting.source import Source
 from analysis.kernels.sequence_tasks import columns_of_sums, join_sums
-from analysis.kernels.source import Source
-from analysis.rounds import Graph, graph_of, join_rounds, with_graph
 from spiketape_worker import Parcel
 
 Key = Hashable
