@@ -171,8 +171,9 @@ def over_layers(name: str, apart: Apart, shown: Sequence[xr.DataArray]) -> xr.Da
     if apart.question.layers:
         names = xr.Variable("layer", [layer[0].layer for layer in apart.layers], {"long_name": "layer"})
         result = xr.concat(shown, "layer", coords="minimal", compat="override", join="override")
+        # Variables alone: of arrays, their other lazy coordinates would be computed, to be compared.
         moved: dict[str, Any] = {
-            str(each.name): xr.concat([one[each.name] for one in shown], "layer").variable
+            str(each.name): xr.Variable.concat([one[each.name].variable for one in shown], "layer")
             for each in shown[0].coords.values()
             if each.name not in shown[0].dims and each.chunks is not None
         }

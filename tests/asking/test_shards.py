@@ -113,7 +113,9 @@ def test_other_questions(path: Path, question: list[str]) -> None:
 
 
 def test_several_recordings(path: Path) -> None:
-    shutil.copytree(path, path.parent / "other.zarr")
+    layers = {"1": np.ones((80, 3, 7), np.bool_), "3": np.zeros((80, 9), np.bool_)}
+    trials = [Trial(0, 8, {"label": [3, 5] * 4, "epoch": [0] * 8})]
+    write_recording(path.parent / "other.zarr", layers, [Run(0, 10, 8, 0)], trials)
     pattern = path.parent / "*.zarr"
     question = ["--per", "recording,label"]
     whole = succeed("stats", pattern, *question).stdout
@@ -124,15 +126,15 @@ def test_spikes_are_read_by_one_shard_each_and_not_by_merge(path: Path) -> None:
     answer = Asked(("firing_rate", "isi_mean"), ("layer",)).of(analysis.open_recording(path))
     sharded = Sharded.of(answer, 3)
     reading = {key for key, task in sharded.graph.items() if _reads(task, sources_in(sharded.graph))}
-    assert len(reading) > 30
+    assert len(reading) > 20
     read = [reading & {*sharded.results(shard).__dask_graph__()} for shard in range(3)]
     assert sum(map(len, read)) == len(set.union(*read)) == len(reading)
-    assert min(map(len, read)) > 0.8 * max(map(len, read))
+    assert min(map(len, read)) > max(map(len, read)) / 2
     # Sums within a shard are added up there.
     assert sum(len(sharded.keys(shard)) for shard in range(3)) < len(reading) / 2
     parts = parts_of(path, SEVERAL)
     whole = succeed("stats", path, *SEVERAL).stdout
-    for spikes in path.glob("*/spikes/c"):
+    for spikes in path.glob("**/spikes/c"):
         shutil.rmtree(spikes)
     assert succeed("merge", *parts).stdout == whole
     assert call("stats", path, *SEVERAL).exit_code == 1
@@ -284,14 +286,14 @@ def test_damaged_and_foreign_files_are_one_clear_error(path: Path, tmp_path: Pat
     parts = parts_of(path, SEVERAL)
     whole = parts[1].read_bytes()
     damaged = bytearray(whole)
-    damaged[len(whole) // 2] ^= 1
+    damaged[whole.rindex(b"NUMPY") + 40] ^= 1
     for content in (whole[: len(whole) // 2], whole[:-1], bytes(damaged), b"", b"layer,firing_rate\n"):
         parts[1].write_bytes(content)
         assert "part-1.npz is no part of an answer, or is damaged" in refused(*parts)
     parts[1].write_bytes(whole)
     forge(parts[1], lambda *_: None, save=np.savez_compressed)
     assert "it is compressed" in refused(*parts)
-    assert "No such file" in refused(*parts, tmp_path / "absent.npz")
+    assert "absent.npz: No such file" in refused(parts[0], tmp_path / "absent.npz")
     assert "directory" in refused(tmp_path)
 
 
