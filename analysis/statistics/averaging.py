@@ -173,7 +173,9 @@ def over_layers(name: str, apart: Apart, shown: Sequence[xr.DataArray]) -> xr.Da
         result = xr.concat(shown, "layer", coords="minimal", compat="override", join="override")
         # Variables alone: of arrays, their other lazy coordinates would be computed, to be compared.
         moved: dict[str, Any] = {
-            str(each.name): xr.Variable.concat([one[each.name].variable for one in shown], "layer")
+            str(each.name): xr.Variable.concat(  # type: ignore[no-untyped-call]
+                [one[each.name].variable for one in shown], "layer"
+            )
             for each in shown[0].coords.values()
             if each.name not in shown[0].dims and each.chunks is not None
         }

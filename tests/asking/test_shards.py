@@ -15,12 +15,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 import analysis
-from analysis import planning
+from analysis.asking import planning
+from analysis.asking.rounds import sources_in
+from analysis.asking.shards import Sharded
 from analysis.cli import asking, commands
 from analysis.cli.asking import Asked
 from analysis.cli.parts import Part, PartError
-from analysis.rounds import sources_in
-from analysis.shards import Sharded
 from tapes import Run, Trial, write_recording
 
 # What statistics that are of one layer, or of no axis of others, are asked for.
@@ -122,7 +122,10 @@ def test_several_recordings(path: Path) -> None:
     assert succeed("merge", *parts_of(pattern, question, 2)).stdout == whole
 
 
-def test_spikes_are_read_by_one_shard_each_and_not_by_merge(path: Path) -> None:
+def test_spikes_are_read_by_one_shard_each_and_not_by_merge(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("analysis.asking.tallies._FAN_IN", 2)
     answer = Asked(("firing_rate", "isi_mean"), ("layer",)).of(analysis.open_recording(path))
     sharded = Sharded.of(answer, 3)
     reading = {key for key, task in sharded.graph.items() if _reads(task, sources_in(sharded.graph))}
