@@ -95,7 +95,7 @@ MUTANTS = (
     Mutant(
         "lost frames are frames like others",
         "keeping/test_lost.py::test_a_step_of_which_frames_are_lost_is_a_gap_and_no_silence",
-        (("analysis/kernels/counting/tasks.py", "kept_segments()", "segments()"),),
+        (("analysis/kernels/selecting/source.py", "kept_segments()", "segments()"),),
     ),
     Mutant(
         "counts are used of blocks with lost frames",
