@@ -46,11 +46,11 @@ def find_problems(
     """
     trials = reader.metadata.trials.trials
     tasks = [delayed(Parcel(check_documents))(Parcel(reader))]
-    for layer in reader.layers.values():
-        sent = Parcel(layer)
+    for bits in (bits for layer in reader.layers.values() for bits in layer.bits):
+        sent = Parcel(bits)
         tasks.append(delayed(Parcel(check_tables))(sent, trials))
-        blocks = count_blocks(layer.commit)
-        block_bytes = layer.plan.block_frames // 8 * layer.plan.neurons
+        blocks = count_blocks(bits.commit)
+        block_bytes = bits.plan.block_frames // 8 * bits.plan.neurons
         step = max(TASK_BYTES // block_bytes, 1)
         tasks += [
             delayed(Parcel(check_blocks))(sent, first, min(first + step, blocks))
@@ -84,16 +84,17 @@ def find_digest(
 
 
 def _find_one(reader: TapeReader, run: Callable[..., tuple[Any, ...]]) -> str:
-    tasks: list[tuple[str, Any]] = []
-    for name, layer in reader.layers.items():
-        leaf_bytes = max(leaf_frames(layer.plan.neurons) // 8 * layer.plan.neurons, LEAF_BYTES)
-        leaves, step = leaf_count(layer), max(TASK_BYTES // leaf_bytes, 1)
-        sent = Parcel(layer)
+    tasks: list[tuple[tuple[str, str], Any]] = []
+    every = [bits for layer in reader.layers.values() for bits in layer.bits]
+    for bits in every:
+        leaf_bytes = max(leaf_frames(bits.plan.neurons) // 8 * bits.plan.neurons, LEAF_BYTES)
+        leaves, step = leaf_count(bits), max(TASK_BYTES // leaf_bytes, 1)
+        sent = Parcel(bits)
         tasks += [
-            (name, delayed(Parcel(hash_leaves))(sent, first, min(first + step, leaves)))
+            ((bits.name, bits.plane), delayed(Parcel(hash_leaves))(sent, first, min(first + step, leaves)))
             for first in range(0, leaves, step)
         ]
-    found: dict[str, list[bytes]] = {name: [] for name in reader.layers}
-    for (name, _), hashes in zip(tasks, run(*(task for _, task in tasks)), strict=True):
-        found[name] += hashes
+    found: dict[tuple[str, str], list[bytes]] = {(bits.name, bits.plane): [] for bits in every}
+    for (which, _), hashes in zip(tasks, run(*(task for _, task in tasks)), strict=True):
+        found[which] += hashes
     return join_digest(reader, found)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from recorder.format.bits import Counts, Packed
+from recorder.format.values import scale_levels
 from recorder.tape import LayerReader
 
 # Number of frames of a layer, and number of spikes of each of its neurons, int64 [neurons].
@@ -73,7 +74,7 @@ def _ratio(numerator: int, denominator: int) -> np.float64:
     return np.float64(numerator / denominator if denominator else np.nan)
 
 
-Convert = Callable[[NDArray[np.bool_], str], Any]
+Convert = Callable[[NDArray[Any], str], Any]
 
 
 # A step may straddle two chunks; going through the steps in order then decodes each chunk once.
@@ -95,6 +96,7 @@ class SpikeSequence(Sequence[Any]):
         self._segments = segments
         self._first_item = np.concatenate([[0], np.cumsum(segments.steps)])
         self._read_chunk: Callable[[int], Packed] = functools.lru_cache(_CHUNKS_KEPT)(layer.chunk)
+        self._read_bits = functools.lru_cache(_CHUNKS_KEPT * len(layer.bits))(LayerReader.chunk)
 
     def __len__(self) -> int:
         return int(self._first_item[-1])
@@ -114,8 +116,11 @@ class SpikeSequence(Sequence[Any]):
         segment = int(np.searchsorted(self._first_item, item, side="right")) - 1
         batch = int(self._segments.batch[segment])
         first = int(self._segments.first_frame[segment]) + (item - int(self._first_item[segment])) * batch
-        bits = self._layer.frame_bits(first, first + batch, self._read_chunk)
-        return self._convert(bits, self._layer.commit.dtype)
+        dtype = self._layer.commit.dtype
+        if self._layer.commit.values is None:
+            return self._convert(self._layer.frame_bits(first, first + batch, self._read_chunk), dtype)
+        levels = self._layer.frame_levels(first, first + batch, self._read_bits)
+        return self._convert(scale_levels(levels, self._layer.commit.values.scale, dtype), dtype)
 
     def __repr__(self) -> str:
         shape = ", ".join(["batch", *map(str, self._layer.plan.neuron_shape)])
@@ -151,16 +156,16 @@ class SpikeMapping(Mapping[str, SpikeSequence]):
 
 
 def to_tensor(device: torch.device) -> Convert:
-    """Return a function that converts booleans to a tensor on ``device``."""
+    """Return a function that converts booleans or values to a tensor on ``device``."""
 
-    def convert(bits: NDArray[np.bool_], dtype: str) -> torch.Tensor:
+    def convert(bits: NDArray[Any], dtype: str) -> torch.Tensor:
         return torch.from_numpy(bits).to(device=device, dtype=getattr(torch, dtype))
 
     return convert
 
 
-def to_numpy(bits: NDArray[np.bool_], dtype: str) -> NDArray[Any]:
-    """Convert booleans to a numpy array of type ``dtype``; float32 for bfloat16, which numpy lacks."""
+def to_numpy(bits: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """Convert booleans or values to an array of type ``dtype``; float32 for bfloat16, which numpy lacks."""
     return bits.astype("float32" if dtype == "bfloat16" else dtype)
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recorder.format.bits import Bools, Packed, pack_frames
+from recorder.format.bits import Bools, Packed, pack_whole_rows
+from recorder.format.values import PackedValues, Pending, pack_levels
+
+# Frames that wait to be packed: booleans, or levels of a layer with values.
+Stage: TypeAlias = NDArray[Any]
 
 # Size of a stage, unless eight frames of the layer are larger.
 STAGE_BYTES = 2**20
@@ -31,12 +35,12 @@ _BITS: dict[np.dtype[Any], np.dtype[Any]] = {
 
 
 class NotSpikesError(ValueError):
-    """A layer's output holds values other than 0 and 1."""
+    """A layer's output holds values other than 0 and 1, or than multiples of the layer's scale."""
 
 
-def stage_bytes(neurons: int) -> int:
+def stage_bytes(neurons: int, itemsize: int = 1) -> int:
     """Bytes of a stage for a layer of ``neurons`` neurons; it has room for at least eight frames."""
-    return max(STAGE_BYTES, 8 * neurons)
+    return max(STAGE_BYTES, 8 * neurons * itemsize)
 
 
 class StagePool:
@@ -49,9 +53,10 @@ class StagePool:
     def __init__(self) -> None:
         self._spare: dict[int, list[Bools]] = {}
 
-    def take(self, neurons: int) -> Bools:
-        """Get a stage: bool array, shape [frames, neurons], with a multiple of eight frames."""
-        size = stage_bytes(neurons)
+    def take(self, neurons: int, itemsize: int = 1) -> Bools:
+        """Get a stage: bool array, shape [frames, neurons * itemsize], with a multiple of eight frames."""
+        size = stage_bytes(neurons, itemsize)
+        neurons *= itemsize
         frames = size // neurons // 8 * 8
         try:
             # The memory that was given back last is most likely to be in a cache.
@@ -60,7 +65,7 @@ class StagePool:
             memory = np.empty(size, np.bool_)
         return memory[: frames * neurons].reshape(frames, neurons)
 
-    def give_back(self, stage: Bools) -> None:
+    def give_back(self, stage: Stage) -> None:
         """Return the memory of a stage that is not used any more to the pool; from any thread."""
         memory = stage.base
         if memory is not None:
@@ -74,34 +79,38 @@ class FullStage(NamedTuple):
 
     Attributes
     ----------
-    frames : bool array, shape [8 x rows, neurons]
+    frames : bool array, or array of levels, shape [8 x rows, neurons]
         Frames to pack.
     pool : StagePool
         Pool that gets the memory of ``frames`` back.
     """
 
-    frames: Bools
+    frames: Stage
     pool: StagePool
 
     @property
     def nbytes(self) -> int:
         """Bytes of memory that the stage holds until it is packed."""
-        return stage_bytes(self.frames.shape[1])
+        return stage_bytes(self.frames.shape[1], self.frames.itemsize)
 
-    def pack(self) -> Packed:
-        """Pack the frames to rows, uint8 [rows, neurons]."""
-        return _pack_rows(self.frames)
+    def pack(self) -> Packed | PackedValues:
+        """Pack the frames to rows, [rows, neurons]."""
+        return _pack_stage(self.frames)
 
     def give_back(self) -> None:
         """Give the memory back, once it is packed and will not be packed again."""
         self.pool.give_back(self.frames)
 
 
-WholeRows = Packed | FullStage
+WholeRows = Packed | PackedValues | FullStage
 
 
-def pack_whole(rows: WholeRows) -> Packed:
-    """Pack rows unless they are packed already, for the last time; uint8 [rows, neurons]."""
+def _pack_stage(frames: Stage) -> Packed | PackedValues:
+    return pack_whole_rows(frames) if frames.dtype == np.bool_ else pack_levels(frames)
+
+
+def pack_whole(rows: WholeRows) -> Packed | PackedValues:
+    """Pack rows unless they are packed already, for the last time; [rows, neurons]."""
     if not isinstance(rows, FullStage):
         return rows
     packed = rows.pack()
@@ -135,20 +144,26 @@ class HostPacker:
     ready : list of FullStage or uint8 array, shape [rows, neurons]
         Whole rows in order, for somebody to take.
     undo : tuple, or None
-        The stage, its number of frames, and the number of rows in ``ready``, as before what was pushed last;
-        None if that counts.
+        The stage, its number of frames, the number of rows in ``ready``, and ``has_fired``, as before what
+        was pushed last; None if that counts.
+    has_fired : bool
+        Whether anything but silence was pushed.
     """
 
-    def __init__(self, pending: Bools, pool: StagePool) -> None:
+    def __init__(self, pending: Pending, pool: StagePool) -> None:
         self.ready: list[WholeRows] = []
-        self.undo: tuple[Bools, int, int] | None = None
+        self.undo: tuple[Any, int, int, bool] | None = None
+        self.has_fired = bool(pending.any())
         self._pool = pool
         self._neurons = pending.shape[1]
-        self._stage = pool.take(self._neurons)
+        self._stage = self._new_stage()
         self._waiting = len(pending)
         self._stage[: self._waiting] = pending
         self._one: NDArray[Any] = np.ones((), np.bool_)
         self._bits = self._one.dtype
+
+    def _new_stage(self) -> Any:
+        return self._pool.take(self._neurons)
 
     def push(self, frames: torch.Tensor) -> None:
         """Add frames, which do not count before ``undo`` is set to None.
@@ -171,7 +186,7 @@ class HostPacker:
             self.roll_back()
         total = len(values)
         mark = len(self.ready)
-        self.undo = self._stage, self._waiting, mark
+        self.undo = self._stage, self._waiting, mark, self.has_fired
         if total < len(self._stage) - self._waiting:
             self._add(values)
             return
@@ -189,21 +204,21 @@ class HostPacker:
         if self.undo is not None:
             # The first stage that became full was not packed (see ``leave``). So the stage that was current
             # before still holds its frames, and becomes current again.
-            stage, waiting, mark = self.undo
+            stage, waiting, mark, has_fired = self.undo
             self.ready = self.ready[:mark]
-            self._stage, self._waiting, self.undo = stage, waiting, None
+            self._stage, self._waiting, self.has_fired, self.undo = stage, waiting, has_fired, None
 
-    def drain(self) -> Bools:
+    def drain(self) -> Any:
         """Put the whole rows that wait in the stage into ``ready``; return the frames that fill no row.
 
         Returns
         -------
-        bool array, shape [fewer than 8, neurons]
+        bool array, or array of levels, shape [fewer than 8, neurons]
             These frames, which stay in the stage.
         """
         self.roll_back()
         whole = self._waiting // 8 * 8
-        rows = _pack_rows(self._stage[:whole])
+        rows = _pack_stage(self._stage[:whole])
         pending = self._stage[whole : self._waiting].copy()
         waiting = len(pending)
         if whole:
@@ -217,11 +232,11 @@ class HostPacker:
         """Put the full stage into ``ready``, and begin an empty one; pack it unless ``leave`` is true."""
         stage = self._stage
         if leave:
-            full, empty = FullStage(stage, self._pool), self._pool.take(self._neurons)
+            full, empty = FullStage(stage, self._pool), self._new_stage()
             self.ready += [full]
             self._stage, self._waiting = empty, 0
         else:
-            rows = _pack_rows(stage)
+            rows = _pack_stage(stage)
             self.ready += [rows]
             self._waiting = 0
 
@@ -235,14 +250,17 @@ class HostPacker:
                 self._compare(values[first : first + at_once], ones[first : first + at_once])
         self._waiting += len(values)
 
-    def _compare(self, values: NDArray[np.generic], ones: Bools) -> None:
+    def _compare(self, values: NDArray[np.generic], ones: Any) -> None:
         """Write ``values == 1`` to ``ones``, and refuse other values than 0 and 1.
 
         If as many values are 1 as are not 0, no other values can be there.
         """
         np.equal(values, self._one, out=ones)
-        if np.count_nonzero(values.view(self._bits)) != np.count_nonzero(ones):
+        fired = np.count_nonzero(ones)
+        if np.count_nonzero(values.view(self._bits)) != fired:
             _refuse_others(values, ones)
+        if fired:
+            self.has_fired = True
 
 
 def _as_array(spikes: torch.Tensor) -> NDArray[np.generic]:
@@ -274,16 +292,3 @@ def describe_values(values: torch.Tensor) -> str:
         return f"NaN among values of dtype {str(values.dtype).removeprefix('torch.')}"
     dtype = str(values.dtype).removeprefix("torch.")
     return f"values from {wide.min().item():g} to {wide.max().item():g}, dtype {dtype}"
-
-
-def _pack_rows(frames: Bools) -> Packed:
-    """Pack a multiple of eight frames by doubling and or-ing whole rows, as fast as memory allows."""
-    if frames.shape[1] < 8:
-        return pack_frames(frames)
-    eights = frames.view(np.uint8).reshape(-1, 8, frames.shape[1])
-    # A row is doubled by adding it to itself: numpy has vector instructions to add bytes, but not to shift.
-    rows: Packed = np.add(eights[:, 0], eights[:, 0])
-    for place in range(1, 7):
-        np.bitwise_or(rows, eights[:, place], rows)
-        np.add(rows, rows, rows)
-    return np.bitwise_or(rows, eights[:, 7], rows)

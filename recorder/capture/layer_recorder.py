@@ -3,31 +3,34 @@
 Most calls are like the one before. Of such calls only the number is noted, until somebody asks. A layer that
 puts out little and is called often, say 100 neurons a million times, would even so spend its time on the way
 and not on the work: after some calls its outputs are only copied, and packed many at a time. Until then, and
-for larger outputs always, a value other than 0 and 1 is an error at the call that put it out; later it is one
-at the next packing, or the next question, or the next commit. Outputs on an accelerator are packed there, and
-what is found in them comes as late. Either way that call alone is left out.
+for larger outputs always, a value that cannot be recorded is an error at the call that put it out; later it
+is one at the next packing, or the next question, or the next commit. Outputs on an accelerator are packed
+there, and what is found in them comes as late. Either way that call alone is left out.
+
+All layers begin as layers of zeros and ones. One that puts out other whole multiples of a scale gets another
+packer then, which packs these as events and planes, and goes on behind the same frames.
 """
 
 from __future__ import annotations
 
 import math
-import sys
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from recorder.capture.calls import Alike, Call
 from recorder.capture.device_packing import DevicePacker, Verdict
 from recorder.capture.host_packing import HostPacker, NotSpikesError, StagePool, WholeRows
 from recorder.capture.other_values import describe_others
 from recorder.capture.refusals import SpikeValueError, check_recordable, no_values, other_shape
 from recorder.capture.transfer import TransferRings
-from recorder.format.bits import Bools
+from recorder.capture.value_packing import ValuePacker, find_scale
+from recorder.format import LayerCommit
+from recorder.format.metadata import ValuesCommit
 from recorder.format.segments import SegmentLog
+from recorder.format.values import Pending
 from recorder.frameworks import SpikingLayer
 
 # Calls after which small outputs are gathered, how small they are, and how much of them.
@@ -35,50 +38,6 @@ GATHER_AFTER_CALLS = 256
 GATHER_OUTPUT_BYTES = 4096
 GATHER_BYTES = 64 * 1024
 GATHER_CALLS = 1024
-
-
-class _Call(NamedTuple):
-    """Notes about an output, to be written down once it is known to hold zeros and ones only."""
-
-    step: int
-    steps: int
-    batch: int
-    trial: int
-
-
-@dataclass
-class _Alike:
-    """Single-step outputs in host memory that follow each other and have all of this in common.
-
-    Attributes
-    ----------
-    packer : HostPacker
-    shape : tuple of int
-        ``(N, *neuron)``.
-    dtype : torch.dtype
-    trial : int
-    next_step : int
-        The step that the next of them is.
-    calls : int
-        Outputs that are in no segment yet.
-    limit : int
-        How many those may become.
-    gathered : array, shape [limit, N, *neuron], or None
-        Where they wait to be looked at; None where each is at once.
-    """
-
-    packer: HostPacker
-    shape: torch.Size
-    dtype: torch.dtype
-    trial: int
-    next_step: int
-    calls: int = 0
-    limit: int = sys.maxsize
-    gathered: NDArray[np.generic] | None = None
-
-    @property
-    def batch(self) -> int:
-        return self.shape[0]
 
 
 class LayerRecorder:
@@ -113,7 +72,7 @@ class LayerRecorder:
     dtype : str
         Data type of the first output.
     segments : SegmentLog
-        Of the frames that are known to hold zeros and ones only.
+        Of the frames that are known to hold what can be recorded only.
     threshold : callable, optional
         What makes spikes of the layer's values before they come here.
     is_stopped : bool
@@ -143,15 +102,19 @@ class LayerRecorder:
         self._hint = ""
         self.output_frames = 0
         self._calls = 0
-        self._unsure: deque[_Call] = deque()
+        self._unsure: deque[Call] = deque()
         self._late_errors = late_errors
-        self._alike: _Alike | None = None
+        self._alike: Alike | None = None
+        # Of a layer that goes on: whether it fired before, and the values that it had.
+        self._has_fired = False
+        self._values: ValuesCommit | None = None
         self.threshold: Callable[[torch.Tensor], torch.Tensor] | None = None
         self.is_stopped = False
 
-    def resume(self, neuron_shape: tuple[int, ...], dtype: str, segments: SegmentLog, pending: Bools) -> None:
+    def resume(self, commit: LayerCommit, segments: SegmentLog, pending: Pending, *, has_fired: bool) -> None:
         """Go on behind frames recorded earlier; ``pending`` are those that fill no byte."""
-        self.neuron_shape, self.dtype, self.segments = neuron_shape, dtype, segments
+        self.neuron_shape, self.dtype, self.segments = commit.plan.neuron_shape, commit.dtype, segments
+        self._has_fired, self._values = has_fired, commit.values
         self._packer = self._make_packer(self._device, pending)
 
     # -- outputs like those before ------------------------------------------------------------------------
@@ -185,8 +148,8 @@ class LayerRecorder:
         else:
             try:
                 alike.packer.push(output)
-            except NotSpikesError as error:
-                raise self._value_error(str(error), _Call(step, 1, alike.batch, trial), output) from error
+            except NotSpikesError:
+                return False  # it is looked at as any output
             alike.packer.undo = None
         alike.calls += 1
         alike.next_step = step + 1
@@ -273,12 +236,12 @@ class LayerRecorder:
             self.settle()
             self._packer.drain()
 
-    def _pack_one_by_one(self, alike: _Alike, outputs: torch.Tensor, first_step: int) -> None:
+    def _pack_one_by_one(self, alike: Alike, outputs: torch.Tensor, first_step: int) -> None:
         """Pack gathered outputs of which one is to blame, or more."""
         for step, output in enumerate(outputs, first_step):
-            call = _Call(step, 1, alike.batch, alike.trial)
+            call = Call(step, 1, alike.batch, alike.trial)
             try:
-                self._push_to_host(alike.packer, output, call)
+                alike.packer = self._push_to_host(alike.packer, output, call)
             except SpikeValueError as error:
                 self._late_errors.append(error)
         alike.calls = 0
@@ -317,7 +280,7 @@ class LayerRecorder:
         self._hint = layer.hint
         axes = 1 if steps is None else 2
         shape = tuple(spikes.shape)
-        call = _Call(first_step, steps or 1, shape[axes - 1], trial)
+        call = Call(first_step, steps or 1, shape[axes - 1], trial)
         self._alike = None
         self._prepare(shape[axes:], spikes, first_step)
         self._push(spikes, call)
@@ -327,8 +290,8 @@ class LayerRecorder:
         if steps is None and isinstance(self._packer, HostPacker):
             self._alike = self._expect_more(self._packer, spikes, call)
 
-    def _expect_more(self, packer: HostPacker, spikes: torch.Tensor, call: _Call) -> _Alike:
-        alike = _Alike(packer, spikes.shape, spikes.dtype, call.trial, call.step + 1)
+    def _expect_more(self, packer: HostPacker, spikes: torch.Tensor, call: Call) -> Alike:
+        alike = Alike(packer, spikes.shape, spikes.dtype, call.trial, call.step + 1)
         # NumPy has no bfloat16.
         if spikes.numel() * spikes.element_size() <= GATHER_OUTPUT_BYTES and spikes.dtype != torch.bfloat16:
             alike.limit = GATHER_AFTER_CALLS
@@ -336,14 +299,15 @@ class LayerRecorder:
                 self._gather(alike)
         return alike
 
-    def _gather(self, alike: _Alike) -> None:
+    def _gather(self, alike: Alike) -> None:
         """Copy the outputs that follow, to be packed later."""
         calls = min(GATHER_BYTES // (alike.shape.numel() * alike.dtype.itemsize), GATHER_CALLS)
         alike.gathered, alike.limit = torch.empty((calls, *alike.shape), dtype=alike.dtype).numpy(), calls
 
-    def drain(self) -> Bools:
+    def drain(self) -> Pending:
         """Have all whole rows in ``ready``; return the frames that fill none. All must be settled."""
-        return np.empty((0, 0), np.bool_) if self._packer is None else self._packer.drain()
+        pending: Pending = np.empty((0, 0), np.bool_) if self._packer is None else self._packer.drain()
+        return pending
 
     def _prepare(self, shape: tuple[int, ...], spikes: torch.Tensor, step: int) -> None:
         """Have a packer for frames of this shape on this device."""
@@ -358,13 +322,16 @@ class LayerRecorder:
         elif spikes.device != self._device:
             self._packer = self._make_packer(spikes.device, self._packer.drain())
 
-    def _make_packer(self, device: torch.device, pending: Bools) -> HostPacker | DevicePacker:
+    def _make_packer(self, device: torch.device, pending: Pending) -> HostPacker | DevicePacker:
         self._device = device
         if device.type == "cpu":
-            return HostPacker(pending, self._pool)
+            values = self.values
+            if values is None:
+                return HostPacker(pending, self._pool)
+            return ValuePacker(pending, self._pool, values.scale, self.dtype, values)
         return DevicePacker(pending, device, self._rings.of(device))
 
-    def _push(self, spikes: torch.Tensor, call: _Call) -> None:
+    def _push(self, spikes: torch.Tensor, call: Call) -> None:
         if self._packer is None:
             raise RuntimeError("a layer is prepared before it is recorded")
         if isinstance(self._packer, DevicePacker):
@@ -374,16 +341,41 @@ class LayerRecorder:
         else:
             self._push_to_host(self._packer, spikes, call)
 
-    def _push_to_host(self, packer: HostPacker, spikes: torch.Tensor, call: _Call) -> None:
+    def _push_to_host(self, packer: HostPacker, spikes: torch.Tensor, call: Call) -> HostPacker:
+        """Pack an output, perhaps with another packer, which it returns, than the layer had."""
         try:
             packer.push(spikes)
         except NotSpikesError as error:
             packer.roll_back()
-            raise self._value_error(str(error), call, spikes) from error
+            following = self._make_value_packer(packer, spikes)
+            if following is None:
+                raise self._value_error(str(error), call, spikes) from error
+            packer = self._packer = following
+            packer.push(spikes)
         self.segments.extend(call.step, call.steps, call.batch, call.trial)
         packer.undo = None
+        return packer
 
-    def _value_error(self, what: str, call: _Call, found: torch.Tensor | Verdict) -> SpikeValueError:
+    def _make_value_packer(self, packer: HostPacker, spikes: torch.Tensor) -> ValuePacker | None:
+        """A packer that goes on behind the frames of one of zeros and ones; None if that is of no use.
+
+        Once the layer has put out ones, they are the scale.
+        """
+        if isinstance(packer, ValuePacker):
+            return None
+        scale = find_scale(spikes)
+        if scale is None or (scale != 1 and (self._has_fired or packer.has_fired)):
+            return None
+        following = ValuePacker(packer.drain(), self._pool, scale, self.dtype)
+        following.ready = packer.ready
+        return following
+
+    @property
+    def values(self) -> ValuesCommit | None:
+        """Scale, and range of levels so far, of a layer that has put out other values than 0 and 1."""
+        return self._packer.values if isinstance(self._packer, ValuePacker) else self._values
+
+    def _value_error(self, what: str, call: Call, found: torch.Tensor | Verdict) -> SpikeValueError:
         steps = range(call.step, call.step + call.steps)
         text = describe_others(what, found, steps, (call.batch, *(self.neuron_shape or ())), self._hint)
         return SpikeValueError(f"layer {self.name!r} ({self.layer_class}) put out {text}", self.name)

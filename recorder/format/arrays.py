@@ -6,15 +6,17 @@ The writer, the reader, verification and recovery take every array from here. Al
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from recorder.format.layout import (
     ATTRIBUTE,
     CATEGORIES_CHUNK_BYTES,
+    PLANES_GROUP,
     SEGMENT_COLUMNS,
+    SPIKES,
     TABLE_CHUNK_ROWS,
     ZSTD_LEVEL,
     ChunkPlan,
@@ -24,9 +26,7 @@ from recorder.format.layout import (
     table_chunk_rows,
     trial_column_folder,
 )
-from recorder.format.metadata import ColumnKind, LayerCommit
-
-SPIKES: Final = "spikes"
+from recorder.format.metadata import ColumnKind, LayerCommit, PlaneCommit
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class TableLayout:
 
 
 class LayerTables(NamedTuple):
-    """The four small arrays that every layer has beside its ``spikes``."""
+    """The four small arrays that every layer has beside its ``spikes``, and every plane beside its bits."""
 
     counts: TableLayout
     counts_checksums: TableLayout
@@ -113,6 +113,27 @@ def layer_tables(name: str, plan: ChunkPlan, *, is_apart: bool = False) -> Layer
     )
 
 
+def plane_array(plane: str) -> str:
+    """Key of the boolean array of a plane, below the folder of its layer."""
+    return f"{PLANES_GROUP}/{plane}"
+
+
+# The groups that a layer with planes has: of the planes, and of the small arrays of each.
+PLANE_GROUPS = (PLANES_GROUP, *(f"plane_{table}" for table in LayerTables._fields if table != "segments"))
+
+
+def plane_tables(commit: LayerCommit, plane: str) -> LayerTables:
+    """Layouts of the small arrays of one plane; it has the segments of its layer."""
+    layer = layer_tables(commit.name, commit.plan, is_apart=commit.is_apart)
+    *tables, segments = layer
+    names = LayerTables._fields
+    moved = (
+        replace(table, folder=f"{commit.folder}/plane_{name}/{plane}")
+        for name, table in zip(names, tables, strict=False)
+    )
+    return LayerTables._make([*moved, segments])
+
+
 def trial_column_table(name: str, kind: ColumnKind) -> TableLayout:
     """Layout of the array that holds one column of the table of trials."""
     data_type = "float64" if kind == "float64" else "int64"
@@ -135,17 +156,31 @@ def categories_table(column: str) -> TableLayout:
 def layer_documents(commit: LayerCommit) -> dict[str, dict[str, Any]]:
     """Zarr documents of a layer's group and arrays as of a commit: key prefix → document."""
     tables = layer_tables(commit.name, commit.plan, is_apart=commit.is_apart)
-    rows = {
-        "counts": commit.counts_checksums.rows,
-        "counts_checksums": commit.counts_checksums.rows,
-        "checksums": commit.checksums.rows,
-        "segments": commit.segments.rows,
-    }
-    folder = commit.folder
-    return {
+    folder, spikes = commit.folder, spikes_document(commit.plan, commit.frames)
+    documents = {
         folder: group_document({"name": commit.name}),
-        f"{folder}/{SPIKES}": spikes_document(commit.plan, commit.frames),
-        **{table.folder: table.document(rows[name]) for name, table in tables._asdict().items()},
+        f"{folder}/{SPIKES}": spikes,
+        **_bits_documents(tables, commit),
+        tables.segments.folder: tables.segments.document(commit.segments.rows),
+    }
+    planes = commit.values.planes if commit.values else ()
+    described: dict[str, dict[str, Any]] = {}
+    for plane in planes:
+        documents |= {f"{folder}/{group}": group_document() for group in PLANE_GROUPS}
+        described[f"{folder}/{plane_array(plane.name)}"] = spikes
+        described |= _bits_documents(plane_tables(commit, plane.name), plane)
+    # Arrays of one group follow each other: zarr-python 3.1.6 takes only the last run of these.
+    for key in sorted(described, key=lambda key: key.rsplit("/", 1)[0]):
+        documents[key] = described[key]
+    return documents
+
+
+def _bits_documents(tables: LayerTables, commit: LayerCommit | PlaneCommit) -> dict[str, dict[str, Any]]:
+    """Zarr documents of the small arrays beside a boolean array."""
+    return {
+        tables.counts.folder: tables.counts.document(commit.counts_checksums.rows),
+        tables.counts_checksums.folder: tables.counts_checksums.document(commit.counts_checksums.rows),
+        tables.checksums.folder: tables.checksums.document(commit.checksums.rows),
     }
 
 

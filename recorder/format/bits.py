@@ -50,6 +50,19 @@ def pack_frames(frames: Bools) -> Packed:
     return np.packbits(frames, axis=0)
 
 
+def pack_whole_rows(frames: Bools) -> Packed:
+    """Pack a multiple of eight frames, as `pack_frames` does, as fast as memory allows."""
+    if frames.shape[1] < 8:
+        return pack_frames(frames)
+    eights = frames.view(np.uint8).reshape(-1, 8, frames.shape[1])
+    # A row is doubled by adding it to itself: numpy has vector instructions to add bytes, but not to shift.
+    rows: Packed = np.add(eights[:, 0], eights[:, 0])
+    for place in range(1, 7):
+        np.bitwise_or(rows, eights[:, place], rows)
+        np.add(rows, rows, rows)
+    return np.bitwise_or(rows, eights[:, 7], rows)
+
+
 def rows_to_trains(rows: Packed) -> Packed:
     """Rearrange rows ``[bytes, neurons]`` to contiguous trains ``[neurons, bytes]``.
 

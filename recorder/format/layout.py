@@ -17,13 +17,16 @@ from numpy.typing import NDArray
 FORMAT_VERSION: Final = 1
 # Version of recordings with frames marked lost. Readers of version 1 would take such frames for spikes.
 LOST_FORMAT_VERSION: Final = 2
-# Version of recordings with a layer whose folder is set apart, or with categories in arrays. Older readers
-# would look for these elsewhere.
+# Version of recordings with a layer whose folder is set apart, with categories in arrays, or with values
+# other than 0 and 1. Older readers would look elsewhere, or take such values for ones.
 NEWEST_FORMAT_VERSION: Final = 3
 
 ATTRIBUTE: Final = "spiketape"
 ROOT_DOCUMENT: Final = "zarr.json"
 GROUPS: Final = ("layers", "trials")
+# The boolean array of a layer's events, and the group of its planes.
+SPIKES: Final = "spikes"
+PLANES_GROUP: Final = "planes"
 # Group of the arrays of categories, where there are any.
 CATEGORIES: Final = "categories"
 
@@ -267,10 +270,10 @@ def categories_folder(column: str) -> str:
     return f"{CATEGORIES}/{folder_name(column)}"
 
 
-def spikes_chunk_key(folder: str, plan: ChunkPlan, chunk: int, part: int) -> str:
-    """Key of one stored chunk of ``spikes``."""
+def spikes_chunk_key(folder: str, plan: ChunkPlan, chunk: int, part: int, array: str = SPIKES) -> str:
+    """Key of one stored chunk of ``spikes``, or of another boolean array of the layer."""
     indices = [chunk, part, *[0] * (len(plan.neuron_shape) - 1)][: 1 + len(plan.neuron_shape)]
-    return f"{folder}/spikes/c/" + "/".join(map(str, indices))
+    return f"{folder}/{array}/c/" + "/".join(map(str, indices))
 
 
 def table_chunk_rows(row_shape: tuple[int, ...], itemsize: int, most: int = TABLE_CHUNK_ROWS) -> int:

@@ -74,6 +74,49 @@ class TableCommit:
 
 
 @dataclass(frozen=True)
+class PlaneCommit:
+    """The promise of a commit about one plane of a layer's values: a boolean array as ``spikes`` is one.
+
+    Attributes
+    ----------
+    name : str
+        One of `recorder.format.values.PLANES`.
+    first_chunk : int
+        The chunk from which on the plane is stored. Before it the plane is silent, and has no chunks.
+    counts_checksums, checksums : TableCommit
+        As those of the layer, for this plane. Their rows begin with the first chunk of the layer.
+    tail : tuple of int
+        As that of the layer.
+    """
+
+    name: str
+    first_chunk: int
+    counts_checksums: TableCommit
+    checksums: TableCommit
+    tail: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ValuesCommit:
+    """The promise of a commit about the values of a layer that puts out others than 0 and 1.
+
+    Attributes
+    ----------
+    scale : float
+        Positive; each value is a whole multiple of it, its level. 1 where all values are whole numbers.
+    least, most : int
+        Range of the levels so far, 0 included.
+    planes : tuple of PlaneCommit
+        By place, the sign last.
+    """
+
+    scale: float
+    least: int
+    most: int
+    planes: tuple[PlaneCommit, ...] = ()
+
+
+@dataclass(frozen=True)
 class LayerCommit:
     """The promise of a commit about one layer.
 
@@ -112,6 +155,8 @@ class LayerCommit:
         blocks that contain any.
     is_apart : bool
         Whether the layer's folder is set apart from that of another one, whose name differs by case only.
+    values : ValuesCommit or None
+        Of a layer that has put out values other than 0 and 1; None of others.
     """
 
     name: str
@@ -125,6 +170,7 @@ class LayerCommit:
     tail: tuple[int, ...]
     lost: tuple[tuple[int, int], ...] = ()
     is_apart: bool = False
+    values: ValuesCommit | None = None
 
     @property
     def folder(self) -> str:
@@ -248,7 +294,9 @@ class RecordingMetadata:
     @property
     def format_version(self) -> int:
         """Lowest version of the format whose readers understand this recording."""
-        if any(layer.is_apart for layer in self.layers) or any(c.stored for c in self.trials.columns):
+        if any(layer.is_apart or layer.values for layer in self.layers):
+            return NEWEST_FORMAT_VERSION
+        if any(column.stored for column in self.trials.columns):
             return NEWEST_FORMAT_VERSION
         return LOST_FORMAT_VERSION if any(layer.lost for layer in self.layers) else FORMAT_VERSION
 
@@ -312,13 +360,35 @@ def _layer_to_json(layer: LayerCommit) -> dict[str, Any]:
         "part_rows": plan.part_rows,
         "block_chunks": plan.block_chunks,
         "frames": layer.frames,
-        "counts_checksums": {"rows": layer.counts_checksums.rows, "crc32c": layer.counts_checksums.crc32c},
-        "segments": {"rows": layer.segments.rows, "crc32c": layer.segments.crc32c},
-        "checksums": {"rows": layer.checksums.rows, "crc32c": layer.checksums.crc32c},
+        "counts_checksums": _table_to_json(layer.counts_checksums),
+        "segments": _table_to_json(layer.segments),
+        "checksums": _table_to_json(layer.checksums),
         "tail": list(layer.tail),
         **lost,
         **({"folder": folder_name(layer.name, apart=True)} if layer.is_apart else {}),
+        **({"values": _values_to_json(layer.values)} if layer.values else {}),
     }
+
+
+def _values_to_json(values: ValuesCommit) -> dict[str, Any]:
+    return {
+        "scale": values.scale,
+        "range": [values.least, values.most],
+        "planes": [
+            {
+                "name": plane.name,
+                "first_chunk": plane.first_chunk,
+                "counts_checksums": _table_to_json(plane.counts_checksums),
+                "checksums": _table_to_json(plane.checksums),
+                "tail": list(plane.tail),
+            }
+            for plane in values.planes
+        ],
+    }
+
+
+def _table_to_json(table: TableCommit) -> dict[str, int]:
+    return {"rows": table.rows, "crc32c": table.crc32c}
 
 
 def _record_checksum(record: Mapping[str, Any]) -> int:

@@ -68,14 +68,34 @@ def _hash_trains(pieces: list[NDArray[np.uint8]]) -> bytes:
     return hashlib.sha256(np.ascontiguousarray(trains).data).digest()
 
 
+def _hash_silence(layer: LayerReader) -> list[bytes]:
+    """What `hash_leaves` would compute of all leaves of a layer if it were silent."""
+    size, frames = leaf_frames(layer.plan.neurons), -(-layer.frames // 64) * 64
+    whole, rest = divmod(frames, size)
+    lengths = [size] * min(whole, 1) + [rest] * (rest > 0)
+    hashes = [_hash_trains([np.zeros((layer.plan.neurons, n // 8), np.uint8)]) for n in lengths]
+    return hashes[:1] * whole + hashes[1:] if whole else hashes
+
+
 def digest_recording(reader: TapeReader) -> str:
     """Digest of a recording as of its commit, 64 hexadecimal digits; reads every chunk."""
-    leaves = {name: hash_leaves(layer, 0, leaf_count(layer)) for name, layer in reader.layers.items()}
+    leaves = {
+        (bits.name, bits.plane): hash_leaves(bits, 0, leaf_count(bits))
+        for layer in reader.layers.values()
+        for bits in layer.bits
+    }
     return join_digest(reader, leaves)
 
 
-def join_digest(reader: TapeReader, leaves: Mapping[str, Sequence[bytes]]) -> str:
-    """Digest of a recording; ``leaves`` has, for each layer, the hashes of all leaves from `hash_leaves`."""
+def join_digest(reader: TapeReader, leaves: Mapping[tuple[str, str], Sequence[bytes]]) -> str:
+    """Digest of a recording.
+
+    Parameters
+    ----------
+    reader : TapeReader
+    leaves : mapping
+        Of each layer and plane (empty: the events), the hashes of all leaves from `hash_leaves`.
+    """
     whole = {
         "spiketape_digest": DIGEST_VERSION,
         "layers": [
@@ -84,8 +104,9 @@ def join_digest(reader: TapeReader, leaves: Mapping[str, Sequence[bytes]]) -> st
                 "neuron_shape": list(layer.plan.neuron_shape),
                 "frames": layer.frames,
                 "segments": _sha256(_merged(layer.segments()).astype("<i8").tobytes()),
-                "spikes": _sha256(b"".join(leaves[name])),
+                "spikes": _sha256(b"".join(leaves[name, ""])),
                 **({"lost": layer.lost.tolist()} if len(layer.lost) else {}),
+                **_describe_values(layer, leaves),
             }
             for name, layer in reader.layers.items()
         ],
@@ -96,6 +117,18 @@ def join_digest(reader: TapeReader, leaves: Mapping[str, Sequence[bytes]]) -> st
         },
     }
     return _sha256(_json(whole))
+
+
+def _describe_values(layer: LayerReader, leaves: Mapping[tuple[str, str], Sequence[bytes]]) -> dict[str, Any]:
+    """Scale and planes, where they tell the layer from one of zeros and ones; silent planes tell nothing."""
+    values = layer.commit.values
+    if values is None:
+        return {}
+    silence = _hash_silence(layer)
+    found = {plane: leaves[layer.name, plane] for plane in layer.planes}
+    planes = {plane: _sha256(b"".join(each)) for plane, each in found.items() if [*each] != silence}
+    scale = float(values.scale)
+    return {"values": {"scale": scale.hex(), "planes": planes}} if planes or scale != 1 else {}
 
 
 def join_recordings(digests: Sequence[str]) -> str:

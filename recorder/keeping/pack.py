@@ -167,14 +167,14 @@ def pack(
         for folder, document in plain_documents(metadata).items()
         if document["node_type"] == "array"
     ]
-    lost = {key for layer in reader.layers.values() for key in layer.lost_keys()}
+    absent = {key for layer in reader.layers.values() for bits in layer.bits for key in bits.absent_keys()}
     done, total = 0, sum(plan.total_rows for _, _, plan in arrays)
     for folder, chunk_bytes, plan in arrays:
         for shard in range(plan.shards):
             key = plan.shard_key(folder, shard)
             if target.size_of(key) is None:
                 keys = list(plan.chunk_keys(folder, shard))
-                chunks = _checked_chunks(reader.store, keys, chunk_bytes, lost)
+                chunks = _checked_chunks(reader.store, keys, chunk_bytes, absent)
                 target.write_pieces(key, shard_pieces(chunks, plan.slots))
             done += min(plan.rows, plan.total_rows - shard * plan.rows)
             progress(done, total)
@@ -217,7 +217,8 @@ def _read_back(target: ByteStore, packed: RecordingMetadata, find_digest: FindDi
     """Read back and check every byte that was packed; return the digest."""
     reader = TapeReader(as_recorded(target, packed), packed)
     for layer in reader.layers.values():
-        layer.sum_counts(0, layer.commit.counts_checksums.rows)
+        for bits in layer.bits:
+            bits.sum_counts(0, bits.commit.counts_checksums.rows)
     return find_digest(reader)
 
 
@@ -259,16 +260,16 @@ def _find_packed(
 
 
 def _checked_chunks(
-    store: ByteStore, keys: list[str], chunk_bytes: int, lost: Container[str]
+    store: ByteStore, keys: list[str], chunk_bytes: int, absent: Container[str]
 ) -> Iterator[bytes | None]:
-    """Yield the stored bytes of each chunk, checked against their own checksum; None for lost chunks.
+    """Yield the stored bytes of each chunk, checked against their own checksum; None for absent chunks.
 
     Reading back compares the chunks with the commit.
     """
-    kept = [key for key in keys if key not in lost]
+    kept = [key for key in keys if key not in absent]
     found = read_ahead(store, kept, stored_limit(chunk_bytes))
     for key in keys:
-        if key in lost:
+        if key in absent:
             yield None
             continue
         stored = next(found)()

@@ -16,15 +16,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from recorder.format import LayerCommit, RecordingDamagedError, RecordingMetadata
-from recorder.format.arrays import SPIKES, LayerTables
+from recorder.format.arrays import PLANE_GROUPS, LayerTables
 from recorder.format.bits import count_per_neuron
 from recorder.format.documents import all_keys, plain_documents
-from recorder.format.layout import CATEGORIES, ROOT_DOCUMENT
+from recorder.format.layout import CATEGORIES, ROOT_DOCUMENT, SPIKES
 from recorder.format.metadata import TableCommit, TrialsCommit
 from recorder.format.segments import clip_segments, merge_ranges
+from recorder.format.values import PLANES
 from recorder.keeping.verification import Problem
 from recorder.stores import ByteStore
 from recorder.tape import LayerReader, TapeReader, TapeWriter
+from recorder.tape.cutting import cut_layer
 from recorder.tape.lock import LOCK_KEY, WriterLock
 from recorder.tape.reading import refuse_if_packed
 from recorder.tape.tables import TableWriter, rows_checksum
@@ -34,6 +36,7 @@ from recorder.tape.trial_columns import read_columns
 _ARRAYS = "|".join([SPIKES, *LayerTables._fields])
 _OURS = re.compile(
     rf"layers/[^/]+/({ROOT_DOCUMENT}|({_ARRAYS})/({ROOT_DOCUMENT}|c(/[0-9]+)*))"
+    rf"|layers/[^/]+/({'|'.join(PLANE_GROUPS)})/({ROOT_DOCUMENT}|({'|'.join(PLANES)})/({ROOT_DOCUMENT}|c(/[0-9]+)*))"
     rf"|{CATEGORIES}/{ROOT_DOCUMENT}|(trials|{CATEGORIES})/[^/]+/({ROOT_DOCUMENT}|c/[0-9]+)|.+\.[0-9a-f]{{16}}\.partial"
 )
 
@@ -209,7 +212,8 @@ def recover(
         reader = TapeReader(lock.store, _give_up(reader, recovery))
         for name, layer in reader.layers.items():
             if any(problem.layer == name for problem in recovery.rewritten):
-                _count_again(layer)
+                for bits in layer.bits:
+                    _count_again(bits)
         tape = TapeWriter.go_on(reader, lock)
         progress = {name: tape.last_progress(name) for name in tape.resumed_layers()}
         metadata = tape.commit(progress, [], reader.metadata.trials.trials, close=True, keep_lock=True)
@@ -275,7 +279,7 @@ def _frames_before(layer: LayerReader, step: int) -> int:
 
 def _cut(reader: TapeReader, recovery: Recovery) -> RecordingMetadata:
     """Commit record of the recording without the frames from the cut on."""
-    layers = tuple(reader.layers[cut.name].cut_to(cut.frames) for cut in recovery.layers)
+    layers = tuple(cut_layer(reader.layers[cut.name], cut.frames) for cut in recovery.layers)
     last_trial = max(
         (
             int(segments.trial.max())
@@ -307,10 +311,21 @@ def _keys_of(reader: TapeReader, frames: dict[str, int]) -> set[str]:
 def _closed(layer: LayerReader, frames: int) -> LayerCommit:
     """Commit of a layer that is closed with ``frames`` frames; extents are right, checksums are not."""
     plan, segments = layer.plan, len(clip_segments(layer.segments().rows, frames))
+    counts_checksums = TableCommit(-(-frames // plan.block_frames))
+    checksums = TableCommit(plan.chunk_count(frames))
+    values = layer.commit.values
+    if values is not None:
+        planes = (
+            replace(plane, counts_checksums=counts_checksums, checksums=checksums)
+            for plane in values.planes
+            if plane.first_chunk < checksums.rows
+        )
+        values = replace(values, planes=tuple(planes))
     return replace(
         layer.commit,
         frames=frames,
-        counts_checksums=TableCommit(-(-frames // plan.block_frames)),
-        checksums=TableCommit(plan.chunk_count(frames)),
+        counts_checksums=counts_checksums,
+        checksums=checksums,
         segments=TableCommit(segments),
+        values=values,
     )

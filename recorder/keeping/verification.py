@@ -183,7 +183,7 @@ def _check_counts(layer: LayerReader, block: int, spikes: NDArray[np.int64] | No
     if spikes is not None and not np.array_equal(stored, spikes):
         neuron = int(np.argmax(stored != spikes))
         raise RecordingFormatError(
-            f"{layer.store.location}/{layer.folder}/counts: block {block} of layer {layer.name!r} has "
+            f"{layer.store.location}/{layer.tables.counts.folder}: block {block} of layer {layer.name!r} has "
             f"{stored[neuron]} spikes of neuron {neuron} (in C order), but its chunks have {spikes[neuron]}; "
             f"{np.count_nonzero(stored != spikes)} neurons differ"
         )

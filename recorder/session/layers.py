@@ -14,8 +14,9 @@ from recorder.capture.host_packing import PUT_BYTES, FullStage, StagePool, Whole
 from recorder.capture.thresholds import Threshold
 from recorder.capture.transfer import TransferRings
 from recorder.format import RecordingStoppedWarning, plan_chunks
-from recorder.format.bits import Bools, Counts, pack_frames
+from recorder.format.bits import Counts
 from recorder.format.segments import SegmentLog
+from recorder.format.values import Pending, pending_rows
 from recorder.plan import LayerPlan, RecordingStats
 from recorder.session.background import BackgroundWriter
 from recorder.session.steps import LayerSteps, Steps
@@ -88,7 +89,8 @@ class RecordedLayers:
             known = self.by_name.get(name)
             recorder = known.recorder if known else self._add(name, commit.layer_class, is_expected=False)
             segments, pending = SegmentLog(last_segment), tape.pending_frames(name)
-            recorder.resume(commit.plan.neuron_shape, commit.dtype, segments, pending)
+            has_fired = bool(tape.totals(name).any())
+            recorder.resume(commit, segments, pending, has_fired=has_fired)
             tape.place_layer(name, recorder.position)
         self.all_steps.go_on_at(max((layer.segments.last_step for layer in self.called), default=0))
 
@@ -239,22 +241,23 @@ def _append_all(tape: TapeWriter, rows: list[tuple[str, WholeRows]]) -> None:
         del rows[0]
 
 
-def totals_of(tape: TapeWriter, pending: Mapping[LayerRecorder, Bools]) -> dict[str, tuple[int, Counts]]:
+def totals_of(tape: TapeWriter, pending: Mapping[LayerRecorder, Pending]) -> dict[str, tuple[int, Counts]]:
     """Frames, and spikes of each neuron, of layers whose frames that fill no row are given."""
     return {
         layer.name: (
             layer.segments.frames - tape.lost_frames(layer.name),
-            tape.totals(layer.name) + frames.sum(axis=0, dtype=np.int64),
+            tape.totals(layer.name) + np.count_nonzero(frames, axis=0),
         )
         for layer, frames in pending.items()
         if layer.segments.frames
     }
 
 
-def progress_of(pending: Mapping[LayerRecorder, Bools]) -> dict[str, LayerProgress]:
+def progress_of(pending: Mapping[LayerRecorder, Pending]) -> dict[str, LayerProgress]:
     """Progress of each layer for a commit, given the frames that fill no row."""
     progress = {}
     for layer, frames in pending.items():
-        row = pack_frames(frames)[0] if len(frames) else None
-        progress[layer.name] = LayerProgress(len(frames), row, *layer.segments.look())
+        row, planes = pending_rows(frames)
+        segments = layer.segments.look()
+        progress[layer.name] = LayerProgress(len(frames), row, *segments, planes, layer.values)
     return progress

@@ -12,9 +12,10 @@ import torch
 
 from recorder.capture import LayerRecorder
 from recorder.format import RecordingMetadata
-from recorder.format.bits import Bools, Counts
+from recorder.format.bits import Counts
 from recorder.format.errors import UNFINISHED_RESET
 from recorder.format.trials import TrialLog
+from recorder.format.values import Pending
 from recorder.frameworks import SpikingLayer
 from recorder.plan import Pace, RecordingPlan, RecordingStats
 from recorder.session.background import BackgroundWriter, CommitClock
@@ -354,7 +355,7 @@ class RecordingSession:
         for layer in self.layers.called:
             layer.settle()
 
-    def _drain(self) -> dict[LayerRecorder, Bools]:
+    def _drain(self) -> dict[LayerRecorder, Pending]:
         """Hand the whole rows of all layers to the writer; return the frames of each that fill none."""
         self._settle()
         pending = {layer: layer.drain() for layer in self.layers.called}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from itertools import islice, tee
+from itertools import chain, islice, tee
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from recorder.format import (
     LayerCommit,
     RecordingFormatError,
 )
-from recorder.format.arrays import LayerTables, layer_tables
+from recorder.format.arrays import LayerTables, layer_tables, plane_array, plane_tables
 from recorder.format.bits import (
     Bools,
     Counts,
@@ -27,9 +27,9 @@ from recorder.format.bits import (
     unpack_trains,
 )
 from recorder.format.chunks import checksum, decode_spikes, room_for_spikes, stored_checksum
-from recorder.format.layout import spikes_chunk_key
-from recorder.format.metadata import TableCommit
+from recorder.format.layout import SPIKES, spikes_chunk_key
 from recorder.format.segments import Segments, check_segments, clip_segments
+from recorder.format.values import join_levels
 from recorder.stores import ByteStore
 from recorder.stores.read_ahead import Read, read_ahead
 from recorder.tape.tables import check_rows, read_committed, read_rows, rows_checksum, stored_limit
@@ -52,11 +52,17 @@ class LayerReader:
         Store with one key for each chunk, as while recording.
     commit : LayerCommit
         What the commit promises about the layer.
+    plane : str
+        The plane of the layer's values whose bits are read as spikes are; empty for its events.
+    first_chunk : int
+        The chunk with which the array of bits begins. Before it all is silent, and nothing is stored.
     """
 
-    def __init__(self, store: ByteStore, commit: LayerCommit) -> None:
+    def __init__(self, store: ByteStore, commit: LayerCommit, plane: str = "", first_chunk: int = 0) -> None:
         self.store = store
         self.commit = commit
+        self.plane = plane
+        self.first_chunk = first_chunk
         self._read: dict[str, NDArray[Any]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -72,7 +78,34 @@ class LayerReader:
     @cached_property
     def tables(self) -> LayerTables:
         """Layouts of the layer's small arrays."""
+        if self.plane:
+            return plane_tables(self.commit, self.plane)
         return layer_tables(self.commit.name, self.commit.plan, is_apart=self.commit.is_apart)
+
+    @cached_property
+    def array(self) -> str:
+        """Key of the array of bits, below the layer's folder."""
+        return plane_array(self.plane) if self.plane else SPIKES
+
+    @cached_property
+    def planes(self) -> dict[str, LayerReader]:
+        """Readers of the planes of the layer's values by name: each has bits as the layer has events."""
+        values = self.commit.values
+        planes = {}
+        for plane in values.planes if values and not self.plane else ():
+            commit = replace(
+                self.commit,
+                counts_checksums=plane.counts_checksums,
+                checksums=plane.checksums,
+                tail=plane.tail,
+            )
+            planes[plane.name] = LayerReader(self.store, commit, plane.name, plane.first_chunk)
+        return planes
+
+    @property
+    def bits(self) -> tuple[LayerReader, ...]:
+        """Readers of all boolean arrays of the layer: of its events, and of the planes of its values."""
+        return (self, *self.planes.values())
 
     @property
     def name(self) -> str:
@@ -108,13 +141,21 @@ class LayerReader:
         end = min(begin + self.plan.chunk_frames, self.frames)
         return bool(((self.lost[:, 0] <= begin) & (end <= self.lost[:, 1])).any())
 
-    def lost_keys(self) -> Iterator[str]:
-        """Keys of the chunks all of whose frames are marked lost."""
+    def absent_keys(self) -> Iterator[str]:
+        """Keys of the chunks that need not be there: all frames marked lost, or before the first chunk."""
         size, plan = self.plan.chunk_frames, self.plan
-        for first, last in self.lost.tolist():
-            for chunk in range(first // size, -(-last // size)):
-                if self.is_lost(chunk):
-                    yield from (spikes_chunk_key(self.folder, plan, chunk, p) for p in range(plan.parts))
+        lost = (
+            chunk
+            for first, last in self.lost.tolist()
+            for chunk in range(first // size, -(-last // size))
+            if self.is_lost(chunk)
+        )
+        for chunk in chain(range(self.first_chunk), lost):
+            yield from (self.chunk_key(chunk, part) for part in range(plan.parts))
+
+    def chunk_key(self, chunk: int, part: int) -> str:
+        """Key of one stored chunk of the array of bits."""
+        return spikes_chunk_key(self.folder, self.plan, chunk, part, self.array)
 
     def has_lost_frames(self, block: int) -> bool:
         """True if any frame of a block is marked lost. Nothing is promised about its row of ``counts``."""
@@ -250,6 +291,17 @@ class LayerReader:
             out[begin - first : end - first] = unpack_trains(trains, begin - chunk * size, end - chunk * size)
         return out.reshape(last - first, *self.plan.neuron_shape)
 
+    def frame_levels(
+        self, first: int, last: int, read: Callable[[LayerReader, int], Packed] | None = None
+    ) -> NDArray[np.int16]:
+        """Levels of frames ``first`` to ``last`` (exclusive), shape [frames, *neuron]; see `format.values`.
+
+        ``read``, if given, is called instead of `chunk`, as ``read(bits, chunk)``.
+        """
+        read = read or LayerReader.chunk
+        events, *planes = (bits.frame_bits(first, last, partial(read, bits)) for bits in self.bits)
+        return join_levels(events, dict(zip(self.planes, planes, strict=True)))
+
     def part(self, chunk: int, part: int) -> Packed:
         """Packed trains of one part, [neurons in the part, chunk_frames / 8]; errors as in `chunk`."""
         return next(self.parts([(chunk, part)]))
@@ -271,10 +323,13 @@ class LayerReader:
         """
         plan = self.plan
         places, places_of_keys = tee(wanted)
-        keys = (spikes_chunk_key(self.folder, plan, chunk, part) for chunk, part in places_of_keys)
+        keys = (self.chunk_key(chunk, part) for chunk, part in places_of_keys if chunk >= self.first_chunk)
         reads = read_ahead(self.store, keys, stored_limit(1 + plan.part_neurons * plan.chunk_bytes))
-        for (chunk, part), read in zip(places, reads, strict=True):
-            yield partial(self._decode, chunk, part, read, room)
+        for chunk, part in places:
+            if chunk >= self.first_chunk:
+                yield partial(self._decode, chunk, part, next(reads), room)
+            else:
+                yield self._silent_part
 
     def committed_part(self, chunk: int, part: int, trains: Packed) -> Packed:
         """Cut stored trains of one part to the committed frames, and check a tail; errors as `chunk`."""
@@ -288,6 +343,9 @@ class LayerReader:
             if checksum(trains.tobytes()) != self.commit.tail[part]:
                 raise self.chunk_error(chunk, part, "does not begin with the frames that the commit names")
         return trains
+
+    def _silent_part(self) -> Packed:
+        return np.zeros((self.plan.part_neurons, self.plan.chunk_bytes), np.uint8)
 
     def _decode(self, chunk: int, part: int, read: Read, room: Packed | None) -> Packed:
         plan = self.plan
@@ -309,29 +367,9 @@ class LayerReader:
         except RecordingFormatError as error:
             raise self.chunk_error(chunk, part, f"is damaged: {error}") from error
 
-    def cut_to(self, frames: int) -> LayerCommit:
-        """Commit of the layer with its first ``frames`` frames only; whole steps."""
-        plan = self.plan
-        chunks, blocks = frames // plan.chunk_frames, frames // plan.block_frames
-        segments = clip_segments(self.segments().rows, frames)
-        tail: tuple[int, ...] = ()
-        if frames % plan.chunk_frames:
-            is_kept = range_mask(plan.chunk_frames, 0, frames % plan.chunk_frames)
-            trains = mask_trains(self.chunk_or_silence(chunks), is_kept)
-            tail = tuple(checksum(trains[plan.part_slice(part)].tobytes()) for part in range(plan.parts))
-        return replace(
-            self.commit,
-            frames=frames,
-            segments=TableCommit(len(segments), rows_checksum(segments)),
-            checksums=TableCommit(chunks, rows_checksum(self.checksums()[:chunks])),
-            counts_checksums=TableCommit(blocks, rows_checksum(self.counts_checksums()[:blocks])),
-            tail=tail,
-            lost=tuple((begin, min(end, frames)) for begin, end in self.commit.lost if begin < frames),
-        )
-
     def chunk_error(self, chunk: int, part: int, what: str) -> RecordingFormatError:
         """Error that says what is wrong with one stored part, with its file, layer and frames."""
-        key = spikes_chunk_key(self.folder, self.plan, chunk, part)
+        key = self.chunk_key(chunk, part)
         first = chunk * self.plan.chunk_frames
         last = min(first + self.plan.chunk_frames, self.frames)
         return RecordingFormatError(

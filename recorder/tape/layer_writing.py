@@ -1,32 +1,23 @@
-"""Write the chunks, counts, checksums and segments of one layer."""
+"""Write the arrays of one layer: its events, the planes of its values, its segments."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recorder.format import ChunkPlan, LayerCommit
-from recorder.format.arrays import layer_tables
-from recorder.format.bits import (
-    Counts,
-    Packed,
-    count_per_neuron,
-    pack_frames,
-    rows_to_trains,
-    unpack_trains,
-)
-from recorder.format.chunks import checksum, encode_spikes, stored_checksum
+from recorder.format.arrays import layer_tables, plane_array, plane_tables
+from recorder.format.bits import Counts, Packed
 from recorder.format.errors import out_of_step
-from recorder.format.layout import (
-    SEGMENT_COLUMNS,
-    layer_folder,
-    spikes_chunk_key,
-)
+from recorder.format.layout import SEGMENT_COLUMNS, SPIKES, layer_folder
+from recorder.format.metadata import PlaneCommit, TableCommit, ValuesCommit
 from recorder.format.segments import Rows, SegmentLog
+from recorder.format.values import PackedValues, Pending, in_order, pending_rows
 from recorder.stores import ByteStore
+from recorder.tape.bits_writing import BitsWriter
+from recorder.tape.cutting import cut_layer
 from recorder.tape.in_order import InOrder
 from recorder.tape.layer_reading import LayerReader
 from recorder.tape.tables import TableWriter, rows_checksum
@@ -46,20 +37,25 @@ class LayerProgress:
         Segments finished since the last commit; earlier ones may be among them.
     open_segment : int64 array, shape [0 or 1, 5]
         Segment that may still grow.
+    pending_planes : mapping of str to uint8 array, shape [neurons]
+        The planes of the pending frames that are not silent in them, likewise.
+    values : ValuesCommit or None
+        Scale and range of a layer that has put out other values than 0 and 1, without its planes.
     """
 
     pending_frames: int
     pending_row: Packed | None
     closed_segments: Rows
     open_segment: Rows
+    pending_planes: Mapping[str, Packed] = field(default_factory=dict)
+    values: ValuesCommit | None = None
 
 
 class LayerWriter:
     """Writes the arrays of one layer; a `TapeWriter` has one of these for each layer.
 
-    Appended rows fill the memory of one chunk. A full chunk is encoded and written by another thread, while
-    the next one fills; its counts and checksums are taken into the small arrays afterwards, in order. A
-    commit also writes the last chunk, which is not full, and later writes of it begin with the same frames.
+    A `BitsWriter` writes the events, and one more each plane of values. A plane is added when rows come of
+    which it says anything; before them it is silent.
     """
 
     def __init__(
@@ -73,184 +69,142 @@ class LayerWriter:
         *,
         is_apart: bool = False,
     ) -> None:
-        self._store, self._encoding = store, encoding
-        self._name, self._plan, self._dtype, self._layer_class = name, plan, dtype, layer_class
-        self._is_apart = is_apart
+        self._store, self._encoding, self._plan = store, encoding, plan
         self.folder = layer_folder(name, apart=is_apart)
         tables = layer_tables(name, plan, is_apart=is_apart)
-        self._counts = TableWriter(store, tables.counts)
-        self._counts_checksums = TableWriter(store, tables.counts_checksums)
-        self._checksums = TableWriter(store, tables.checksums)
+        self._spikes = BitsWriter(store, encoding, self.folder, SPIKES, tables, plan)
+        self._planes: dict[str, BitsWriter] = {}
         self._segments = TableWriter(store, tables.segments)
-        self._rows = np.empty((plan.chunk_bytes, plan.neurons), np.uint8)
-        # Memory of chunks that have been encoded, to be filled again.
-        self._spare: list[Packed] = []
-        # Number of the chunk that is being filled, rows that it has, and number of chunks counted so far.
-        self._chunk = 0
-        self._filled = 0
-        self._counted = 0
-        # Spikes of each neuron in all counted chunks, and in those of the unfinished block.
-        self._total = np.zeros(plan.neurons, np.int64)
-        self._block = np.zeros(plan.neurons, np.int64)
-        self.pending_frames = np.empty((0, plan.neurons), np.bool_)
+        self.pending_frames: Pending = np.empty((0, plan.neurons), np.bool_)
         self.last_segment = np.empty((0, len(SEGMENT_COLUMNS)), np.int64)
-        self._lost: tuple[tuple[int, int], ...] = ()
         # Number of frames in finished segments, and the last finished segment.
         self._described = 0
         self._last_closed = np.empty((0, len(SEGMENT_COLUMNS)), np.int64)
-        self._committed: LayerCommit | None = None
+        nothing = TableCommit()
+        self._commit = LayerCommit(
+            name, layer_class, dtype, plan, 0, nothing, nothing, nothing, (), is_apart=is_apart
+        )
+        self._is_committed = False
 
     @classmethod
     def resume(cls, kept: LayerReader, encoding: InOrder) -> LayerWriter:
         """Make a writer that goes on after the committed frames of a layer."""
-        plan, frames = kept.plan, kept.frames
-        commit = kept.commit
+        plan, commit = kept.plan, kept.commit
         layer = cls(
             *(kept.store, encoding, kept.name, plan, commit.dtype, commit.layer_class),
             is_apart=commit.is_apart,
         )
-        layer._lost = commit.lost
-        layer._chunk = layer._counted = frames // plan.chunk_frames
-        blocks = frames // plan.block_frames
-        checksums, names, segments = kept.checksums(), kept.counts_checksums(), kept.segments().rows
-        unfinished = blocks // layer._counts.chunk_rows * layer._counts.chunk_rows
-        layer._counts.resume(kept.counts(unfinished, blocks), 0, unfinished)
-        for table, rows in (
-            (layer._checksums, checksums[: layer._chunk]),
-            (layer._counts_checksums, names[:blocks]),
-            (layer._segments, segments[:-1]),
-        ):
-            table.resume(rows, rows_checksum(rows))
-        layer._total += kept.sum_counts(0, blocks)
-        for chunk in range(blocks * plan.block_chunks, layer._chunk):
-            layer._block += count_per_neuron(kept.chunk_or_silence(chunk))
-            layer._total += count_per_neuron(kept.kept_trains(chunk))
-        if frames % plan.chunk_frames:
-            trains = kept.chunk_or_silence(layer._chunk)
-            # When this chunk is full, all its spikes will be added to the total, also those in lost frames;
-            # they are subtracted in advance.
-            layer._total -= count_per_neuron(trains) - count_per_neuron(kept.kept_trains(layer._chunk))
-            layer._filled, pending = divmod(frames % plan.chunk_frames, 8)
-            layer._rows[: layer._filled] = trains.T[: layer._filled]
-            layer.pending_frames = unpack_trains(trains, layer._filled * 8, layer._filled * 8 + pending)
+        layer._spikes.resume(kept)
+        for name, plane in kept.planes.items():
+            layer._planes[name] = layer._make_plane(name, first_chunk=plane.first_chunk)
+            layer._planes[name].resume(plane)
+        segments = kept.segments().rows
+        layer._segments.resume(segments[:-1], rows_checksum(segments[:-1]))
+        layer.pending_frames = _last_frames(kept)
         layer.last_segment = segments[-1:]
         layer._described, layer._last_closed = _frames_in(segments[:-1]), segments[:-1][-1:]
-        # A closed recording also has rows for its last, partial chunk and block. They are no longer promised,
-        # because that chunk and block grow again.
-        layer._committed = replace(
-            kept.commit,
-            checksums=layer._checksums.committed,
-            counts_checksums=layer._counts_checksums.committed,
-        )
+        layer._commit, layer._is_committed = layer._resumed(commit), True
         return layer
+
+    def _resumed(self, commit: LayerCommit) -> LayerCommit:
+        """The commit, without rows for a last, partial chunk and block, which grow again."""
+        values = commit.values
+        counts_checksums, checksums, _ = self._spikes.promised
+        if values is not None:
+            promised = {name: plane.promised for name, plane in self._planes.items()}
+            planes = (
+                replace(
+                    plane,
+                    counts_checksums=promised[plane.name].counts_checksums,
+                    checksums=promised[plane.name].checksums,
+                )
+                for plane in values.planes
+            )
+            values = replace(values, planes=tuple(planes))
+        return replace(commit, checksums=checksums, counts_checksums=counts_checksums, values=values)
 
     @property
     def committed(self) -> LayerCommit:
         """The layer as of the last commit."""
-        if self._committed is None:
+        if not self._is_committed:
             raise RuntimeError("a layer is committed before it is asked about")
-        return self._committed
+        return self._commit
 
-    def append(self, rows: Packed) -> None:
-        """Append rows of eight frames, uint8 [rows, neurons], and write the chunks that they fill."""
-        while len(rows):
-            taken = rows[: len(self._rows) - self._filled]
-            self._rows[self._filled : self._filled + len(taken)] = taken
-            self._filled += len(taken)
-            rows = rows[len(taken) :]
-            if self._filled == len(self._rows):
-                self._finish_chunk()
+    def append(self, rows: Packed | PackedValues) -> None:
+        """Append rows of eight frames, and write the chunks that they fill.
 
-    def _finish_chunk(self) -> None:
-        rows = self._rows
-        self._encoding.put(partial(self._store_rows, rows, self._chunk), self._count_chunk)
-        self._rows = self._spare.pop() if self._spare else np.empty_like(rows)
-        self._chunk += 1
-        self._filled = 0
+        Parameters
+        ----------
+        rows : uint8 array, shape [rows, neurons], or PackedValues
+            Events alone where all values are 0 and 1.
+        """
+        spikes, planes = (rows.spikes, rows.planes) if isinstance(rows, PackedValues) else (rows, {})
+        self._add_planes(planes)
+        for name, plane in self._planes.items():
+            if name in planes:
+                plane.append(planes[name])
+            else:
+                plane.append_silence(len(spikes))
+        self._spikes.append(spikes)
 
-    def _store_rows(self, rows: Packed, chunk: int) -> tuple[Packed, Counts, NDArray[np.uint32]]:
-        """Write one chunk; return its rows, counts of each neuron, and checksums. Runs in any thread."""
-        trains = rows_to_trains(rows)
-        return rows, count_per_neuron(trains), self._write_chunk(trains, chunk)
+    def _add_planes(self, names: Mapping[str, Packed]) -> None:
+        """Add the planes that are new among these, silent in all rows so far."""
+        for name in names:
+            if name not in self._planes:
+                chunk, filled = self._spikes.place
+                plane = self._make_plane(name, first_chunk=chunk, filled=filled)
+                plane.begin_with_silence()
+                self._planes[name] = plane
 
-    def _count_chunk(self, stored: tuple[Packed, Counts, NDArray[np.uint32]]) -> None:
-        """Add a written chunk to counts and checksums. Runs in the order of chunks."""
-        rows, spikes, checksums = stored
-        self._spare.append(rows)
-        self._block += spikes
-        self._total += spikes
-        self._checksums.append(checksums)
-        self._counted += 1
-        if self._counted % self._plan.block_chunks == 0:
-            row, row_checksum = self._counts_row(self._block)
-            self._counts.append(row)
-            self._counts_checksums.append(row_checksum)
-            self._block[:] = 0
-
-    def _counts_row(self, counts: Counts) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-        row = counts.astype(np.uint32).reshape(1, *self._plan.neuron_shape)
-        return row, np.array([rows_checksum(row)], np.uint32)
-
-    def _write_chunk(self, trains: Packed, chunk: int) -> NDArray[np.uint32]:
-        """Write all parts of one chunk; return their checksums, shape [1, parts]."""
-        plan = self._plan
-        checksums = np.empty((1, plan.parts), np.uint32)
-        for part in range(plan.parts):
-            stored = encode_spikes(plan.part_of(trains, part))
-            checksums[0, part] = stored_checksum(stored)
-            self._store.write(spikes_chunk_key(self.folder, plan, chunk, part), stored)
-        return checksums
+    def _make_plane(self, name: str, *, first_chunk: int, filled: int = 0) -> BitsWriter:
+        return BitsWriter(
+            self._store,
+            self._encoding,
+            self.folder,
+            plane_array(name),
+            plane_tables(self._commit, name),
+            self._plan,
+            first_chunk=first_chunk,
+            filled=filled,
+        )
 
     def totals(self) -> Counts:
-        """Number of spikes of each neuron, int64 [neurons], in the rows appended so far."""
-        return self._total + count_per_neuron(self._tail_trains(None))
-
-    def _tail_trains(self, pending_row: Packed | None) -> Packed:
-        """Trains of the chunk that is being filled, with silence after its frames."""
-        # Rows after the filled ones hold old data. They may be overwritten, as the next append does.
-        used = -(-(self._filled + (pending_row is not None)) // 8) * 8
-        self._rows[self._filled : used] = 0
-        if pending_row is not None:
-            self._rows[self._filled] = pending_row
-        trains = np.zeros((self._plan.neurons, self._plan.chunk_bytes), np.uint8)
-        trains[:, :used] = rows_to_trains(self._rows[:used])
-        return trains
+        """Number of events of each neuron, int64 [neurons], in the rows appended so far."""
+        return self._spikes.totals()
 
     def commit(self, progress: LayerProgress, *, close: bool) -> LayerCommit:
         """Write the chunk that is not full and the small arrays; return what a commit may then promise."""
-        plan = self._plan
-        tail_frames = self._filled * 8 + progress.pending_frames
-        frames = self._chunk * plan.chunk_frames + tail_frames
-        last_checksum = last_counts = last_counts_checksum = None
-        tail: tuple[int, ...] = ()
-        block = self._block
-        if tail_frames:
-            trains = self._tail_trains(progress.pending_row)
-            tail = tuple(checksum(trains[plan.part_slice(part)].tobytes()) for part in range(plan.parts))
-            stored = self._write_chunk(trains, self._chunk)
-            last_checksum = stored if close else None
-            block = block + count_per_neuron(trains)
-        if close and frames % plan.block_frames:
-            last_counts, last_counts_checksum = self._counts_row(block)
+        frames = self._spikes.frames + progress.pending_frames
         closed = progress.closed_segments
         new = closed[closed[:, SEGMENT_COLUMNS.index("first_frame")] >= self._described]
         self._check_described(new, progress.open_segment, frames)
         self._segments.append(new)
-        self._counts.flush(last_counts)
-        self._committed = LayerCommit(
-            name=self._name,
-            layer_class=self._layer_class,
-            dtype=self._dtype,
-            plan=plan,
+        self._add_planes(progress.pending_planes)
+        spikes = self._spikes.commit(progress.pending_row, frames, close=close)
+        self._commit = replace(
+            self._commit,
             frames=frames,
-            counts_checksums=self._counts_checksums.flush(last_counts_checksum),
+            counts_checksums=spikes.counts_checksums,
             segments=self._segments.flush(progress.open_segment),
-            checksums=self._checksums.flush(last_checksum),
-            tail=tail,
-            lost=self._lost,
-            is_apart=self._is_apart,
+            checksums=spikes.checksums,
+            tail=spikes.tail,
+            values=self._commit_values(progress, frames, close=close),
         )
-        return self._committed
+        self._is_committed = True
+        return self._commit
+
+    def _commit_values(self, progress: LayerProgress, frames: int, *, close: bool) -> ValuesCommit | None:
+        values = progress.values or self._commit.values
+        if values is None:
+            return None
+        extents = {
+            name: self._planes[name].commit(progress.pending_planes.get(name), frames, close=close)
+            for name in in_order(self._planes)
+        }
+        planes = (
+            PlaneCommit(name, self._planes[name].first_chunk, *extent) for name, extent in extents.items()
+        )
+        return replace(values, planes=tuple(planes))
 
     def cut(self, progress: LayerProgress, frames: int) -> tuple[LayerWriter, LayerProgress]:
         """Give up the newest frames, as if they had never been appended; nothing may be encoded any more.
@@ -270,17 +224,18 @@ class LayerWriter:
             Of the frames that stay.
         """
         whole = LayerReader(self._store, self.commit(progress, close=False))
-        kept = LayerWriter.resume(LayerReader(self._store, whole.cut_to(frames)), self._encoding)
-        for chunk in range(self._plan.chunk_count(frames), self._plan.chunk_count(whole.frames)):
-            for part in range(self._plan.parts):
-                self._store.delete(spikes_chunk_key(self.folder, self._plan, chunk, part))
+        kept = LayerWriter.resume(LayerReader(self._store, cut_layer(whole, frames)), self._encoding)
+        for bits in (self._spikes, *self._planes.values()):
+            bits.delete_chunks(self._plan.chunk_count(frames), self._plan.chunk_count(whole.frames))
         return kept, kept.last_progress()
 
     def last_progress(self) -> LayerProgress:
         """Progress of a layer to which nothing was appended since it was resumed."""
         pending = self.pending_frames
-        row = pack_frames(pending)[0] if len(pending) else None
-        return LayerProgress(len(pending), row, *SegmentLog(self.last_segment).look())
+        row, planes = pending_rows(pending)
+        return LayerProgress(
+            len(pending), row, *SegmentLog(self.last_segment).look(), planes, self._commit.values
+        )
 
     def _check_described(self, closed: Rows, growing: Rows, frames: int) -> None:
         """Raise RuntimeError unless the segments describe exactly the frames, with no step twice."""
@@ -291,7 +246,18 @@ class LayerWriter:
         if len(closed):
             self._last_closed = closed[-1:]
         if is_twice or self._described + _frames_in(growing) != frames:
-            raise RuntimeError(out_of_step(self._name))
+            raise RuntimeError(out_of_step(self._commit.name))
+
+
+def _last_frames(kept: LayerReader) -> Pending:
+    """The last committed frames, which fill no row: booleans, or levels of a layer with values."""
+    pending = kept.frames % kept.plan.chunk_frames % 8
+    if pending == 0:
+        return np.empty((0, kept.plan.neurons), np.bool_ if kept.commit.values is None else np.int16)
+    first, last = kept.frames - pending, kept.frames
+    if kept.commit.values is None:
+        return kept.frame_bits(first, last, kept.chunk_or_silence).reshape(pending, -1)
+    return kept.frame_levels(first, last, LayerReader.chunk_or_silence).reshape(pending, -1)
 
 
 def _frames_in(segments: Rows) -> int:

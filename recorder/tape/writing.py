@@ -8,9 +8,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from recorder.format import ChunkPlan, LayerCommit, RecordingExistsError, RecordingMetadata
 from recorder.format.bits import Counts, Packed
 from recorder.format.documents import encode_document, encode_root, plain_documents, root_document
@@ -24,6 +21,7 @@ from recorder.format.metadata import TrialsCommit
 from recorder.format.parsing import parse_attributes
 from recorder.format.segments import Rows
 from recorder.format.trials import Columns
+from recorder.format.values import PackedValues, Pending
 from recorder.stores import ByteStore
 from recorder.tape import in_order
 from recorder.tape.beginning import check_room
@@ -213,19 +211,20 @@ class TapeWriter:
         """State the place in network order of a layer that a resumed recording already has."""
         self._positions[name] = position
 
-    def append(self, name: str, rows: Packed) -> None:
+    def append(self, name: str, rows: Packed | PackedValues) -> None:
         """Append packed rows of eight frames each to a layer.
 
         Parameters
         ----------
         name : str
             Name of the layer.
-        rows : uint8 array, shape [rows, neurons]
+        rows : uint8 array, shape [rows, neurons], or PackedValues
+            Events alone where all values are 0 and 1.
         """
         self._layers[name].append(rows)
 
-    def pending_frames(self, name: str) -> NDArray[np.bool_]:
-        """Last frames of a resumed layer, which do not fill a packed row: bool [fewer than 8, neurons]."""
+    def pending_frames(self, name: str) -> Pending:
+        """Last frames of a resumed layer, which do not fill a packed row, shape [fewer than 8, neurons]."""
         return self._layers[name].pending_frames
 
     def last_progress(self, name: str) -> LayerProgress:

@@ -1,0 +1,58 @@
+"""Calls of a layer: what is noted about one until it is known to count, and those that are alike."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recorder.capture.host_packing import HostPacker
+
+
+class Call(NamedTuple):
+    """Notes about an output, to be written down once it is known to hold zeros and ones only."""
+
+    step: int
+    steps: int
+    batch: int
+    trial: int
+
+
+@dataclass
+class Alike:
+    """Single-step outputs in host memory that follow each other and have all of this in common.
+
+    Attributes
+    ----------
+    packer : HostPacker
+    shape : tuple of int
+        ``(N, *neuron)``.
+    dtype : torch.dtype
+    trial : int
+    next_step : int
+        The step that the next of them is.
+    calls : int
+        Outputs that are in no segment yet.
+    limit : int
+        How many those may become.
+    gathered : array, shape [limit, N, *neuron], or None
+        Where they wait to be looked at; None where each is at once.
+    """
+
+    packer: HostPacker
+    shape: torch.Size
+    dtype: torch.dtype
+    trial: int
+    next_step: int
+    calls: int = 0
+    limit: int = sys.maxsize
+    gathered: NDArray[np.generic] | None = None
+
+    @property
+    def batch(self) -> int:
+        """Samples in each of them."""
+        return self.shape[0]

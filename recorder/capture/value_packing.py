@@ -1,0 +1,170 @@
+"""Pack outputs with other values than 0 and 1: whole multiples of one scale, as events and planes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recorder.capture.host_packing import HostPacker, NotSpikesError, StagePool, describe_values
+from recorder.format.metadata import ValuesCommit
+from recorder.format.values import MAX_LEVEL, Pending, level_dtype, scale_levels
+
+# Of a scale that is no whole number, so many multiples at most: any few numbers are multiples of something.
+MAX_SCALED_LEVEL: Final = 255
+# Values that differ from 0 and 1 by less than this do so by rounding, in half precision too.
+ROUNDING: Final = 0.02
+
+
+class ValuePacker(HostPacker):
+    """Packs the frames of a layer that puts out whole multiples of one scale.
+
+    It does what `HostPacker` does, but a stage holds *levels*, values ÷ scale, and full stages are packed to
+    events and planes. A level too large for the stage's data type makes the packer go on with a larger one.
+
+    Parameters
+    ----------
+    pending : bool array, or array of levels, shape [fewer than 8, neurons]
+        Frames that come before those that will be pushed.
+    pool : StagePool
+    scale : float
+    dtype : str
+        Data type of the layer's outputs, in which values are given back.
+    known : ValuesCommit, optional
+        The range of levels so far.
+    """
+
+    def __init__(
+        self,
+        pending: Pending,
+        pool: StagePool,
+        scale: float,
+        dtype: str,
+        known: ValuesCommit | None = None,
+    ) -> None:
+        self.scale = scale
+        self._dtype = dtype
+        self._is_recorded_dtype = True
+        self._range = self._range_before = (known.least, known.most) if known else (0, int(pending.any()))
+        self._level_dtype = level_dtype(max(self._range[1], -self._range[0]))
+        super().__init__(pending, pool)
+
+    @property
+    def values(self) -> ValuesCommit:
+        """Scale, and range of the levels so far."""
+        return ValuesCommit(self.scale, *self._range)
+
+    def push(self, frames: torch.Tensor) -> None:
+        """Add frames as `HostPacker.push` does; every value must be a whole multiple of the scale."""
+        self._range_before = self._range
+        self._is_recorded_dtype = str(frames.dtype).removeprefix("torch.") == self._dtype
+        try:
+            super().push(frames)
+        except _TooLargeError:
+            self.roll_back()
+            self._widen()
+            super().push(frames)
+
+    def roll_back(self) -> None:
+        """Take back what was pushed and does not count."""
+        if self.undo is not None:
+            self._range = self._range_before
+        super().roll_back()
+
+    def _widen(self) -> None:
+        """Go on with a stage of larger levels."""
+        pending = self.drain()
+        stage = self._pool.take(self._neurons, 2).view(np.int16)
+        stage[: len(pending)] = pending
+        self._level_dtype, self._stage = np.dtype(np.int16), stage
+
+    def _new_stage(self) -> Any:
+        return self._pool.take(self._neurons, self._level_dtype.itemsize).view(self._level_dtype)
+
+    def _compare(self, values: NDArray[np.generic], stage: Any) -> None:
+        """Write the levels of values to a stage, and refuse values that are no multiples of the scale."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            if self.scale == 1:
+                np.copyto(stage, values, casting="unsafe")
+            else:
+                np.rint(np.divide(values, self.scale), out=stage, casting="unsafe")
+            given_back = stage if self._is_plain else scale_levels(stage, self.scale, self._dtype)
+        if not np.array_equal(given_back, values):
+            self._refuse(values)
+        self._range = min(self._range[0], int(stage.min())), max(self._range[1], int(stage.max()))
+        if self._range[0] < -MAX_LEVEL:
+            raise NotSpikesError(describe_values(torch.from_numpy(values)))
+
+    @property
+    def _is_plain(self) -> bool:
+        """True if values are whole numbers of a type that has all levels which come."""
+        return self.scale == 1 and self._is_recorded_dtype
+
+    def _refuse(self, values: NDArray[np.generic]) -> None:
+        wide = self._level_dtype.itemsize > 1
+        with np.errstate(invalid="ignore", over="ignore"):
+            levels = np.rint(np.divide(values, self.scale, dtype=np.float64))
+            is_other = scale_levels(levels, self.scale, self._dtype) != values
+            is_other |= ~(np.abs(levels) <= MAX_LEVEL)
+        if is_other.any() or wide:
+            raise NotSpikesError(describe_values(torch.from_numpy(values[is_other.any(axis=1)])))
+        raise _TooLargeError
+
+
+class _TooLargeError(Exception):
+    """A level does not fit the data type of the stage."""
+
+
+def find_scale(values: torch.Tensor) -> float | None:
+    """The scale of which all values are whole multiples; None if there is none that tells anything.
+
+    Whole numbers have the scale 1. Other values have the greatest scale that gives each of them back, by
+    `scale_levels`, with at most 255 levels. Zeros and ones but for rounding have none.
+
+    Parameters
+    ----------
+    values : tensor
+        In host memory, of any real dtype; not all 0.
+    """
+    dtype = str(values.dtype).removeprefix("torch.")
+    numbers = np.unique(np.abs(_as_float64(values)))
+    numbers = numbers[numbers != 0]
+    if not np.isfinite(numbers).all() or not len(numbers):
+        return None
+    if (numbers == np.rint(numbers)).all():
+        return 1.0 if numbers[-1] <= MAX_LEVEL else None
+    if len(numbers) > MAX_SCALED_LEVEL or _is_rounding(numbers):
+        return None
+    for scale in _candidates(numbers):
+        levels = np.rint(numbers / scale)
+        if levels[-1] <= MAX_SCALED_LEVEL and np.array_equal(scale_levels(levels, scale, dtype), numbers):
+            return scale
+    return None
+
+
+def _as_float64(values: torch.Tensor) -> NDArray[np.float64]:
+    array: NDArray[np.float64] = values.detach().double().numpy()
+    return array
+
+
+def _is_rounding(numbers: NDArray[np.float64]) -> bool:
+    """True if these are ones but for rounding, perhaps among zeros but for rounding."""
+    near_one = np.abs(numbers - 1) < ROUNDING
+    return bool(near_one.any() and (near_one | (numbers < ROUNDING)).all())
+
+
+def _candidates(numbers: NDArray[np.float64]) -> Iterator[float]:
+    """Scales of which ascending positive numbers may be multiples, the greatest first.
+
+    Numbers that were rounded to their type are multiples of the unrounded scale: 1 / 3 and 2 / 3 in single
+    precision are those of a third, which no float32 is. So the reciprocal of a whole number comes first.
+    """
+    least = float(numbers[0])
+    for parts in range(1, MAX_SCALED_LEVEL + 1):
+        scale = least / parts
+        if round(1 / scale) >= 1 and abs(round(1 / scale) * scale - 1) < 1e-2:
+            yield 1 / round(1 / scale)
+        yield scale

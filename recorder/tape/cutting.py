@@ -1,0 +1,51 @@
+"""Cut a layer: what a commit may promise of its first frames alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from recorder.format import LayerCommit
+from recorder.format.bits import mask_trains, range_mask
+from recorder.format.chunks import checksum
+from recorder.format.metadata import PlaneCommit, TableCommit
+from recorder.format.segments import clip_segments
+from recorder.tape.layer_reading import LayerReader
+from recorder.tape.tables import rows_checksum
+
+
+def cut_layer(layer: LayerReader, frames: int) -> LayerCommit:
+    """Commit of a layer with its first ``frames`` frames only; whole steps."""
+    segments = clip_segments(layer.segments().rows, frames)
+    counts_checksums, checksums, tail = _cut_bits(layer, frames)
+    values = layer.commit.values
+    if values is not None:
+        chunks = layer.plan.chunk_count(frames)
+        kept = (plane for plane in layer.planes.values() if plane.first_chunk < chunks)
+        planes = (PlaneCommit(plane.plane, plane.first_chunk, *_cut_bits(plane, frames)) for plane in kept)
+        values = replace(values, planes=tuple(planes))
+    return replace(
+        layer.commit,
+        frames=frames,
+        segments=TableCommit(len(segments), rows_checksum(segments)),
+        checksums=checksums,
+        counts_checksums=counts_checksums,
+        tail=tail,
+        lost=tuple((begin, min(end, frames)) for begin, end in layer.commit.lost if begin < frames),
+        values=values,
+    )
+
+
+def _cut_bits(layer: LayerReader, frames: int) -> tuple[TableCommit, TableCommit, tuple[int, ...]]:
+    """Extents of the checksums of counts and chunks, and the tail, of the first ``frames`` frames."""
+    plan = layer.plan
+    chunks, blocks = frames // plan.chunk_frames, frames // plan.block_frames
+    tail: tuple[int, ...] = ()
+    if frames % plan.chunk_frames:
+        is_kept = range_mask(plan.chunk_frames, 0, frames % plan.chunk_frames)
+        trains = mask_trains(layer.chunk_or_silence(chunks), is_kept)
+        tail = tuple(checksum(trains[plan.part_slice(part)].tobytes()) for part in range(plan.parts))
+    return (
+        TableCommit(blocks, rows_checksum(layer.counts_checksums()[:blocks])),
+        TableCommit(chunks, rows_checksum(layer.checksums()[:chunks])),
+        tail,
+    )
