@@ -12,7 +12,7 @@ from analysis.display import LayerSummary, describe_layer, layer_html
 from analysis.kernels.selecting.grouping import Grouping, range_size, unite_ranges
 from analysis.kernels.selecting.source import Source, frames_of
 from analysis.members import Members
-from analysis.spikes import lazy_spikes
+from analysis.spikes import lazy_spikes, lazy_values
 from analysis.statistics import Statistics
 from recorder.format.columns import Value
 from recorder.format.layout import neuron_dimensions
@@ -93,6 +93,11 @@ class Layer(Statistics):
     def spikes(self) -> xr.DataArray:
         """The spikes as a lazy boolean array, see `analysis.spikes.lazy_spikes`."""
         return lazy_spikes(self._sources, self._members.names)
+
+    @property
+    def values(self) -> xr.DataArray:
+        """What the layer put out, lazily; see `analysis.spikes.lazy_values`."""
+        return lazy_values(self._sources, self._members.names)
 
     def select(
         self,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import dask.array as da
 import numpy as np
@@ -25,6 +25,7 @@ from analysis.kernels.booleans import (
     show_missing,
 )
 from analysis.kernels.selecting.source import Source
+from analysis.kernels.values import read_values
 from analysis.questions import QuestionError
 from recorder.format import ChunkPlan
 from recorder.format.columns import KEYS
@@ -41,7 +42,27 @@ MAX_BLOCKS: Final = 2**22
 _LONG_NAMES = {"step": "time step", "sample": "sample of the batch", "trial": "trial, -1 for none"}
 
 
-def lazy_spikes(sources: Sequence[Source], names: Sequence[str]) -> xr.DataArray:
+class Shown(NamedTuple):
+    """What of each slot is shown: its name in words, the task that reads a block, and its data type."""
+
+    what: str
+    read: Callable[..., NDArray[Any]]
+    dtype: np.dtype[Any]
+
+
+def lazy_values(sources: Sequence[Source], names: Sequence[str]) -> xr.DataArray:
+    """Values of the selected frames of a layer, as its module put them out; otherwise as `lazy_spikes`.
+
+    In the data type of the output; float32 in place of bfloat16, which numpy lacks. Of several recordings in
+    the type that holds all of theirs.
+    """
+    dtypes = [source.commit.dtype.replace("bfloat16", "float32") for source in sources]
+    return lazy_spikes(sources, names, [Shown("values", read_values, np.dtype(dtype)) for dtype in dtypes])
+
+
+def lazy_spikes(
+    sources: Sequence[Source], names: Sequence[str], shown: Sequence[Shown] | None = None
+) -> xr.DataArray:
     """Spikes of the selected frames of a layer, recording after recording.
 
     Parameters
@@ -50,6 +71,8 @@ def lazy_spikes(sources: Sequence[Source], names: Sequence[str]) -> xr.DataArray
         The layer in each recording.
     names : sequence of str
         Names of the recordings, for the coordinate ``recording``, which there is where they are several.
+    shown : sequence of Shown, optional
+        Of each recording; left out, events.
 
     Returns
     -------
@@ -61,7 +84,11 @@ def lazy_spikes(sources: Sequence[Source], names: Sequence[str]) -> xr.DataArray
         whose name is taken, such as ``step``, is ``trial_step``. They are no indexes; to narrow them without
         reading, use ``recording.select``.
     """
-    parts = [_spikes_of_one(source, _columns_shown(source, len(sources))) for source in sources]
+    shown = shown or [Shown("spikes", read_spikes, np.dtype(np.bool_))] * len(sources)
+    parts = [
+        _spikes_of_one(source, _columns_shown(source, len(sources)), one)
+        for source, one in zip(sources, shown, strict=True)
+    ]
     if len(parts) == 1:
         return parts[0]
     frames = [part.sizes["frame"] for part in parts]
@@ -69,17 +96,19 @@ def lazy_spikes(sources: Sequence[Source], names: Sequence[str]) -> xr.DataArray
         name: ("frame", da.concatenate([part.coords[name].data for part in parts]), {"long_name": long_name})
         for name, long_name in _LONG_NAMES.items()
     }
-    shown = [_columns_shown(source, len(sources)) for source in sources]
-    for name in dict.fromkeys(name for columns in shown for name in columns):
+    stored = [_columns_shown(source, len(sources)) for source in sources]
+    for name in dict.fromkeys(name for columns in stored for name in columns):
         columns = [part.coords.get(name) for part in parts]
-        dtype = _joint_dtype(sources, [stored.get(name) for stored in shown], columns)
+        dtype = _joint_dtype(sources, [each.get(name) for each in stored], columns)
         coordinates[name] = ("frame", _join(columns, frames, dtype), {})
     which = [
         da.full(length, name, dtype=object, chunks=-1) for name, length in zip(names, frames, strict=True)
     ]
     coordinates["recording"] = ("frame", da.concatenate(which), {"long_name": "recording"})
     joined = da.concatenate([part.data for part in parts])
-    return xr.DataArray(joined, dims=parts[0].dims, name="spikes", attrs=parts[0].attrs, coords=coordinates)
+    return xr.DataArray(
+        joined, dims=parts[0].dims, name=shown[0].what, attrs=parts[0].attrs, coords=coordinates
+    )
 
 
 def _columns_shown(source: Source, recordings: int) -> dict[str, ColumnCommit]:
@@ -120,7 +149,7 @@ def _join(columns: Sequence[xr.DataArray | None], frames: Sequence[int], dtype: 
     )
 
 
-def _spikes_of_one(source: Source, columns: Mapping[str, ColumnCommit]) -> xr.DataArray:
+def _spikes_of_one(source: Source, columns: Mapping[str, ColumnCommit], shown: Shown) -> xr.DataArray:
     plan = source.commit.plan
     block_frames = frames_in_block(plan)
     if source.commit.frames // block_frames > MAX_BLOCKS:
@@ -154,10 +183,10 @@ def _spikes_of_one(source: Source, columns: Mapping[str, ColumnCommit]) -> xr.Da
         slices = [plan.part_slice(part) for part in range(plan.parts)]
         rest = (tuple((s.stop - s.start) // plan.row_neurons for s in slices), *rest[1:])
     spikes = xr.DataArray(
-        lazy("spikes", np.bool_, read_spikes, rest),
+        lazy(shown.what, shown.dtype, shown.read, rest),
         dims=("frame", *dimensions),
-        name="spikes",
-        attrs={"long_name": f"spikes of layer {source.layer}"},
+        name=shown.what,
+        attrs={"long_name": f"{shown.what} of layer {source.layer}"},
     )
     coordinates: dict[str, tuple[str, Any, dict[str, Any]]] = {}
     for name in COORDINATES:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -25,6 +25,7 @@ from recorder.spike_sequence import (
 )
 from recorder.stores import ByteStore
 from recorder.tape import TapeReader
+from recorder.tape.value_sums import sum_values
 
 Backend = Literal["numpy", "torch"]
 
@@ -63,6 +64,8 @@ class Answers:
     def get_avg_firing_rate(self, all: bool = True, module_name: str | None = None) -> Any:
         """Average firing rate: spikes ÷ slots, between 0 and 1.
 
+        Of layers that put out other values than 0 and 1 it is the mean of their values, as in SpikingJelly.
+
         Parameters
         ----------
         all : bool
@@ -73,11 +76,12 @@ class Answers:
         -------
         numpy.float64, or a 0-d tensor of torch's default dtype on ``device``
         """
-        return as_answer(self._backend, self._device, firing_rate(self._totals(all, module_name)))
+        totals = self._totals(all, module_name)
+        return as_answer(self._backend, self._device, firing_rate(totals, self._sums(totals)))
 
     def get_nonfire_ratio(self, all: bool = True, module_name: str | None = None) -> Any:
         """Silent ratio: neurons that never fired ÷ neurons; otherwise as `get_avg_firing_rate`."""
-        return as_answer(self._backend, self._device, silent_ratio(self._totals(all, module_name)))
+        return as_answer(self._backend, self._device, silent_ratio(self._totals(all, module_name).values()))
 
     @property
     def plan(self) -> RecordingPlan:
@@ -94,12 +98,20 @@ class Answers:
         """Costs of the recording so far; see `RecordingStats`."""
         return self._session.stats()
 
-    def _totals(self, all: bool, module_name: str | None) -> list[tuple[int, Counts]]:
+    def _totals(self, all: bool, module_name: str | None) -> dict[str, tuple[int, Counts]]:
         if not all:
             self._check_name(module_name)
         refuse_nothing(self._session.recorded_layers(), is_enabled=self._hooks.in_place)
         totals = self._session.totals()
-        return list(totals.values()) if all else [totals[str(module_name)]]
+        return totals if all else {str(module_name): totals[str(module_name)]}
+
+    def _sums(self, layers: Iterable[str]) -> dict[str, float]:
+        """Sum of values of those layers that have put out others than 0 and 1."""
+        valued = [*self._session.layers.valued.intersection(layers)]
+        if valued:
+            self.flush()
+            readers = TapeReader.open(self._store).layers
+        return {name: sum_values(readers[name]) for name in valued}
 
     def _check_name(self, name: str | None) -> None:
         refuse_unknown(name, self._layers, self._session.recorded_layers())

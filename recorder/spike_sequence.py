@@ -50,11 +50,15 @@ def refuse_unknown(name: str | None, layers: Collection[str], recorded: Collecti
         raise NothingRecordedError(f"layer {name!r} has not been called since recording began")
 
 
-def firing_rate(totals: Iterable[Totals]) -> np.float64:
-    """Spikes ÷ slots of all layers together; NaN if there are no slots."""
-    spikes = slots = 0
-    for frames, counts in totals:
-        spikes += int(counts.sum())
+def firing_rate(totals: Mapping[str, Totals], sums: Mapping[str, float]) -> np.float64:
+    """Spikes ÷ slots of all layers together, by name; NaN if there are no slots.
+
+    Of layers with other values than 0 and 1, ``sums`` has what counts in place of spikes: their values' sum.
+    """
+    spikes: float = 0
+    slots = 0
+    for name, (frames, counts) in totals.items():
+        spikes += sums[name] if name in sums else int(counts.sum())
         slots += frames * len(counts)
     return _ratio(spikes, slots)
 
@@ -70,7 +74,7 @@ def silent_ratio(totals: Iterable[Totals]) -> np.float64:
     return _ratio(silent, neurons)
 
 
-def _ratio(numerator: int, denominator: int) -> np.float64:
+def _ratio(numerator: float, denominator: int) -> np.float64:
     return np.float64(numerator / denominator if denominator else np.nan)
 
 

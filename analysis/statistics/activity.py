@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from numbers import Real
 from typing import Any, Final
@@ -12,6 +13,7 @@ from analysis.kernels.counting.quantities import FIRED, LARGEST_DENOMINATOR, SPI
 from analysis.questions import Per, QuestionError
 from analysis.statistics.answering import Answering, Statistic
 from analysis.statistics.durations import per_second
+from analysis.statistics.values import Of, check_of, meaning
 
 FIRING_RATE: Final = Statistic(
     "firing_rate", "firing rate: spikes per neuron and step", SPIKES, divided_by="slots"
@@ -30,9 +32,14 @@ class Activity(Answering):
     """Statistics of how much neurons fire."""
 
     def firing_rate(
-        self, per: Per | None = None, *, window: int | None = None, unit: str | None = None
+        self,
+        per: Per | None = None,
+        *,
+        window: int | None = None,
+        unit: str | None = None,
+        of: Of = "events",
     ) -> xr.DataArray:
-        """Spikes per neuron and step: spikes ÷ slots, between 0 and 1, pooled over what is not kept apart.
+        r"""Spikes per neuron and step: spikes ÷ slots, between 0 and 1, pooled over what is not kept apart.
 
         Parameters
         ----------
@@ -43,6 +50,10 @@ class Activity(Answering):
             of ``select(steps=...)``; the last may be shorter.
         unit : "Hz", optional
             Spikes per second instead, where the duration of a step was recorded.
+        of : {"events", "magnitude", "sum"}
+            Of layers that put out other values than 0 and 1: slots whose value is not 0, the mean of
+            magnitudes, or the mean of values. Of other layers these are the same. The activation sparsity of
+            NeuroBench is 1 - the rate of events.
 
         Returns
         -------
@@ -53,11 +64,14 @@ class Activity(Answering):
         Raises
         ------
         QuestionError
-            If ``per``, ``window`` or ``unit`` makes no sense, or not for this recording or layer.
+            If ``per``, ``window``, ``unit`` or ``of`` makes no sense, or not for this recording or layer.
         RecordingFormatError
             If a table that is needed is damaged; when computed, if a chunk is missing or damaged.
         """
-        return per_second(self._ask(FIRING_RATE, per, window), unit, self.members)
+        check_of(of)
+        long_name = FIRING_RATE.long_name if of == "events" else f"mean {meaning(of)} per neuron and step"
+        rate = replace(FIRING_RATE, long_name=long_name, of=of)
+        return per_second(self._ask(rate, per, window), unit, self.members)
 
     def silent_ratio(self, per: Per | None = None, *, window: int | None = None) -> xr.DataArray:
         """Neurons that never fired in any frame looked at ÷ neurons; otherwise as `firing_rate`.
@@ -66,9 +80,17 @@ class Activity(Answering):
         """
         return self._ask(SILENT_RATIO, per, window)
 
-    def spike_count(self, per: Per | None = None, *, window: int | None = None) -> xr.DataArray:
-        """Number of spikes, int64 and 0 where there are no frames; otherwise as `firing_rate`."""
-        return self._ask(SPIKE_COUNT, per, window)
+    def spike_count(
+        self, per: Per | None = None, *, window: int | None = None, of: Of = "events"
+    ) -> xr.DataArray:
+        r"""Number of spikes, int64 and 0 where there are no frames; otherwise as `firing_rate`.
+
+        With ``of="magnitude"`` or ``of="sum"`` it is the sum of magnitudes or of values: int64, or float64
+        where values are multiples of a scale other than 1.
+        """
+        check_of(of)
+        counted = replace(SPIKE_COUNT, long_name=meaning(of), of=of)
+        return self._ask(counted, per, window)
 
     def saturated_ratio(
         self, per: Per | None = None, *, threshold: float | Fraction = 1.0, window: int | None = None

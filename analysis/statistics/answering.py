@@ -20,7 +20,7 @@ from dask.array.core import elemwise
 
 from analysis.asking.axes import check_axes, frame_axes
 from analysis.asking.batches import Batches, plan_batches
-from analysis.asking.graphs import add_together, count_batches, count_frames_of_layer, count_layer
+from analysis.asking.graphs import add_together, count_batches, count_frames_of_layer
 from analysis.asking.planning import LayerCuts, Plan, plan_answer
 from analysis.kernels.counting.quantities import Quantity
 from analysis.kernels.counting.tallying import places_of
@@ -29,6 +29,7 @@ from analysis.kernels.selecting.source import Source
 from analysis.members import Members, columns_of
 from analysis.questions import Per, Question, QuestionError, parse_question
 from analysis.statistics.labelling import join_presentations, labelled
+from analysis.statistics.values import Of, count_values
 from spiketape_worker import Parcel
 
 
@@ -49,6 +50,8 @@ class Statistic:
     divided_by : {"slots", "neurons"}, optional
         What the sum is divided by: all slots looked at, or all neurons of which there are frames.
     units : str
+    of : {"events", "magnitude", "sum"}
+        What is counted of values; quantities other than spikes are of events.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Statistic:
     complement: bool = False
     divided_by: Literal["slots", "neurons"] | None = None
     units: str = "1"
+    of: Of = "events"
 
 
 class Answering(ABC):
@@ -121,7 +125,7 @@ def answer(
 def _answer_of_one(
     statistic: Statistic, layers: Sequence[Sequence[Source]], question: Question, members: Members
 ) -> xr.DataArray:
-    batches = plan_batches(layers, question)
+    batches = plan_batches(layers, question) if statistic.of == "events" else None
     if batches is not None:
         check_axes([layer[0] for layer in layers], question, members)
         values, axes = _of_batches(statistic, batches, question), frame_axes((), question)
@@ -180,7 +184,7 @@ def _pooled(statistic: Statistic, plan: Plan, pool: Sequence[Sequence[LayerCuts]
     """A statistic of the recordings of a pool together, as a dask array."""
     parts, wholes = [], []
     for layer in pool:
-        counted = count_layer(plan, layer)
+        counted = count_values(plan, layer, statistic.of)
         if statistic.divided_by is not None:
             source = layer[0].source
             places = places_of(source.neuron_shape, plan.question.place)
@@ -200,6 +204,10 @@ def _pooled(statistic: Statistic, plan: Plan, pool: Sequence[Sequence[LayerCuts]
 def _over_layers(arrays: list[Any], plan: Plan) -> Any:
     apart = plan.question.layers
     if arrays:
-        return da.stack(arrays) if apart else add_together(arrays)
+        if apart:
+            return da.stack(arrays)
+        # Of values that are multiples of a scale other than 1, sums are floats.
+        is_whole = all(array.dtype == np.int64 for array in arrays)
+        return add_together(arrays) if is_whole else sum(arrays[1:], arrays[0])
     groups = map(sum, plan.lengths)
     return da.zeros((0, *groups) if apart else (*groups,), dtype=np.int64, chunks=-1)

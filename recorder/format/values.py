@@ -100,8 +100,8 @@ def join_levels(events: Bools, planes: Mapping[str, Bools]) -> NDArray[np.int16]
     return levels
 
 
-def scale_levels(levels: NDArray[np.integer[Any]], scale: float, dtype: str) -> NDArray[Any]:
-    """Values of these levels in a data type; float32 for bfloat16, which numpy lacks.
+def scale_levels(levels: NDArray[Any], scale: float, dtype: str) -> NDArray[Any]:
+    """Values of these levels, or booleans, in a data type; float32 for bfloat16, which numpy lacks.
 
     A product is rounded once, from float64. So it is the number that the layer put out: capture accepts a
     value only if this gives it back.

@@ -101,6 +101,11 @@ class RecordedLayers:
         return [recorder for recorder in every if recorder.neuron_shape is not None]
 
     @property
+    def valued(self) -> set[str]:
+        """Names of the layers that have put out other values than 0 and 1."""
+        return {recorder.name for recorder in self.called if recorder.values}
+
+    @property
     def are_on_device(self) -> bool:
         """True if any layer is packed on an accelerator."""
         return any(recorder.is_on_device for recorder in self.called)

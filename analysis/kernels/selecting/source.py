@@ -47,6 +47,8 @@ class Source:
         All layers of the recording, this one among them. They do not travel.
     starts : TrialStarts, optional
         First steps of the trials, where times are looked at, see `with_starts`.
+    bits : tuple of str
+        Planes of the layer's values of which all must be true, see `of_bits`; none for its events.
     """
 
     identity: str
@@ -58,6 +60,7 @@ class Source:
     trials: TrialsCommit = field(compare=False, repr=False)
     siblings: tuple[LayerCommit, ...] = field(default=(), compare=False, repr=False)
     starts: TrialStarts | None = field(default=None, compare=False, repr=False)
+    bits: tuple[str, ...] = ()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "siblings": ()}
@@ -66,6 +69,16 @@ class Source:
         """The same layer with another selection."""
         source = replace(self, selection=selection)
         return source if selection.times is None else source.with_starts()
+
+    def of_bits(self, bits: tuple[str, ...]) -> Source:
+        """The slots of some planes of the layer's values in place of its events.
+
+        Everything that is named by the identity, such as decoded chunks and sums, is then another.
+        """
+        if not bits:
+            return self
+        identity = f"{self.identity} {'&'.join(bits)}"
+        return replace(self, identity=identity, bits=bits, use_counts=self.use_counts and len(bits) == 1)
 
     def with_starts(self) -> Source:
         """The same source, with the first steps of the trials, in any layer of the recording."""
@@ -84,7 +97,10 @@ class Source:
 
 
 def reader_of(source: Source) -> LayerReader:
-    """Reader of the source's layer, kept in this process so that its tables are read once."""
+    """Reader of the source's layer, kept in this process so that its tables are read once.
+
+    Of several planes it is that of the first; its bits are not those of the source then, see `read_trains`.
+    """
     return _reader(_whole(source))
 
 
@@ -136,8 +152,13 @@ def read_trains(source: Source, chunks: Sequence[int]) -> Iterator[Packed]:
     RecordingFormatError
         If a chunk is missing or damaged; it names file, layer and frames.
     """
+    if len(source.bits) > 1:
+        each = [replace(source, bits=(plane,)) for plane in source.bits]
+        for pieces in zip(*(read_trains(one, chunks) for one in each), strict=True):
+            yield np.bitwise_and.reduce(pieces)
+        return
     reader, plan = reader_of(source), source.commit.plan
-    owner = source.identity, source.layer
+    owner = source.identity, source.layer, source.bits
     kept = kept_neurons(source)
     if kept is None or plan.parts == 1:
         for trains in decoded(owner, chunks, lambda some, passing: reader.chunks(some, passing=passing)):
@@ -169,12 +190,13 @@ def _whole(source: Source) -> Source:
 
 
 def _any_layer(source: Source) -> Source:
-    return replace(source, layer="", selection=Selection(), use_counts=True, starts=None)
+    return replace(source, layer="", selection=Selection(), use_counts=True, starts=None, bits=())
 
 
 @lru_cache(maxsize=256)
 def _reader(source: Source) -> LayerReader:
-    return LayerReader(source.store, source.commit)
+    layer = LayerReader(source.store, source.commit)
+    return layer.planes[source.bits[0]] if source.bits else layer
 
 
 @lru_cache(maxsize=32)

@@ -1,0 +1,49 @@
+"""Add up the values of a layer, from the counts of its events and planes where there are any."""
+
+from __future__ import annotations
+
+from recorder.format.bits import count_per_neuron
+from recorder.format.values import SIGN
+from recorder.tape.layer_reading import LayerReader
+
+
+def sum_values(layer: LayerReader) -> float:
+    """Sum of the values of all committed slots of a layer, without those marked lost.
+
+    A whole number where all values are.
+    """
+    scale = layer.commit.values.scale if layer.commit.values else 1
+    levels = sum_levels(layer)
+    return levels if scale == 1 else levels * scale
+
+
+def sum_levels(layer: LayerReader) -> int:
+    """Sum of the levels of all committed slots of a layer, without those marked lost; see `format.values`.
+
+    Counts are enough, but where some levels are negative and some larger than 1: then chunks are read.
+    """
+    total = _count(layer)
+    sign = layer.planes.get(SIGN)
+    if sign is not None:
+        total -= 2 * _count(sign)
+    for name, plane in layer.planes.items():
+        if name != SIGN:
+            negative = 0 if sign is None else _count_both(plane, sign)
+            total += (_count(plane) - 2 * negative) << int(name)
+    return total
+
+
+def _count(layer: LayerReader) -> int:
+    """Number of bits that are true."""
+    plan, rows = layer.plan, layer.commit.counts_checksums.rows
+    chunks = range(rows * plan.block_chunks, plan.chunk_count(layer.frames))
+    behind = sum(int(count_per_neuron(trains).sum()) for trains in layer.kept_chunks(chunks))
+    return int(layer.sum_counts(0, rows).sum()) + behind
+
+
+def _count_both(one: LayerReader, other: LayerReader) -> int:
+    """Number of slots in which bits of both are true."""
+    first = max(one.first_chunk, other.first_chunk)
+    chunks = range(first, one.plan.chunk_count(one.frames))
+    both = zip(one.kept_chunks(chunks), other.kept_chunks(chunks), strict=True)
+    return sum(int(count_per_neuron(trains & others).sum()) for trains, others in both)
