@@ -39,7 +39,7 @@ class Activity(Answering):
         unit: str | None = None,
         of: Of = "events",
     ) -> xr.DataArray:
-        r"""Spikes per neuron and step: spikes ÷ slots, between 0 and 1, pooled over what is not kept apart.
+        """Spikes per neuron and step: spikes ÷ slots, between 0 and 1, pooled over what is not kept apart.
 
         Parameters
         ----------
@@ -83,7 +83,7 @@ class Activity(Answering):
     def spike_count(
         self, per: Per | None = None, *, window: int | None = None, of: Of = "events"
     ) -> xr.DataArray:
-        r"""Number of spikes, int64 and 0 where there are no frames; otherwise as `firing_rate`.
+        """Number of spikes, int64 and 0 where there are no frames; otherwise as `firing_rate`.
 
         With ``of="magnitude"`` or ``of="sum"`` it is the sum of magnitudes or of values: int64, or float64
         where values are multiples of a scale other than 1.

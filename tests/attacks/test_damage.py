@@ -24,6 +24,7 @@ QUESTIONS: dict[str, Callable[[analysis.Recording], Any]] = {
     "from counts": lambda r: r.spike_count(per="layer"),
     "from bits": lambda r: r.firing_rate(per=("layer", "window"), window=15),
     "trials": lambda r: r.trials.label,
+    "values": lambda r: r.spike_count(per="layer", of="sum"),
 }
 
 
@@ -31,6 +32,8 @@ MORE_QUESTIONS: dict[str, Callable[[analysis.Recording], Any]] = {
     "silent": lambda r: r.select(steps=slice(3, 210)).silent_ratio(per="layer"),
     "per label": lambda r: r.spike_count(per="label"),
     "spikes": lambda r: r["wide"].spikes.data.sum(axis=0),
+    "magnitudes": lambda r: r["graded"].firing_rate(per="neuron", of="magnitude"),
+    "each value": lambda r: r["graded"].values.data.sum(axis=0),
 }
 
 
@@ -62,7 +65,7 @@ def test_no_damage_changes_an_answer_and_verification_finds_all_of_it(
     tmp_path: Path, state: str, thorough: bool
 ) -> None:
     sound, damaged = tmp_path / "sound.zarr", tmp_path / "damaged.zarr"
-    write(sound, state)
+    write(sound, state, with_values=True)
     shutil.copytree(sound, damaged)
     wrong, unseen, refused = [], [], 0
     with dask.config.set(scheduler="synchronous"):

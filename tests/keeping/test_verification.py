@@ -116,14 +116,14 @@ def test_counts_and_padding_are_checked_against_the_spikes(
 
     path = tmp_path / "run.zarr"
     with monkeypatch.context() as patched:
-        patched.setattr("recorder.tape.layer_writing.encode_spikes", wrong_padding)
+        patched.setattr("recorder.tape.bits_writing.encode_spikes", wrong_padding)
         write(path, "closed")
     found = call("verify", path).stdout
     assert "holds spikes of neurons that the layer does not have" in found
     shutil.rmtree(path)
     with monkeypatch.context() as patched:
         patched.setattr(
-            "recorder.tape.layer_writing.count_per_neuron", lambda trains: count_per_neuron(trains) + 1
+            "recorder.tape.bits_writing.count_per_neuron", lambda trains: count_per_neuron(trains) + 1
         )
         write(path, "closed")
     found = call("verify", path).stdout

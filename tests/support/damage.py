@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorder.format.chunks import checksum
+from recorder.format.values import pack_levels
 from tapes import Run, Trial, write_recording
 
-FRAMES = 1928  # a whole block of both layers, and a partial one
+FRAMES = 1928  # a whole block of each layer, and a partial one
 
 
 def layers() -> dict[str, NDArray[np.bool_]]:
@@ -26,13 +27,26 @@ def layers() -> dict[str, NDArray[np.bool_]]:
     }
 
 
-def write(path: Path, state: str) -> None:
-    """A recording of two layers, one split into parts, with trials; more behind its commit, if open."""
+def graded() -> NDArray[np.int8]:
+    """Levels of which some are larger, and some negative, from a later chunk on."""
+    random = np.random.default_rng(2)
+    levels = (random.random((FRAMES, 5)) < 0.4).astype(np.int8)
+    levels[200:] *= random.integers(1, 4, (FRAMES - 200, 5), np.int8)
+    levels[400:] *= random.choice(np.array([-1, 1], np.int8), (FRAMES - 400, 5))
+    return levels
+
+
+def write(path: Path, state: str, *, with_values: bool = False) -> None:
+    """A recording of two layers, one split into parts, with trials; more behind its commit, if open.
+
+    With values there is a third one, "graded".
+    """
+    every: dict[str, NDArray[Any]] = {**layers(), **({"graded": graded()} if with_values else {})}
     runs = [Run(0, 100, 10, 0), Run(100, 55, 10, -1), Run(200, 378, 1, 1)]
     trials = [Trial(0, 10, {"label": ["a", "b"] * 5, "contrast": [0.5] * 10}), Trial(1, 1, {"label": ["c"]})]
     writer = write_recording(
         path,
-        layers(),
+        every,
         runs,
         trials,
         close=state == "closed",
@@ -40,8 +54,9 @@ def write(path: Path, state: str) -> None:
         limit_bytes=100,
     )
     if state == "interrupted":
-        for name, frames in layers().items():
-            writer.append(name, np.packbits(frames[:1600].reshape(1600, -1), axis=0))
+        for name, frames in every.items():
+            flat = frames[:1600].reshape(1600, -1)
+            writer.append(name, np.packbits(flat, axis=0) if flat.dtype == np.bool_ else pack_levels(flat))
         (path / "layers/1/spikes/c/99.0123456789abcdef.partial").write_bytes(b"cut short")
     writer.release()
 
@@ -103,7 +118,7 @@ def damages(recording: Path, thorough: bool) -> Iterator[Damage]:
     """Damages to every file of a recording: each in every way, or in one or two in turn."""
     keys = sorted(path.relative_to(recording).as_posix() for path in recording.rglob("*") if path.is_file())
     for number, key in enumerate(keys):
-        often = 26 if "/spikes/c/" in key else 13
+        often = 26 if "/spikes/c/" in key or "/planes/" in key else 13
         for place, way in enumerate(WAYS):
             if thorough or (number + place) % often == 0:
                 yield Damage(way, key)
@@ -122,9 +137,8 @@ def sibling(recording: Path, key: str) -> Path | None:
 
 
 def elsewhere(recording: Path, key: str) -> Path | None:
-    """The same file of the other layer."""
-    first, second = layers()
-    for one, two in ((first, second), (second, first)):
+    """The same file of another layer."""
+    for one, two in (("1", "wide"), ("wide", "1"), ("graded", "1")):
         if key.startswith(f"layers/{one}/"):
             other = recording / f"layers/{two}/" / key.removeprefix(f"layers/{one}/")
             deeper = sorted(other.rglob("*")) if other.is_dir() else [other, *sorted(other.parent.rglob("*"))]

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from recorder.format import bits, plan_chunks
 from recorder.format.layout import CHUNK_LIMIT_BYTES, CHUNK_TARGET_BYTES, COUNTS_SHARE
+from recorder.format.metadata import ValuesCommit
 from recorder.format.segments import SegmentLog
+from recorder.format.values import pack_levels, pending_rows
 from recorder.stores import Folder, ZarrStore
 from recorder.tape import LayerProgress, TapeWriter, writing
 
@@ -39,7 +41,7 @@ class Trial:
 
 def write_recording(
     store: str | Path | Folder | ZarrStore,
-    layers: Mapping[str, NDArray[np.bool_]],
+    layers: Mapping[str, NDArray[Any]],
     runs: Sequence[Run] | Mapping[str, Sequence[Run]],
     trials: Sequence[Trial] = (),
     *,
@@ -49,8 +51,11 @@ def write_recording(
     trials_begun: int | None = None,
     limit_bytes: int = CHUNK_LIMIT_BYTES,
     counts_share: float = COUNTS_SHARE,
+    scales: Mapping[str, float] | None = None,
 ) -> TapeWriter:
     """Write layers of bool [frames, *neuron]; ``chunk_bytes`` makes the chunks so small.
+
+    Of integers, which are levels, values are written; ``scales`` has what they are multiples of, by layer.
 
     ``limit_bytes`` is the size from which a chunk is stored in parts, ``counts_share`` what counts may cost.
     """
@@ -69,10 +74,17 @@ def write_recording(
         assert log.frames == len(frames), f"the runs have {log.frames} frames, layer {name} has {len(frames)}"
         flat = frames.reshape(len(frames), math.prod(frames.shape[1:]))
         whole, pending = divmod(len(frames), 8)
-        writer.append(name, bits.pack_frames(flat[: whole * 8]))
-        closed, opened = log.look()
-        row = bits.pack_frames(flat[whole * 8 :])[0] if pending else None
-        progress[name] = LayerProgress(pending, row, closed, opened)
+        values = None
+        if frames.dtype == np.bool_:
+            writer.append(name, bits.pack_frames(flat[: whole * 8]))
+        else:
+            # Some rows at a time, so that planes begin where they are first needed.
+            for first in range(0, whole * 8, 64):
+                writer.append(name, pack_levels(flat[first : min(first + 64, whole * 8)]))
+            ends = min(int(flat.min()), 0), max(int(flat.max()), 0)
+            values = ValuesCommit((scales or {}).get(name, 1.0), *ends)
+        row, planes = pending_rows(flat[whole * 8 :])
+        progress[name] = LayerProgress(pending, row, *log.look(), planes, values)
     presented: writing.Presented = [
         (t.number, t.batch, {k: list(v) for k, v in t.columns.items()}) for t in trials
     ]
