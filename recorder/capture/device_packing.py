@@ -186,7 +186,7 @@ class DevicePacker:
         frames : tensor, shape [..., *neuron]
             At least one frame, in logical order, of any real dtype.
         """
-        with torch.inference_mode(mode=False), torch.no_grad(), _current(self._device):
+        with torch.inference_mode(mode=False), torch.no_grad(), on_device(self._device):
             frames = frames.reshape(-1, self._neurons)
             verdicts = self._verdicts
             if verdicts is None:
@@ -299,6 +299,7 @@ class DevicePacker:
         return verdicts
 
 
-def _current(device: torch.device) -> torch.cuda.device:
+def on_device(device: torch.device) -> torch.cuda.device:
+    """Make a device the current one inside a ``with`` block."""
     # Triton launches kernels on the current device. For other devices, index -1 changes nothing.
     return torch.cuda.device(device.index if device.type == "cuda" else -1)

@@ -148,6 +148,8 @@ class HostPacker:
         was pushed last; None if that counts.
     has_fired : bool
         Whether anything but silence was pushed.
+    neurons : int
+        Neurons of the layer.
     """
 
     def __init__(self, pending: Pending, pool: StagePool) -> None:
@@ -155,7 +157,7 @@ class HostPacker:
         self.undo: tuple[Any, int, int, bool] | None = None
         self.has_fired = bool(pending.any())
         self._pool = pool
-        self._neurons = pending.shape[1]
+        self.neurons = self._neurons = pending.shape[1]
         self._stage = self._new_stage()
         self._waiting = len(pending)
         self._stage[: self._waiting] = pending
@@ -178,7 +180,9 @@ class HostPacker:
         NotSpikesError
             If any value is neither 0 nor 1. Then none of ``frames`` has been added.
         """
-        values = _as_array(frames).reshape(-1, self._neurons)
+        self._push_array(_as_array(frames).reshape(-1, self._neurons))
+
+    def _push_array(self, values: NDArray[Any]) -> None:
         if values.dtype is not self._one.dtype:
             self._one = np.ones((), values.dtype)
             self._bits = _BITS.get(values.dtype, values.dtype)

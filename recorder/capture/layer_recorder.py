@@ -21,12 +21,13 @@ import numpy as np
 import torch
 
 from recorder.capture.calls import Alike, Call
-from recorder.capture.device_packing import DevicePacker, Verdict
-from recorder.capture.host_packing import HostPacker, NotSpikesError, StagePool, WholeRows
+from recorder.capture.device_packing import Verdict
+from recorder.capture.device_values import puts_out_values
+from recorder.capture.host_packing import HostPacker, NotSpikesError, WholeRows
 from recorder.capture.other_values import describe_others
+from recorder.capture.packers import OnDevice, Packer, Packers
 from recorder.capture.refusals import SpikeValueError, check_recordable, no_values, other_shape
-from recorder.capture.transfer import TransferRings
-from recorder.capture.value_packing import ValuePacker, find_scale
+from recorder.capture.value_packing import ValuePacker
 from recorder.format import LayerCommit
 from recorder.format.metadata import ValuesCommit
 from recorder.format.segments import SegmentLog
@@ -56,10 +57,8 @@ class LayerRecorder:
         Qualified name of the module's class.
     late_errors : list
         Where errors are put that are found after the call that they are about.
-    pool : StagePool
-        Memory for frames that wait on the host.
-    rings : TransferRings
-        The ways from accelerators to the host.
+    packers : Packers
+        Makes what packs the layer's outputs.
 
     Attributes
     ----------
@@ -85,8 +84,7 @@ class LayerRecorder:
         position: int,
         layer_class: str,
         late_errors: list[SpikeValueError],
-        pool: StagePool,
-        rings: TransferRings,
+        packers: Packers,
     ) -> None:
         self.name = name
         self.position = position
@@ -95,9 +93,8 @@ class LayerRecorder:
         self.first_batch = 0
         self.dtype = ""
         self.segments = SegmentLog()
-        self._packer: HostPacker | DevicePacker | None = None
-        self._pool = pool
-        self._rings = rings
+        self._packer: Packer | None = None
+        self._packers = packers
         self._device = torch.device("cpu")
         self._hint = ""
         self.output_frames = 0
@@ -107,6 +104,8 @@ class LayerRecorder:
         self._alike: Alike | None = None
         # Of a layer that goes on: whether it fired before, and the values that it had.
         self._has_fired = False
+        # Whether an accelerator has found other values than 0 and 1, which are gone.
+        self._has_bad_values = False
         self._values: ValuesCommit | None = None
         self.threshold: Callable[[torch.Tensor], torch.Tensor] | None = None
         self.is_stopped = False
@@ -115,7 +114,7 @@ class LayerRecorder:
         """Go on behind frames recorded earlier; ``pending`` are those that fill no byte."""
         self.neuron_shape, self.dtype, self.segments = commit.plan.neuron_shape, commit.dtype, segments
         self._has_fired, self._values = has_fired, commit.values
-        self._packer = self._make_packer(self._device, pending)
+        self._packer = self._packers.make(self._device, pending, self.dtype, self._values)
 
     # -- outputs like those before ------------------------------------------------------------------------
 
@@ -186,7 +185,7 @@ class LayerRecorder:
     @property
     def is_on_device(self) -> bool:
         """True if the layer is packed on an accelerator."""
-        return isinstance(self._packer, DevicePacker)
+        return isinstance(self._packer, OnDevice)
 
     @property
     def device_bytes(self) -> int:
@@ -197,7 +196,7 @@ class LayerRecorder:
 
     def settle(self) -> None:
         """Wait for what devices have packed, and `settle_alike`."""
-        if isinstance(self._packer, DevicePacker):
+        if isinstance(self._packer, OnDevice):
             self._collect(self._packer, wait=True)
         else:
             self.settle_alike()
@@ -246,12 +245,13 @@ class LayerRecorder:
                 self._late_errors.append(error)
         alike.calls = 0
 
-    def _collect(self, packer: DevicePacker, *, wait: bool) -> None:
+    def _collect(self, packer: OnDevice, *, wait: bool) -> None:
         for verdict in packer.collect(wait=wait):
             call = self._unsure.popleft()
             if verdict.others == 0:
                 self.segments.extend(*call)
             else:
+                self._has_bad_values = self.values is None
                 what = f"values such as {verdict.value:g}, dtype {self.dtype}"
                 self._late_errors.append(self._value_error(what, call, verdict))
 
@@ -315,26 +315,34 @@ class LayerRecorder:
             raise no_values(self.name)
         if self._packer is None or self.neuron_shape is None:
             check_recordable(self.name, shape, spikes.dtype)
-            self._packer = self._make_packer(spikes.device, np.empty((0, math.prod(shape)), np.bool_))
-            self.neuron_shape, self.dtype = shape, str(spikes.dtype).removeprefix("torch.")
+            self.dtype = str(spikes.dtype).removeprefix("torch.")
+            self._change_packer(spikes, np.empty((0, math.prod(shape)), np.bool_))
+            self.neuron_shape = shape
         elif shape != self.neuron_shape:
             raise other_shape(self.name, shape, self.neuron_shape, step)
-        elif spikes.device != self._device:
-            self._packer = self._make_packer(spikes.device, self._packer.drain())
+        elif spikes.device != self._device or self._has_bad_values:
+            self.settle()
+            self._change_packer(spikes, self._packer.drain())
 
-    def _make_packer(self, device: torch.device, pending: Pending) -> HostPacker | DevicePacker:
-        self._device = device
-        if device.type == "cpu":
-            values = self.values
-            if values is None:
-                return HostPacker(pending, self._pool)
-            return ValuePacker(pending, self._pool, values.scale, self.dtype, values)
-        return DevicePacker(pending, device, self._rings.of(device))
+    def _change_packer(self, spikes: torch.Tensor, pending: Pending) -> None:
+        """Go on behind these frames with a packer for such an output.
+
+        Of a layer on an accelerator whose outputs were zeros and ones so far, or which has none, it is looked
+        at once whether this is one of values. Later this is only found out when others have come already.
+        """
+        ready, self._values = self.ready, self.values
+        self._device, self._has_bad_values = spikes.device, False
+        on_host = self._packers.is_on_host(spikes.device)
+        if self._values is None and not on_host and puts_out_values(spikes):
+            fired = self._has_fired or bool(self.segments.frames) or bool(pending.any())
+            self._values = self._packers.find_values(spikes, has_fired=fired)
+        self._packer = self._packers.make(self._device, pending, self.dtype, self._values)
+        self._packer.ready[:0] = ready
 
     def _push(self, spikes: torch.Tensor, call: Call) -> None:
         if self._packer is None:
             raise RuntimeError("a layer is prepared before it is recorded")
-        if isinstance(self._packer, DevicePacker):
+        if isinstance(self._packer, OnDevice):
             self._packer.push(spikes)
             self._unsure.append(call)
             self._collect(self._packer, wait=False)
@@ -347,35 +355,34 @@ class LayerRecorder:
             packer.push(spikes)
         except NotSpikesError as error:
             packer.roll_back()
-            following = self._make_value_packer(packer, spikes)
+            following = self._follow(packer, spikes)
             if following is None:
                 raise self._value_error(str(error), call, spikes) from error
-            packer = self._packer = following
+            packer = following
             packer.push(spikes)
         self.segments.extend(call.step, call.steps, call.batch, call.trial)
         packer.undo = None
         return packer
 
-    def _make_value_packer(self, packer: HostPacker, spikes: torch.Tensor) -> ValuePacker | None:
-        """A packer that goes on behind the frames of one of zeros and ones; None if that is of no use.
-
-        Once the layer has put out ones, they are the scale.
-        """
-        if isinstance(packer, ValuePacker):
-            return None
-        scale = find_scale(spikes)
-        if scale is None or (scale != 1 and (self._has_fired or packer.has_fired)):
-            return None
-        following = ValuePacker(packer.drain(), self._pool, scale, self.dtype)
-        following.ready = packer.ready
-        return following
-
     @property
     def values(self) -> ValuesCommit | None:
         """Scale, and range of levels so far, of a layer that has put out other values than 0 and 1."""
-        return self._packer.values if isinstance(self._packer, ValuePacker) else self._values
+        return getattr(self._packer, "values", self._values)
+
+    def _follow(self, packer: HostPacker, spikes: torch.Tensor) -> HostPacker | None:
+        """Go on with a packer for values behind the frames of one of zeros and ones; None if in vain."""
+        if isinstance(packer, ValuePacker):
+            return None
+        self._values = self._packers.find_values(spikes, has_fired=self._has_fired or packer.has_fired)
+        if self._values is None:
+            return None
+        following = self._packers.follow(packer, self.dtype, self._values)
+        self._packer = following
+        return following
 
     def _value_error(self, what: str, call: Call, found: torch.Tensor | Verdict) -> SpikeValueError:
         steps = range(call.step, call.step + call.steps)
-        text = describe_others(what, found, steps, (call.batch, *(self.neuron_shape or ())), self._hint)
+        shape = call.batch, *(self.neuron_shape or ())
+        scale = self.values.scale if self.values else None
+        text = describe_others(what, found, steps, shape, self._hint, scale)
         return SpikeValueError(f"layer {self.name!r} ({self.layer_class}) put out {text}", self.name)

@@ -1,4 +1,4 @@
-"""Describe values that are neither 0 nor 1 in an error: one of them, its place, how many, what helps."""
+"""Describe values that cannot be recorded in an error: one of them, its place, how many, what helps."""
 
 from __future__ import annotations
 
@@ -8,21 +8,28 @@ import numpy as np
 import torch
 
 from recorder.capture.device_packing import Verdict
-
-# Rounding leaves less than this, in half precision too.
-_ROUNDING = 0.02
+from recorder.capture.value_packing import ROUNDING
+from recorder.format.values import MAX_LEVEL
 
 _BUT_FOR_ROUNDING = (
     "It puts out 0 and 1 but for rounding, as h + x - x.detach() does: Monitor(..., threshold=0.5) takes "
     "what is nearer to 1 for a spike"
 )
-_BY_HEIGHT = "If a value counts as one spike from some height on, say which: Monitor(..., threshold=...)"
+_BY_HEIGHT = (
+    "If a value counts as one spike from some height on, say which: Monitor(..., threshold=...). Analog "
+    "values are recorded as a signal"
+)
 
 
 def describe_others(
-    what: str, found: torch.Tensor | Verdict, steps: range, shape: tuple[int, ...], hint: str
+    what: str,
+    found: torch.Tensor | Verdict,
+    steps: range,
+    shape: tuple[int, ...],
+    hint: str,
+    scale: float | None = None,
 ) -> str:
-    """Text about an output with values other than 0 and 1, to follow "the layer put out".
+    """Text about an output that cannot be recorded, to follow "the layer put out".
 
     Parameters
     ----------
@@ -36,10 +43,13 @@ def describe_others(
         ``(N, *neuron)``.
     hint : str
         What is known of the layer's class.
+    scale : float, optional
+        Of a layer with other values than 0 and 1: of what its values were whole multiples so far.
     """
+    known_scale = "" if scale is None else f", {scale:g} so far"
     if isinstance(found, torch.Tensor):
         values = found.detach().reshape(-1)
-        is_other = (values != 0) & (values != 1)
+        is_other = (values != 0) & (values != 1) if scale is None else _is_no_multiple(values, scale)
         first = int(is_other.view(torch.uint8).argmax())
         others, which = int(is_other.sum()), f"such as {_value_text(values[first])}"
     else:
@@ -51,9 +61,15 @@ def describe_others(
     advice = _advice(values.double(), is_other)
     known = "".join(f"{sentence}. " for sentence in (hint, advice) if sentence)
     return (
-        f"{what}, at {where}; spikes are 0 or 1, and {place}. "
+        f"{what}, at {where}; spikes are 0 or 1, or whole multiples of one scale{known_scale}, and {place}. "
         f"{known}If this is not a spiking layer, leave it out with layers=..."
     )
+
+
+def _is_no_multiple(values: torch.Tensor, scale: float) -> torch.Tensor:
+    wide = values.double()
+    given_back: torch.Tensor = (torch.round(wide / scale) * scale).to(values.dtype)
+    return (given_back != values) | ~(wide.abs() / scale <= MAX_LEVEL)
 
 
 def _place_text(place: int, steps: range, shape: tuple[int, ...]) -> str:
@@ -66,12 +82,8 @@ def _advice(values: torch.Tensor, is_other: torch.Tensor) -> str:
     others = values[is_other]
     if not bool(others.isfinite().all()):
         return ""
-    if bool((torch.minimum(others.abs(), (others - 1).abs()) < _ROUNDING).all()):
+    if bool((torch.minimum(others.abs(), (others - 1).abs()) < ROUNDING).all()):
         return _BUT_FOR_ROUNDING
-    level = values[values != 0].max().item()
-    if level > 0 and len(values) > 1 and bool(((values == 0) | (values == level)).all()):
-        known = f"It puts out 0 and {level:g}"
-        return f"{known}: Monitor(..., threshold={level / 2:g}) takes {level:g} for a spike"
     return _BY_HEIGHT
 
 

@@ -13,8 +13,10 @@ from recorder.capture.host_packing import HostPacker, NotSpikesError, StagePool,
 from recorder.format.metadata import ValuesCommit
 from recorder.format.values import MAX_LEVEL, Pending, level_dtype, scale_levels
 
-# Of a scale that is no whole number, so many multiples at most: any few numbers are multiples of something.
+# Of a scale that is no whole number, so many multiples at most: any few numbers are multiples of something,
+# the sooner the fewer digits they have.
 MAX_SCALED_LEVEL: Final = 255
+_FEWER_LEVELS: Final = {"float16": 45, "bfloat16": 16}
 # Values that differ from 0 and 1 by less than this do so by rounding, in half precision too.
 ROUNDING: Final = 0.02
 
@@ -67,6 +69,20 @@ class ValuePacker(HostPacker):
             self.roll_back()
             self._widen()
             super().push(frames)
+
+    def push_levels(self, levels: torch.Tensor) -> None:
+        """Add frames of levels, shape [frames, neurons], as `push` adds those of values."""
+        self._range_before = self._range
+        scale, self.scale, self._is_recorded_dtype = self.scale, 1.0, True
+        try:
+            try:
+                self._push_array(levels.numpy())
+            except _TooLargeError:
+                self.roll_back()
+                self._widen()
+                self._push_array(levels.numpy())
+        finally:
+            self.scale = scale
 
     def roll_back(self) -> None:
         """Take back what was pushed and does not count."""
@@ -122,7 +138,7 @@ def find_scale(values: torch.Tensor) -> float | None:
     """The scale of which all values are whole multiples; None if there is none that tells anything.
 
     Whole numbers have the scale 1. Other values have the greatest scale that gives each of them back, by
-    `scale_levels`, with at most 255 levels. Zeros and ones but for rounding have none.
+    `scale_levels`, with at most 255 levels, or fewer in half precision. Zeros and ones but for rounding have none.
 
     Parameters
     ----------
@@ -136,11 +152,12 @@ def find_scale(values: torch.Tensor) -> float | None:
         return None
     if (numbers == np.rint(numbers)).all():
         return 1.0 if numbers[-1] <= MAX_LEVEL else None
-    if len(numbers) > MAX_SCALED_LEVEL or _is_rounding(numbers):
+    most = _FEWER_LEVELS.get(dtype, MAX_SCALED_LEVEL)
+    if len(numbers) > most or _is_rounding(numbers):
         return None
     for scale in _candidates(numbers):
         levels = np.rint(numbers / scale)
-        if levels[-1] <= MAX_SCALED_LEVEL and np.array_equal(scale_levels(levels, scale, dtype), numbers):
+        if levels[-1] <= most and np.array_equal(scale_levels(levels, scale, dtype), numbers):
             return scale
     return None
 

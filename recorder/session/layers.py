@@ -11,6 +11,7 @@ import numpy as np
 
 from recorder.capture import LayerError, LayerRecorder, SpikeValueError
 from recorder.capture.host_packing import PUT_BYTES, FullStage, StagePool, WholeRows, pack_whole
+from recorder.capture.packers import Packers
 from recorder.capture.thresholds import Threshold
 from recorder.capture.transfer import TransferRings
 from recorder.format import RecordingStoppedWarning, plan_chunks
@@ -68,15 +69,13 @@ class RecordedLayers:
         self.steps: dict[str, LayerSteps] = {}
         self.late_errors: list[SpikeValueError] = []
         self.all_steps = steps
-        self._pool = StagePool()
         self._rings = TransferRings()
+        self._packers = Packers(StagePool(), self._rings)
         for name, layer_class in layer_classes.items():
             self._add(name, layer_class)
 
     def _add(self, name: str, layer_class: str, *, is_expected: bool = True) -> LayerRecorder:
-        recorder = LayerRecorder(
-            name, len(self.by_name), layer_class, self.late_errors, self._pool, self._rings
-        )
+        recorder = LayerRecorder(name, len(self.by_name), layer_class, self.late_errors, self._packers)
         recorder.threshold = self._thresholds.get(name)
         self.steps[name] = self.all_steps.add_layer(name, is_expected=is_expected)
         self.by_name[name] = RecordedLayer(recorder, self.steps[name])

@@ -16,9 +16,9 @@ from torch import nn
 import analysis
 from devices import DEVICES, make_ring
 from recorder import Monitor, SpikeOutput, SpikeValueError
-from recorder.capture import LayerRecorder
 from recorder.capture.device_packing import DevicePacker, PackFrames, Verdict, choose_packing, pack_with_torch
-from recorder.capture.host_packing import HostPacker
+from recorder.capture.packers import Packers
+from recorder.capture.transfer import TransferRings
 from recorder.format.bits import Bools
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int64]
@@ -158,7 +158,7 @@ def test_the_kernel_is_chosen_on_cuda_only() -> None:
 # -- through the monitor -----------------------------------------------------------------------------
 
 
-MAKE_PACKER = LayerRecorder._make_packer
+IS_ON_HOST = Packers.is_on_host
 
 
 class Relay(nn.Module):
@@ -179,12 +179,8 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> t
     monkeypatch.setattr("recorder.capture.transfer.RING_BYTES", 2000)
     ring, where = make_ring(request.param, 2000)
     if request.param == "late":
-
-        def make_packer(self: LayerRecorder, _: torch.device, pending: Bools) -> HostPacker | DevicePacker:
-            self._device = where
-            return DevicePacker(pending, where, ring)
-
-        monkeypatch.setattr(LayerRecorder, "_make_packer", make_packer)
+        monkeypatch.setattr(Packers, "is_on_host", lambda *_: False)
+        monkeypatch.setattr(TransferRings, "of", lambda *_: ring)
     return where
 
 
@@ -258,7 +254,7 @@ def test_a_layer_moves_to_the_host_and_loses_nothing_whatever_it_puts_out_there(
         for spikes in given[:5]:
             net(spikes.to(device))
         if device.type == "cpu":  # the one that only looks like another
-            monkeypatch.setattr(LayerRecorder, "_make_packer", MAKE_PACKER)
+            monkeypatch.setattr(Packers, "is_on_host", IS_ON_HOST)
             for recorder, _ in monitor._session.layers.by_name.values():
                 recorder._device = torch.device("meta")
         with pytest.raises(SpikeValueError, match=r"layer '0'.*at step 5"):

@@ -193,7 +193,7 @@ def test_a_bad_value_found_while_the_network_rests_does_not_end_the_recording(tm
             net(step)
         monitor.flush()
         net(torch.zeros(1, 3))
-        net(torch.full((1, 3), 2.0))
+        net(torch.full((1, 3), float("nan")))
         deadline = time.monotonic() + 60
         while not monitor._session.layers.late_errors and time.monotonic() < deadline:
             time.sleep(0.01)

@@ -28,7 +28,7 @@ def ones_and_zeros(steps: int) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
-        (torch.full((2, 3), 0.5), "layer 'b'.*0\\.5.*step {step}"),
+        (torch.tensor([[0, 0.618034, 1], [0.31831, 0, 1]]), "layer 'b'.*0\\.618.*step {step}"),
         (torch.ones(2, 4), r"layer 'b'.*\(4,\) at step {step}"),
     ],
 )
@@ -121,10 +121,10 @@ def test_steps_of_the_others_stay_aligned_with_each_other(tmp_path: Path) -> Non
     with monitor_of(net, tmp_path / "run.zarr", on_error="warn") as monitor:
         net(torch.ones(1, 2), torch.ones(1, 2))
         with pytest.warns(RecordingStoppedWarning, match="layer 'b'"):
-            net(torch.ones(1, 2), torch.full((1, 2), 3.0))
+            net(torch.ones(1, 2), torch.full((1, 2), torch.nan))
         for _ in range(3):
             with monitor.trial(label=1):
-                net(torch.ones(1, 2), torch.full((1, 2), 3.0))
+                net(torch.ones(1, 2), torch.full((1, 2), torch.nan))
     recording = analysis.open_recording(tmp_path / "run.zarr")
     for name in "ac":
         assert recording[name].spikes.step.values.tolist() == [0, 1, 2, 3, 4]

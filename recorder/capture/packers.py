@@ -1,0 +1,77 @@
+"""Choose what packs a layer's outputs: on the host or on the device, zeros and ones or values."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import torch
+
+from recorder.capture.device_packing import DevicePacker
+from recorder.capture.device_values import DeviceValuePacker
+from recorder.capture.host_packing import HostPacker, StagePool
+from recorder.capture.transfer import TransferRings
+from recorder.capture.value_packing import ValuePacker, find_scale
+from recorder.format.metadata import ValuesCommit
+from recorder.format.values import Pending
+
+OnDevice: TypeAlias = DevicePacker | DeviceValuePacker
+Packer: TypeAlias = HostPacker | OnDevice
+
+
+class Packers:
+    """Makes the packers of one recording.
+
+    Parameters
+    ----------
+    pool : StagePool
+        Memory for frames that wait on the host.
+    rings : TransferRings
+        The ways from accelerators to the host.
+    """
+
+    def __init__(self, pool: StagePool, rings: TransferRings) -> None:
+        self._pool = pool
+        self._rings = rings
+
+    def make(self, device: torch.device, pending: Pending, dtype: str, values: ValuesCommit | None) -> Packer:
+        """A packer for outputs on a device.
+
+        Parameters
+        ----------
+        device : torch.device
+        pending : bool array, or array of levels, shape [fewer than 8, neurons]
+            Frames that come before those that will be pushed; they filled no row before.
+        dtype : str
+            Data type of the layer's outputs.
+        values : ValuesCommit or None
+            Scale and range of a layer that puts out other values than 0 and 1.
+        """
+        on_host = self.is_on_host(device)
+        if values is None:
+            if on_host:
+                return HostPacker(pending, self._pool)
+            return DevicePacker(pending, device, self._rings.of(device))
+        host = ValuePacker(pending, self._pool, values.scale, dtype, values)
+        if on_host:
+            return host
+        return DeviceValuePacker(host, device, self._rings.of(device), getattr(torch, dtype))
+
+    def follow(self, packer: HostPacker, dtype: str, values: ValuesCommit) -> ValuePacker:
+        """A packer for values on the host, which goes on behind the frames of one of zeros and ones."""
+        following = ValuePacker(packer.drain(), self._pool, values.scale, dtype)
+        following.ready = packer.ready
+        return following
+
+    def is_on_host(self, device: torch.device) -> bool:
+        """True if outputs on this device are packed by the host."""
+        return device.type == "cpu"
+
+    def find_values(self, spikes: torch.Tensor, *, has_fired: bool) -> ValuesCommit | None:
+        """Scale of an output with other values than 0 and 1; None if it has none.
+
+        Once the layer has put out ones, they are the scale.
+        """
+        scale = find_scale(spikes.detach().cpu())
+        if scale is None or (scale != 1 and has_fired):
+            return None
+        return ValuesCommit(scale, 0, 0)
