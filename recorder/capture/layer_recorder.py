@@ -31,7 +31,7 @@ from recorder.capture.value_packing import ValuePacker
 from recorder.format import LayerCommit
 from recorder.format.metadata import ValuesCommit
 from recorder.format.segments import SegmentLog
-from recorder.format.values import Pending
+from recorder.format.values import MAX_LEVEL, Pending
 from recorder.frameworks import SpikingLayer
 
 # Calls after which small outputs are gathered, how small they are, and how much of them.
@@ -104,8 +104,9 @@ class LayerRecorder:
         self._alike: Alike | None = None
         # Of a layer that goes on: whether it fired before, and the values that it had.
         self._has_fired = False
-        # Whether an accelerator has found other values than 0 and 1, which are gone.
-        self._has_bad_values = False
+        # On accelerators: whether the next output is looked at before it is packed, and whether whole numbers
+        # other than 0 and 1 have come, which are gone.
+        self._must_look = self._has_turned = False
         self._values: ValuesCommit | None = None
         self.threshold: Callable[[torch.Tensor], torch.Tensor] | None = None
         self.is_stopped = False
@@ -251,7 +252,8 @@ class LayerRecorder:
             if verdict.others == 0:
                 self.segments.extend(*call)
             else:
-                self._has_bad_values = self.values is None
+                self._must_look = self.values is None
+                self._has_turned = verdict.value.is_integer() and abs(verdict.value) <= MAX_LEVEL
                 what = f"values such as {verdict.value:g}, dtype {self.dtype}"
                 self._late_errors.append(self._value_error(what, call, verdict))
 
@@ -282,7 +284,7 @@ class LayerRecorder:
         shape = tuple(spikes.shape)
         call = Call(first_step, steps or 1, shape[axes - 1], trial)
         self._alike = None
-        self._prepare(shape[axes:], spikes, first_step)
+        self._prepare(shape[axes:], spikes, first_step, is_graded=layer.is_graded)
         self._push(spikes, call)
         self.first_batch = self.first_batch or call.batch
         self.output_frames = max(self.output_frames, call.steps * call.batch)
@@ -309,33 +311,37 @@ class LayerRecorder:
         pending: Pending = np.empty((0, 0), np.bool_) if self._packer is None else self._packer.drain()
         return pending
 
-    def _prepare(self, shape: tuple[int, ...], spikes: torch.Tensor, step: int) -> None:
+    def _prepare(self, shape: tuple[int, ...], spikes: torch.Tensor, step: int, *, is_graded: bool) -> None:
         """Have a packer for frames of this shape on this device."""
         if spikes.is_meta:
             raise no_values(self.name)
         if self._packer is None or self.neuron_shape is None:
             check_recordable(self.name, shape, spikes.dtype)
             self.dtype = str(spikes.dtype).removeprefix("torch.")
-            self._change_packer(spikes, np.empty((0, math.prod(shape)), np.bool_))
+            self._change_packer(spikes, np.empty((0, math.prod(shape)), np.bool_), is_graded=is_graded)
             self.neuron_shape = shape
         elif shape != self.neuron_shape:
             raise other_shape(self.name, shape, self.neuron_shape, step)
-        elif spikes.device != self._device or self._has_bad_values:
+        elif spikes.device != self._device or self._must_look:
             self.settle()
-            self._change_packer(spikes, self._packer.drain())
+            self._change_packer(spikes, self._packer.drain(), is_graded=is_graded)
 
-    def _change_packer(self, spikes: torch.Tensor, pending: Pending) -> None:
+    def _change_packer(self, spikes: torch.Tensor, pending: Pending, *, is_graded: bool) -> None:
         """Go on behind these frames with a packer for such an output.
 
-        Of a layer on an accelerator whose outputs were zeros and ones so far, or which has none, it is looked
-        at once whether this is one of values. Later this is only found out when others have come already.
+        On an accelerator, other values than 0 and 1 are found out when the output is gone. So the first one
+        is looked at before it is packed, which waits for the device; of a class that is known to put out more
+        than ones, each until one holds anything but zeros.
         """
         ready, self._values = self.ready, self.values
-        self._device, self._has_bad_values = spikes.device, False
-        on_host = self._packers.is_on_host(spikes.device)
-        if self._values is None and not on_host and puts_out_values(spikes):
-            fired = self._has_fired or bool(self.segments.frames) or bool(pending.any())
-            self._values = self._packers.find_values(spikes, has_fired=fired)
+        self._device, on_host = spikes.device, self._packers.is_on_host(spikes.device)
+        if self._values is None and not on_host:
+            if puts_out_values(spikes):
+                fired = self._has_fired or bool(self.segments.frames) or bool(pending.any())
+                self._values = self._packers.find_values(spikes, has_fired=fired)
+            elif self._has_turned or (is_graded and bool(spikes.any())):
+                self._values = ValuesCommit(1.0, 0, 0)
+        self._must_look = is_graded and self._values is None and not on_host
         self._packer = self._packers.make(self._device, pending, self.dtype, self._values)
         self._packer.ready[:0] = ready
 

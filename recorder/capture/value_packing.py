@@ -138,7 +138,8 @@ def find_scale(values: torch.Tensor) -> float | None:
     """The scale of which all values are whole multiples; None if there is none that tells anything.
 
     Whole numbers have the scale 1. Other values have the greatest scale that gives each of them back, by
-    `scale_levels`, with at most 255 levels, or fewer in half precision. Zeros and ones but for rounding have none.
+    `scale_levels`, with at most 255 levels, or fewer in half precision. Zeros and ones but for rounding have
+    none.
 
     Parameters
     ----------

@@ -41,6 +41,8 @@ class SpikingLayer:
     kept_in : str
         Name of the attribute in which the module keeps its spikes, if it returns nothing and its library
         calls its ``forward`` without hooks; otherwise ``""``.
+    is_graded : bool
+        Whether modules of its class put out other values than 0 and 1 by design.
     """
 
     name: str
@@ -49,6 +51,7 @@ class SpikingLayer:
     hint: str = ""
     origin: Literal["user", "library", "assumption"] = "user"
     kept_in: str = ""
+    is_graded: bool = False
 
     @property
     def output(self) -> SpikeOutput:

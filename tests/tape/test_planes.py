@@ -113,7 +113,7 @@ def test_a_plane_begins_with_the_chunk_that_needs_it(tmp_path: Path) -> None:
     assert [plane.first_chunk for plane in reader.layers["1"].planes.values()] == [30, 30]
     np.testing.assert_array_equal(reader.layers["1"].frame_levels(0, len(levels)), levels)
     (path / "layers/1/planes/1/c/35/0").unlink()
-    with pytest.raises(RecordingFormatError, match="planes/1/c/35/0: the chunk of .* with frames 2240"):
+    with pytest.raises(RecordingFormatError, match=r"planes/1/c/35/0: the chunk of .* with frames 2240"):
         reader.layers["1"].frame_levels(2230, 2250)
     assert [(problem.layer, problem.frame) for problem in problems_of(reader)] == [("1", 2240)]
 

@@ -33,6 +33,8 @@ class NeuronClass:
         As of `SpikingLayer`.
     is_always_batched : bool
         Whether there is an axis of samples in every output, also where a network runs without a batch.
+    is_graded : bool
+        As of `SpikingLayer`.
     """
 
     layout: Layout
@@ -40,6 +42,7 @@ class NeuronClass:
     hint: str = ""
     kept_in: str = ""
     is_always_batched: bool = False
+    is_graded: bool = False
 
 
 NeuronClasses: TypeAlias = Mapping[str, Mapping[str, NeuronClass]]

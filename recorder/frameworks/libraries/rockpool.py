@@ -10,11 +10,10 @@ from __future__ import annotations
 from recorder.frameworks.libraries.neuron_class import NeuronClass, NeuronClasses, alike
 from recorder.frameworks.outputs import SpikeOutput
 
-_SPIKES = "rockpool's neurons put out several spikes per step by default: use max_spikes_per_dt=1"
-
 NEURON_CLASSES: NeuronClasses = {
     "rockpool.nn.modules.torch": alike(
-        NeuronClass(SpikeOutput("n t ...", item=None), hint=_SPIKES, is_always_batched=True),
+        # Several spikes a step by default.
+        NeuronClass(SpikeOutput("n t ...", item=None), is_always_batched=True, is_graded=True),
         *("LIFBaseTorch", "LIFNeuronTorch"),
     ),
 }

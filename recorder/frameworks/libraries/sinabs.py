@@ -12,11 +12,6 @@ from typing import Any
 from recorder.frameworks.libraries.neuron_class import NeuronClass, NeuronClasses
 from recorder.frameworks.outputs import SpikeOutput
 
-_MULTI_SPIKE = (
-    "sinabs' IAF and LIF put out several spikes per step by default (spike_fn=MultiSpike): "
-    "use spike_fn=sinabs.activation.SingleSpike"
-)
-
 
 def _squeezed_or_not(module: Any) -> SpikeOutput:
     if not any(cls.__name__ == "SqueezeMixin" for cls in type(module).__mro__):
@@ -36,8 +31,9 @@ def _folded(batch_size: int | None, num_steps: int | None) -> SpikeOutput:
 
 NEURON_CLASSES: NeuronClasses = {
     "sinabs.layers": {
+        # Several spikes a step by default.
         "StatefulLayer": NeuronClass(
-            _squeezed_or_not, lambda module: module.does_spike, _MULTI_SPIKE, is_always_batched=True
+            _squeezed_or_not, lambda module: module.does_spike, is_always_batched=True, is_graded=True
         )
     },
 }

@@ -68,13 +68,13 @@ NEURON_CLASSES: NeuronClasses = {
         **alike(NeuronClass(STEPS, hint=_SURROGATE), "PSN", "ILCBaseNode"),
         "NoisyBaseNode": NeuronClass(STEPS, hint="noisy neurons add noise to spikes while is_training"),
         "FlexSN": NeuronClass(_steps_by_mode, hint="FlexSN puts out what its core computes"),
-        "ILIFNode": NeuronClass(_steps_by_mode, hint="ILIFNode puts out spike counts"),
+        # Spike counts, -1 to 1, and spikes that are weighted.
         **alike(
-            NeuronClass(_steps_by_mode, hint="ternary neurons put out -1, 0 and 1"),
-            *("TernaryIFNode", "TernaryLIFNode"),
+            NeuronClass(_steps_by_mode, hint=_SURROGATE, is_graded=True),
+            *("ILIFNode", "TernaryIFNode", "TernaryLIFNode"),
         ),
         **alike(
-            NeuronClass(_steps_by_mode, hint="this neuron weights its spikes"),
+            NeuronClass(_steps_by_mode, hint="this neuron weights its spikes", is_graded=True),
             *("DSRIFNode", "DSRLIFNode", "FewSpikeNode", "STBIFNode"),
         ),
         "LIAFNode": NeuronClass(_steps_by_mode, spikes=False),

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from frameworks import framework
-from recorder import Monitor, SpikeValueError
+from recorder import Monitor
 from recorder.frameworks import SpikingLayerError, find_spiking_layers
 
 T, N = 6, 3
@@ -214,16 +214,6 @@ def test_rockpool_neurons(tmp_path: Path) -> None:
     import analysis
 
     assert analysis.open_recording(tmp_path / "run.zarr").provenance["parameters"] > 8 * 9 + 9 * 7
-
-
-def test_rockpool_neurons_of_several_spikes_are_refused_with_the_way_out(tmp_path: Path) -> None:
-    modules = framework("rockpool.nn.modules")
-    net = modules.LIFTorch(9, threshold=0.01)
-    with (
-        Monitor(net, store=tmp_path / "run.zarr"),
-        pytest.raises(SpikeValueError, match="max_spikes_per_dt=1"),
-    ):
-        net(torch.rand(N, 20, 9) * 9)
 
 
 # -- matterhorn --------------------------------------------------------------------------------------

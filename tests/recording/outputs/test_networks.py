@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from frameworks import framework, pass_under_spikingjelly_2
-from recorder import Monitor, SpikeValueError
+from recorder import Monitor
 
 ROOT = Path(__file__).parents[3]
 T, N = 6, 3
@@ -310,13 +310,3 @@ def test_sinabs(tmp_path: Path) -> None:
         return time_second(output.unflatten(0, (N, -1)))
 
     check_recording(tmp_path, net, {"1": time_second, "4": unfold}, lambda: net(currents(N, 20, 8) * 4))
-
-
-def test_sinabs_default_of_several_spikes_a_step_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    layers = framework("sinabs.layers")
-    net = nn.Sequential(layers.IAF())
-    with (
-        Monitor(net, store=tmp_path / "run.zarr"),
-        pytest.raises(SpikeValueError, match=r"values from 0 to \d+.*spike_fn=sinabs.activation.SingleSpike"),
-    ):
-        net(currents(N, T, 8) * 4)

@@ -1,0 +1,299 @@
+"""Values other than 0 and 1 of real networks and of whatever comes: recorded as they are, and given back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+from hypothesis import strategies as st
+from torch import nn
+
+import analysis
+from devices import LateLane
+from frameworks import currents, framework, pass_under_spikingjelly_2
+from recorder import Monitor, SpikeOutput, SpikeValueError
+from recorder.capture.layer_recorder import GATHER_AFTER_CALLS
+from recorder.capture.packers import Packers
+from recorder.capture.transfer import TransferRing, TransferRings
+from recorder.capture.value_packing import find_scale
+from tellers import Pair, Teller, monitor_of
+
+T, N = 5, 3
+DTYPES = ["float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64"]
+
+
+def as_numbers(values: Any) -> np.ndarray:
+    return np.asarray(values.float() if torch.is_tensor(values) else values, np.float64)
+
+
+def check(monitor: Monitor, path: Path, name: str, given: list[torch.Tensor]) -> None:
+    """What is given back, by the monitor and by the recording, is what was put out: value and dtype."""
+    steps = monitor.s[name][:]
+    expected = np.stack([as_numbers(each) for each in given])
+    np.testing.assert_array_equal(np.stack([as_numbers(step) for step in steps]), expected)
+    # Sums are those of whole multiples of the scale; what is put out of them is rounded.
+    digits = {torch.float16: 1e-3, torch.bfloat16: 1e-2, torch.float32: 1e-6}.get(given[0].dtype, 1e-12)
+    rounding = {"rtol": digits, "atol": digits}
+    numpy_dtype = (
+        "float32" if given[0].dtype == torch.bfloat16 else str(given[0].dtype).removeprefix("torch.")
+    )
+    assert {step.dtype for step in steps} == {np.dtype(numpy_dtype)}
+    layer = analysis.open_recording(path)[name]
+    values = layer.values
+    assert values.dtype == numpy_dtype
+    np.testing.assert_array_equal(as_numbers(values.values).reshape(expected.shape), expected)
+    np.testing.assert_array_equal(layer.spikes.values.reshape(expected.shape), expected != 0)
+    for of, numbers in (("events", expected != 0), ("magnitude", np.abs(expected)), ("sum", expected)):
+        np.testing.assert_allclose(float(layer.firing_rate(of=of)), numbers.mean(), **rounding)
+        per_neuron = layer.spike_count(per=layer.dimensions or "layer", of=of) if layer.dimensions else None
+        if per_neuron is not None and len(layer.dimensions) == 1:
+            np.testing.assert_allclose(per_neuron.values, numbers.sum(axis=(0, 1)), **rounding)
+    mean = monitor.get_avg_firing_rate(all=False, module_name=name)
+    np.testing.assert_allclose(mean, expected.mean(), **rounding)
+    silent = (expected == 0).all(axis=(0, 1)).mean()
+    assert monitor.get_nonfire_ratio(all=False, module_name=name) == silent
+
+
+@st.composite
+def outputs(draw: st.DrawFn) -> list[torch.Tensor]:
+    """Outputs of one layer, which begin as zeros and ones or not, and grow."""
+    dtype = draw(st.sampled_from(DTYPES))
+    parts = draw(st.sampled_from([1, 1, 3, 4])) if "float" in dtype else 1
+    steps, shape = (
+        draw(st.integers(2, 12)),
+        draw(st.sampled_from([(3, 5), (2, 40), (1, 1)][: 2 + (parts == 1)])),
+    )
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    least, most = 0, draw(st.sampled_from([1, 2, 4]))
+    # The first output tells the scale of a layer whose values are no whole numbers.
+    levels = [np.resize([0, 1, most], shape)]
+    for _ in range(steps):
+        if draw(st.integers(0, 3)) == 0 and parts == 1:
+            most = draw(st.sampled_from([3, 7, 90]))
+        if draw(st.integers(0, 3)) == 0:
+            least = -most
+        levels.append(random.integers(least, most + 1, shape))
+    return [(torch.from_numpy(each).double() / parts).to(getattr(torch, dtype)) for each in levels]
+
+
+@pytest.mark.parametrize("late", [False, True])
+@hypothesis.given(given=outputs(), many=st.booleans())
+@hypothesis.settings(max_examples=30, deadline=None)
+def test_values_are_given_back_as_they_were_put_out(
+    tmp_path_factory: pytest.TempPathFactory, late: bool, given: list[torch.Tensor], many: bool
+) -> None:
+    path = tmp_path_factory.mktemp("values") / "run.zarr"
+    with pytest.MonkeyPatch.context() as patched:
+        if late:
+            patched.setattr(Packers, "is_on_host", lambda *_: False)
+            patched.setattr(TransferRings, "of", lambda *_: TransferRing(LateLane()))
+            # There the first output tells what comes.
+            given[0].view(-1)[-1] = given[0].max() * 2 if given[0].any() else 2
+        net = nn.Sequential(Teller())
+        layers = {Teller: SpikeOutput("t n ..." if many else "n ...")}
+        with monitor_of(net, path, layers=layers) as monitor:
+            for each in [torch.stack(given)] if many else given:
+                net(each)
+        check(monitor, path, "0", given)
+
+
+@pytest.mark.parametrize("turn", [0, 20, GATHER_AFTER_CALLS + 20])
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_small_layer_may_turn_to_values_at_any_time(tmp_path: Path, turn: int, resumed: bool) -> None:
+    torch.manual_seed(0)
+    given = [*(torch.rand(turn + 300, 2, 3) < 0.5).float()]
+    for step in range(turn, len(given)):
+        given[step] *= step % 4 - 1
+    given[-1] *= 200
+    net, path = nn.Sequential(Teller()), tmp_path / "run.zarr"
+    with monitor_of(net, path) as monitor:
+        for each in given[: turn + 150]:
+            net(each)
+        if not resumed:
+            monitor.flush()
+            for each in given[turn + 150 :]:
+                net(each)
+    if resumed:
+        with monitor_of(net, path, resume=True) as monitor:
+            for each in given[turn + 150 :]:
+                net(each)
+    check(monitor, path, "0", given)
+    assert analysis.open_recording(path).verify() is None if hasattr(analysis.Recording, "verify") else True
+
+
+def test_layers_of_zeros_and_ones_are_recorded_as_ever(tmp_path: Path) -> None:
+    given = [*(torch.rand(40, 2, 3) < 0.5).float()]
+    with monitor_of(net := Pair(), tmp_path / "run.zarr") as monitor:
+        for each in given:
+            net(each, each * 2)
+    check(monitor, tmp_path / "run.zarr", "b", [each * 2 for each in given])
+    folders = [{each.name for each in (tmp_path / f"run.zarr/layers/{name}").iterdir()} for name in "ab"]
+    planes = {"planes", "plane_counts", "plane_counts_checksums", "plane_checksums"}
+    assert folders[1] - folders[0] == planes
+
+
+def test_ones_are_the_scale_once_there_were_some(tmp_path: Path) -> None:
+    net, path = nn.Sequential(Teller()), tmp_path / "run.zarr"
+    with monitor_of(net, path):
+        net(torch.ones(2, 3))
+        with pytest.raises(SpikeValueError, match="whole multiples of one scale"):
+            net(torch.full((2, 3), 0.5))
+        net(torch.full((2, 3), 2.0))
+        with pytest.raises(SpikeValueError, match="whole multiples of one scale, 1 so far"):
+            net(torch.full((2, 3), 1.5))
+    with monitor_of(net, path, resume=True), pytest.raises(SpikeValueError, match="1 so far"):
+        net(torch.full((2, 3), 0.5))
+    with monitor_of(net, tmp_path / "other.zarr"):
+        net(torch.ones(2, 3))
+    with monitor_of(net, tmp_path / "other.zarr", resume=True), pytest.raises(SpikeValueError):
+        net(torch.full((2, 3), 0.5))
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        ([0, 2, 6], 1),
+        ([-1, 1], 1),
+        ([0.25, 0.75, -1.5], 0.25),
+        ([0.75, 0.5], 0.25),
+        ([1 / 3, 2 / 3, 1], 1 / 3),
+        ([0.37], 0.37),
+        ([0.1, 0.2, 0.3], 0.1),
+        ([40_000.0], None),
+        ([0.618034, 0.31831], None),
+        ([0.999, 1.0], None),
+        ([1e-9, 1.0], None),
+        ([float("nan")], None),
+        ([float("inf"), 1.0], None),
+    ],
+)
+def test_the_scale_is_the_greatest_of_which_all_values_are_multiples(
+    values: list[float], scale: float | None
+) -> None:
+    found = find_scale(torch.tensor([0.0, *values]))
+    assert found == (scale if scale is None else pytest.approx(scale, rel=1e-6))
+
+
+def test_a_layer_on_a_device_that_turns_to_values_says_so_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came before anybody looked is gone there: it is a gap, and an error."""
+    monkeypatch.setattr(Packers, "is_on_host", lambda *_: False)
+    monkeypatch.setattr(TransferRings, "of", lambda *_: TransferRing(LateLane()))
+    net, path = nn.Sequential(Teller()), tmp_path / "run.zarr"
+    given = [torch.ones(2, 3), torch.full((2, 3), 3.0), torch.zeros(2, 3), torch.full((2, 3), 5.0)]
+    monitor = monitor_of(net, path)
+    monitor.enable()
+    net(given[0])
+    net(given[1])
+    with pytest.raises(SpikeValueError, match=r"values such as 3.*at step 1"):
+        monitor.flush()
+    net(given[2])
+    net(given[3])
+    net(torch.full((2, 3), 90.0))
+    net(torch.full((2, 3), 300.0))
+    with pytest.raises(SpikeValueError, match=r"values such as 300.*at step 5"):
+        monitor.flush()
+    net(torch.full((2, 3), 300.0))
+    monitor.close()
+    values = analysis.open_recording(path)["0"].values
+    assert values.step.values[::2].tolist() == [0, 2, 3, 4, 6]
+    assert values.values[::2, 0].tolist() == [1, 0, 5, 90, 300]
+
+
+def test_a_forward_that_is_cut_short_leaves_whole_values(tmp_path: Path) -> None:
+    net, path = Pair(), tmp_path / "run.zarr"
+    monitor = monitor_of(net, path)
+    monitor.enable()
+    net(torch.full((2, 3), 2.0), torch.full((2, 3), -3.0))
+    handle = net.b.register_forward_hook(lambda *_: monitor.close())
+    net(torch.full((2, 3), 4.0), torch.full((2, 3), 9.0))
+    handle.remove()
+    recording = analysis.open_recording(path)
+    for name, value in (("a", 2), ("b", -3)):
+        np.testing.assert_array_equal(recording[name].values, np.full((2, 3), value))
+
+
+# -- libraries -----------------------------------------------------------------------------------------
+
+
+def test_under_spikingjelly_2(tmp_path: Path) -> None:
+    said = pass_under_spikingjelly_2(__file__, "spikingjelly_graded", tmp_path)
+    assert "passed" in said
+
+
+@pytest.mark.parametrize("step_mode", ["s", "m"])
+@pytest.mark.parametrize("name", ["ILIFNode", "TernaryIFNode", "STBIFNode"])
+def test_spikingjelly_graded_neurons(tmp_path: Path, name: str, step_mode: str) -> None:
+    neurons = framework("spikingjelly.activation_based.neuron")
+    if not hasattr(neurons, name):
+        pytest.skip(f"this SpikingJelly has no {name}")
+    torch.manual_seed(0)
+    arguments = {"q_threshold": torch.tensor(0.5), "level": 8, "sym": True} if name == "STBIFNode" else {}
+    neuron = getattr(neurons, name)(step_mode=step_mode, **arguments)
+    net = nn.Sequential(neuron)
+    x = torch.randn(T, N, 7) * 4
+    put_out: list[torch.Tensor] = []
+    neuron.register_forward_hook(lambda _, __, output: put_out.append(output.detach().clone()))
+    path = tmp_path / "run.zarr"
+    with Monitor(net, store=path, durability="process") as monitor:
+        for step in [x] if step_mode == "m" else x:
+            net(step)
+    given = [*put_out[0]] if step_mode == "m" else put_out
+    assert len(set(torch.stack(given).flatten().tolist())) > 2
+    check(monitor, path, "0", given)
+
+
+def test_a_monitor_equals_spikingjellys_on_graded_values(tmp_path: Path) -> None:
+    """Its mean is one of values, whatever they are."""
+    theirs = framework("spikingjelly.clock_driven.monitor")
+    neurons = framework("spikingjelly.clock_driven.neuron")
+
+    class Graded(neurons.IFNode):  # type: ignore[misc]
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) * torch.randint(1, 4, x.shape)
+
+    torch.manual_seed(0)
+    net = nn.Sequential(Graded(), Graded())
+    reference = theirs.Monitor(net, torch.device("cpu"), "numpy")
+    reference.enable()
+    with Monitor(net, store=tmp_path / "run.zarr", durability="process") as monitor:
+        for step in torch.rand(20, N, 7) * 2:
+            net(step)
+        for arguments in ({}, {"all": False, "module_name": "1"}):
+            ours = monitor.get_avg_firing_rate(**arguments)
+            np.testing.assert_allclose(ours, reference.get_avg_firing_rate(**arguments), rtol=1e-6)
+            ours = monitor.get_nonfire_ratio(**arguments)
+            np.testing.assert_allclose(ours, reference.get_nonfire_ratio(**arguments), rtol=1e-6)
+
+
+def test_sinabs_puts_out_several_spikes_a_step(tmp_path: Path) -> None:
+    layers = framework("sinabs.layers")
+    net = nn.Sequential(layers.IAF())
+    given = net(currents(N, T, 8) * 4).detach()
+    net[0].reset_states()
+    with Monitor(net, store=tmp_path / "run.zarr", durability="process") as monitor:
+        net(currents(N, T, 8) * 4)
+    assert given.max() > 2
+    check(monitor, tmp_path / "run.zarr", "0", [*given.movedim(1, 0)])
+
+
+def test_rockpool_puts_out_several_spikes_a_step(tmp_path: Path) -> None:
+    modules = framework("rockpool.nn.modules")
+    torch.manual_seed(0)
+    net = modules.LIFTorch(4, dt=1e-3, tau_mem=1e-3, tau_syn=1e-3, max_spikes_per_dt=8)
+    x = torch.rand(N, T, 4) * 20
+    put_out: list[torch.Tensor] = []
+    net.register_forward_hook(
+        lambda _, __, output: put_out.append(output[0] if isinstance(output, tuple) else output)
+    )
+    with Monitor(net, store=tmp_path / "run.zarr", durability="process") as monitor:
+        net(x)
+    (given,) = put_out
+    assert given.max() > 1
+    (name,) = monitor.layers
+    check(monitor, tmp_path / "run.zarr", name, [*given.detach().movedim(1, 0)])
