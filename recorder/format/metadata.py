@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from recorder.format.chunks import checksum
+from recorder.format.extents import TableCommit
 from recorder.format.layout import (
     ATTRIBUTE,
     FORMAT_VERSION,
@@ -55,22 +56,6 @@ DTYPES: Final = (
     "float32",
     "float64",
 )
-
-
-@dataclass(frozen=True)
-class TableCommit:
-    """The committed extent of a small array.
-
-    Attributes
-    ----------
-    rows : int
-        Number of committed rows. Rows stored after them are not committed yet.
-    crc32c : int
-        Checksum of the committed rows, as little-endian bytes in C order.
-    """
-
-    rows: int = 0
-    crc32c: int = 0
 
 
 @dataclass(frozen=True)

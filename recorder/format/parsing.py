@@ -10,12 +10,15 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, get_args
 
 from recorder.format.columns import KEYS, identity, is_text
 from recorder.format.errors import RecordingFormatError
+from recorder.format.extents import TableCommit
+from recorder.format.fields import Fields as _Fields
+from recorder.format.fields import short as _short
 from recorder.format.layout import (
     ATTRIBUTE,
     CHUNK_FRAMES_STEP,
@@ -47,12 +50,9 @@ from recorder.format.metadata import (
     LayerCommit,
     RecordingMetadata,
     State,
-    TableCommit,
     TrialsCommit,
     _record_checksum,
 )
-
-_MAX_PROBLEMS = 100
 
 
 def parse_document(document: bytes, place: str) -> RecordingMetadata:
@@ -305,88 +305,3 @@ def _parse_stored(fields: _Fields, kind: str) -> CategoriesCommit:
     stored = fields.child("categories")
     table = _parse_table(stored)
     return CategoriesCommit(stored.integer("count", 0, table.rows // 2), table)
-
-
-class _Fields:
-    """Typed access to a JSON object. Problems are collected, each with its place, and not raised.
-
-    A thousand recordings have a million fields, and nearly all are as they should be: those are let pass
-    first, before anything is written about them.
-    """
-
-    def __init__(self, record: Mapping[str, Any], place: str, problems: list[str] | None = None) -> None:
-        self.record = record
-        self.place = place
-        self.problems: list[str] = [] if problems is None else problems
-
-    def problem(self, key: str, what: str) -> None:
-        # A stranger's document may have millions of them.
-        if len(self.problems) < _MAX_PROBLEMS:
-            self.problems.append(f"{self.place}{key} {what}")
-
-    def take(self, key: str, kind: type, default: Any) -> Any:
-        value = self.record.get(key)
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            self.problem(
-                key, f"is {_short(value) if key in self.record else 'missing'}, expected {kind.__name__}"
-            )
-            return default
-        return value
-
-    def text(self, key: str) -> str:
-        value: str = self.take(key, str, "")
-        if value.isascii() and len(value) <= MAX_NAME_LENGTH:
-            return value
-        if len(value) > MAX_NAME_LENGTH:
-            self.problem(key, f"has {len(value)} characters, at most {MAX_NAME_LENGTH} are read")
-        if not is_text(value):
-            self.problem(key, f"is {_short(value)}, which holds half a character")
-        return value
-
-    def integer(self, key: str, least: int, most: int) -> int:
-        value = self.record.get(key)
-        if type(value) is int and least <= value <= most:
-            return value
-        return self._within(key, self.take(key, int, None), least, most)
-
-    def items(self, key: str, most: int) -> list[Any]:
-        value: list[Any] = self.take(key, list, [])
-        if len(value) > most:
-            self.problem(key, f"has {len(value)} items, at most {most} are read")
-            return []
-        return value
-
-    def item_integer(self, key: str, index: int, value: Any, least: int, most: int) -> int:
-        if type(value) is int and least <= value <= most:
-            return value
-        place = f"{key}[{index}]"
-        if not isinstance(value, int) or isinstance(value, bool):
-            self.problem(place, f"is {_short(value)}, expected int")
-            return least
-        return self._within(place, value, least, most)
-
-    def child(self, key: str) -> _Fields:
-        return _Fields(self.take(key, dict, {}), f"{self.place}{key}.", self.problems)
-
-    def objects(self, key: str, most: int) -> list[_Fields]:
-        children = []
-        for index, item in enumerate(self.items(key, most)):
-            place = f"{self.place}{key}[{index}]"
-            if isinstance(item, dict):
-                children.append(_Fields(item, f"{place}.", self.problems))
-            else:
-                self.problem(f"{key}[{index}]", f"is {_short(item)}, expected an object")
-        return children
-
-    def _within(self, place: str, value: int | None, least: int, most: int) -> int:
-        if value is None:
-            return least
-        if not least <= value <= most:
-            self.problem(place, f"is {_short(value)}, expected {least} to {most}")
-            return least
-        return value
-
-
-def _short(value: object, limit: int = 80, show: Callable[[object], str] = repr) -> str:
-    shown = show(value)
-    return shown if len(shown) <= limit else shown[: limit - 1] + "…"

@@ -19,8 +19,9 @@ from recorder.format import LayerCommit, RecordingDamagedError, RecordingMetadat
 from recorder.format.arrays import SPIKES, LayerTables
 from recorder.format.bits import count_per_neuron
 from recorder.format.documents import all_keys, plain_documents
+from recorder.format.extents import TableCommit
 from recorder.format.layout import CATEGORIES, ROOT_DOCUMENT
-from recorder.format.metadata import TableCommit, TrialsCommit
+from recorder.format.metadata import TrialsCommit
 from recorder.format.segments import clip_segments, merge_ranges
 from recorder.keeping.verification import Problem
 from recorder.stores import ByteStore

@@ -27,8 +27,8 @@ from recorder.format.bits import (
     unpack_trains,
 )
 from recorder.format.chunks import checksum, decode_spikes, room_for_spikes, stored_checksum
+from recorder.format.extents import TableCommit
 from recorder.format.layout import spikes_chunk_key
-from recorder.format.metadata import TableCommit
 from recorder.format.segments import Segments, check_segments, clip_segments
 from recorder.stores import ByteStore
 from recorder.stores.read_ahead import Read, read_ahead

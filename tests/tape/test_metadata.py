@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recorder.format import ChunkPlan, LayerCommit, RecordingFormatError, RecordingMetadata
-from recorder.format.metadata import ColumnCommit, TableCommit, TrialsCommit, _record_checksum, to_attributes
+from recorder.format.extents import TableCommit
+from recorder.format.metadata import ColumnCommit, TrialsCommit, _record_checksum, to_attributes
 from recorder.format.parsing import parse_attributes, parse_document
 
 
