@@ -25,6 +25,7 @@ from recorder.format.layout import (
     trial_column_folder,
 )
 from recorder.format.metadata import ColumnKind, LayerCommit
+from recorder.format.signals import SIGNALS, VALUES, SignalCommit
 
 SPIKES: Final = "spikes"
 
@@ -113,6 +114,44 @@ def layer_tables(name: str, plan: ChunkPlan, *, is_apart: bool = False) -> Layer
     )
 
 
+class SignalTables(NamedTuple):
+    """The two small arrays that every signal has beside its ``values``."""
+
+    checksums: TableLayout
+    segments: TableLayout
+
+
+def signal_tables(folder: str, plan: ChunkPlan) -> SignalTables:
+    """Layouts of the small arrays of the signal whose group has this key prefix."""
+    return SignalTables(
+        TableLayout(f"{folder}/checksums", "uint32", ("chunk", "part"), (plan.parts,)),
+        TableLayout(
+            f"{folder}/segments",
+            "int64",
+            ("segment", "column"),
+            (len(SEGMENT_COLUMNS),),
+            {"columns": list(SEGMENT_COLUMNS)},
+        ),
+    )
+
+
+def _signal_documents(layer_folder: str, signals: tuple[SignalCommit, ...]) -> dict[str, dict[str, Any]]:
+    """Zarr documents of the groups and arrays of a layer's signals as of a commit."""
+    if not signals:
+        return {}
+    documents = {f"{layer_folder}/{SIGNALS}": group_document()}
+    for signal in signals:
+        folder = signal.folder(layer_folder)
+        tables = signal_tables(folder, signal.plan)
+        documents |= {
+            folder: group_document({"name": signal.name}),
+            f"{folder}/{VALUES}": values_document(signal),
+            tables.checksums.folder: tables.checksums.document(signal.checksums.rows),
+            tables.segments.folder: tables.segments.document(signal.segments.rows),
+        }
+    return documents
+
+
 def trial_column_table(name: str, kind: ColumnKind) -> TableLayout:
     """Layout of the array that holds one column of the table of trials."""
     data_type = "float64" if kind == "float64" else "int64"
@@ -146,6 +185,7 @@ def layer_documents(commit: LayerCommit) -> dict[str, dict[str, Any]]:
         folder: group_document({"name": commit.name}),
         f"{folder}/{SPIKES}": spikes_document(commit.plan, commit.frames),
         **{table.folder: table.document(rows[name]) for name, table in tables._asdict().items()},
+        **_signal_documents(folder, commit.signals),
     }
 
 
@@ -169,6 +209,24 @@ def spikes_document(plan: ChunkPlan, frames: int) -> dict[str, Any]:
             {"name": "transpose", "configuration": {"order": [*range(1, rank), 0]}},
             {"name": "numcodecs.packbits", "configuration": {}},
             {"name": "bytes"},
+            {"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}},
+            {"name": "crc32c"},
+        ],
+    )
+
+
+def values_document(signal: SignalCommit) -> dict[str, Any]:
+    """Zarr v3 document of the values of a signal, shape ``(frame, *neuron)``; the frame axis is put last."""
+    plan = signal.plan
+    rank = 1 + len(plan.neuron_shape)
+    return _array_document(
+        shape=(signal.frames, *plan.neuron_shape),
+        chunk_shape=(plan.chunk_frames, *((plan.part_rows, *plan.neuron_shape[1:]) if rank > 1 else ())),
+        data_type=signal.dtype,
+        dimensions=("frame", *signal.dimensions),
+        codecs=[
+            {"name": "transpose", "configuration": {"order": [*range(1, rank), 0]}},
+            {"name": "bytes", "configuration": {"endian": "little"}},
             {"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}},
             {"name": "crc32c"},
         ],

@@ -22,6 +22,7 @@ from recorder.format.layout import (
     folder_name,
     layer_folder,
 )
+from recorder.format.signals import SignalCommit, signals_to_json
 
 State = Literal["recording", "closed"]
 ColumnKind = Literal["int64", "float64", "category"]
@@ -97,6 +98,8 @@ class LayerCommit:
         blocks that contain any.
     is_apart : bool
         Whether the layer's folder is set apart from that of another one, whose name differs by case only.
+    signals : tuple of SignalCommit
+        What is recorded beside the spikes, in the order in which it came.
     """
 
     name: str
@@ -110,6 +113,7 @@ class LayerCommit:
     tail: tuple[int, ...]
     lost: tuple[tuple[int, int], ...] = ()
     is_apart: bool = False
+    signals: tuple[SignalCommit, ...] = ()
 
     @property
     def folder(self) -> str:
@@ -235,6 +239,8 @@ class RecordingMetadata:
         """Lowest version of the format whose readers understand this recording."""
         if any(layer.is_apart for layer in self.layers) or any(c.stored for c in self.trials.columns):
             return NEWEST_FORMAT_VERSION
+        if any(layer.signals for layer in self.layers):
+            return NEWEST_FORMAT_VERSION
         return LOST_FORMAT_VERSION if any(layer.lost for layer in self.layers) else FORMAT_VERSION
 
     def next_commit(self, **changes: Any) -> RecordingMetadata:
@@ -303,6 +309,7 @@ def _layer_to_json(layer: LayerCommit) -> dict[str, Any]:
         "tail": list(layer.tail),
         **lost,
         **({"folder": folder_name(layer.name, apart=True)} if layer.is_apart else {}),
+        **signals_to_json(layer.signals),
     }
 
 

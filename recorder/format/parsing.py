@@ -53,6 +53,7 @@ from recorder.format.metadata import (
     TrialsCommit,
     _record_checksum,
 )
+from recorder.format.signal_parsing import parse_signals
 
 
 def parse_document(document: bytes, place: str) -> RecordingMetadata:
@@ -132,7 +133,7 @@ def parse_attributes(attributes: Mapping[str, Any], place: str) -> RecordingMeta
         fields.problems.append(
             f"format_version is {version}, expected {metadata.format_version}: version "
             f"{LOST_FORMAT_VERSION} is that of recordings with frames marked lost, {NEWEST_FORMAT_VERSION} "
-            "of those with a layer whose folder is set apart, or with categories in arrays"
+            "of those with a layer whose folder is set apart, with categories in arrays, or with signals"
         )
     if fields.problems:
         listed = "".join(f"\n  - {problem}" for problem in fields.problems)
@@ -225,6 +226,7 @@ def _parse_layer(fields: _Fields) -> LayerCommit:
         tail=tail,
         lost=_parse_lost(fields, frames),
         is_apart=_parse_apart(fields),
+        signals=parse_signals(fields, _parse_table, _parse_lost, _parse_apart),
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -26,9 +27,11 @@ from recorder.format.layout import (
     spikes_chunk_key,
 )
 from recorder.format.segments import Rows, SegmentLog
+from recorder.format.signals import SignalCommit
 from recorder.stores import ByteStore
 from recorder.tape.in_order import InOrder
 from recorder.tape.layer_reading import LayerReader
+from recorder.tape.signal_writing import SignalProgress, SignalWriter, Values
 from recorder.tape.tables import TableWriter, rows_checksum
 
 
@@ -46,12 +49,15 @@ class LayerProgress:
         Segments finished since the last commit; earlier ones may be among them.
     open_segment : int64 array, shape [0 or 1, 5]
         Segment that may still grow.
+    signals : mapping of str to SignalProgress
+        Progress of each signal that has frames.
     """
 
     pending_frames: int
     pending_row: Packed | None
     closed_segments: Rows
     open_segment: Rows
+    signals: Mapping[str, SignalProgress] = field(default_factory=dict)
 
 
 class LayerWriter:
@@ -99,6 +105,7 @@ class LayerWriter:
         self._described = 0
         self._last_closed = np.empty((0, len(SEGMENT_COLUMNS)), np.int64)
         self._committed: LayerCommit | None = None
+        self._signals: dict[str, SignalWriter] = {}
 
     @classmethod
     def resume(cls, kept: LayerReader, encoding: InOrder) -> LayerWriter:
@@ -110,6 +117,8 @@ class LayerWriter:
             is_apart=commit.is_apart,
         )
         layer._lost = commit.lost
+        for signal, reader in kept.signals.items():
+            layer._signals[signal] = SignalWriter.resume(reader, encoding, layer.folder)
         layer._chunk = layer._counted = frames // plan.chunk_frames
         blocks = frames // plan.block_frames
         checksums, names, segments = kept.checksums(), kept.counts_checksums(), kept.segments().rows
@@ -150,6 +159,17 @@ class LayerWriter:
         if self._committed is None:
             raise RuntimeError("a layer is committed before it is asked about")
         return self._committed
+
+    def add_signal(self, about: SignalCommit) -> None:
+        """Add a signal whose first values have arrived; ``about`` says what it is, and has no frames."""
+        folders = {signal.folder.lower() for signal in self._signals.values()}
+        is_apart = about.folder(self.folder).lower() in folders
+        about = replace(about, is_apart=is_apart)
+        self._signals[about.name] = SignalWriter(self._store, self._encoding, self._name, self.folder, about)
+
+    def append_signal(self, name: str, values: Values) -> None:
+        """Append values of a signal, [frames, neurons], and write the chunks that they fill."""
+        self._signals[name].append(values)
 
     def append(self, rows: Packed) -> None:
         """Append rows of eight frames, uint8 [rows, neurons], and write the chunks that they fill."""
@@ -249,10 +269,16 @@ class LayerWriter:
             tail=tail,
             lost=self._lost,
             is_apart=self._is_apart,
+            signals=tuple(
+                signal.commit(progress.signals.get(name) or signal.last_progress(), close=close)
+                for name, signal in self._signals.items()
+            ),
         )
         return self._committed
 
-    def cut(self, progress: LayerProgress, frames: int) -> tuple[LayerWriter, LayerProgress]:
+    def cut(
+        self, progress: LayerProgress, frames: int, signals: Mapping[str, int] | None = None
+    ) -> tuple[LayerWriter, LayerProgress]:
         """Give up the newest frames, as if they had never been appended; nothing may be encoded any more.
 
         Parameters
@@ -260,7 +286,9 @@ class LayerWriter:
         progress : LayerProgress
             Of all frames.
         frames : int
-            Frames that stay, of whole steps, fewer than there are.
+            Frames that stay, of whole steps.
+        signals : mapping of str to int, optional
+            Frames that stay of signals, where these are fewer than there are.
 
         Returns
         -------
@@ -270,7 +298,19 @@ class LayerWriter:
             Of the frames that stay.
         """
         whole = LayerReader(self._store, self.commit(progress, close=False))
-        kept = LayerWriter.resume(LayerReader(self._store, whole.cut_to(frames)), self._encoding)
+        given_up = signals or {}
+        left = replace(
+            whole.cut_to(frames),
+            signals=tuple(
+                signal.cut_to(given_up[name]) if name in given_up else signal.commit
+                for name, signal in whole.signals.items()
+                if given_up.get(name) != 0
+            ),
+        )
+        kept = LayerWriter.resume(LayerReader(self._store, left), self._encoding)
+        for name, stay in given_up.items():
+            chunk_count = whole.signals[name].plan.chunk_count
+            self._signals[name].delete_chunks(chunk_count(stay), whole.signals[name].chunks)
         for chunk in range(self._plan.chunk_count(frames), self._plan.chunk_count(whole.frames)):
             for part in range(self._plan.parts):
                 self._store.delete(spikes_chunk_key(self.folder, self._plan, chunk, part))
@@ -280,7 +320,8 @@ class LayerWriter:
         """Progress of a layer to which nothing was appended since it was resumed."""
         pending = self.pending_frames
         row = pack_frames(pending)[0] if len(pending) else None
-        return LayerProgress(len(pending), row, *SegmentLog(self.last_segment).look())
+        signals = {name: signal.last_progress() for name, signal in self._signals.items()}
+        return LayerProgress(len(pending), row, *SegmentLog(self.last_segment).look(), signals)
 
     def _check_described(self, closed: Rows, growing: Rows, frames: int) -> None:
         """Raise RuntimeError unless the segments describe exactly the frames, with no step twice."""

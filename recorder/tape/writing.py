@@ -23,6 +23,7 @@ from recorder.format.layout import (
 from recorder.format.metadata import TrialsCommit
 from recorder.format.parsing import parse_attributes
 from recorder.format.segments import Rows
+from recorder.format.signals import SignalCommit
 from recorder.format.trials import Columns
 from recorder.stores import ByteStore
 from recorder.tape import in_order
@@ -31,6 +32,7 @@ from recorder.tape.in_order import InOrder
 from recorder.tape.layer_writing import LayerProgress, LayerWriter
 from recorder.tape.lock import WriterLock
 from recorder.tape.reading import TapeReader, refuse_if_packed
+from recorder.tape.signal_writing import Values
 from recorder.tape.trial_columns import TrialsWriter
 
 Presented = list[tuple[int, int, Columns]]
@@ -224,6 +226,14 @@ class TapeWriter:
         """
         self._layers[name].append(rows)
 
+    def add_signal(self, layer: str, about: SignalCommit) -> None:
+        """Add a signal of a layer; ``about`` says what it is, and has no frames."""
+        self._layers[layer].add_signal(about)
+
+    def append_signal(self, layer: str, signal: str, values: Values) -> None:
+        """Append values of a signal, in its data type, [frames, neurons]."""
+        self._layers[layer].append_signal(signal, values)
+
     def pending_frames(self, name: str) -> NDArray[np.bool_]:
         """Last frames of a resumed layer, which do not fill a packed row: bool [fewer than 8, neurons]."""
         return self._layers[name].pending_frames
@@ -256,6 +266,7 @@ class TapeWriter:
         *,
         uncalled: Mapping[str, int] | None = None,
         cut: Mapping[str, int] | None = None,
+        cut_signals: Mapping[str, Mapping[str, int]] | None = None,
         close: bool = False,
         keep_lock: bool = False,
     ) -> RecordingMetadata:
@@ -273,6 +284,8 @@ class TapeWriter:
             Layers of the network that are not called, and the step from which on; as before if left out.
         cut : mapping, optional
             Layers whose newest frames are given up, and how many frames stay of each.
+        cut_signals : mapping, optional
+            Likewise for the signals of some of these layers.
         close : bool
             Close the recording: also count the last, partial block, consolidate metadata, release the lock.
         keep_lock : bool
@@ -287,7 +300,8 @@ class TapeWriter:
         self._encoding.finish()
         kept = dict(progress)
         for name, frames in (cut or {}).items():
-            self._layers[name], kept[name] = self._layers[name].cut(progress[name], frames)
+            of_signals = (cut_signals or {}).get(name)
+            self._layers[name], kept[name] = self._layers[name].cut(progress[name], frames, of_signals)
             if frames == 0:
                 del self._layers[name], kept[name]
         names = sorted(kept, key=self._positions.__getitem__)
