@@ -10,6 +10,7 @@ from torch import nn
 
 from recorder.frameworks.hints import describe, propose
 from recorder.frameworks.outputs import AxesError, Layout, SpikeOutput, are_steps
+from recorder.frameworks.potentials import Potential
 
 
 class SpikingLayerError(ValueError):
@@ -41,6 +42,8 @@ class SpikingLayer:
     kept_in : str
         Name of the attribute in which the module keeps its spikes, if it returns nothing and its library
         calls its ``forward`` without hooks; otherwise ``""``.
+    potential : Potential, optional
+        Where the module's membrane potential is; None where that is not known.
     """
 
     name: str
@@ -49,6 +52,7 @@ class SpikingLayer:
     hint: str = ""
     origin: Literal["user", "library", "assumption"] = "user"
     kept_in: str = ""
+    potential: Potential | None = None
 
     @property
     def output(self) -> SpikeOutput:

@@ -105,7 +105,7 @@ class LayerWriter:
         self._described = 0
         self._last_closed = np.empty((0, len(SEGMENT_COLUMNS)), np.int64)
         self._committed: LayerCommit | None = None
-        self._signals: dict[str, SignalWriter] = {}
+        self.signals: dict[str, SignalWriter] = {}
 
     @classmethod
     def resume(cls, kept: LayerReader, encoding: InOrder) -> LayerWriter:
@@ -118,7 +118,7 @@ class LayerWriter:
         )
         layer._lost = commit.lost
         for signal, reader in kept.signals.items():
-            layer._signals[signal] = SignalWriter.resume(reader, encoding, layer.folder)
+            layer.signals[signal] = SignalWriter.resume(reader, encoding, layer.folder)
         layer._chunk = layer._counted = frames // plan.chunk_frames
         blocks = frames // plan.block_frames
         checksums, names, segments = kept.checksums(), kept.counts_checksums(), kept.segments().rows
@@ -162,14 +162,14 @@ class LayerWriter:
 
     def add_signal(self, about: SignalCommit) -> None:
         """Add a signal whose first values have arrived; ``about`` says what it is, and has no frames."""
-        folders = {signal.folder.lower() for signal in self._signals.values()}
+        folders = {signal.folder.lower() for signal in self.signals.values()}
         is_apart = about.folder(self.folder).lower() in folders
         about = replace(about, is_apart=is_apart)
-        self._signals[about.name] = SignalWriter(self._store, self._encoding, self._name, self.folder, about)
+        self.signals[about.name] = SignalWriter(self._store, self._encoding, self._name, self.folder, about)
 
     def append_signal(self, name: str, values: Values) -> None:
         """Append values of a signal, [frames, neurons], and write the chunks that they fill."""
-        self._signals[name].append(values)
+        self.signals[name].append(values)
 
     def append(self, rows: Packed) -> None:
         """Append rows of eight frames, uint8 [rows, neurons], and write the chunks that they fill."""
@@ -271,13 +271,13 @@ class LayerWriter:
             is_apart=self._is_apart,
             signals=tuple(
                 signal.commit(progress.signals.get(name) or signal.last_progress(), close=close)
-                for name, signal in self._signals.items()
+                for name, signal in self.signals.items()
             ),
         )
         return self._committed
 
     def cut(
-        self, progress: LayerProgress, frames: int, signals: Mapping[str, int] | None = None
+        self, progress: LayerProgress, frames: int | None, given_up: Mapping[str, int]
     ) -> tuple[LayerWriter, LayerProgress]:
         """Give up the newest frames, as if they had never been appended; nothing may be encoded any more.
 
@@ -285,9 +285,9 @@ class LayerWriter:
         ----------
         progress : LayerProgress
             Of all frames.
-        frames : int
-            Frames that stay, of whole steps.
-        signals : mapping of str to int, optional
+        frames : int or None
+            Frames that stay, of whole steps; None for all of them.
+        given_up : mapping of str to int
             Frames that stay of signals, where these are fewer than there are.
 
         Returns
@@ -298,7 +298,7 @@ class LayerWriter:
             Of the frames that stay.
         """
         whole = LayerReader(self._store, self.commit(progress, close=False))
-        given_up = signals or {}
+        frames = whole.frames if frames is None else frames
         left = replace(
             whole.cut_to(frames),
             signals=tuple(
@@ -310,7 +310,7 @@ class LayerWriter:
         kept = LayerWriter.resume(LayerReader(self._store, left), self._encoding)
         for name, stay in given_up.items():
             chunk_count = whole.signals[name].plan.chunk_count
-            self._signals[name].delete_chunks(chunk_count(stay), whole.signals[name].chunks)
+            self.signals[name].delete_chunks(chunk_count(stay), whole.signals[name].chunks)
         for chunk in range(self._plan.chunk_count(frames), self._plan.chunk_count(whole.frames)):
             for part in range(self._plan.parts):
                 self._store.delete(spikes_chunk_key(self.folder, self._plan, chunk, part))
@@ -320,7 +320,7 @@ class LayerWriter:
         """Progress of a layer to which nothing was appended since it was resumed."""
         pending = self.pending_frames
         row = pack_frames(pending)[0] if len(pending) else None
-        signals = {name: signal.last_progress() for name, signal in self._signals.items()}
+        signals = {name: signal.last_progress() for name, signal in self.signals.items()}
         return LayerProgress(len(pending), row, *SegmentLog(self.last_segment).look(), signals)
 
     def _check_described(self, closed: Rows, growing: Rows, frames: int) -> None:

@@ -246,6 +246,10 @@ class TapeWriter:
         """For each layer of a resumed recording, its last commit and its last segment, shape [0 or 1, 5]."""
         return {name: (layer.committed, layer.last_segment) for name, layer in self._layers.items()}
 
+    def last_signal_segments(self, name: str) -> dict[str, Rows]:
+        """For each signal of a resumed layer, its last segment, shape [0 or 1, 5]."""
+        return {signal: rows.last_segment for signal, rows in self._layers[name].signals.items()}
+
     def totals(self, name: str) -> Counts:
         """Number of spikes of each neuron of a layer, int64 [neurons], in the rows appended so far.
 
@@ -299,8 +303,9 @@ class TapeWriter:
         self.store.check()
         self._encoding.finish()
         kept = dict(progress)
-        for name, frames in (cut or {}).items():
-            of_signals = (cut_signals or {}).get(name)
+        cut, cut_signals = cut or {}, cut_signals or {}
+        for name in {**cut, **cut_signals}:
+            frames, of_signals = cut.get(name), cut_signals.get(name, {})
             self._layers[name], kept[name] = self._layers[name].cut(progress[name], frames, of_signals)
             if frames == 0:
                 del self._layers[name], kept[name]

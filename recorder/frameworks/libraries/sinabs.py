@@ -11,6 +11,7 @@ from typing import Any
 
 from recorder.frameworks.libraries.neuron_class import NeuronClass, NeuronClasses
 from recorder.frameworks.outputs import SpikeOutput
+from recorder.frameworks.potentials import SINABS
 
 _MULTI_SPIKE = (
     "sinabs' IAF and LIF put out several spikes per step by default (spike_fn=MultiSpike): "
@@ -37,7 +38,11 @@ def _folded(batch_size: int | None, num_steps: int | None) -> SpikeOutput:
 NEURON_CLASSES: NeuronClasses = {
     "sinabs.layers": {
         "StatefulLayer": NeuronClass(
-            _squeezed_or_not, lambda module: module.does_spike, _MULTI_SPIKE, is_always_batched=True
+            _squeezed_or_not,
+            lambda module: module.does_spike,
+            _MULTI_SPIKE,
+            is_always_batched=True,
+            potential=SINABS,
         )
     },
 }
