@@ -12,13 +12,24 @@ from recorder.keeping import Problem
 from recorder.keeping.digest import (
     LEAF_BYTES,
     hash_leaves,
+    hash_signal_leaves,
     join_digest,
     join_recordings,
     leaf_count,
     leaf_frames,
+    signal_leaf_count,
+    signal_leaf_frames,
 )
-from recorder.keeping.verification import check_blocks, check_documents, check_tables, count_blocks
+from recorder.keeping.verification import (
+    check_blocks,
+    check_documents,
+    check_signal_chunks,
+    check_signal_tables,
+    check_tables,
+    count_blocks,
+)
 from recorder.tape import TapeReader
+from recorder.tape.signal_reading import SignalReader
 from spiketape_worker import Parcel
 
 TASK_BYTES: Final = 64 * 2**20
@@ -56,9 +67,24 @@ def find_problems(
             delayed(Parcel(check_blocks))(sent, first, min(first + step, blocks))
             for first in range(0, blocks, step)
         ]
+        for signal in layer.signals.values():
+            tasks += _signal_tasks(signal, trials)
     # One damaged table is found by every task that needs it.
     found = {problem: None for problems in run(*tasks) for problem in problems}
     return list(found)
+
+
+def _signal_tasks(signal: SignalReader, trials: int) -> list[Any]:
+    """Tasks that check one signal."""
+    sent = Parcel(signal)
+    step = max(TASK_BYTES // (signal.plan.chunk_frames * signal.plan.neurons * signal.commit.itemsize), 1)
+    return [
+        delayed(Parcel(check_signal_tables))(sent, trials),
+        *(
+            delayed(Parcel(check_signal_chunks))(sent, first, min(first + step, signal.chunks))
+            for first in range(0, signal.chunks, step)
+        ),
+    ]
 
 
 def find_digest(
@@ -84,7 +110,7 @@ def find_digest(
 
 
 def _find_one(reader: TapeReader, run: Callable[..., tuple[Any, ...]]) -> str:
-    tasks: list[tuple[str, Any]] = []
+    tasks: list[tuple[Any, Any]] = []
     for name, layer in reader.layers.items():
         leaf_bytes = max(leaf_frames(layer.plan.neurons) // 8 * layer.plan.neurons, LEAF_BYTES)
         leaves, step = leaf_count(layer), max(TASK_BYTES // leaf_bytes, 1)
@@ -93,7 +119,16 @@ def _find_one(reader: TapeReader, run: Callable[..., tuple[Any, ...]]) -> str:
             (name, delayed(Parcel(hash_leaves))(sent, first, min(first + step, leaves)))
             for first in range(0, leaves, step)
         ]
-    found: dict[str, list[bytes]] = {name: [] for name in reader.layers}
+        for signal, values in layer.signals.items():
+            leaf_bytes = signal_leaf_frames(values) * values.plan.neurons * values.commit.itemsize
+            leaves, step = signal_leaf_count(values), max(TASK_BYTES // leaf_bytes, 1)
+            sent = Parcel(values)
+            tasks += [
+                ((name, signal), delayed(Parcel(hash_signal_leaves))(sent, first, min(first + step, leaves)))
+                for first in range(0, leaves, step)
+            ]
+    found: dict[Any, list[bytes]] = {name: [] for name in reader.layers}
+    found |= {(name, signal): [] for name, layer in reader.layers.items() for signal in layer.signals}
     for (name, _), hashes in zip(tasks, run(*(task for _, task in tasks)), strict=True):
         found[name] += hashes
-    return join_digest(reader, found)
+    return join_digest(reader, found, found)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorder.format.chunks import checksum
-from tapes import Run, Trial, write_recording
+from tapes import Made, Run, Trial, write_recording
 
 FRAMES = 1928  # a whole block of both layers, and a partial one
 
@@ -26,8 +26,21 @@ def layers() -> dict[str, NDArray[np.bool_]]:
     }
 
 
+def signals() -> dict[tuple[str, str], Made]:
+    random = np.random.default_rng(2)
+    whole = random.random((FRAMES, 7, 9))
+    return {
+        ("1", "v"): Made(random.normal(size=(FRAMES, 5)).astype(np.float32), every=10),
+        ("wide", "v"): Made(whole, every=16, samples=2),
+        ("wide", "count"): Made((whole * 99).astype(np.int32), every=40, neurons=(2, 3, 50)),
+    }
+
+
 def write(path: Path, state: str) -> None:
-    """A recording of two layers, one split into parts, with trials; more behind its commit, if open."""
+    """A recording of two layers, one split into parts, with trials; more behind its commit, if open.
+
+    Both have signals, of which one is in parts, too.
+    """
     runs = [Run(0, 100, 10, 0), Run(100, 55, 10, -1), Run(200, 378, 1, 1)]
     trials = [Trial(0, 10, {"label": ["a", "b"] * 5, "contrast": [0.5] * 10}), Trial(1, 1, {"label": ["c"]})]
     writer = write_recording(
@@ -38,10 +51,14 @@ def write(path: Path, state: str) -> None:
         close=state == "closed",
         chunk_bytes=400,
         limit_bytes=100,
+        signals=signals(),
     )
     if state == "interrupted":
         for name, frames in layers().items():
             writer.append(name, np.packbits(frames[:1600].reshape(1600, -1), axis=0))
+        for (layer, signal), made in signals().items():
+            kept, _ = made.kept([Run(600, 200, 1)])
+            writer.append_signal(layer, signal, kept.reshape(len(kept), -1))
         (path / "layers/1/spikes/c/99.0123456789abcdef.partial").write_bytes(b"cut short")
     writer.release()
 
@@ -103,7 +120,7 @@ def damages(recording: Path, thorough: bool) -> Iterator[Damage]:
     """Damages to every file of a recording: each in every way, or in one or two in turn."""
     keys = sorted(path.relative_to(recording).as_posix() for path in recording.rglob("*") if path.is_file())
     for number, key in enumerate(keys):
-        often = 26 if "/spikes/c/" in key else 13
+        often = 26 if "/spikes/c/" in key or "/values/c/" in key else 13
         for place, way in enumerate(WAYS):
             if thorough or (number + place) % often == 0:
                 yield Damage(way, key)
