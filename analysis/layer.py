@@ -12,6 +12,7 @@ from analysis.display import LayerSummary, describe_layer, layer_html
 from analysis.kernels.selecting.grouping import Grouping, range_size, unite_ranges
 from analysis.kernels.selecting.source import Source, frames_of
 from analysis.members import Members
+from analysis.signals import LayerSignals
 from analysis.spikes import lazy_spikes
 from analysis.statistics import Statistics
 from recorder.format.columns import Value
@@ -93,6 +94,11 @@ class Layer(Statistics):
     def spikes(self) -> xr.DataArray:
         """The spikes as a lazy boolean array, see `analysis.spikes.lazy_spikes`."""
         return lazy_spikes(self._sources, self._members.names)
+
+    @property
+    def signals(self) -> LayerSignals:
+        """What was recorded beside the spikes, by name, such as ``layer.signals["v"]``."""
+        return LayerSignals(self._sources, self._members)
 
     def select(
         self,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import dask.array as da
@@ -61,7 +61,50 @@ def lazy_spikes(sources: Sequence[Source], names: Sequence[str]) -> xr.DataArray
         whose name is taken, such as ``step``, is ``trial_step``. They are no indexes; to narrow them without
         reading, use ``recording.select``.
     """
-    parts = [_spikes_of_one(source, _columns_shown(source, len(sources))) for source in sources]
+    return lazy_frames(sources, names, _laid)
+
+
+@dataclass(frozen=True)
+class Laid:
+    """How the frames of a source lie in a lazy array.
+
+    Attributes
+    ----------
+    name, long_name : str
+    dtype : dtype
+    task : callable
+        Reads a block: given ``source``, ``block_frames`` and ``block_id``.
+    block_frames : int
+        Frames of the layer, or signal, for which a block stands.
+    frames : int
+        All of its frames.
+    dimensions : tuple of str
+        Names of the neuron axes.
+    lengths : tuple of tuple of int
+        Lengths of the blocks along each of them.
+    coordinates : mapping of str to array
+        Indices along neuron axes, where not all are there.
+    kept : mapping of str to array, optional
+        Indices along neuron axes, where the task gives all and some are to be kept.
+    """
+
+    name: str
+    long_name: str
+    dtype: np.dtype[Any]
+    task: Callable[..., Any]
+    block_frames: int
+    frames: int
+    dimensions: tuple[str, ...]
+    lengths: tuple[tuple[int, ...], ...]
+    coordinates: Mapping[str, Any] = field(default_factory=dict)
+    kept: Mapping[str, Any] | None = None
+
+
+def lazy_frames(
+    sources: Sequence[Source], names: Sequence[str], lay: Callable[[Source], Laid]
+) -> xr.DataArray:
+    """Something of the selected frames, recording after recording, with what belongs to each frame."""
+    parts = [_of_one(source, _columns_shown(source, len(sources)), lay(source)) for source in sources]
     if len(parts) == 1:
         return parts[0]
     frames = [part.sizes["frame"] for part in parts]
@@ -79,7 +122,10 @@ def lazy_spikes(sources: Sequence[Source], names: Sequence[str]) -> xr.DataArray
     ]
     coordinates["recording"] = ("frame", da.concatenate(which), {"long_name": "recording"})
     joined = da.concatenate([part.data for part in parts])
-    return xr.DataArray(joined, dims=parts[0].dims, name="spikes", attrs=parts[0].attrs, coords=coordinates)
+    first = parts[0]
+    along = {name: first.coords[name].variable for name in first.dims if name in first.coords}
+    coordinates |= {str(name): index for name, index in along.items()}
+    return xr.DataArray(joined, dims=first.dims, name=first.name, attrs=first.attrs, coords=coordinates)
 
 
 def _columns_shown(source: Source, recordings: int) -> dict[str, ColumnCommit]:
@@ -120,18 +166,42 @@ def _join(columns: Sequence[xr.DataArray | None], frames: Sequence[int], dtype: 
     )
 
 
-def _spikes_of_one(source: Source, columns: Mapping[str, ColumnCommit]) -> xr.DataArray:
-    plan = source.commit.plan
-    block_frames = frames_in_block(plan)
-    if source.commit.frames // block_frames > MAX_BLOCKS:
+def _laid(source: Source) -> Laid:
+    """How spikes lie in a lazy array: all neurons are read, of which some may be kept."""
+    plan, neurons = source.commit.plan, source.selection.neurons
+    dimensions = neuron_dimensions(plan.neuron_shape)
+    lengths: tuple[tuple[int, ...], ...] = tuple((length,) for length in plan.neuron_shape)
+    if plan.parts > 1:
+        slices = [plan.part_slice(part) for part in range(plan.parts)]
+        lengths = (tuple((s.stop - s.start) // plan.row_neurons for s in slices), *lengths[1:])
+    kept = None
+    if neurons is not None:
+        kept = {name: np.array(indices) for name, indices in zip(dimensions, neurons, strict=True)}
+    return Laid(
+        name="spikes",
+        long_name=f"spikes of layer {source.layer}",
+        dtype=np.dtype(np.bool_),
+        task=read_spikes,
+        block_frames=frames_in_block(plan),
+        frames=source.commit.frames,
+        dimensions=dimensions,
+        lengths=lengths,
+        kept=kept,
+    )
+
+
+def _of_one(source: Source, columns: Mapping[str, ColumnCommit], laid: Laid) -> xr.DataArray:
+    block_frames = laid.block_frames
+    if laid.frames // block_frames > MAX_BLOCKS:
         raise QuestionError(
-            f"layer {source.layer!r} has {source.commit.frames} frames, too many for one lazy array; its "
-            "firing rates and silent ratios can be asked for all the same"
+            f"layer {source.layer!r} has {laid.frames} frames of {laid.name}, too many for one lazy array; "
+            "statistics of them can be asked for all the same"
         )
     chunks = tuple(kept_blocks(source, block_frames)[1].tolist())
-    neurons, selection = source.selection.neurons, replace(source.selection, neurons=None)
-    token = tokenize(source.identity, source.layer, selection.token())
-    dimensions = neuron_dimensions(plan.neuron_shape)
+    selection = source.selection if laid.kept is None else replace(source.selection, neurons=None)
+    token = tokenize(
+        source.identity, source.layer, selection.token(), *([source.signal] if source.signal else [])
+    )
 
     def lazy(what: str, dtype: Any, task: Any, rest: tuple[tuple[int, ...], ...], **arguments: Any) -> Any:
         shape = (0,) * (1 + len(rest))
@@ -149,15 +219,12 @@ def _spikes_of_one(source: Source, columns: Mapping[str, ColumnCommit]) -> xr.Da
             **arguments,
         )
 
-    rest: tuple[tuple[int, ...], ...] = tuple((length,) for length in plan.neuron_shape)
-    if plan.parts > 1:
-        slices = [plan.part_slice(part) for part in range(plan.parts)]
-        rest = (tuple((s.stop - s.start) // plan.row_neurons for s in slices), *rest[1:])
-    spikes = xr.DataArray(
-        lazy("spikes", np.bool_, read_spikes, rest),
-        dims=("frame", *dimensions),
-        name="spikes",
-        attrs={"long_name": f"spikes of layer {source.layer}"},
+    shown = xr.DataArray(
+        lazy(f"values-{laid.name}" if source.signal else "spikes", laid.dtype, laid.task, laid.lengths),
+        dims=("frame", *laid.dimensions),
+        name=laid.name,
+        attrs={"long_name": laid.long_name},
+        coords=dict(laid.coordinates),
     )
     coordinates: dict[str, tuple[str, Any, dict[str, Any]]] = {}
     for name in COORDINATES:
@@ -167,11 +234,8 @@ def _spikes_of_one(source: Source, columns: Mapping[str, ColumnCommit]) -> xr.Da
         what = f"frame-column-{tokenize(column.name)}"
         values = lazy(what, column_dtype(source, column.name), read_column, (), column=column.name)
         coordinates[name] = ("frame", values, {})
-    spikes = spikes.assign_coords(coordinates)
-    if neurons is None:
-        return spikes
-    kept = {name: np.array(indices) for name, indices in zip(dimensions, neurons, strict=True)}
-    return spikes.isel(kept).assign_coords(kept)
+    shown = shown.assign_coords(coordinates)
+    return shown if laid.kept is None else shown.isel(laid.kept).assign_coords(laid.kept)
 
 
 def frames_in_block(plan: ChunkPlan) -> int:

@@ -23,6 +23,7 @@ from recorder.format.bits import Packed
 from recorder.format.metadata import TrialsCommit
 from recorder.stores import ByteStore
 from recorder.tape import LayerReader
+from recorder.tape.signal_reading import SignalReader
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Source:
         All layers of the recording, this one among them. They do not travel.
     starts : TrialStarts, optional
         First steps of the trials, where times are looked at, see `with_starts`.
+    signal : str
+        Name of a signal of the layer, whose frames are meant then; empty for those of the spikes.
     """
 
     identity: str
@@ -58,6 +61,7 @@ class Source:
     trials: TrialsCommit = field(compare=False, repr=False)
     siblings: tuple[LayerCommit, ...] = field(default=(), compare=False, repr=False)
     starts: TrialStarts | None = field(default=None, compare=False, repr=False)
+    signal: str = ""
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "siblings": ()}
@@ -66,6 +70,10 @@ class Source:
         """The same layer with another selection."""
         source = replace(self, selection=selection)
         return source if selection.times is None else source.with_starts()
+
+    def of_signal(self, name: str) -> Source:
+        """The frames of a signal of the layer, in the same selection."""
+        return replace(self, signal=name)
 
     def with_starts(self) -> Source:
         """The same source, with the first steps of the trials, in any layer of the recording."""
@@ -86,6 +94,11 @@ class Source:
 def reader_of(source: Source) -> LayerReader:
     """Reader of the source's layer, kept in this process so that its tables are read once."""
     return _reader(_whole(source))
+
+
+def signal_of(source: Source) -> SignalReader:
+    """Reader of the signal that a source stands for; it is kept likewise."""
+    return reader_of(source).signals[source.signal]
 
 
 def rows_of(source: Source) -> TrialRows:
@@ -125,7 +138,8 @@ def frames_of(source: Source, with_rows: bool = False) -> SelectedFrames:
     selection = source.selection
     rows = rows_of(source) if with_rows or selection.where else None
     columns = [column_of(source, name, values) for name, values in selection.where]
-    return SelectedFrames(reader_of(source).kept_segments(), selection, rows, columns, source.starts)
+    reader = signal_of(source) if source.signal else reader_of(source)
+    return SelectedFrames(reader.kept_segments(), selection, rows, columns, source.starts)
 
 
 def read_trains(source: Source, chunks: Sequence[int]) -> Iterator[Packed]:
@@ -165,11 +179,11 @@ def kept_neurons(source: Source) -> NDArray[np.int64] | None:
 
 
 def _whole(source: Source) -> Source:
-    return replace(source, selection=Selection(), starts=None)
+    return replace(source, selection=Selection(), starts=None, signal="")
 
 
 def _any_layer(source: Source) -> Source:
-    return replace(source, layer="", selection=Selection(), use_counts=True, starts=None)
+    return replace(source, layer="", selection=Selection(), use_counts=True, starts=None, signal="")
 
 
 @lru_cache(maxsize=256)
