@@ -49,7 +49,7 @@ for path in sys.stdin:
             float(recording.firing_rate())
             int(recording.spike_count(per="label").sum())
             recording["wide"].spikes.compute()
-            float(recording["wide"].signals["v"].mean())
+            float(next(iter(recording["wide"].signals.values())).mean())
             recording.trials
         print("read", flush=True)
     except RecordingFormatError as error:
