@@ -12,13 +12,24 @@ from recorder.keeping import Problem
 from recorder.keeping.digest import (
     LEAF_BYTES,
     hash_leaves,
+    hash_signal_leaves,
     join_digest,
     join_recordings,
     leaf_count,
     leaf_frames,
+    signal_leaf_count,
+    signal_leaf_frames,
 )
-from recorder.keeping.verification import check_blocks, check_documents, check_tables, count_blocks
-from recorder.tape import TapeReader
+from recorder.keeping.verification import (
+    check_blocks,
+    check_documents,
+    check_signal_chunks,
+    check_signal_tables,
+    check_tables,
+    count_blocks,
+)
+from recorder.tape import LayerReader, TapeReader
+from recorder.tape.signal_reading import SignalReader
 from spiketape_worker import Parcel
 
 TASK_BYTES: Final = 64 * 2**20
@@ -46,19 +57,41 @@ def find_problems(
     """
     trials = reader.metadata.trials.trials
     tasks = [delayed(Parcel(check_documents))(Parcel(reader))]
-    for bits in (bits for layer in reader.layers.values() for bits in layer.bits):
-        sent = Parcel(bits)
-        tasks.append(delayed(Parcel(check_tables))(sent, trials))
-        blocks = count_blocks(bits.commit)
-        block_bytes = bits.plan.block_frames // 8 * bits.plan.neurons
-        step = max(TASK_BYTES // block_bytes, 1)
-        tasks += [
-            delayed(Parcel(check_blocks))(sent, first, min(first + step, blocks))
-            for first in range(0, blocks, step)
-        ]
+    for layer in reader.layers.values():
+        for bits in layer.bits:
+            tasks += _bits_tasks(bits, trials)
+        for signal in layer.signals.values():
+            tasks += _signal_tasks(signal, trials)
     # One damaged table is found by every task that needs it.
     found = {problem: None for problems in run(*tasks) for problem in problems}
     return list(found)
+
+
+def _bits_tasks(bits: LayerReader, trials: int) -> list[Any]:
+    """Tasks that check one boolean array of a layer, and its small arrays."""
+    sent = Parcel(bits)
+    blocks = count_blocks(bits.commit)
+    step = max(TASK_BYTES // (bits.plan.block_frames // 8 * bits.plan.neurons), 1)
+    return [
+        delayed(Parcel(check_tables))(sent, trials),
+        *(
+            delayed(Parcel(check_blocks))(sent, first, min(first + step, blocks))
+            for first in range(0, blocks, step)
+        ),
+    ]
+
+
+def _signal_tasks(signal: SignalReader, trials: int) -> list[Any]:
+    """Tasks that check one signal."""
+    sent = Parcel(signal)
+    step = max(TASK_BYTES // (signal.plan.chunk_frames * signal.plan.neurons * signal.commit.itemsize), 1)
+    return [
+        delayed(Parcel(check_signal_tables))(sent, trials),
+        *(
+            delayed(Parcel(check_signal_chunks))(sent, first, min(first + step, signal.chunks))
+            for first in range(0, signal.chunks, step)
+        ),
+    ]
 
 
 def find_digest(
@@ -95,6 +128,24 @@ def _find_one(reader: TapeReader, run: Callable[..., tuple[Any, ...]]) -> str:
             for first in range(0, leaves, step)
         ]
     found: dict[tuple[str, str], list[bytes]] = {(bits.name, bits.plane): [] for bits in every}
-    for (which, _), hashes in zip(tasks, run(*(task for _, task in tasks)), strict=True):
+    signals = {
+        (name, signal): values
+        for name, layer in reader.layers.items()
+        for signal, values in layer.signals.items()
+    }
+    in_signals: dict[tuple[str, str], list[bytes]] = {which: [] for which in signals}
+    of_signals: list[tuple[tuple[str, str], Any]] = []
+    for which, values in signals.items():
+        leaf_bytes = signal_leaf_frames(values) * values.plan.neurons * values.commit.itemsize
+        leaves, step = signal_leaf_count(values), max(TASK_BYTES // leaf_bytes, 1)
+        sent = Parcel(values)
+        of_signals += [
+            (which, delayed(Parcel(hash_signal_leaves))(sent, first, min(first + step, leaves)))
+            for first in range(0, leaves, step)
+        ]
+    hashed = run(*(task for _, task in [*tasks, *of_signals]))
+    for (which, _), hashes in zip(tasks, hashed, strict=False):
         found[which] += hashes
-    return join_digest(reader, found)
+    for (which, _), hashes in zip(of_signals, hashed[len(tasks) :], strict=True):
+        in_signals[which] += hashes
+    return join_digest(reader, found, in_signals)

@@ -12,6 +12,7 @@ from analysis.display import LayerSummary, describe_layer, layer_html
 from analysis.kernels.selecting.grouping import Grouping, range_size, unite_ranges
 from analysis.kernels.selecting.source import Source, frames_of
 from analysis.members import Members
+from analysis.signals import LayerSignals
 from analysis.spikes import lazy_spikes, lazy_values
 from analysis.statistics import Statistics
 from recorder.format.columns import Value
@@ -98,6 +99,11 @@ class Layer(Statistics):
     def values(self) -> xr.DataArray:
         """What the layer put out, lazily; see `analysis.spikes.lazy_values`."""
         return lazy_values(self._sources, self._members.names)
+
+    @property
+    def signals(self) -> LayerSignals:
+        """What was recorded beside the spikes, by name, such as ``layer.signals["v"]``."""
+        return LayerSignals(self._sources, self._members)
 
     def select(
         self,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 import dask.array as da
 import numpy as np
@@ -42,27 +42,16 @@ MAX_BLOCKS: Final = 2**22
 _LONG_NAMES = {"step": "time step", "sample": "sample of the batch", "trial": "trial, -1 for none"}
 
 
-class Shown(NamedTuple):
-    """What of each slot is shown: its name in words, the task that reads a block, and its data type."""
-
-    what: str
-    read: Callable[..., NDArray[Any]]
-    dtype: np.dtype[Any]
-
-
 def lazy_values(sources: Sequence[Source], names: Sequence[str]) -> xr.DataArray:
     """Values of the selected frames of a layer, as its module put them out; otherwise as `lazy_spikes`.
 
     In the data type of the output; float32 in place of bfloat16, which numpy lacks. Of several recordings in
     the type that holds all of theirs.
     """
-    dtypes = [source.commit.dtype.replace("bfloat16", "float32") for source in sources]
-    return lazy_spikes(sources, names, [Shown("values", read_values, np.dtype(dtype)) for dtype in dtypes])
+    return lazy_frames(sources, names, _laid_values)
 
 
-def lazy_spikes(
-    sources: Sequence[Source], names: Sequence[str], shown: Sequence[Shown] | None = None
-) -> xr.DataArray:
+def lazy_spikes(sources: Sequence[Source], names: Sequence[str]) -> xr.DataArray:
     """Spikes of the selected frames of a layer, recording after recording.
 
     Parameters
@@ -71,8 +60,6 @@ def lazy_spikes(
         The layer in each recording.
     names : sequence of str
         Names of the recordings, for the coordinate ``recording``, which there is where they are several.
-    shown : sequence of Shown, optional
-        Of each recording; left out, events.
 
     Returns
     -------
@@ -84,11 +71,50 @@ def lazy_spikes(
         whose name is taken, such as ``step``, is ``trial_step``. They are no indexes; to narrow them without
         reading, use ``recording.select``.
     """
-    shown = shown or [Shown("spikes", read_spikes, np.dtype(np.bool_))] * len(sources)
-    parts = [
-        _spikes_of_one(source, _columns_shown(source, len(sources)), one)
-        for source, one in zip(sources, shown, strict=True)
-    ]
+    return lazy_frames(sources, names, _laid)
+
+
+@dataclass(frozen=True)
+class Laid:
+    """How the frames of a source lie in a lazy array.
+
+    Attributes
+    ----------
+    name, long_name : str
+    dtype : dtype
+    task : callable
+        Reads a block: given ``source``, ``block_frames`` and ``block_id``.
+    block_frames : int
+        Frames of the layer, or signal, for which a block stands.
+    frames : int
+        All of its frames.
+    dimensions : tuple of str
+        Names of the neuron axes.
+    lengths : tuple of tuple of int
+        Lengths of the blocks along each of them.
+    coordinates : mapping of str to array
+        Indices along neuron axes, where not all are there.
+    kept : mapping of str to array, optional
+        Indices along neuron axes, where the task gives all and some are to be kept.
+    """
+
+    name: str
+    long_name: str
+    dtype: np.dtype[Any]
+    task: Callable[..., Any]
+    block_frames: int
+    frames: int
+    dimensions: tuple[str, ...]
+    lengths: tuple[tuple[int, ...], ...]
+    coordinates: Mapping[str, Any] = field(default_factory=dict)
+    kept: Mapping[str, Any] | None = None
+
+
+def lazy_frames(
+    sources: Sequence[Source], names: Sequence[str], lay: Callable[[Source], Laid]
+) -> xr.DataArray:
+    """Something of the selected frames, recording after recording, with what belongs to each frame."""
+    parts = [_of_one(source, _columns_shown(source, len(sources)), lay(source)) for source in sources]
     if len(parts) == 1:
         return parts[0]
     frames = [part.sizes["frame"] for part in parts]
@@ -106,9 +132,10 @@ def lazy_spikes(
     ]
     coordinates["recording"] = ("frame", da.concatenate(which), {"long_name": "recording"})
     joined = da.concatenate([part.data for part in parts])
-    return xr.DataArray(
-        joined, dims=parts[0].dims, name=shown[0].what, attrs=parts[0].attrs, coords=coordinates
-    )
+    first = parts[0]
+    along = {name: first.coords[name].variable for name in first.dims if name in first.coords}
+    coordinates |= {str(name): index for name, index in along.items()}
+    return xr.DataArray(joined, dims=first.dims, name=first.name, attrs=first.attrs, coords=coordinates)
 
 
 def _columns_shown(source: Source, recordings: int) -> dict[str, ColumnCommit]:
@@ -149,18 +176,49 @@ def _join(columns: Sequence[xr.DataArray | None], frames: Sequence[int], dtype: 
     )
 
 
-def _spikes_of_one(source: Source, columns: Mapping[str, ColumnCommit], shown: Shown) -> xr.DataArray:
-    plan = source.commit.plan
-    block_frames = frames_in_block(plan)
-    if source.commit.frames // block_frames > MAX_BLOCKS:
+def _laid(source: Source) -> Laid:
+    """How spikes lie in a lazy array: all neurons are read, of which some may be kept."""
+    plan, neurons = source.commit.plan, source.selection.neurons
+    dimensions = neuron_dimensions(plan.neuron_shape)
+    lengths: tuple[tuple[int, ...], ...] = tuple((length,) for length in plan.neuron_shape)
+    if plan.parts > 1:
+        slices = [plan.part_slice(part) for part in range(plan.parts)]
+        lengths = (tuple((s.stop - s.start) // plan.row_neurons for s in slices), *lengths[1:])
+    kept = None
+    if neurons is not None:
+        kept = {name: np.array(indices) for name, indices in zip(dimensions, neurons, strict=True)}
+    return Laid(
+        name="spikes",
+        long_name=f"spikes of layer {source.layer}",
+        dtype=np.dtype(np.bool_),
+        task=read_spikes,
+        block_frames=frames_in_block(plan),
+        frames=source.commit.frames,
+        dimensions=dimensions,
+        lengths=lengths,
+        kept=kept,
+    )
+
+
+def _laid_values(source: Source) -> Laid:
+    """How values lie in a lazy array: as spikes do."""
+    dtype = np.dtype(source.commit.dtype.replace("bfloat16", "float32"))
+    long_name = f"values of layer {source.layer}"
+    return replace(_laid(source), name="values", long_name=long_name, dtype=dtype, task=read_values)
+
+
+def _of_one(source: Source, columns: Mapping[str, ColumnCommit], laid: Laid) -> xr.DataArray:
+    block_frames = laid.block_frames
+    if laid.frames // block_frames > MAX_BLOCKS:
         raise QuestionError(
-            f"layer {source.layer!r} has {source.commit.frames} frames, too many for one lazy array; its "
-            "firing rates and silent ratios can be asked for all the same"
+            f"layer {source.layer!r} has {laid.frames} frames of {laid.name}, too many for one lazy array; "
+            "statistics of them can be asked for all the same"
         )
     chunks = tuple(kept_blocks(source, block_frames)[1].tolist())
-    neurons, selection = source.selection.neurons, replace(source.selection, neurons=None)
-    token = tokenize(source.identity, source.layer, selection.token())
-    dimensions = neuron_dimensions(plan.neuron_shape)
+    selection = source.selection if laid.kept is None else replace(source.selection, neurons=None)
+    token = tokenize(
+        source.identity, source.layer, selection.token(), *([source.signal] if source.signal else [])
+    )
 
     def lazy(what: str, dtype: Any, task: Any, rest: tuple[tuple[int, ...], ...], **arguments: Any) -> Any:
         shape = (0,) * (1 + len(rest))
@@ -178,15 +236,12 @@ def _spikes_of_one(source: Source, columns: Mapping[str, ColumnCommit], shown: S
             **arguments,
         )
 
-    rest: tuple[tuple[int, ...], ...] = tuple((length,) for length in plan.neuron_shape)
-    if plan.parts > 1:
-        slices = [plan.part_slice(part) for part in range(plan.parts)]
-        rest = (tuple((s.stop - s.start) // plan.row_neurons for s in slices), *rest[1:])
-    spikes = xr.DataArray(
-        lazy(shown.what, shown.dtype, shown.read, rest),
-        dims=("frame", *dimensions),
-        name=shown.what,
-        attrs={"long_name": f"{shown.what} of layer {source.layer}"},
+    shown = xr.DataArray(
+        lazy(f"values-{laid.name}" if source.signal else laid.name, laid.dtype, laid.task, laid.lengths),
+        dims=("frame", *laid.dimensions),
+        name=laid.name,
+        attrs={"long_name": laid.long_name},
+        coords=dict(laid.coordinates),
     )
     coordinates: dict[str, tuple[str, Any, dict[str, Any]]] = {}
     for name in COORDINATES:
@@ -196,11 +251,8 @@ def _spikes_of_one(source: Source, columns: Mapping[str, ColumnCommit], shown: S
         what = f"frame-column-{tokenize(column.name)}"
         values = lazy(what, column_dtype(source, column.name), read_column, (), column=column.name)
         coordinates[name] = ("frame", values, {})
-    spikes = spikes.assign_coords(coordinates)
-    if neurons is None:
-        return spikes
-    kept = {name: np.array(indices) for name, indices in zip(dimensions, neurons, strict=True)}
-    return spikes.isel(kept).assign_coords(kept)
+    shown = shown.assign_coords(coordinates)
+    return shown if laid.kept is None else shown.isel(laid.kept).assign_coords(laid.kept)
 
 
 def frames_in_block(plan: ChunkPlan) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from recorder.capture import NeuronShapeError, SpikeValueError
+    from recorder.capture.signals import Signal, SignalError
     from recorder.frameworks import SpikeOutput
     from recorder.monitor import Monitor
     from recorder.ranks import RankError
@@ -19,11 +20,21 @@ _HOMES = {
     "Monitor": "recorder.monitor",
     "NeuronShapeError": "recorder.capture",
     "RankError": "recorder.ranks",
+    "Signal": "recorder.capture.signals",
+    "SignalError": "recorder.capture.signals",
     "SpikeOutput": "recorder.frameworks",
     "SpikeValueError": "recorder.capture",
 }
 
-__all__ = ["Monitor", "NeuronShapeError", "RankError", "SpikeOutput", "SpikeValueError"]
+__all__ = [
+    "Monitor",
+    "NeuronShapeError",
+    "RankError",
+    "Signal",
+    "SignalError",
+    "SpikeOutput",
+    "SpikeValueError",
+]
 
 
 def __getattr__(name: str) -> Any:

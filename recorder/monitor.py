@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from recorder.answers import Answers, Backend
+from recorder.capture.signals import Signals
 from recorder.capture.thresholds import Thresholds
 from recorder.format import RecordingWriteError
 from recorder.format.errors import UNFINISHED_RESET
@@ -85,6 +86,10 @@ class Monitor(Answers):
         From what height on a value is one spike, for layers that put out others than 0 and 1; every other
         value is silence, and NaN is an error. For all layers, or from names or types of layers to numbers.
         Kept with the recording, as ``thresholds`` in its provenance; see `Threshold`.
+    signals : str, callable, Signal, or several of these, optional
+        What is recorded beside the spikes, at the same steps: ``"v"``, the membrane potential after the step,
+        in libraries that have one; ``"input"``, ``"output"``, any attribute by name, or a function of
+        (module, inputs, output); see `Signal`, which also says of which layers, neurons and steps.
     storage_options : dict, optional
         Credentials, endpoint and so on, for a URL; they are not kept with the recording.
     metadata : mapping, optional
@@ -127,6 +132,7 @@ class Monitor(Answers):
         durability: Literal["power", "process"] = "power",
         on_error: Literal["raise", "warn"] = "raise",
         threshold: float | Mapping[Any, float] | None = None,
+        signals: Any = None,
         storage_options: dict[str, Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
         dt: float | None = None,
@@ -145,6 +151,7 @@ class Monitor(Answers):
         self._layers = find_spiking_layers(net, layers, batched=batched)
         check_names(self._layers)
         self._thresholds = Thresholds.parse(threshold, self._layers)
+        self._signals = Signals.parse(signals, self._layers)
         self._provenance = describe_run(
             net, metadata, dt=dt, dt_unit=dt_unit, licence=licence, citation=citation
         )
@@ -161,13 +168,16 @@ class Monitor(Answers):
         )
         self._link = SessionLink(warn_of_failures=on_error == "warn")
         self._teller = Teller(net, self._layers, are_all=layers is None)
-        self._hooks = NetworkHooks(net, self._layers.values(), self._link)
+        self._hooks = NetworkHooks(
+            net, self._layers.values(), self._link, states_of=self._signals.with_potential
+        )
         with write_errors(self._store):
             if resume or overwrite:
                 close_holder(self._store)
             if resume and self._rank is not None:
                 self._provenance.update(self._rank.resumed(self._store).to_provenance())
-            if resume and has_begun(self._store, self._provenance, self._thresholds, self._layers):
+            asked = self._thresholds, self._signals
+            if resume and has_begun(self._store, self._provenance, *asked, self._layers):
                 self._begin(TapeWriter.resume(self._store, take_over=take_over))
             else:
                 self._begin(
@@ -351,7 +361,7 @@ class Monitor(Answers):
         steps, stops_bad = Steps(self._hooks.running_forwards), self._link.warns_of_failures
         session = RecordingSession(
             tape,
-            RecordedLayers(kinds, steps, self._thresholds, stops_bad=stops_bad),
+            RecordedLayers(kinds, steps, self._thresholds, stops_bad=stops_bad, signals=self._signals),
             commit_interval=self._commit_interval,
             queue_limit_bytes=QUEUE_LIMIT_BYTES,
             teller=self._teller,

@@ -84,6 +84,62 @@ class LayerPlan:
 
 
 @dataclass(frozen=True)
+class SignalPlan:
+    """The cost of one signal of a layer.
+
+    Attributes
+    ----------
+    layer, name : str
+        Names of the layer and of the signal.
+    frames_per_step : int
+        Samples that are recorded of the batch of its first step.
+    every : int
+        Steps of which one is recorded.
+    chunks : ChunkPlan
+        Plan by which its values are cut into chunks.
+    itemsize : int
+        Bytes of a value.
+    stage_bytes : int
+        Bytes of memory for values that wait to be handed over.
+    device_bytes : int
+        Memory kept on an accelerator; 0 if the layer runs on the CPU.
+    """
+
+    layer: str
+    name: str
+    frames_per_step: int
+    every: int
+    chunks: ChunkPlan
+    itemsize: int
+    stage_bytes: int
+    device_bytes: int = 0
+
+    @property
+    def bytes_per_step(self) -> float:
+        """Bytes of a step, of several on average; compressed, they take somewhat less."""
+        return self.frames_per_step * self.chunks.neurons * self.itemsize / self.every
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of one chunk, all parts together."""
+        return self.chunks.chunk_frames * self.chunks.neurons * self.itemsize
+
+    @property
+    def host_bytes(self) -> int:
+        """Most host memory for the signal: a chunk, values that wait, and rows of its small arrays."""
+        tables = 2 * sum(
+            table_chunk_rows(shape, itemsize) * math.prod(shape) * itemsize
+            for shape, itemsize in (((self.chunks.parts,), 4), ((len(SEGMENT_COLUMNS),), 8))
+        )
+        return self.chunk_bytes + 2 * self.stage_bytes + tables
+
+    def files(self, steps: int) -> int:
+        """Number of files for its values in so many steps."""
+        frames = -(-steps // self.every) * self.frames_per_step
+        return self.chunks.chunk_count(frames) * self.chunks.parts
+
+
+@dataclass(frozen=True)
 class RecordingPlan:
     """The cost of a recording, computed from its layers, limits and pace so far.
 
@@ -104,26 +160,43 @@ class RecordingPlan:
         Bytes of host memory through which accelerators send packed bytes; 0 without an accelerator.
     steps_per_hour : float
         Pace of the recording so far; NaN before its first forward has ended.
+    signals : sequence of SignalPlan
+        Costs of the signals that have had values so far.
     """
 
     layers: Sequence[LayerPlan]
     queue_limit_bytes: int
     ring_bytes: int = 0
     steps_per_hour: float = math.nan
+    signals: Sequence[SignalPlan] = ()
+
+    @property
+    def _parts(self) -> list[LayerPlan | SignalPlan]:
+        return [*self.layers, *self.signals]
 
     @property
     def bytes_per_step(self) -> float:
-        """Packed bytes of one step of all layers; compressed, they take less."""
-        return sum(layer.bits_per_step for layer in self.layers) / 8
+        """Packed bytes of one step of all layers, and bytes of their signals; compressed, they take less."""
+        return sum(layer.bits_per_step for layer in self.layers) / 8 + self.signal_bytes_per_step
+
+    @property
+    def signal_bytes_per_step(self) -> float:
+        """Bytes of one step of all signals; compressed, they take somewhat less."""
+        return sum(signal.bytes_per_step for signal in self.signals)
+
+    @property
+    def signal_bytes_per_hour(self) -> float:
+        """Bytes of all signals in an hour at the pace so far; NaN before the first forward has ended."""
+        return self.signal_bytes_per_step * self.steps_per_hour
 
     @property
     def host_bytes_limit(self) -> int:
         """Most host memory of the recorder, in bytes; outputs themselves belong to the network."""
-        kept = sum(layer.host_bytes for layer in self.layers)
+        kept = sum(part.host_bytes for part in self._parts)
         # A chunk that is rearranged, compressed and written takes about four times its size. With several
         # threads, each chunk also has rows of its own, and one chunk more than threads is under way.
         chunks = 4 if ENCODING_THREADS == 1 else 5 * (ENCODING_THREADS + 1)
-        at_work = chunks * max((layer.chunk_bytes for layer in self.layers), default=0)
+        at_work = chunks * max((part.chunk_bytes for part in self._parts), default=0)
         # Full stages on their way to the queue, those that one output adds, and spare ones in the pool.
         stages = (
             2 * PUT_BYTES + SPARE_BYTES + 2 * max((layer.stage_bytes for layer in self.layers), default=0)
@@ -139,7 +212,7 @@ class RecordingPlan:
     @property
     def device_bytes_limit(self) -> int:
         """Most memory of the recorder on accelerators, in bytes; 0 if all layers run on the CPU."""
-        return sum(layer.device_bytes for layer in self.layers) + self.ring_bytes
+        return sum(part.device_bytes for part in self._parts) + self.ring_bytes
 
     @property
     def bytes_per_hour(self) -> float:
@@ -153,18 +226,25 @@ class RecordingPlan:
 
     def files(self, steps: int) -> int:
         """Number of files for ``steps`` steps."""
-        return sum(layer.files(steps) for layer in self.layers)
+        return sum(part.files(steps) for part in self._parts)
 
     def __str__(self) -> str:
         """One line to show to people."""
         device = f" and {self.device_bytes_limit / _MIB:,.0f} MiB on the device" * bool(self.ring_bytes)
         return (
-            f"{len(self.layers)} layers, {sum(layer.bits_per_step for layer in self.layers):,} slots a step: "
+            f"{len(self.layers)} layers, {sum(layer.bits_per_step for layer in self.layers):,} slots a step"
+            f"{self._with_signals()}: "
             f"at most {self.bytes_per_step / 1000:,.1f} kB a step, "
             f"{self.bytes_per_step * 1e6 / 1e9:,.1f} GB and {self.files(10**6):,} files in a million steps"
             f"{self._hourly()}, "
             f"{self.host_bytes_limit / _MIB:,.0f} MiB of host memory{device} however many"
         )
+
+    def _with_signals(self) -> str:
+        if not self.signals:
+            return ""
+        size = f"{self.signal_bytes_per_step / 1000:,.1f} kB a step"
+        return f" and {len(self.signals)} signal{'s' * (len(self.signals) > 1)} of {size}"
 
     def _hourly(self) -> str:
         if math.isnan(self.steps_per_hour):

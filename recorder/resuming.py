@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from recorder.capture.signals import Signals
 from recorder.capture.thresholds import Thresholds
 from recorder.frameworks import SpikingLayer
 from recorder.provenance import class_name
@@ -21,6 +22,7 @@ def has_begun(
     store: ByteStore,
     described: Mapping[str, Any],
     thresholds: Thresholds,
+    signals: Signals,
     layers: Mapping[str, SpikingLayer],
 ) -> bool:
     """True if there is a recording to go on with; False if there is nothing yet.
@@ -31,19 +33,21 @@ def has_begun(
     described : mapping
         Provenance of what is going to be recorded.
     thresholds : Thresholds
+    signals : Signals
     layers : mapping
         The layers that are going to be recorded.
 
     Raises
     ------
     ValueError
-        If the recording is one of another network, or says otherwise how long a step is, what a spike is, or
-        how it may be used. What the monitor does not say stays as the recording has it.
+        If the recording is one of another network, or says otherwise how long a step is, what a spike or a
+        signal is, or how it may be used. What the monitor does not say stays as the recording has it.
     """
     if is_unbegun(store):
         return False
     recorded = TapeReader.open(store).metadata
     thresholds.refuse_others(recorded, layers)
+    signals.refuse_others(recorded)
     known = recorded.provenance
     if "network" in known and not _is_same_class(str(known["network"]), str(described["network"])):
         raise ValueError(

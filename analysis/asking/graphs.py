@@ -244,7 +244,8 @@ class Graph:
 def plain(value: object) -> object:
     """Text that stands for a value in the name of an array."""
     if isinstance(value, Source):
-        return value.identity, value.layer, value.selection.token(), value.use_counts
+        signal = (value.signal,) if value.signal else ()
+        return value.identity, value.layer, value.selection.token(), value.use_counts, *signal
     if isinstance(value, Groups):
         return repr(value.grouping), value.ranges
     if isinstance(value, CodedGroups):

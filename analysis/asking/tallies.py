@@ -149,7 +149,7 @@ def check_boundary(layers: Sequence[Sequence[Source]], boundary: Any) -> None:
 def _plan(tallied: Tallied, layers: Sequence[Sequence[Source]], question: Question) -> TallyPlan:
     sources = [source for layer in layers for source in layer]
     axes = frame_axes(sources, question)
-    groups = _coded(axes)
+    groups = coded(axes)
     places = max((prod(places_of(source.neuron_shape, question.place)) for source in sources), default=1)
     total = sum(packed_bytes(source.commit.plan, frames_of(source).segments.frames) for source in sources)
     wanted = task_bytes(total)
@@ -176,7 +176,8 @@ def _plan(tallied: Tallied, layers: Sequence[Sequence[Source]], question: Questi
     )
 
 
-def _coded(axes: FrameAxes) -> CodedGroups:
+def coded(axes: FrameAxes) -> CodedGroups:
+    """The groups of some axes, as codes; of a single place if nothing is kept apart."""
     if isinstance(axes.groups, CodedGroups):
         return axes.groups
     if not axes.names:

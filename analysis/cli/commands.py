@@ -292,7 +292,8 @@ def _recovery_lines(reader: TapeReader, recovery: Recovery) -> Iterator[str]:
         yield "or mark only what is damaged as lost, with --mark-lost"
     for loss in recovery.lost:
         steps = ", ".join(f"{first} to {last}" for first, last in loss.steps)
-        yield f"mark {loss.frames} frames of layer {loss.name!r} lost: steps {steps}"
+        what = "" if loss.signal is None else f"signal {loss.signal!r} of "
+        yield f"mark {loss.frames} frames of {what}layer {loss.name!r} lost: steps {steps}"
     for layer in recovery.layers:
         lost = layer.committed - layer.frames
         yield f"keep {layer.frames} frames of layer {layer.name!r}" + (f", drop {lost}" if lost else "")

@@ -55,7 +55,7 @@ def read_spikes(source: Source, block_frames: int, block_id: tuple[int, ...]) ->
         If a chunk is missing or damaged; it names file, layer and frames.
     """
     reader, plan = reader_of(source), source.commit.plan
-    selected = _selected(source, block_frames, block_id[0])
+    selected = selected_in_block(source, block_frames, block_id[0])
     part = block_id[1] if plan.parts > 1 else 0
     neurons = plan.part_slice(part)
     bits = np.empty((len(selected), neurons.stop - neurons.start), np.bool_)
@@ -77,7 +77,7 @@ def read_coordinate(
     source: Source, coordinate: str, block_frames: int, block_id: tuple[int, ...]
 ) -> NDArray[Any]:
     """One block of ``"step"``, ``"sample"`` or ``"trial"``, -1 for none: int64, shape [frames]."""
-    selected = _selected(source, block_frames, block_id[0])
+    selected = selected_in_block(source, block_frames, block_id[0])
     frames = frames_of(source)
     row = frames.segments.segment_of(selected)
     if coordinate == "step":
@@ -92,7 +92,7 @@ def read_column(source: Source, column: str, block_frames: int, block_id: tuple[
 
     Frames in no trial get what stands for a missing value: NaN, or None.
     """
-    selected = _selected(source, block_frames, block_id[0])
+    selected = selected_in_block(source, block_frames, block_id[0])
     frames = frames_of(source, with_rows=True)
     row = frames.segments.segment_of(selected)
     sample = frames.segments.samples_of(selected, row)
@@ -161,6 +161,7 @@ def column_values(source: Source, name: str) -> NDArray[Any]:
     return np.append(stored, np.nan if column.kind == "float64" else MISSING_INTEGER).astype(stored.dtype)
 
 
-def _selected(source: Source, block_frames: int, block: int) -> Integers:
+def selected_in_block(source: Source, block_frames: int, block: int) -> Integers:
+    """Every selected frame of a block of a lazy array, ascending."""
     first = int(kept_blocks(source, block_frames)[0][block])
     return frames_of(source).selected_frames(first, first + block_frames)

@@ -27,6 +27,7 @@ from recorder.format.layout import (
     trial_column_folder,
 )
 from recorder.format.metadata import ColumnKind, LayerCommit, PlaneCommit
+from recorder.format.signals import SIGNALS, VALUES, SignalCommit
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,44 @@ def plane_tables(commit: LayerCommit, plane: str) -> LayerTables:
     return LayerTables._make([*moved, segments])
 
 
+class SignalTables(NamedTuple):
+    """The two small arrays that every signal has beside its ``values``."""
+
+    checksums: TableLayout
+    segments: TableLayout
+
+
+def signal_tables(folder: str, plan: ChunkPlan) -> SignalTables:
+    """Layouts of the small arrays of the signal whose group has this key prefix."""
+    return SignalTables(
+        TableLayout(f"{folder}/checksums", "uint32", ("chunk", "part"), (plan.parts,)),
+        TableLayout(
+            f"{folder}/segments",
+            "int64",
+            ("segment", "column"),
+            (len(SEGMENT_COLUMNS),),
+            {"columns": list(SEGMENT_COLUMNS)},
+        ),
+    )
+
+
+def _signal_documents(layer_folder: str, signals: tuple[SignalCommit, ...]) -> dict[str, dict[str, Any]]:
+    """Zarr documents of the groups and arrays of a layer's signals as of a commit."""
+    if not signals:
+        return {}
+    documents = {f"{layer_folder}/{SIGNALS}": group_document()}
+    documents |= {signal.folder(layer_folder): group_document({"name": signal.name}) for signal in signals}
+    for signal in signals:
+        folder = signal.folder(layer_folder)
+        tables = signal_tables(folder, signal.plan)
+        documents |= {
+            f"{folder}/{VALUES}": values_document(signal),
+            tables.checksums.folder: tables.checksums.document(signal.checksums.rows),
+            tables.segments.folder: tables.segments.document(signal.segments.rows),
+        }
+    return documents
+
+
 def trial_column_table(name: str, kind: ColumnKind) -> TableLayout:
     """Layout of the array that holds one column of the table of trials."""
     data_type = "float64" if kind == "float64" else "int64"
@@ -172,7 +211,7 @@ def layer_documents(commit: LayerCommit) -> dict[str, dict[str, Any]]:
     # Arrays of one group follow each other: zarr-python 3.1.6 takes only the last run of these.
     for key in sorted(described, key=lambda key: key.rsplit("/", 1)[0]):
         documents[key] = described[key]
-    return documents
+    return documents | _signal_documents(folder, commit.signals)
 
 
 def _bits_documents(tables: LayerTables, commit: LayerCommit | PlaneCommit) -> dict[str, dict[str, Any]]:
@@ -204,6 +243,24 @@ def spikes_document(plan: ChunkPlan, frames: int) -> dict[str, Any]:
             {"name": "transpose", "configuration": {"order": [*range(1, rank), 0]}},
             {"name": "numcodecs.packbits", "configuration": {}},
             {"name": "bytes"},
+            {"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}},
+            {"name": "crc32c"},
+        ],
+    )
+
+
+def values_document(signal: SignalCommit) -> dict[str, Any]:
+    """Zarr v3 document of the values of a signal, shape ``(frame, *neuron)``; the frame axis is put last."""
+    plan = signal.plan
+    rank = 1 + len(plan.neuron_shape)
+    return _array_document(
+        shape=(signal.frames, *plan.neuron_shape),
+        chunk_shape=(plan.chunk_frames, *((plan.part_rows, *plan.neuron_shape[1:]) if rank > 1 else ())),
+        data_type=signal.dtype,
+        dimensions=("frame", *signal.dimensions),
+        codecs=[
+            {"name": "transpose", "configuration": {"order": [*range(1, rank), 0]}},
+            {"name": "bytes", "configuration": {"endian": "little"}},
             {"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}},
             {"name": "crc32c"},
         ],

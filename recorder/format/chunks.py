@@ -85,6 +85,31 @@ def decode_spikes(stored: bytes, neurons: int, chunk_bytes: int, room: Packed | 
     return room[8:].reshape(neurons, chunk_bytes)
 
 
+def encode_values(trains: NDArray[Any]) -> bytes:
+    """Stored bytes of one chunk of a signal.
+
+    Parameters
+    ----------
+    trains : array, shape [neurons, chunk_frames]
+        Values of each neuron, in the data type of the signal.
+    """
+    return _seal(zstd.compress(_as_little(trains).reshape(-1).view(np.uint8), ZSTD_LEVEL))
+
+
+def decode_values(stored: bytes, neurons: int, chunk_frames: int, data_type: str) -> NDArray[Any]:
+    """Values in one stored chunk of a signal, [neurons, chunk_frames]; errors as in `decode_spikes`."""
+    dtype = np.dtype(data_type).newbyteorder("<")
+    buffer = np.empty(neurons * chunk_frames * dtype.itemsize, np.uint8)
+    _unseal(stored, buffer)
+    values = buffer.view(dtype).reshape(neurons, chunk_frames)
+    return values.astype(dtype.newbyteorder("="), copy=False)
+
+
+def _as_little(values: NDArray[Any]) -> NDArray[Any]:
+    """Values as little-endian ones, C-contiguous; copied only where they are not so already."""
+    return np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"), copy=False))
+
+
 def encode_rows(rows: NDArray[Any], chunk_rows: int) -> bytes:
     """Stored bytes of one chunk of a small array, padded with zeros to ``chunk_rows`` rows."""
     padded = np.zeros((chunk_rows, *rows.shape[1:]), rows.dtype.newbyteorder("<"))

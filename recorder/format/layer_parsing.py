@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from recorder.format.columns import is_text
+from recorder.format.extents import TableCommit
 from recorder.format.fields import Fields, short
 from recorder.format.layout import CHUNK_FRAMES_STEP, ChunkPlan, folder_name
 from recorder.format.metadata import (
@@ -21,9 +22,9 @@ from recorder.format.metadata import (
     MAX_ROWS,
     LayerCommit,
     PlaneCommit,
-    TableCommit,
     ValuesCommit,
 )
+from recorder.format.signal_parsing import parse_signals
 from recorder.format.values import MAX_LEVEL, PLANES, in_order
 
 # The layers of a thousand runs of one network have the same few plans.
@@ -68,6 +69,7 @@ def parse_layer(fields: Fields) -> LayerCommit:
         lost=_parse_lost(fields, frames),
         is_apart=_parse_apart(fields),
         values=_parse_values(fields, plan, frames, dtype),
+        signals=parse_signals(fields, parse_table, _parse_lost, _parse_apart),
     )
 
 

@@ -272,8 +272,13 @@ def categories_folder(column: str) -> str:
 
 def spikes_chunk_key(folder: str, plan: ChunkPlan, chunk: int, part: int, array: str = SPIKES) -> str:
     """Key of one stored chunk of ``spikes``, or of another boolean array of the layer."""
+    return array_chunk_key(f"{folder}/{array}", plan, chunk, part)
+
+
+def array_chunk_key(array: str, plan: ChunkPlan, chunk: int, part: int) -> str:
+    """Key of one stored chunk of an array, whose own key prefix is given, that is cut by a plan."""
     indices = [chunk, part, *[0] * (len(plan.neuron_shape) - 1)][: 1 + len(plan.neuron_shape)]
-    return f"{folder}/{array}/c/" + "/".join(map(str, indices))
+    return f"{array}/c/" + "/".join(map(str, indices))
 
 
 def table_chunk_rows(row_shape: tuple[int, ...], itemsize: int, most: int = TABLE_CHUNK_ROWS) -> int:

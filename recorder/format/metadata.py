@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from recorder.format.chunks import checksum
+from recorder.format.extents import TableCommit
 from recorder.format.layout import (
     ATTRIBUTE,
     FORMAT_VERSION,
@@ -21,6 +22,7 @@ from recorder.format.layout import (
     folder_name,
     layer_folder,
 )
+from recorder.format.signals import SignalCommit, signals_to_json
 
 State = Literal["recording", "closed"]
 ColumnKind = Literal["int64", "float64", "category"]
@@ -55,22 +57,6 @@ DTYPES: Final = (
     "float32",
     "float64",
 )
-
-
-@dataclass(frozen=True)
-class TableCommit:
-    """The committed extent of a small array.
-
-    Attributes
-    ----------
-    rows : int
-        Number of committed rows. Rows stored after them are not committed yet.
-    crc32c : int
-        Checksum of the committed rows, as little-endian bytes in C order.
-    """
-
-    rows: int = 0
-    crc32c: int = 0
 
 
 @dataclass(frozen=True)
@@ -157,6 +143,8 @@ class LayerCommit:
         Whether the layer's folder is set apart from that of another one, whose name differs by case only.
     values : ValuesCommit or None
         Of a layer that has put out values other than 0 and 1; None of others.
+    signals : tuple of SignalCommit
+        What is recorded beside the spikes, in the order in which it came.
     """
 
     name: str
@@ -171,6 +159,7 @@ class LayerCommit:
     lost: tuple[tuple[int, int], ...] = ()
     is_apart: bool = False
     values: ValuesCommit | None = None
+    signals: tuple[SignalCommit, ...] = ()
 
     @property
     def folder(self) -> str:
@@ -298,6 +287,8 @@ class RecordingMetadata:
             return NEWEST_FORMAT_VERSION
         if any(column.stored for column in self.trials.columns):
             return NEWEST_FORMAT_VERSION
+        if any(layer.signals for layer in self.layers):
+            return NEWEST_FORMAT_VERSION
         return LOST_FORMAT_VERSION if any(layer.lost for layer in self.layers) else FORMAT_VERSION
 
     def next_commit(self, **changes: Any) -> RecordingMetadata:
@@ -367,6 +358,7 @@ def _layer_to_json(layer: LayerCommit) -> dict[str, Any]:
         **lost,
         **({"folder": folder_name(layer.name, apart=True)} if layer.is_apart else {}),
         **({"values": _values_to_json(layer.values)} if layer.values else {}),
+        **signals_to_json(layer.signals),
     }
 
 

@@ -119,8 +119,8 @@ def parse_attributes(attributes: Mapping[str, Any], place: str) -> RecordingMeta
         fields.problems.append(
             f"format_version is {version}, expected {metadata.format_version}: version "
             f"{LOST_FORMAT_VERSION} is that of recordings with frames marked lost, {NEWEST_FORMAT_VERSION} "
-            "of those with a layer whose folder is set apart, with categories in arrays, or with values "
-            "other than 0 and 1"
+            "of those with a layer whose folder is set apart, with categories in arrays, with values other "
+            "than 0 and 1, or with signals"
         )
     if fields.problems:
         listed = "".join(f"\n  - {problem}" for problem in fields.problems)

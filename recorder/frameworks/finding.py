@@ -160,7 +160,9 @@ def _layer(name: str, module: nn.Module, output: SpikeOutput | None, batched: bo
         layout = functools.partial(_ask_for, layout, neuron)
     if output is None and not batched and not known.is_always_batched:
         layout = _without_batch(layout)
-    return SpikingLayer(name, module, layout, known.hint, origin, known.kept_in, known.is_graded)
+    # What wraps a neuron calls a function of it, which leaves no potential in the module.
+    potential = known.potential if neuron is None else None
+    return SpikingLayer(name, module, layout, known.hint, origin, known.kept_in, known.is_graded, potential)
 
 
 def _ask_for(layout: Callable[[Any], SpikeOutput], neuron: nn.Module, _: nn.Module) -> SpikeOutput:

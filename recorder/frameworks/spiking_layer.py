@@ -10,6 +10,7 @@ from torch import nn
 
 from recorder.frameworks.hints import describe, propose
 from recorder.frameworks.outputs import AxesError, Layout, SpikeOutput, are_steps
+from recorder.frameworks.potentials import Potential
 
 
 class SpikingLayerError(ValueError):
@@ -43,6 +44,8 @@ class SpikingLayer:
         calls its ``forward`` without hooks; otherwise ``""``.
     is_graded : bool
         Whether modules of its class put out other values than 0 and 1 by design.
+    potential : Potential, optional
+        Where the module's membrane potential is; None where that is not known.
     """
 
     name: str
@@ -52,6 +55,7 @@ class SpikingLayer:
     origin: Literal["user", "library", "assumption"] = "user"
     kept_in: str = ""
     is_graded: bool = False
+    potential: Potential | None = None
 
     @property
     def output(self) -> SpikeOutput:

@@ -33,21 +33,20 @@ def _skip(function: Any) -> None:
         pass
 
 
-def outside_graphs(call: Callable[..., None]) -> Callable[..., None]:
+def outside_graphs(call: Callable[..., Any]) -> Callable[..., Any]:
     """Keep torch.compile from tracing a hook: graphs break there, and the hook runs as it does without.
 
     `torch.compiler.disable` would do the same, but imports the compiler, which takes seconds.
     """
 
     @functools.wraps(call)
-    def untraced(*arguments: Any) -> None:
+    def untraced(*arguments: Any, **settings: Any) -> Any:
         if set_eval_frame is None or "torch._dynamo" not in sys.modules:
-            call(*arguments)
-            return
+            return call(*arguments, **settings)
         # What the hook calls would be compiled, frame by frame.
         compiler = set_eval_frame(None)
         try:
-            call(*arguments)
+            return call(*arguments, **settings)
         finally:
             set_eval_frame(compiler)
 

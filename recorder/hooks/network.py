@@ -12,7 +12,7 @@ import os
 import sys
 import warnings
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ from recorder.format import RecordingStoppedWarning, RecordingWriteError, Uncall
 from recorder.frameworks import SpikingLayer, SpikingLayerError
 from recorder.hooks.compiling import outside_graphs, refuse_unknown_compiler
 from recorder.hooks.replacements import LastHooks, ObservedForward
+from recorder.hooks.states import KeptStates
 from recorder.session import RecordingSession
 
 
@@ -211,7 +212,7 @@ class LayerHook(_Hook):
         self._module = layer.module
 
     @outside_graphs
-    def __call__(self, module: nn.Module, _: Any, output: Any) -> None:
+    def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
         """Record ``output``; a shallow copy of the layer, which shares its hooks, is not recorded."""
         if module is not self._module:
             if getattr(module, "_is_replica", False):
@@ -225,7 +226,7 @@ class LayerHook(_Hook):
             refuse_unknown_compiler()
             _refuse_what_runs_otherwise(self._layer)
             try:
-                session.record(self._layer, output)
+                session.record(self._layer, output, inputs)
             except RecordingWriteError as failure:
                 self._link.stop(failure)
             except LayerError as error:
@@ -275,14 +276,23 @@ class NetworkHooks:
         Its forwards are the boundaries between steps.
     layers : iterable of SpikingLayer
     link : SessionLink
+    states_of : collection of str
+        Names of the layers whose membrane potential is recorded, and is to be kept for each step.
     """
 
-    def __init__(self, network: nn.Module, layers: Iterable[SpikingLayer], link: SessionLink) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        layers: Iterable[SpikingLayer],
+        link: SessionLink,
+        states_of: Collection[str] = (),
+    ) -> None:
         self._network = network
         self._layers = tuple(layers)
         self._link = link
         self._handles: list[RemovableHandle] = []
-        self._replacements: list[LastHooks | ObservedForward] = []
+        self._states_of = states_of
+        self._replacements: list[LastHooks | ObservedForward | KeptStates] = []
 
     @property
     def in_place(self) -> bool:
@@ -305,6 +315,8 @@ class NetworkHooks:
         self._link.is_enabled = True
         self._handles.append(self._network.register_forward_pre_hook(_BeginHook(self._link)))
         for layer in self._layers:
+            if layer.potential and layer.potential.switch and layer.name in self._states_of:
+                self._replacements.append(KeptStates.on(layer, layer.potential))
             hook = LayerHook(layer, self._link)
             if layer.kept_in:
                 self._replacements.append(ObservedForward.on(layer.module, hook, layer.kept_in))
@@ -347,7 +359,9 @@ class NetworkHooks:
 
 
 def _remove(
-    handles: list[RemovableHandle], replacements: list[LastHooks | ObservedForward], link: SessionLink
+    handles: list[RemovableHandle],
+    replacements: list[LastHooks | ObservedForward | KeptStates],
+    link: SessionLink,
 ) -> None:
     while replacements:
         replacements[-1].leave()

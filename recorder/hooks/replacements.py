@@ -21,7 +21,7 @@ from torch import nn
 Kept = TypeVar("Kept")
 
 
-class _Replacement(Generic[Kept]):
+class Replacement(Generic[Kept]):
     """Stands for a method of one module, and keeps something for each monitor that put it there.
 
     It does not keep the module alive, as what removes the hooks of a monitor that is gone refers to it.
@@ -42,10 +42,15 @@ class _Replacement(Generic[Kept]):
     @property
     def module(self) -> nn.Module:
         """The module; it is there whenever one of its methods is called."""
-        module = self._module()
+        module = self.module_if_there
         if module is None:
             raise RuntimeError("the module of a replaced method is gone")
         return module
+
+    @property
+    def module_if_there(self) -> nn.Module | None:
+        """The module; None if it is gone."""
+        return self._module()
 
     @classmethod
     def of(cls, module: nn.Module) -> Self:
@@ -82,7 +87,7 @@ class _Replacement(Generic[Kept]):
         return getattr, (self.module, self.name)
 
 
-class _HookAdding(_Replacement[int]):
+class _HookAdding(Replacement[int]):
     name = "register_forward_hook"
 
     def __call__(self, *args: Any, **settings: Any) -> Any:
@@ -113,7 +118,7 @@ class LastHooks:
         self._adding.forget(self._hook)
 
 
-class _Forward(_Replacement[Callable[[], None]]):
+class _Forward(Replacement[Callable[[], None]]):
     name = "forward"
 
     def __call__(self, *args: Any, **settings: Any) -> Any:

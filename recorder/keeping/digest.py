@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from recorder.format.layout import SEGMENT_COLUMNS
 from recorder.format.segments import Segments
+from recorder.format.signals import signal_to_json
 from recorder.tape import LayerReader, TapeReader
+from recorder.tape.signal_reading import SignalReader
 
 DIGEST_VERSION: Final = 1
 LEAF_BYTES: Final = 4 * 2**20
@@ -77,6 +79,45 @@ def _hash_silence(layer: LayerReader) -> list[bytes]:
     return hashes[:1] * whole + hashes[1:] if whole else hashes
 
 
+def signal_leaf_frames(signal: SignalReader) -> int:
+    """Number of frames in a leaf of a signal: as many as 4 MiB of values hold, at least 1."""
+    return max(LEAF_BYTES // (signal.plan.neurons * signal.commit.itemsize), 1)
+
+
+def signal_leaf_count(signal: SignalReader) -> int:
+    """Number of leaves of a signal."""
+    return -(-signal.frames // signal_leaf_frames(signal))
+
+
+def hash_signal_leaves(signal: SignalReader, first: int, last: int) -> list[bytes]:
+    """Compute the SHA-256 of each of the leaves ``first`` to ``last`` (exclusive) of a signal.
+
+    A leaf has the values of each neuron, in C order, little-endian; the last one ends with the last frame.
+    Errors as in `hash_leaves`.
+    """
+    size, chunk_size = signal_leaf_frames(signal), signal.plan.chunk_frames
+    begin, end = first * size, min(last * size, signal.frames)
+    chunks = range(begin // chunk_size, -(-end // chunk_size))
+    hashes = []
+    pieces: list[NDArray[Any]] = []
+    missing = min(size, end - begin)
+    for chunk, trains in zip(chunks, signal.trains(chunks), strict=True):
+        at, behind = max(begin - chunk * chunk_size, 0), min(end - chunk * chunk_size, chunk_size)
+        while at < behind:
+            taken = min(behind - at, missing)
+            pieces.append(trains[:, at : at + taken])
+            at, missing = at + taken, missing - taken
+            if missing == 0:
+                leaf = np.concatenate(pieces, axis=1)
+                hashes.append(_hash_bytes(leaf.astype(leaf.dtype.newbyteorder("<"), copy=False)))
+                pieces, missing = [], min(size, end - chunk * chunk_size - at)
+    return hashes
+
+
+def _hash_bytes(values: NDArray[Any]) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).digest()
+
+
 def digest_recording(reader: TapeReader) -> str:
     """Digest of a recording as of its commit, 64 hexadecimal digits; reads every chunk."""
     leaves = {
@@ -84,10 +125,19 @@ def digest_recording(reader: TapeReader) -> str:
         for layer in reader.layers.values()
         for bits in layer.bits
     }
-    return join_digest(reader, leaves)
+    of_signals = {
+        (name, signal): hash_signal_leaves(values, 0, signal_leaf_count(values))
+        for name, layer in reader.layers.items()
+        for signal, values in layer.signals.items()
+    }
+    return join_digest(reader, leaves, of_signals)
 
 
-def join_digest(reader: TapeReader, leaves: Mapping[tuple[str, str], Sequence[bytes]]) -> str:
+def join_digest(
+    reader: TapeReader,
+    leaves: Mapping[tuple[str, str], Sequence[bytes]],
+    signal_leaves: Mapping[tuple[str, str], Sequence[bytes]],
+) -> str:
     """Digest of a recording.
 
     Parameters
@@ -95,6 +145,8 @@ def join_digest(reader: TapeReader, leaves: Mapping[tuple[str, str], Sequence[by
     reader : TapeReader
     leaves : mapping
         Of each layer and plane (empty: the events), the hashes of all leaves from `hash_leaves`.
+    signal_leaves : mapping
+        Of each layer and signal, the hashes of all leaves from `hash_signal_leaves`.
     """
     whole = {
         "spiketape_digest": DIGEST_VERSION,
@@ -107,6 +159,7 @@ def join_digest(reader: TapeReader, leaves: Mapping[tuple[str, str], Sequence[by
                 "spikes": _sha256(b"".join(leaves[name, ""])),
                 **({"lost": layer.lost.tolist()} if len(layer.lost) else {}),
                 **_describe_values(layer, leaves),
+                **_describe_signals(layer, signal_leaves),
             }
             for name, layer in reader.layers.items()
         ],
@@ -129,6 +182,26 @@ def _describe_values(layer: LayerReader, leaves: Mapping[tuple[str, str], Sequen
     planes = {plane: _sha256(b"".join(each)) for plane, each in found.items() if [*each] != silence}
     scale = float(values.scale)
     return {"values": {"scale": scale.hex(), "planes": planes}} if planes or scale != 1 else {}
+
+
+def _describe_signals(
+    layer: LayerReader, leaves: Mapping[tuple[str, str], Sequence[bytes]]
+) -> dict[str, Any]:
+    """The entry of a layer that has signals; nothing where it has none, whose digest stays what it was."""
+    signals = [
+        {
+            "name": name,
+            "dtype": signal.commit.dtype,
+            "neuron_shape": list(signal.commit.shape),
+            "frames": signal.frames,
+            "segments": _sha256(_merged(signal.segments()).astype("<i8").tobytes()),
+            "values": _sha256(b"".join(leaves[layer.name, name])),
+            **({"neurons": signal_to_json(signal.commit)["neurons"]} if signal.commit.neurons else {}),
+            **({"lost": signal.lost.tolist()} if len(signal.lost) else {}),
+        }
+        for name, signal in layer.signals.items()
+    ]
+    return {"signals": signals} if signals else {}
 
 
 def join_recordings(digests: Sequence[str]) -> str:

@@ -16,12 +16,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from recorder.format import LayerCommit, RecordingDamagedError, RecordingMetadata
-from recorder.format.arrays import PLANE_GROUPS, LayerTables
+from recorder.format.arrays import PLANE_GROUPS, LayerTables, SignalTables
 from recorder.format.bits import count_per_neuron
 from recorder.format.documents import all_keys, plain_documents
+from recorder.format.extents import TableCommit
 from recorder.format.layout import CATEGORIES, ROOT_DOCUMENT, SPIKES
-from recorder.format.metadata import TableCommit, TrialsCommit
+from recorder.format.metadata import TrialsCommit
 from recorder.format.segments import clip_segments, merge_ranges
+from recorder.format.signals import SIGNALS, VALUES, SignalCommit
 from recorder.format.values import PLANES
 from recorder.keeping.verification import Problem
 from recorder.stores import ByteStore
@@ -29,14 +31,18 @@ from recorder.tape import LayerReader, TapeReader, TapeWriter
 from recorder.tape.cutting import cut_layer
 from recorder.tape.lock import LOCK_KEY, WriterLock
 from recorder.tape.reading import refuse_if_packed
+from recorder.tape.signal_reading import SignalReader
 from recorder.tape.tables import TableWriter, rows_checksum
 from recorder.tape.trial_columns import read_columns
 
 # Keys that a recording may have. All other keys are foreign, and are never deleted.
 _ARRAYS = "|".join([SPIKES, *LayerTables._fields])
+_SIGNAL_ARRAYS = "|".join([VALUES, *SignalTables._fields])
+_NODE = rf"({ROOT_DOCUMENT}|c(/[0-9]+)*)"
 _OURS = re.compile(
-    rf"layers/[^/]+/({ROOT_DOCUMENT}|({_ARRAYS})/({ROOT_DOCUMENT}|c(/[0-9]+)*))"
-    rf"|layers/[^/]+/({'|'.join(PLANE_GROUPS)})/({ROOT_DOCUMENT}|({'|'.join(PLANES)})/({ROOT_DOCUMENT}|c(/[0-9]+)*))"
+    rf"layers/[^/]+/({ROOT_DOCUMENT}|({_ARRAYS})/{_NODE})"
+    rf"|layers/[^/]+/({'|'.join(PLANE_GROUPS)})/({ROOT_DOCUMENT}|({'|'.join(PLANES)})/{_NODE})"
+    rf"|layers/[^/]+/{SIGNALS}/({ROOT_DOCUMENT}|[^/]+/({ROOT_DOCUMENT}|({_SIGNAL_ARRAYS})/{_NODE}))"
     rf"|{CATEGORIES}/{ROOT_DOCUMENT}|(trials|{CATEGORIES})/[^/]+/({ROOT_DOCUMENT}|c/[0-9]+)|.+\.[0-9a-f]{{16}}\.partial"
 )
 
@@ -62,7 +68,7 @@ class LayerCut:
 
 @dataclass(frozen=True)
 class LayerLoss:
-    """Frames of one layer that recovery marks lost.
+    """Frames of one layer, or of one signal of it, that recovery marks lost.
 
     Attributes
     ----------
@@ -73,13 +79,16 @@ class LayerLoss:
     frames : int
         Number of frames that become lost, without those that are lost already.
     lost : tuple of (int, int)
-        Ranges of all frames of the layer that are lost after recovery, as in `LayerCommit.lost`.
+        Ranges of all frames that are lost after recovery, as in `LayerCommit.lost`.
+    signal : str or None
+        Name of the signal, if the frames are those of one.
     """
 
     name: str
     steps: tuple[tuple[int, int], ...]
     frames: int
     lost: tuple[tuple[int, int], ...]
+    signal: str | None = None
 
 
 @dataclass(frozen=True)
@@ -137,24 +146,25 @@ def plan_recovery(reader: TapeReader, problems: Sequence[Problem], *, mark_lost:
     if hopeless:
         layers = tuple(LayerCut(name, layer.frames, layer.frames) for name, layer in reader.layers.items())
         return Recovery(None, layers, (), (), (), rewritten, hopeless)
-    damaged: dict[str, list[tuple[int, int]]] = {}
+    damaged: dict[tuple[str, str | None], list[tuple[int, int]]] = {}
     for problem in problems:
         if problem.layer is not None and problem.frame is not None and problem.last_frame is not None:
-            damaged.setdefault(problem.layer, []).append((problem.frame, problem.last_frame))
+            frames = problem.frame, problem.last_frame
+            damaged.setdefault((problem.layer, problem.signal), []).append(frames)
     cut_step = min(
-        (_first_step(reader.layers[name], frames) for name, frames in damaged.items() if not mark_lost),
+        (_first_step(_part(reader, *which), frames) for which, frames in damaged.items() if not mark_lost),
         default=None,
     )
     layers = tuple(
         LayerCut(name, layer.frames if cut_step is None else _frames_before(layer, cut_step), layer.frames)
         for name, layer in reader.layers.items()
     )
-    kept = _keys_of(reader, {layer.name: layer.frames for layer in layers})
+    kept = _keys_of(reader, {layer.name: layer.frames for layer in layers}, cut_step)
     others = sorted(key for key in reader.store.keys() if key not in kept)  # noqa: SIM118 - no mapping
     return Recovery(
         cut_step=cut_step,
         layers=layers,
-        lost=tuple(_loss(reader.layers[name], frames) for name, frames in damaged.items() if mark_lost),
+        lost=tuple(_loss(reader, *which, frames) for which, frames in damaged.items() if mark_lost),
         dropped=tuple(key for key in others if _OURS.fullmatch(key)),
         foreign=tuple(key for key in others if not _OURS.fullmatch(key)),
         rewritten=rewritten,
@@ -245,15 +255,20 @@ def _count_again(layer: LayerReader) -> None:
     table.flush()
 
 
-def _first_step(layer: LayerReader, damaged: Sequence[tuple[int, int]]) -> int:
+def _part(reader: TapeReader, layer: str, signal: str | None) -> LayerReader | SignalReader:
+    return reader.layers[layer] if signal is None else reader.layers[layer].signals[signal]
+
+
+def _first_step(layer: LayerReader | SignalReader, damaged: Sequence[tuple[int, int]]) -> int:
     """Step of the first damaged frame."""
     segments = layer.segments()
     frames = np.array([min(damaged)[0]], np.int64)
     return int(segments.steps_of(frames, segments.segment_of(frames))[0])
 
 
-def _loss(layer: LayerReader, damaged: Sequence[tuple[int, int]]) -> LayerLoss:
+def _loss(reader: TapeReader, name: str, signal: str | None, damaged: Sequence[tuple[int, int]]) -> LayerLoss:
     """The steps that damaged frames lie in, and all frames that are lost with them."""
+    layer = _part(reader, name, signal)
     segments = layer.segments()
     whole = segments.whole_steps(np.array(sorted({*damaged}), np.int64))
     ends = np.stack([whole[:, 0], whole[:, 1] - 1])
@@ -261,15 +276,25 @@ def _loss(layer: LayerReader, damaged: Sequence[tuple[int, int]]) -> LayerLoss:
     lost = tuple((int(begin), int(end)) for begin, end in merge_ranges(np.concatenate([layer.lost, whole])))
     frames = sum(end - begin for begin, end in lost) - layer.commit.lost_frames
     steps = merge_ranges(np.stack([first, last + 1], axis=1)) - [0, 1]
-    return LayerLoss(layer.name, tuple((int(begin), int(end)) for begin, end in steps), frames, lost)
+    return LayerLoss(name, tuple((int(begin), int(end)) for begin, end in steps), frames, lost, signal)
 
 
 def _give_up(reader: TapeReader, recovery: Recovery) -> RecordingMetadata:
     """Commit record without the frames that are cut off, or with frames marked lost."""
     if recovery.cut_step is not None:
         return _cut(reader, recovery)
-    lost = {loss.name: loss.lost for loss in recovery.lost}
-    layers = (replace(layer, lost=lost.get(layer.name, layer.lost)) for layer in reader.metadata.layers)
+    lost = {(loss.name, loss.signal): loss.lost for loss in recovery.lost}
+    layers = (
+        replace(
+            layer,
+            lost=lost.get((layer.name, None), layer.lost),
+            signals=tuple(
+                replace(signal, lost=lost.get((layer.name, signal.name), signal.lost))
+                for signal in layer.signals
+            ),
+        )
+        for layer in reader.metadata.layers
+    )
     return replace(reader.metadata, layers=tuple(layers))
 
 
@@ -279,7 +304,18 @@ def _frames_before(layer: LayerReader, step: int) -> int:
 
 def _cut(reader: TapeReader, recovery: Recovery) -> RecordingMetadata:
     """Commit record of the recording without the frames from the cut on."""
-    layers = tuple(cut_layer(reader.layers[cut.name], cut.frames) for cut in recovery.layers)
+    step = recovery.cut_step or 0
+    layers = tuple(
+        replace(
+            cut_layer(reader.layers[cut.name], cut.frames),
+            signals=tuple(
+                signal.cut_to(frames)
+                for signal in reader.layers[cut.name].signals.values()
+                if (frames := signal.frames_before(step))
+            ),
+        )
+        for cut in recovery.layers
+    )
     last_trial = max(
         (
             int(segments.trial.max())
@@ -301,14 +337,14 @@ def _cut(reader: TapeReader, recovery: Recovery) -> RecordingMetadata:
     return replace(reader.metadata, layers=tuple(layer for layer in layers if layer.frames), trials=trials)
 
 
-def _keys_of(reader: TapeReader, frames: dict[str, int]) -> set[str]:
+def _keys_of(reader: TapeReader, frames: dict[str, int], cut_step: int | None) -> set[str]:
     """Every key that the recording has once it is closed with ``frames[name]`` frames of each layer."""
-    kept = (_closed(layer, frames[name]) for name, layer in reader.layers.items() if frames[name])
+    kept = (_closed(layer, frames[name], cut_step) for name, layer in reader.layers.items() if frames[name])
     documents = plain_documents(replace(reader.metadata, layers=tuple(kept)))
     return {ROOT_DOCUMENT, LOCK_KEY, *all_keys(documents)}
 
 
-def _closed(layer: LayerReader, frames: int) -> LayerCommit:
+def _closed(layer: LayerReader, frames: int, cut_step: int | None) -> LayerCommit:
     """Commit of a layer that is closed with ``frames`` frames; extents are right, checksums are not."""
     plan, segments = layer.plan, len(clip_segments(layer.segments().rows, frames))
     counts_checksums = TableCommit(-(-frames // plan.block_frames))
@@ -328,4 +364,20 @@ def _closed(layer: LayerReader, frames: int) -> LayerCommit:
         checksums=checksums,
         segments=TableCommit(segments),
         values=values,
+        signals=tuple(
+            _closed_signal(signal, kept)
+            for signal in layer.signals.values()
+            if (kept := signal.frames if cut_step is None else signal.frames_before(cut_step))
+            or cut_step is None
+        ),
+    )
+
+
+def _closed_signal(signal: SignalReader, frames: int) -> SignalCommit:
+    """Likewise of a signal."""
+    return replace(
+        signal.commit,
+        frames=frames,
+        checksums=TableCommit(signal.plan.chunk_count(frames)),
+        segments=TableCommit(len(clip_segments(signal.segments().rows, frames))),
     )

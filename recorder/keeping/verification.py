@@ -27,6 +27,7 @@ from recorder.stores.archive import Archive
 from recorder.stores.links import LinkedStore
 from recorder.stores.sharded import ShardedStore
 from recorder.tape import LayerReader, TapeReader
+from recorder.tape.signal_reading import SignalReader
 from recorder.tape.tables import rows_checksum
 
 
@@ -45,6 +46,8 @@ class Problem:
         if it is unknown which.
     is_redundant : bool
         True if the damaged data can be computed again from other data, without loss.
+    signal : str or None
+        Name of the signal of the layer whose frames these are; None if they are those of its spikes.
     """
 
     what: str
@@ -52,6 +55,7 @@ class Problem:
     frame: int | None = None
     last_frame: int | None = None
     is_redundant: bool = False
+    signal: str | None = None
 
     def __str__(self) -> str:
         return self.what
@@ -92,14 +96,58 @@ def check_tables(layer: LayerReader, trials: int) -> list[Problem]:
         *_failures(layer.checksums),
         *_failures(layer.counts_checksums),
     ]
-    if not problems and len(layer.segments()) and layer.segments().trial.max() >= trials:
-        problems.append(
-            Problem(
-                f"{layer.store.location}/{layer.folder}/segments names trial {layer.segments().trial.max()}, "
-                f"but {trials} trials were begun"
-            )
-        )
+    return problems or _check_trials(layer, trials)
+
+
+def check_signal_tables(signal: SignalReader, trials: int) -> list[Problem]:
+    """Check the segments and checksums of a signal, as `check_tables` does those of a layer."""
+    problems = [*_failures(signal.kept_segments), *_failures(signal.checksums)]
+    return problems or _check_trials(signal, trials)
+
+
+def _check_trials(part: LayerReader | SignalReader, trials: int) -> list[Problem]:
+    segments = part.segments()
+    if len(segments) == 0 or segments.trial.max() < trials:
+        return []
+    named = f"{part.store.location}/{part.folder}/segments names trial {segments.trial.max()}"
+    return [Problem(f"{named}, but {trials} trials were begun")]
+
+
+def check_signal_chunks(signal: SignalReader, first: int, last: int) -> list[Problem]:
+    """Check the chunks ``first`` to ``last`` (exclusive) of a signal.
+
+    Each must be the one that the commit names, decode to the right length, and hold 0 in its padding. Chunks
+    all of whose frames are lost are left out.
+    """
+    plan, problems = signal.plan, []
+    places = [
+        (chunk, part)
+        for chunk in range(first, last)
+        if not signal.is_lost(chunk)
+        for part in range(plan.parts)
+    ]
+    for (chunk, part), read in zip(places, signal.stored_parts(places), strict=True):
+        try:
+            _check_values(signal, chunk, part, read())
+        except (RecordingFormatError, OSError) as error:
+            begin = chunk * plan.chunk_frames
+            end = min(begin + plan.chunk_frames, signal.frames)
+            problems.append(Problem(str(error), signal.layer, begin, end, signal=signal.name))
     return problems
+
+
+def _check_values(signal: SignalReader, chunk: int, part: int, values: NDArray[Any]) -> None:
+    """Raise RecordingFormatError if stored values are not those of the commit, or their padding is not 0."""
+    plan = signal.plan
+    neurons = plan.part_slice(part)
+    behind = signal.frames - chunk * plan.chunk_frames
+    is_finished_tail = signal.commit.checksums.rows == signal.chunks and behind < plan.chunk_frames
+    # As bytes, of which NaN has some, and -0.0 has one.
+    if values[neurons.stop - neurons.start :].tobytes().strip(b"\0"):
+        raise signal.chunk_error(chunk, part, "holds values of neurons that the signal does not have")
+    if is_finished_tail and values[:, behind:].tobytes().strip(b"\0"):
+        raise signal.chunk_error(chunk, part, "holds values behind its last frame")
+    signal.committed_part(chunk, part, values)
 
 
 def check_blocks(layer: LayerReader, first: int, last: int) -> list[Problem]:

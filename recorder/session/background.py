@@ -8,15 +8,25 @@ from __future__ import annotations
 import math
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
+from typing import TypeVar
 
 from recorder.format import RecordingWriteError
 from recorder.stores.redaction import without_secrets
 
 Task = Callable[[], object]
+T = TypeVar("T")
 
 IDLE_RETRY_SECONDS = 0.05
+
+
+def call_if_there(reference: weakref.ref[T], method: Callable[[T], object]) -> None:
+    """Call a method of an object unless the object is gone."""
+    there = reference()
+    if there is not None:
+        method(there)
 
 
 class CommitClock:

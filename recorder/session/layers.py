@@ -12,23 +12,26 @@ import numpy as np
 from recorder.capture import LayerError, LayerRecorder, SpikeValueError
 from recorder.capture.host_packing import PUT_BYTES, FullStage, StagePool, WholeRows, pack_whole
 from recorder.capture.packers import Packers
+from recorder.capture.signals import Signals
 from recorder.capture.thresholds import Threshold
 from recorder.capture.transfer import TransferRings
 from recorder.format import RecordingStoppedWarning, plan_chunks
 from recorder.format.bits import Counts
 from recorder.format.segments import SegmentLog
 from recorder.format.values import Pending, pending_rows
-from recorder.plan import LayerPlan, RecordingStats
+from recorder.plan import LayerPlan, RecordingPlan, RecordingStats
 from recorder.session.background import BackgroundWriter
+from recorder.session.signals import LayerSignals, SignalPiece
 from recorder.session.steps import LayerSteps, Steps
 from recorder.tape import LayerProgress, TapeWriter
 
 
 class RecordedLayer(NamedTuple):
-    """The recorder of a layer, which packs its outputs, and the step that the layer is at."""
+    """The recorder of a layer, which packs its outputs, the step that the layer is at, and its signals."""
 
     recorder: LayerRecorder
     steps: LayerSteps
+    signals: LayerSignals
 
 
 class RecordedLayers:
@@ -44,6 +47,8 @@ class RecordedLayers:
         Layer name → what makes spikes of its values.
     stops_bad : bool
         Whether a layer that puts out no spikes is stopped with a warning, instead of being an error.
+    signals : Signals, optional
+        What is recorded beside the spikes of layers.
 
     Attributes
     ----------
@@ -62,8 +67,10 @@ class RecordedLayers:
         thresholds: Mapping[str, Threshold] | None = None,
         *,
         stops_bad: bool = False,
+        signals: Signals | None = None,
     ) -> None:
         self._thresholds = thresholds or {}
+        self._signals = signals or Signals()
         self._stops_bad = stops_bad
         self.by_name: dict[str, RecordedLayer] = {}
         self.steps: dict[str, LayerSteps] = {}
@@ -78,7 +85,8 @@ class RecordedLayers:
         recorder = LayerRecorder(name, len(self.by_name), layer_class, self.late_errors, self._packers)
         recorder.threshold = self._thresholds.get(name)
         self.steps[name] = self.all_steps.add_layer(name, is_expected=is_expected)
-        self.by_name[name] = RecordedLayer(recorder, self.steps[name])
+        signals = LayerSignals.of(name, self._signals, self._rings, stops_bad=self._stops_bad)
+        self.by_name[name] = RecordedLayer(recorder, self.steps[name], signals)
         return recorder
 
     def resume(self, tape: TapeWriter) -> None:
@@ -90,6 +98,9 @@ class RecordedLayers:
             segments, pending = SegmentLog(last_segment), tape.pending_frames(name)
             has_fired = bool(tape.totals(name).any())
             recorder.resume(commit, segments, pending, has_fired=has_fired)
+            if commit.signals:
+                last = {signal: SegmentLog(row) for signal, row in tape.last_signal_segments(name).items()}
+                self.by_name[name].signals.resume(commit, last)
             tape.place_layer(name, recorder.position)
         self.all_steps.go_on_at(max((layer.segments.last_step for layer in self.called), default=0))
 
@@ -122,14 +133,30 @@ class RecordedLayers:
             if layer.segments.frames
         }
 
-    def frames_before(self, steps: Mapping[str, int]) -> dict[str, int]:
-        """Numbers of frames that layers have before the given steps; all must be settled.
+    def frames_before(self, steps: Mapping[str, int]) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+        """Numbers of frames that layers, and the signals of each, have before the given steps.
 
-        Layers that have none from these steps on are left out.
+        All must be settled. Layers and signals that have none from these steps on are left out.
         """
         segments = {name: self.by_name[name].recorder.segments for name in steps}
         frames = {name: log.frame_at(steps[name]) for name, log in segments.items()}
-        return {name: before for name, before in frames.items() if before < segments[name].frames}
+        of_signals = {name: self.by_name[name].signals.frames_before(step) for name, step in steps.items()}
+        return (
+            {name: before for name, before in frames.items() if before < segments[name].frames},
+            {name: before for name, before in of_signals.items() if before},
+        )
+
+    def settle(self) -> None:
+        """Have all frames packed and all values ready; whoever asks next raises errors among them."""
+        for recorder, _, signals in self.by_name.values():
+            recorder.settle()
+            signals.settle()
+
+    def forget(self, name: str, progress: LayerProgress) -> None:
+        """Forget the finished segments of a layer, and of its signals, that a commit has."""
+        recorder, _, signals = self.by_name[name]
+        recorder.segments.forget(len(progress.closed_segments))
+        signals.forget(progress.signals)
 
     @property
     def stopped(self) -> list[str]:
@@ -167,6 +194,11 @@ class RecordedLayers:
             for layer in self.called
         ]
 
+    def plan(self, queue_limit_bytes: int, steps_per_hour: float) -> RecordingPlan:
+        """Costs of the recording, as far as its layers have been called."""
+        signals = [plan for layer in self.by_name.values() for plan in layer.signals.plans()]
+        return RecordingPlan(self.plans(), queue_limit_bytes, self.ring_bytes, steps_per_hour, signals)
+
     def tell_late_errors(self) -> None:
         """Stop the layers that late errors are about, or raise the first error, and forget them all."""
         if self.late_errors:
@@ -199,9 +231,13 @@ class CollectedRows:
     def __init__(self, writer: BackgroundWriter, tape: TapeWriter) -> None:
         self._writer = writer
         self._tape = tape
-        self._rows: list[tuple[str, WholeRows]] = []
+        self._rows: list[tuple[str, WholeRows] | SignalPiece] = []
         self._size_bytes = 0
-        self._added = {*tape.resumed_layers()}
+        resumed = tape.resumed_layers()
+        self._added: set[str | tuple[str, str]] = {*resumed}
+        self._added |= {
+            (name, signal.name) for name, (layer, _) in resumed.items() for signal in layer.signals
+        }
 
     def take(self, layer: LayerRecorder) -> None:
         """Take the whole rows of a layer that has been called; waits while too much waits for the disk.
@@ -228,6 +264,23 @@ class CollectedRows:
         if self._size_bytes >= PUT_BYTES:
             self.hand_over()
 
+    def take_signals(self, layer: LayerRecorder, signals: LayerSignals) -> None:
+        """Take the values that are ready of the signals of a layer; otherwise as `take`."""
+        for signal in signals.begun:
+            if (layer.name, signal.name) not in self._added and signal.about and signal.ready:
+                self.take(layer)
+                self._writer.put(partial(self._tape.add_signal, layer.name, signal.about), 0)
+                self._added.add((layer.name, signal.name))
+            while signal.has_ready():
+                values = signal.ready[0]
+                arrived = values if isinstance(values, np.ndarray) else values.values()
+                entries, size_bytes = [SignalPiece(layer.name, signal.name, arrived)], arrived.nbytes
+                self._rows += entries
+                self._size_bytes += size_bytes
+                del signal.ready[:1]
+        if self._size_bytes >= PUT_BYTES:
+            self.hand_over()
+
     def hand_over(self) -> None:
         """Put all rows into the writer's queue."""
         if self._rows:
@@ -238,10 +291,14 @@ class CollectedRows:
             self._rows, self._size_bytes = [], 0
 
 
-def _append_all(tape: TapeWriter, rows: list[tuple[str, WholeRows]]) -> None:
+def _append_all(tape: TapeWriter, rows: list[tuple[str, WholeRows] | SignalPiece]) -> None:
     while rows:
-        name, piece = rows[0]
-        tape.append(name, pack_whole(piece))
+        first = rows[0]
+        if isinstance(first, SignalPiece):
+            tape.append_signal(*first)
+        else:
+            name, piece = first
+            tape.append(name, pack_whole(piece))
         del rows[0]
 
 
@@ -257,11 +314,11 @@ def totals_of(tape: TapeWriter, pending: Mapping[LayerRecorder, Pending]) -> dic
     }
 
 
-def progress_of(pending: Mapping[LayerRecorder, Pending]) -> dict[str, LayerProgress]:
+def progress_of(pending: Mapping[LayerRecorder, Pending], layers: RecordedLayers) -> dict[str, LayerProgress]:
     """Progress of each layer for a commit, given the frames that fill no row."""
     progress = {}
     for layer, frames in pending.items():
         row, planes = pending_rows(frames)
-        segments = layer.segments.look()
-        progress[layer.name] = LayerProgress(len(frames), row, *segments, planes, layer.values)
+        segments, signals = layer.segments.look(), layers.by_name[layer.name].signals.progress()
+        progress[layer.name] = LayerProgress(len(frames), row, *segments, planes, layer.values, signals)
     return progress

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import weakref
 from collections.abc import Mapping
 from functools import partial
@@ -18,14 +17,13 @@ from recorder.format.trials import TrialLog
 from recorder.format.values import Pending
 from recorder.frameworks import SpikingLayer
 from recorder.plan import Pace, RecordingPlan, RecordingStats
-from recorder.session.background import BackgroundWriter, CommitClock
+from recorder.session.background import BackgroundWriter, CommitClock, call_if_there
 from recorder.session.entrance import Entrance, exclusively
 from recorder.session.layers import CollectedRows, RecordedLayers, progress_of, totals_of
+from recorder.session.signals import Forward
 from recorder.session.steps import LayerSteps
 from recorder.session.telling import Teller
 from recorder.tape import TapeReader, TapeWriter
-
-_logger = logging.getLogger("recorder")
 
 
 class RecordingSession:
@@ -72,7 +70,7 @@ class RecordingSession:
     ) -> None:
         self._tape = tape
         self._queue_limit_bytes = queue_limit_bytes
-        self._has_logged_plan = False
+        self._has_told_plan = False
         self.entrance = Entrance(tape.store.location)
         self._teller = teller
         self.layers = layers
@@ -88,7 +86,7 @@ class RecordingSession:
         reference = weakref.ref(self)
         self._writer = BackgroundWriter(
             queue_limit_bytes,
-            on_idle=lambda: _call(reference, RecordingSession._commit_when_idle),
+            on_idle=lambda: call_if_there(reference, RecordingSession._commit_when_idle),
             idle_deadline=self._due.idle_deadline,
         )
         self._rows = CollectedRows(self._writer, tape)
@@ -101,7 +99,7 @@ class RecordingSession:
     def plan(self) -> RecordingPlan:
         """Costs of the recording, as far as its layers have been called."""
         pace = self._pace.steps_per_hour(self.steps.next_step)
-        return RecordingPlan(self.layers.plans(), self._queue_limit_bytes, self.layers.ring_bytes, pace)
+        return self.layers.plan(self._queue_limit_bytes, pace)
 
     def stats(self) -> RecordingStats:
         """Costs of the recording so far."""
@@ -115,7 +113,7 @@ class RecordingSession:
         if self.closed:
             layers = self.metadata.layers
             return {layer.name: (layer.frames, layer.plan.neuron_shape, layer.dtype) for layer in layers}
-        self._settle()
+        self.layers.settle()
         return self.layers.recorded()
 
     # -- called from hooks, in the thread that runs the network ------------------------------------------
@@ -143,27 +141,31 @@ class RecordingSession:
             self._pass_boundary()
 
     @exclusively
-    def record(self, layer: SpikingLayer, output: object) -> None:
-        """Record what a layer's module has returned; it is copied before this returns.
+    def record(  # noqa: C901 - one piece, as each call more costs the network at each output
+        self, layer: SpikingLayer, output: object, inputs: tuple[Any, ...] = ()
+    ) -> None:
+        """Record what a layer's module has returned, given ``inputs``; it is copied before this returns.
 
         Raises
         ------
         LayerError, SpikingLayerError, ValueError
             Nothing of ``output`` is then recorded. Others may be told of later, see `LayerRecorder`.
+        SignalError
+            Its spikes are recorded, and a signal is not.
         RecordingWriteError
             If writing has failed before.
         """
         if self._writer.failure is not None or self.layers.late_errors:
             self._writer.raise_failure()
             self.layers.tell_late_errors()
-        recorder, steps = self.layers.by_name[layer.name]
+        recorder, steps, signals = self.layers.by_name[layer.name]
         # Another thread may have closed the recording in the middle of a forward.
         if recorder.is_stopped or self.closed:
             return
         if self.steps.note_call(steps):
             self._pass_boundary()
             self.trials.refuse_other_thread()
-        expected = layer.output
+        expected, first_step = layer.output, steps.next_step
         spikes = layer.pick(output, expected)
         if recorder.threshold is not None:
             spikes = recorder.threshold(spikes)
@@ -172,17 +174,22 @@ class RecordingSession:
                 spikes = layer.arrange(spikes.detach(), expected)
             # The first call of a trial notes its labels.
             trials = self.trials
-            if not (trials.is_noted and recorder.repeat(spikes, steps.next_step, trials.number)):
+            if trials.is_noted and recorder.repeat(spikes, steps.next_step, trials.number):
+                steps.next_step += 1
+                if not self._due.is_dirty:
+                    self._mark_dirty()
+                if recorder.is_due:
+                    self._take(recorder)
+            else:
                 self._record_other(recorder, steps, layer, spikes, None)
-                return
-            steps.next_step += 1
-            if not self._due.is_dirty:
-                self._mark_dirty()
-            if recorder.is_due:
-                self._take(recorder)
         else:
             spikes = layer.arrange(spikes.detach(), expected)
             self._record_other(recorder, steps, layer, spikes, len(spikes))
+        if signals:
+            made, batch = steps.next_step - first_step, spikes.shape[expected.has_steps]
+            forward = Forward(layer, inputs, output, expected, first_step, made, batch, self.trials.number)
+            signals.record(forward)
+            self._rows.take_signals(recorder, signals)
 
     def _take(self, recorder: LayerRecorder) -> None:
         if recorder.is_full:
@@ -227,10 +234,11 @@ class RecordingSession:
             self._teller.tell(self.steps.take_findings())
         if self._due.is_dirty:
             self._pace.end()
-            if not self._has_logged_plan:
-                self._has_logged_plan = True
-                _logger.info("recording to %s: %s", self.entrance.location, self.plan())
+            if not self._has_told_plan:
+                self._has_told_plan = True
+                self._teller.remarks.tell_plan(self.entrance.location, self.plan())
             if self._due.has_come():
+                self._teller.remarks.tell_plan(self.entrance.location, self.plan())
                 self._put_commit()
 
     @exclusively
@@ -287,7 +295,7 @@ class RecordingSession:
     @exclusively
     def totals(self) -> dict[str, tuple[int, Counts]]:
         """Frames, and spikes of each neuron (int64 [neurons]), of each layer; without those marked lost."""
-        self._settle()
+        self.layers.settle()
         if self.closed:
             self._writer.raise_failure()
             layers = TapeReader(self._tape.store, self.metadata).layers
@@ -350,31 +358,28 @@ class RecordingSession:
         self.steps.refuse_in_forward("reset()")
         self._end(because=UNFINISHED_RESET)
 
-    def _settle(self) -> None:
-        """Have all frames packed; an error among their values is raised by whoever asks next."""
-        for layer in self.layers.called:
-            layer.settle()
-
     def _drain(self) -> dict[LayerRecorder, Pending]:
         """Hand the whole rows of all layers to the writer; return the frames of each that fill none."""
-        self._settle()
+        self.layers.settle()
         pending = {layer: layer.drain() for layer in self.layers.called}
         for layer in pending:
             self._rows.take(layer)
+            self._rows.take_signals(layer, self.layers.by_name[layer.name].signals)
         self._rows.hand_over()
         return pending
 
     def _put_commit(self, *, close: bool = False) -> None:
         pending = self._drain()
         self._writer.wait_for_room(0)
-        progress, presented, trials = progress_of(pending), self.trials.look(), self.trials.trials
-        uncalled, cut = self.layers.uncalled(), self.layers.frames_before(self._cut_short)
-        commit = partial(self._tape.commit, progress, presented, trials)
-        self._writer.put(partial(commit, uncalled=uncalled, cut=cut, close=close), 0)
+        progress, presented = progress_of(pending, self.layers), self.trials.look()
+        commit = partial(self._tape.commit, progress, presented, self.trials.trials, close=close)
+        cut, cut_signals = self.layers.frames_before(self._cut_short)
+        uncalled = self.layers.uncalled()
+        self._writer.put(partial(commit, uncalled=uncalled, cut=cut, cut_signals=cut_signals), 0)
         # If Ctrl-C comes before this, the next commit has the same segments and trials again, and skips them.
         self._due.mark_committed()
         for layer in pending:
-            layer.segments.forget(len(progress[layer.name].closed_segments))
+            self.layers.forget(layer.name, progress[layer.name])
         self.trials.forget(len(presented))
 
     def _mark_dirty(self) -> None:
@@ -394,8 +399,3 @@ class RecordingSession:
                 self._writer.run_waiting()
         finally:
             self.entrance.lock.release()
-
-
-def _call(reference: weakref.ref[RecordingSession], method: Any) -> Any:
-    session = reference()
-    return None if session is None else method(session)

@@ -11,11 +11,13 @@ import logging
 import warnings
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from torch import nn
 
 from recorder.format import StepsWarning, UncalledLayersWarning
 from recorder.frameworks import SpikingLayer, known_neurons
+from recorder.plan import RecordingPlan
 from recorder.session.steps import STOPPED_AFTER_FORWARDS, Findings, LayerSteps
 
 _UNCALLED = (
@@ -23,6 +25,10 @@ _UNCALLED = (
     "of theirs instead of the module. Call the modules, leave them out with layers=..., or choose the module "
     "around them: layers={'name': SpikeOutput(...)}"
 )
+
+
+# Bytes of signals in an hour from which on there is a warning: a disk of a terabyte is full in ten hours.
+MUCH_PER_HOUR: Final = 100e9
 
 
 class Teller:
@@ -150,6 +156,19 @@ class Remarks:
             self._look_at_new(layer, shape, batch)
         if "batch" not in self._said:
             self._compare(layer, steps, batch)
+
+    def tell_plan(self, location: str, plan: RecordingPlan) -> None:
+        """Say once what a recording costs, and once, if it is so, that its signals are very many bytes."""
+        if self._is_first("plan"):
+            _logger.info("recording to %s: %s", location, plan)
+        # False for NaN, before there is a pace.
+        if plan.signal_bytes_per_hour > MUCH_PER_HOUR and self._is_first("rate"):
+            _logger.warning(
+                "the signals of %s are %.0f GB in an hour at the pace so far, before compression. "
+                "Signal(..., every=, samples=, neurons=, layers=) record less of them, dtype='float16' half "
+                "as many bytes",
+                *(location, plan.signal_bytes_per_hour / 1e9),
+            )
 
     def _look_at_new(self, layer: SpikingLayer, shape: tuple[int, ...], batch: int) -> None:
         kind = f"{type(layer.module).__module__}.{type(layer.module).__qualname__}"

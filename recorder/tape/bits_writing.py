@@ -12,8 +12,8 @@ from recorder.format import ChunkPlan
 from recorder.format.arrays import LayerTables
 from recorder.format.bits import Counts, Packed, count_per_neuron, rows_to_trains
 from recorder.format.chunks import checksum, encode_spikes, stored_checksum
+from recorder.format.extents import TableCommit
 from recorder.format.layout import spikes_chunk_key
-from recorder.format.metadata import TableCommit
 from recorder.stores import ByteStore
 from recorder.tape.in_order import InOrder
 from recorder.tape.layer_reading import LayerReader

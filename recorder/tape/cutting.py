@@ -7,7 +7,8 @@ from dataclasses import replace
 from recorder.format import LayerCommit
 from recorder.format.bits import mask_trains, range_mask
 from recorder.format.chunks import checksum
-from recorder.format.metadata import PlaneCommit, TableCommit
+from recorder.format.extents import TableCommit
+from recorder.format.metadata import PlaneCommit
 from recorder.format.segments import clip_segments
 from recorder.tape.layer_reading import LayerReader
 from recorder.tape.tables import rows_checksum

@@ -32,6 +32,7 @@ from recorder.format.segments import Segments, check_segments, clip_segments
 from recorder.format.values import join_levels
 from recorder.stores import ByteStore
 from recorder.stores.read_ahead import Read, read_ahead
+from recorder.tape.signal_reading import SignalReader
 from recorder.tape.tables import check_rows, read_committed, read_rows, rows_checksum, stored_limit
 
 
@@ -121,6 +122,14 @@ class LayerReader:
     def frames(self) -> int:
         """Number of committed frames."""
         return self.commit.frames
+
+    @cached_property
+    def signals(self) -> dict[str, SignalReader]:
+        """Readers of the layer's signals by name."""
+        return {
+            signal.name: SignalReader(self.store, self.name, self.folder, signal)
+            for signal in self.commit.signals
+        }
 
     def segments(self) -> Segments:
         """Segments of the committed frames."""

@@ -11,15 +11,18 @@ from recorder.format import ChunkPlan, LayerCommit
 from recorder.format.arrays import layer_tables, plane_array, plane_tables
 from recorder.format.bits import Counts, Packed
 from recorder.format.errors import out_of_step
+from recorder.format.extents import TableCommit
 from recorder.format.layout import SEGMENT_COLUMNS, SPIKES, layer_folder
-from recorder.format.metadata import PlaneCommit, TableCommit, ValuesCommit
+from recorder.format.metadata import PlaneCommit, ValuesCommit
 from recorder.format.segments import Rows, SegmentLog
+from recorder.format.signals import SignalCommit
 from recorder.format.values import PackedValues, Pending, in_order, pending_rows
 from recorder.stores import ByteStore
 from recorder.tape.bits_writing import BitsWriter
 from recorder.tape.cutting import cut_layer
 from recorder.tape.in_order import InOrder
 from recorder.tape.layer_reading import LayerReader
+from recorder.tape.signal_writing import SignalProgress, SignalWriter, Values
 from recorder.tape.tables import TableWriter, rows_checksum
 
 
@@ -41,6 +44,8 @@ class LayerProgress:
         The planes of the pending frames that are not silent in them, likewise.
     values : ValuesCommit or None
         Scale and range of a layer that has put out other values than 0 and 1, without its planes.
+    signals : mapping of str to SignalProgress
+        Progress of each signal that has frames.
     """
 
     pending_frames: int
@@ -49,6 +54,7 @@ class LayerProgress:
     open_segment: Rows
     pending_planes: Mapping[str, Packed] = field(default_factory=dict)
     values: ValuesCommit | None = None
+    signals: Mapping[str, SignalProgress] = field(default_factory=dict)
 
 
 class LayerWriter:
@@ -85,6 +91,7 @@ class LayerWriter:
             name, layer_class, dtype, plan, 0, nothing, nothing, nothing, (), is_apart=is_apart
         )
         self._is_committed = False
+        self.signals: dict[str, SignalWriter] = {}
 
     @classmethod
     def resume(cls, kept: LayerReader, encoding: InOrder) -> LayerWriter:
@@ -98,6 +105,8 @@ class LayerWriter:
         for name, plane in kept.planes.items():
             layer._planes[name] = layer._make_plane(name, first_chunk=plane.first_chunk)
             layer._planes[name].resume(plane)
+        for signal, reader in kept.signals.items():
+            layer.signals[signal] = SignalWriter.resume(reader, encoding, layer.folder)
         segments = kept.segments().rows
         layer._segments.resume(segments[:-1], rows_checksum(segments[:-1]))
         layer.pending_frames = _last_frames(kept)
@@ -129,6 +138,18 @@ class LayerWriter:
         if not self._is_committed:
             raise RuntimeError("a layer is committed before it is asked about")
         return self._commit
+
+    def add_signal(self, about: SignalCommit) -> None:
+        """Add a signal whose first values have arrived; ``about`` says what it is, and has no frames."""
+        folders = {signal.folder.lower() for signal in self.signals.values()}
+        is_apart = about.folder(self.folder).lower() in folders
+        about = replace(about, is_apart=is_apart)
+        layer = self._commit.name
+        self.signals[about.name] = SignalWriter(self._store, self._encoding, layer, self.folder, about)
+
+    def append_signal(self, name: str, values: Values) -> None:
+        """Append values of a signal, [frames, neurons], and write the chunks that they fill."""
+        self.signals[name].append(values)
 
     def append(self, rows: Packed | PackedValues) -> None:
         """Append rows of eight frames, and write the chunks that they fill.
@@ -189,6 +210,10 @@ class LayerWriter:
             checksums=spikes.checksums,
             tail=spikes.tail,
             values=self._commit_values(progress, frames, close=close),
+            signals=tuple(
+                signal.commit(progress.signals.get(name) or signal.last_progress(), close=close)
+                for name, signal in self.signals.items()
+            ),
         )
         self._is_committed = True
         return self._commit
@@ -206,15 +231,19 @@ class LayerWriter:
         )
         return replace(values, planes=tuple(planes))
 
-    def cut(self, progress: LayerProgress, frames: int) -> tuple[LayerWriter, LayerProgress]:
+    def cut(
+        self, progress: LayerProgress, frames: int | None, given_up: Mapping[str, int]
+    ) -> tuple[LayerWriter, LayerProgress]:
         """Give up the newest frames, as if they had never been appended; nothing may be encoded any more.
 
         Parameters
         ----------
         progress : LayerProgress
             Of all frames.
-        frames : int
-            Frames that stay, of whole steps, fewer than there are.
+        frames : int or None
+            Frames that stay, of whole steps; None for all of them.
+        given_up : mapping of str to int
+            Frames that stay of signals, where these are fewer than there are.
 
         Returns
         -------
@@ -224,7 +253,19 @@ class LayerWriter:
             Of the frames that stay.
         """
         whole = LayerReader(self._store, self.commit(progress, close=False))
-        kept = LayerWriter.resume(LayerReader(self._store, cut_layer(whole, frames)), self._encoding)
+        frames = whole.frames if frames is None else frames
+        left = replace(
+            cut_layer(whole, frames),
+            signals=tuple(
+                signal.cut_to(given_up[name]) if name in given_up else signal.commit
+                for name, signal in whole.signals.items()
+                if given_up.get(name) != 0
+            ),
+        )
+        kept = LayerWriter.resume(LayerReader(self._store, left), self._encoding)
+        for name, stay in given_up.items():
+            chunk_count = whole.signals[name].plan.chunk_count
+            self.signals[name].delete_chunks(chunk_count(stay), whole.signals[name].chunks)
         for bits in (self._spikes, *self._planes.values()):
             bits.delete_chunks(self._plan.chunk_count(frames), self._plan.chunk_count(whole.frames))
         return kept, kept.last_progress()
@@ -233,9 +274,9 @@ class LayerWriter:
         """Progress of a layer to which nothing was appended since it was resumed."""
         pending = self.pending_frames
         row, planes = pending_rows(pending)
-        return LayerProgress(
-            len(pending), row, *SegmentLog(self.last_segment).look(), planes, self._commit.values
-        )
+        signals = {name: signal.last_progress() for name, signal in self.signals.items()}
+        segments = SegmentLog(self.last_segment).look()
+        return LayerProgress(len(pending), row, *segments, planes, self._commit.values, signals)
 
     def _check_described(self, closed: Rows, growing: Rows, frames: int) -> None:
         """Raise RuntimeError unless the segments describe exactly the frames, with no step twice."""

@@ -20,6 +20,7 @@ from recorder.format.layout import (
 from recorder.format.metadata import TrialsCommit
 from recorder.format.parsing import parse_attributes
 from recorder.format.segments import Rows
+from recorder.format.signals import SignalCommit
 from recorder.format.trials import Columns
 from recorder.format.values import PackedValues, Pending
 from recorder.stores import ByteStore
@@ -29,6 +30,7 @@ from recorder.tape.in_order import InOrder
 from recorder.tape.layer_writing import LayerProgress, LayerWriter
 from recorder.tape.lock import WriterLock
 from recorder.tape.reading import TapeReader, refuse_if_packed
+from recorder.tape.signal_writing import Values
 from recorder.tape.trial_columns import TrialsWriter
 
 Presented = list[tuple[int, int, Columns]]
@@ -223,6 +225,14 @@ class TapeWriter:
         """
         self._layers[name].append(rows)
 
+    def add_signal(self, layer: str, about: SignalCommit) -> None:
+        """Add a signal of a layer; ``about`` says what it is, and has no frames."""
+        self._layers[layer].add_signal(about)
+
+    def append_signal(self, layer: str, signal: str, values: Values) -> None:
+        """Append values of a signal, in its data type, [frames, neurons]."""
+        self._layers[layer].append_signal(signal, values)
+
     def pending_frames(self, name: str) -> Pending:
         """Last frames of a resumed layer, which do not fill a packed row, shape [fewer than 8, neurons]."""
         return self._layers[name].pending_frames
@@ -234,6 +244,10 @@ class TapeWriter:
     def resumed_layers(self) -> dict[str, tuple[LayerCommit, Rows]]:
         """For each layer of a resumed recording, its last commit and its last segment, shape [0 or 1, 5]."""
         return {name: (layer.committed, layer.last_segment) for name, layer in self._layers.items()}
+
+    def last_signal_segments(self, name: str) -> dict[str, Rows]:
+        """For each signal of a resumed layer, its last segment, shape [0 or 1, 5]."""
+        return {signal: rows.last_segment for signal, rows in self._layers[name].signals.items()}
 
     def totals(self, name: str) -> Counts:
         """Number of spikes of each neuron of a layer, int64 [neurons], in the rows appended so far.
@@ -255,6 +269,7 @@ class TapeWriter:
         *,
         uncalled: Mapping[str, int] | None = None,
         cut: Mapping[str, int] | None = None,
+        cut_signals: Mapping[str, Mapping[str, int]] | None = None,
         close: bool = False,
         keep_lock: bool = False,
     ) -> RecordingMetadata:
@@ -272,6 +287,8 @@ class TapeWriter:
             Layers of the network that are not called, and the step from which on; as before if left out.
         cut : mapping, optional
             Layers whose newest frames are given up, and how many frames stay of each.
+        cut_signals : mapping, optional
+            Likewise for the signals of some of these layers.
         close : bool
             Close the recording: also count the last, partial block, consolidate metadata, release the lock.
         keep_lock : bool
@@ -285,8 +302,10 @@ class TapeWriter:
         self.store.check()
         self._encoding.finish()
         kept = dict(progress)
-        for name, frames in (cut or {}).items():
-            self._layers[name], kept[name] = self._layers[name].cut(progress[name], frames)
+        cut, cut_signals = cut or {}, cut_signals or {}
+        for name in {**cut, **cut_signals}:
+            frames, of_signals = cut.get(name), cut_signals.get(name, {})
+            self._layers[name], kept[name] = self._layers[name].cut(progress[name], frames, of_signals)
             if frames == 0:
                 del self._layers[name], kept[name]
         names = sorted(kept, key=self._positions.__getitem__)

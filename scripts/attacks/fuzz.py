@@ -39,7 +39,8 @@ with atheris.instrument_imports(include=["recorder", "analysis.kernels"]):
     )
     from recorder.format.columns import decode_categories, encode_categories
     from recorder.format.documents import expected_documents
-    from recorder.format.metadata import CategoriesCommit, ColumnCommit, TableCommit, TrialsCommit
+    from recorder.format.extents import TableCommit
+    from recorder.format.metadata import CategoriesCommit, ColumnCommit, TrialsCommit
     from recorder.stores import archive
     from recorder.stores.sharded import ShardedStore
     from recorder.tape import LayerReader, TapeReader, lock, tables

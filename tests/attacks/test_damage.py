@@ -20,7 +20,15 @@ from recorder.keeping import plan_recovery
 from recorder.stores import Folder
 from recorder.tape import TapeReader
 
+
+def signals(recording: analysis.Recording) -> np.ndarray:
+    """Every value of every signal of both layers."""
+    every = [signal for name in ("1", "wide") for signal in recording[name].signals.values()]
+    return np.concatenate([signal.values.values.ravel() for signal in every])
+
+
 QUESTIONS: dict[str, Callable[[analysis.Recording], Any]] = {
+    "signals": signals,
     "from counts": lambda r: r.spike_count(per="layer"),
     "from bits": lambda r: r.firing_rate(per=("layer", "window"), window=15),
     "trials": lambda r: r.trials.label,
@@ -34,6 +42,8 @@ MORE_QUESTIONS: dict[str, Callable[[analysis.Recording], Any]] = {
     "spikes": lambda r: r["wide"].spikes.data.sum(axis=0),
     "magnitudes": lambda r: r["graded"].firing_rate(per="neuron", of="magnitude"),
     "each value": lambda r: r["graded"].values.data.sum(axis=0),
+    "around spikes": lambda r: r["wide"].signals["v"].spike_triggered_average(1, 2),
+    "values per label": lambda r: r["wide"].signals["v"].std(("label", "neuron")),
 }
 
 

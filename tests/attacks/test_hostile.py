@@ -49,6 +49,7 @@ for path in sys.stdin:
             float(recording.firing_rate())
             int(recording.spike_count(per="label").sum())
             recording["wide"].spikes.compute()
+            float(next(iter(recording["wide"].signals.values())).mean())
             recording.trials
         print("read", flush=True)
     except RecordingFormatError as error:
@@ -66,6 +67,22 @@ def bomb(path: Path) -> None:
 
 def table_bomb(path: Path) -> None:
     (path / "trials/trial/c/0").write_bytes(sealed(numcodecs.Zstd().encode(bytes(2**30))))
+
+
+def signal_bomb(path: Path) -> None:
+    (path / "layers/wide/signals/v/values/c/0/0/0").write_bytes(sealed(numcodecs.Zstd().encode(bytes(2**30))))
+
+
+def huge_signal(path: Path) -> None:
+    edit_record(path, lambda record: record["layers"][1]["signals"][0].update(chunk_frames=2**28))
+
+
+def many_signal_chunks(path: Path) -> None:
+    edit_record(path, lambda record: record["layers"][1]["signals"][0].update(frames=2**52))
+
+
+def climbing_signal(path: Path) -> None:
+    edit_record(path, lambda record: record["layers"][1]["signals"][0].update(name="../../../../etc"))
 
 
 def huge_layer(path: Path) -> None:
@@ -122,7 +139,7 @@ def fifo(path: Path) -> None:
 
 HOSTILE = (
     bomb, table_bomb, huge_layer, many_chunks, many_rows, deep, long_number, climbing_name, pickled_codec,
-    linked_chunk, linked_folder, fifo,
+    linked_chunk, linked_folder, fifo, signal_bomb, huge_signal, many_signal_chunks, climbing_signal,
 )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -17,11 +18,13 @@ from networks import Threshold, on_store
 from processes import finished, python
 from recorder import Monitor, SpikeValueError
 from recorder.capture.host_packing import PUT_BYTES, SPARE_BYTES, STAGE_BYTES, HostPacker
+from recorder.capture.signal_recorder import SignalRecorder
 from recorder.format.segments import SegmentLog
 from recorder.format.trials import TrialLog
 from recorder.session import RecordingSession
 from recorder.session.background import BackgroundWriter
 from recorder.session.layers import CollectedRows
+from recorder.session.signals import LayerSignals
 from recorder.stores import Folder
 from recorder.tape import TapeReader, TapeWriter
 
@@ -50,13 +53,18 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, owner: type, place: str, *, after
         (HostPacker, "push", True, 9),
         (SegmentLog, "extend", False, 9),
         (RecordingSession, "_record_other", False, 9),
+        (LayerSignals, "record", False, 9),
+        (LayerSignals, "record", True, 9),
+        (SignalRecorder, "_push", True, 9),
+        (SignalRecorder, "_put_stage", True, 9),
+        (CollectedRows, "take_signals", False, 8),
     ],
 )
 def test_an_exception_from_outside_in_the_midst_of_recording_breaks_no_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: type, place: str, after: bool, batch: int
 ) -> None:
     net = nn.Sequential(Threshold())
-    monitor = on_store(tmp_path, net)
+    monitor = on_store(tmp_path, net, signals="output")
     monitor.enable()
     neurons = STAGE_BYTES // 8  # so that eight frames fill a stage
     steps = [torch.rand(8, neurons), torch.rand(batch, neurons), torch.rand(8, neurons)]
@@ -77,6 +85,11 @@ def test_an_exception_from_outside_in_the_midst_of_recording_breaks_no_commit(
         [spikes[i] for i in one] for one in ([0, 1, 2, 2], [0, 2, 2])
     ]
     assert find_problems(TapeReader.open(Folder(tmp_path / "run.zarr"))) == []
+    # Nor does a signal take a step for another: the interrupted one is in it or not.
+    shown, output = recording["0"].spikes, recording["0"].signals["output"].values
+    in_signal = np.isin(shown.step, output.step)
+    assert len(np.unique(shown.step.values[~in_signal])) <= 1
+    np.testing.assert_array_equal(output, shown[in_signal])
 
 
 @pytest.mark.parametrize("again", [False, True])

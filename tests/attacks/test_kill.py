@@ -21,7 +21,7 @@ import pytest
 from processes import line, python
 from recorder.format import RecordingNotFoundError
 from recorder.stores import Folder
-from recorder.tape import TapeReader
+from recorder.tape import LayerReader, TapeReader
 from recorder.tape.beginning import is_unbegun
 
 NEURONS = 11
@@ -34,7 +34,8 @@ import os, sys
 import numpy as np
 import torch
 from torch import nn
-from recorder import Monitor
+from recorder import Monitor, Signal
+from recorder.capture import signal_recorder
 from recorder.session import layers as recorded
 from recorder.tape.reading import TapeReader
 from recorder.stores.folder import Folder
@@ -51,12 +52,15 @@ class Turn(nn.Module):
 
 def record(path, acknowledged, more):
     recorded.plan_chunks = partial(recorded.plan_chunks, target_bytes=1)
+    signal_recorder.plan_signal = partial(signal_recorder.plan_signal, target_bytes=2000)
+    signal_recorder.STAGE_BYTES = 300
     net = nn.Sequential(Threshold(), Turn(), Threshold())
     store = Folder(path)
     layers = {} if is_unbegun(store) else TapeReader.open(store).layers
     first = int(layers["0"].segments().last_step[-1]) if "0" in layers else 0
     monitor = Monitor(
-        net, store=path, layers=[Threshold], resume=True, commit_interval=0.01, durability="process"
+        net, store=path, layers=[Threshold], resume=True, commit_interval=0.01, durability="process",
+        signals=[Signal("input", layers="0"), Signal("output", every=3, samples=2)],
     )
     with monitor, open(acknowledged, "a") as file:
         for step in range(first, first + int(more)):
@@ -120,6 +124,21 @@ def check(path: Path, acknowledged: Path) -> None:
             size = layers[name].plan.block_frames
             for block, counts in enumerate(layers[name].counts(0, blocks)):
                 assert np.array_equal(counts, spikes[block * size : (block + 1) * size].sum(axis=0))
+        check_signals(layers, recorded)
+
+
+def check_signals(layers: dict[str, LayerReader], steps: int) -> None:
+    """What is beside the spikes goes as far as they do."""
+    given = layers["0"].signals["input"]
+    assert np.array_equal(given.segments().rows, layers["0"].segments().rows)
+    assert np.array_equal(
+        given.values(0, given.frames), np.concatenate([inputs(step) for step in range(steps)])
+    )
+    for name, turn in (("0", lambda x: x > 0.5), ("2", lambda x: x[:, :3] <= 0.5)):
+        output = layers[name].signals["output"]
+        assert output.segments().first_step.tolist() == list(range(0, steps, 3))
+        few = [turn(inputs(step)[:2]) for step in range(0, steps, 3)]
+        assert np.array_equal(output.values(0, output.frames), np.concatenate(few))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks recording processes")

@@ -43,7 +43,7 @@ from recorder.keeping.pack import pack
 from recorder.stores import Folder, open_store
 from recorder.stores.rank_names import RankRecord
 from recorder.tape import TapeWriter
-from tapes import Run, Trial, write_recording
+from tapes import Made, Run, Trial, write_recording
 from web import Files, serving
 
 
@@ -217,6 +217,55 @@ def test_the_digest_is_as_the_format_defines_it(tmp_path: Path) -> None:
     }
     expected = sha256(json.dumps(whole, sort_keys=True, separators=(",", ":")).encode())
     assert analysis.open_recording(tmp_path / "run.zarr").digest() == expected
+
+
+@pytest.mark.parametrize("chunk_bytes", [100, 5000, 2**22])
+def test_the_digest_of_signals_is_as_the_format_defines_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int
+) -> None:
+    monkeypatch.setattr("recorder.keeping.digest.LEAF_BYTES", 1000)
+    values = np.random.default_rng(3).normal(size=(150, 9)).astype(np.float32)
+    values[3, 4] = np.nan
+    made = Made(values, every=3, samples=1, neurons=(range(1, 8, 3),))
+    write_recording(
+        tmp_path / "run.zarr",
+        {"a": values > 0},
+        [Run(0, 75, 2)],
+        chunk_bytes=chunk_bytes,
+        signals={("a", "v"): made},
+    )
+
+    def sha256(data: bytes) -> str:
+        return hashlib.sha256(data).hexdigest()
+
+    kept = values[::6, 1:8:3].astype("<f4")
+    frames = 1000 // (3 * 4)
+    leaves = b"".join(
+        hashlib.sha256(kept[first : first + frames].T.tobytes()).digest() for first in range(0, 25, frames)
+    )
+    rows = np.array([[number, 3 * number, 1, 1, -1] for number in range(25)], "<i8")
+    signal = {
+        "name": "v", "dtype": "float32", "neuron_shape": [9], "neurons": [[1, 8, 3]], "frames": 25,
+        "segments": sha256(rows.tobytes()), "values": sha256(leaves),
+    }  # fmt: skip
+    padded = np.zeros((192, 9), np.bool_)
+    padded[:150] = values > 0
+    trains = np.packbits(padded.T, axis=1)
+    spikes = hashlib.sha256(trains.tobytes()).digest()  # in one leaf
+    layer = {
+        "name": "a", "neuron_shape": [9], "frames": 150, "signals": [signal],
+        "segments": sha256(np.array([[0, 0, 75, 2, -1]], "<i8").tobytes()), "spikes": sha256(spikes),
+    }  # fmt: skip
+    whole = {
+        "spiketape_digest": 1,
+        "layers": [layer],
+        "trials": {"trials": 0, "rows": 0, "columns": {}},
+    }
+    expected = sha256(json.dumps(whole, sort_keys=True, separators=(",", ":")).encode())
+    assert analysis.open_recording(tmp_path / "run.zarr").digest() == expected
+    other = Made(values * 2, every=3, samples=1, neurons=made.neurons)
+    write_recording(tmp_path / "o", {"a": values > 0}, [Run(0, 75, 2)], signals={("a", "v"): other})
+    assert analysis.open_recording(tmp_path / "o").digest() != expected
 
 
 def test_the_commands_pack_digest_and_verify(source: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from analysis.keeping import find_problems
 from damage import FRAMES, layers, write
 from recorder.format import RecordingDamagedError
 from recorder.format.bits import count_per_neuron
-from recorder.format.chunks import encode_rows, encode_spikes
+from recorder.format.chunks import encode_rows, encode_spikes, encode_values
 from recorder.keeping import plan_recovery, recover
 from recorder.stores import Folder
 from recorder.tape import TapeReader, TapeWriter
@@ -193,6 +193,60 @@ def test_damaged_frames_are_cut_off_only_when_asked_for(interrupted: Path) -> No
     assert trials["label"].tolist() == ["a", "b"] * 5
     writer = TapeWriter.resume(Folder(interrupted))
     assert writer.metadata.trials.trials == 1
+
+
+def test_damaged_values_are_cut_off_with_all_behind_them_in_every_layer(interrupted: Path) -> None:
+    before = signals_of(interrupted)
+    # Frames 60 to 79 of the signal, which has ten of every tenth step: those of steps 60 and 70.
+    (interrupted / "layers/1/signals/v/values/c/3/0").write_bytes(b"cut short")
+    found = call("verify", interrupted)
+    assert "the chunk of signal 'v' of layer '1' with frames 60 to 79" in found.stdout
+    assert "cut before step 60" in call("recover", interrupted).stdout
+    assert call("recover", interrupted, "--apply", "--cut").exit_code == 0
+    check(interrupted, {"1": 600, "wide": 600})
+    after = signals_of(interrupted)
+    assert after["1", "v"].shape == (60, 5)
+    assert len(after["wide", "v"]) == 2 * len(range(0, 60, 16))
+    for which, values in after.items():
+        assert np.array_equal(values, before[which][: len(values)])
+    keys = {key for key in files(interrupted) if "layers/1/signals/v/values/c/" in key}
+    assert keys == {f"layers/1/signals/v/values/c/{chunk}/0" for chunk in range(3)}
+
+
+def test_damaged_values_are_marked_lost_in_their_signal_alone(interrupted: Path) -> None:
+    before = signals_of(interrupted)
+    (interrupted / "layers/1/signals/v/values/c/3/0").unlink()
+    result = call("recover", interrupted, "--apply", "--mark-lost")
+    assert "mark 20 frames of signal 'v' of layer '1' lost: steps 60 to 70" in result.stdout
+    check(interrupted, {"1": FRAMES, "wide": FRAMES})
+    signal = TapeReader.open(Folder(interrupted)).layers["1"].signals["v"]
+    assert signal.commit.lost == ((60, 80),)
+    assert np.array_equal(signal.values(0, 60), before["1", "v"][:60])
+    assert np.array_equal(signal.values(80, signal.frames), before["1", "v"][80:])
+
+
+def test_padding_of_values_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer that pads wrongly leaves all checksums right."""
+
+    def wrong_padding(trains: np.ndarray) -> bytes:
+        trains = trains.copy()
+        trains[-1, -1] = -0.0 if trains.dtype.kind == "f" else 1
+        return encode_values(trains)
+
+    monkeypatch.setattr("recorder.tape.signal_writing.encode_values", wrong_padding)
+    write(tmp_path / "run.zarr", "closed")
+    found = call("verify", tmp_path / "run.zarr").stdout
+    assert "holds values of neurons that the signal does not have" in found
+    assert "holds values behind its last frame" in found
+
+
+def signals_of(path: Path) -> dict[tuple[str, str], np.ndarray]:
+    layers = TapeReader.open(Folder(path)).layers
+    return {
+        (name, signal): values.values(0, values.frames)
+        for name, layer in layers.items()
+        for signal, values in layer.signals.items()
+    }
 
 
 def test_a_recording_may_be_cut_to_nothing(interrupted: Path) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from recorder.format.chunks import checksum
 from recorder.format.values import pack_levels
-from tapes import Run, Trial, write_recording
+from tapes import Made, Run, Trial, write_recording
 
 FRAMES = 1928  # a whole block of each layer, and a partial one
 
@@ -36,10 +36,20 @@ def graded() -> NDArray[np.int8]:
     return levels
 
 
+def signals() -> dict[tuple[str, str], Made]:
+    random = np.random.default_rng(2)
+    whole = random.random((FRAMES, 7, 9))
+    return {
+        ("1", "v"): Made(random.normal(size=(FRAMES, 5)).astype(np.float32), every=10),
+        ("wide", "v"): Made(whole, every=16, samples=2),
+        ("wide", "count"): Made((whole * 99).astype(np.int32), every=40, neurons=(2, 3, 50)),
+    }
+
+
 def write(path: Path, state: str, *, with_values: bool = False) -> None:
     """A recording of two layers, one split into parts, with trials; more behind its commit, if open.
 
-    With values there is a third one, "graded".
+    Both have signals, of which one is in parts, too. With values there is a third layer, "graded".
     """
     every: dict[str, NDArray[Any]] = {**layers(), **({"graded": graded()} if with_values else {})}
     runs = [Run(0, 100, 10, 0), Run(100, 55, 10, -1), Run(200, 378, 1, 1)]
@@ -52,11 +62,15 @@ def write(path: Path, state: str, *, with_values: bool = False) -> None:
         close=state == "closed",
         chunk_bytes=400,
         limit_bytes=100,
+        signals=signals(),
     )
     if state == "interrupted":
         for name, frames in every.items():
             flat = frames[:1600].reshape(1600, -1)
             writer.append(name, np.packbits(flat, axis=0) if flat.dtype == np.bool_ else pack_levels(flat))
+        for (layer, signal), made in signals().items():
+            kept, _ = made.kept([Run(600, 200, 1)])
+            writer.append_signal(layer, signal, kept.reshape(len(kept), -1))
         (path / "layers/1/spikes/c/99.0123456789abcdef.partial").write_bytes(b"cut short")
     writer.release()
 
@@ -118,7 +132,7 @@ def damages(recording: Path, thorough: bool) -> Iterator[Damage]:
     """Damages to every file of a recording: each in every way, or in one or two in turn."""
     keys = sorted(path.relative_to(recording).as_posix() for path in recording.rglob("*") if path.is_file())
     for number, key in enumerate(keys):
-        often = 26 if "/spikes/c/" in key or "/planes/" in key else 13
+        often = 26 if any(f"/{kind}/" in key for kind in ("spikes/c", "planes", "values/c")) else 13
         for place, way in enumerate(WAYS):
             if thorough or (number + place) % often == 0:
                 yield Damage(way, key)

@@ -12,7 +12,7 @@ import analysis
 from recorder.keeping import pack_recording
 from recorder.stores import open_store
 from recorder.tape import TapeReader
-from tapes import Run, Trial, write_recording
+from tapes import Made, Run, Trial, write_recording
 
 FRAMES = 5 * 131
 # So few that the layers below lie in several shards.
@@ -25,6 +25,14 @@ def layers() -> dict[str, np.ndarray[Any, Any]]:
     return {name: rng.random((FRAMES, *shape)) < 0.2 for name, shape in shapes.items()}
 
 
+def signals() -> dict[tuple[str, str], Made]:
+    rng = np.random.default_rng(6)
+    return {
+        ("wide", "v"): Made(rng.normal(size=(FRAMES, 5, 3, 7)), every=4, samples=3),
+        ("one", "v"): Made(rng.normal(size=FRAMES).astype(np.float32)),
+    }
+
+
 def write(store: Any, **options: Any) -> None:
     runs = [Run(0, 100, 5, 0), Run(100, 31, 5, 1)]
     trials = [
@@ -32,7 +40,8 @@ def write(store: Any, **options: Any) -> None:
         Trial(1, 5, {"label": ["x", "y", "x", "z", "é"], "epoch": [1, 2, 3, 4, 5]}),
     ]
     # The wide layer's chunks are stored in three parts.
-    write_recording(store, layers(), runs, trials, chunk_bytes=300, limit_bytes=600, **options)
+    sizes = {"chunk_bytes": 300, "limit_bytes": 600}
+    write_recording(store, layers(), runs, trials, signals=signals(), **sizes, **options)
 
 
 def reader_of(place: str | Path, **options: Any) -> TapeReader:
@@ -53,6 +62,8 @@ def answers(place: str | Path, **options: Any) -> list[Any]:
         recording.firing_rate(per=("layer", "label")).compute().to_numpy().tolist(),
         float(recording.silent_ratio()),
         recording.trials.to_dataframe().to_dict(),
+        *(recording[layer].signals[name].values.values.tolist() for layer, name in signals()),
+        float(recording["wide"].signals["v"].std()),
         recording.digest(),
     ]
 
@@ -65,6 +76,11 @@ def check_stock_zarr(store: Any) -> None:
         assert np.array_equal(layer["spikes"][:], expected)
         assert np.array_equal(layer["spikes"][100:103], expected[100:103])
         assert np.array_equal(layer["counts"][:].sum(axis=0), expected.sum(axis=0))
+    for (name, signal), made in signals().items():
+        values = group["layers"][name]["signals"][signal]["values"]
+        kept, _ = made.kept([Run(0, 100, 5, 0), Run(100, 31, 5, 1)])
+        assert np.array_equal(values[:], kept)
+        assert np.array_equal(values[7:12], kept[7:12])
 
 
 def files(folder: Path) -> list[Path]:

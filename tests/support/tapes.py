@@ -12,12 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorder.format import bits, plan_chunks
+from recorder.format.extents import TableCommit
 from recorder.format.layout import CHUNK_LIMIT_BYTES, CHUNK_TARGET_BYTES, COUNTS_SHARE
 from recorder.format.metadata import ValuesCommit
 from recorder.format.segments import SegmentLog
+from recorder.format.signals import Kept, SignalCommit, kept_indices, kept_shape, plan_signal
 from recorder.format.values import pack_levels, pending_rows
 from recorder.stores import Folder, ZarrStore
 from recorder.tape import LayerProgress, TapeWriter, writing
+from recorder.tape.signal_writing import SignalProgress
 
 
 @dataclass
@@ -39,6 +42,31 @@ class Trial:
     columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
+@dataclass
+class Made:
+    """A signal of a layer, given for each of the layer's frames, and what is kept of it."""
+
+    values: NDArray[Any]
+    every: int = 1
+    samples: int | None = None
+    neurons: Kept = None
+
+    def kept(self, runs: Sequence[Run]) -> tuple[NDArray[Any], SegmentLog]:
+        """The values that are kept, [frames, *neuron], and their segments."""
+        log, pieces, first = SegmentLog(), [self.values[:0]], 0
+        for run in runs:
+            for step in range(run.first_step, run.first_step + run.steps):
+                batch = min(run.batch, self.samples or run.batch)
+                if step % self.every == 0:
+                    pieces.append(self.values[first : first + batch])
+                    log.extend(step, 1, batch, run.trial)
+                first += run.batch
+        values = np.concatenate(pieces)
+        shape = values.shape[1:]
+        flat = values.reshape(len(values), -1)[:, kept_indices(shape, self.neurons)]
+        return flat.reshape(len(values), *kept_shape(shape, self.neurons)), log
+
+
 def write_recording(
     store: str | Path | Folder | ZarrStore,
     layers: Mapping[str, NDArray[Any]],
@@ -52,12 +80,14 @@ def write_recording(
     limit_bytes: int = CHUNK_LIMIT_BYTES,
     counts_share: float = COUNTS_SHARE,
     scales: Mapping[str, float] | None = None,
+    signals: Mapping[tuple[str, str], Made] | None = None,
 ) -> TapeWriter:
     """Write layers of bool [frames, *neuron]; ``chunk_bytes`` makes the chunks so small.
 
     Of integers, which are levels, values are written; ``scales`` has what they are multiples of, by layer.
 
     ``limit_bytes`` is the size from which a chunk is stored in parts, ``counts_share`` what counts may cost.
+    ``signals`` are those of each layer, by the names of both.
     """
     target = Folder(store, durability="process") if isinstance(store, str | Path) else store
     writer = TapeWriter.create(target, provenance or {"made by": "tests"})
@@ -84,7 +114,21 @@ def write_recording(
             ends = min(int(flat.min()), 0), max(int(flat.max()), 0)
             values = ValuesCommit((scales or {}).get(name, 1.0), *ends)
         row, planes = pending_rows(flat[whole * 8 :])
-        progress[name] = LayerProgress(pending, row, *log.look(), planes, values)
+        of_signals = {}
+        for (layer, signal), made in (signals or {}).items():
+            if layer == name:
+                kept, signal_log = made.kept(runs[name] if isinstance(runs, Mapping) else runs)
+                shape, itemsize = kept.shape[1:], kept.dtype.itemsize
+                sizes = {"target_bytes": chunk_bytes, "limit_bytes": limit_bytes}
+                about = SignalCommit(
+                    *(signal, kept.dtype.name, made.values.shape[1:], plan_signal(shape, itemsize, **sizes)),
+                    *(0, TableCommit(), TableCommit()),
+                    **{"neurons": made.neurons, "every": made.every, "samples": made.samples},
+                )
+                writer.add_signal(name, about)
+                writer.append_signal(name, signal, kept.reshape(len(kept), -1))
+                of_signals[signal] = SignalProgress(*signal_log.look())
+        progress[name] = LayerProgress(pending, row, *log.look(), planes, values, of_signals)
     presented: writing.Presented = [
         (t.number, t.batch, {k: list(v) for k, v in t.columns.items()}) for t in trials
     ]

@@ -13,7 +13,7 @@ from torch import nn
 import analysis
 from analysis.keeping import find_problems
 from networks import Threshold
-from recorder import Monitor
+from recorder import Monitor, Signal
 from recorder.stores import Folder
 from recorder.tape import TapeReader
 
@@ -37,7 +37,8 @@ def inputs(number: int, *shape: int) -> torch.Tensor:
 
 
 def monitored(path: Path, net: nn.Module, **options: Any) -> Monitor:
-    options = {"layers": [Threshold], "durability": "process", **options}
+    signals = ["output", Signal("output", every=3, samples=1, name="third")]
+    options = {"layers": [Threshold], "durability": "process", "signals": signals, **options}
     return Monitor(net, store=path / "run.zarr", **options)
 
 
@@ -50,3 +51,17 @@ def check_whole(path: Path, steps: list[torch.Tensor], layers: str = "abc") -> N
     for name in layers:
         np.testing.assert_array_equal(recording[name].spikes.values, expected)
         assert int(recording[name].spike_count()) == expected.sum()
+        check_signals(recording[name])
+
+
+def check_signals(layer: analysis.Layer) -> None:
+    """Check that the signals of a layer are its output at the steps of its spikes."""
+    if not layer.signals:
+        return
+    spikes, output, third = layer.spikes, layer.signals["output"].values, layer.signals["third"].values
+    for name in ("step", "sample", "trial"):
+        np.testing.assert_array_equal(output[name], spikes[name])
+    np.testing.assert_array_equal(output, spikes)
+    few = spikes[((spikes.step % 3 == 0) & (spikes["sample"] == 0)).values]
+    np.testing.assert_array_equal(third.step, few.step)
+    np.testing.assert_array_equal(third, few)

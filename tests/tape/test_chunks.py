@@ -13,7 +13,16 @@ from numcodecs import zstd
 
 import recorder.format
 from recorder.format import RecordingFormatError
-from recorder.format.chunks import checksum, decode_rows, decode_spikes, encode_rows, encode_spikes
+from recorder.format.chunks import (
+    checksum,
+    decode_rows,
+    decode_spikes,
+    decode_values,
+    encode_rows,
+    encode_spikes,
+    encode_values,
+)
+from recorder.tape.tables import rows_checksum
 
 FORMAT = Path(recorder.format.__file__).with_name("FORMAT.md")
 
@@ -49,6 +58,18 @@ def test_rows_come_back_padded_with_zeros(data_type: str) -> None:
     assert decoded.dtype == np.dtype(data_type)
     assert np.array_equal(decoded[:2], rows)
     assert not decoded[2:].any()
+
+
+@pytest.mark.parametrize("data_type", ["float16", "float64", "int8", "uint32"])
+def test_values_come_back(data_type: str) -> None:
+    values = (np.random.default_rng(0).normal(size=(5, 7)) * 50).astype(data_type)
+    if data_type == "float16":
+        values[0, :3] = np.nan, np.inf, -0.0
+    decoded = decode_values(encode_values(values), 5, 7, data_type)
+    assert decoded.dtype == values.dtype
+    assert decoded.tobytes() == values.tobytes()
+    with pytest.raises(RecordingFormatError, match="bytes when decompressed, expected"):
+        decode_values(encode_values(values), 5, 8, data_type)
 
 
 def test_every_single_bit_flip_is_noticed() -> None:
@@ -106,7 +127,7 @@ def test_the_checksum_is_that_of_the_castagnoli_polynomial() -> None:
 
 
 def test_the_worked_example_of_the_format_is_true() -> None:
-    decompressed, stored = (
+    decompressed, stored, values = (
         bytes.fromhex(block)
         for block in re.findall(r"```hex\n(.*?)```", FORMAT.read_text("utf-8"), re.DOTALL)
     )
@@ -118,3 +139,6 @@ def test_the_worked_example_of_the_format_is_true() -> None:
     assert decode_spikes(stored, 3, 8).tobytes() == decompressed[1:]
     assert "8c5c8452" in FORMAT.read_text("utf-8")
     assert checksum(stored[:-4]) == 0x8C5C8452
+    signal = np.array([[0.5, -1, 2, 0], [np.nan, 0, np.inf, 0]], "<f2")
+    assert signal.tobytes() == values
+    assert f"`[{rows_checksum(signal)}]`" in FORMAT.read_text("utf-8")

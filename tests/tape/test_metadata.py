@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recorder.format import ChunkPlan, LayerCommit, RecordingFormatError, RecordingMetadata
-from recorder.format.metadata import ColumnCommit, TableCommit, TrialsCommit, _record_checksum, to_attributes
+from recorder.format.extents import TableCommit
+from recorder.format.metadata import ColumnCommit, TrialsCommit, _record_checksum, to_attributes
 from recorder.format.parsing import parse_attributes, parse_document
+from recorder.format.signals import SignalCommit, signal_to_json
 
 
 def example() -> RecordingMetadata:
@@ -47,6 +49,30 @@ def example() -> RecordingMetadata:
     )
 
 
+def with_signals() -> RecordingMetadata:
+    """Likewise, of a layer that has two signals."""
+    signal = SignalCommit(
+        name="v",
+        dtype="float16",
+        shape=(3, 5),
+        plan=ChunkPlan((2, 3), 40, 1, 1),
+        frames=70,
+        segments=TableCommit(2, 12),
+        checksums=TableCommit(1, 34),
+        tail=(56, 78),
+        neurons=(range(0, 2), range(0, 5, 2)),
+        every=3,
+        samples=4,
+        lost=((3, 6),),
+    )
+    plain = SignalCommit("V", "int64", (), ChunkPlan((), 8, 1, 1), 0, TableCommit(), TableCommit())
+    flat = replace(
+        signal, name="f", neurons=(1, 2, 14), plan=ChunkPlan((3,), 70, 3, 1), tail=(), is_apart=True
+    )
+    layer = replace(example().layers[0], signals=(signal, plain, flat))
+    return replace(example(), layers=(layer,))
+
+
 def resealed(record: dict[str, Any]) -> dict[str, Any]:
     record["crc32c"] = _record_checksum(record)
     return {"spiketape": record}
@@ -71,6 +97,63 @@ def test_lost_frames_make_it_a_recording_that_older_readers_refuse() -> None:
             RecordingFormatError, match=f"format_version is {version}, expected {3 - version}"
         ):
             parse_attributes(resealed(record), "here")
+
+
+def test_signals_make_it_a_recording_that_older_readers_refuse() -> None:
+    assert "signals" not in to_attributes(example())["spiketape"]["layers"][0]
+    attributes = json.loads(json.dumps(to_attributes(with_signals())))
+    assert parse_attributes(attributes, "here") == with_signals()
+    assert attributes["spiketape"]["format_version"] == 3
+    attributes["spiketape"]["format_version"] = 2
+    with pytest.raises(RecordingFormatError, match="format_version is 2, expected 3"):
+        parse_attributes(resealed(attributes["spiketape"]), "here")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "problem"),
+    [
+        ([], {}, "signals is {}, expected list"),
+        ([], [], "signals lists none"),
+        ([0], 7, "signals[0] is 7, expected an object"),
+        ([1, "name"], "v", "signals has names twice in ['v', 'v', 'f']"),
+        ([0, "name"], "\ud800", "holds half a character"),
+        ([0, "dtype"], "complex64", "dtype is 'complex64', expected one of float16"),
+        ([0, "dtype"], "bool", "dtype is 'bool'"),
+        ([0, "neuron_shape"], [3, 0], "neuron_shape[1] is 0"),
+        ([0, "neuron_shape"], [2**20, 2**20], "has 1099511627776 neurons"),
+        ([0, "neuron_shape"], [2] * 17, "has 17 items, at most 16"),
+        ([0, "neurons"], [[0, 2, 1]], "neurons are along 1 axes, expected 2"),
+        ([0, "neurons"], [[0, 2, 1], [0, 6, 1]], "neurons[1] is [0, 6, 1], expected places among 5"),
+        ([0, "neurons"], [[0, 2, 1], [2, 2, 1]], "neurons[1] is [2, 2, 1]"),
+        ([0, "neurons"], [[0, 2, 1], [0, 5, 0]], "neurons[1] is [0, 5, 0]"),
+        ([0, "neurons"], [[0, 2, 1], [0, 5]], "expected begin, end and stride"),
+        ([0, "neurons"], [[0, 2, True], [0, 5, 1]], "expected begin, end and stride"),
+        ([0, "neurons"], [], "neurons are [], expected some of 15"),
+        ([2, "neurons"], [1, 2, 15], "neurons[2] is 15, expected 3 to 14"),
+        ([2, "neurons"], [1, 1, 4], "neurons[1] is 1, expected 2 to 14"),
+        ([2, "neurons"], [1, [2, 3, 1], 4], "neurons[1] is [2, 3, 1], expected int"),
+        ([2, "neurons"], list(range(2**16 + 1)), "has 65537 items, at most 65536"),
+        ([0, "every"], 0, "every is 0, expected 1"),
+        ([0, "samples"], 0, "samples is 0, expected 1"),
+        ([0, "chunk_frames"], 2**28, "makes chunks of more than 268435456 bytes"),
+        ([0, "part_rows"], 3, "part_rows is 3, expected 1 to 2"),
+        ([0, "frames"], 2**40, "makes more than 268435456 chunks"),
+        ([0, "frames"], True, "frames is True, expected int"),
+        ([0, "tail"], [1], "tail has 1 checksums, expected 2"),
+        ([0, "checksums", "rows"], 3, "checksums.rows is 3, expected 1 to 2 for 70 frames"),
+        ([0, "segments", "rows"], 0, "segments.rows is 0, expected 1 to 70"),
+        ([0, "lost"], [[0, 71]], "lost[0][1] is 71, expected 1 to 70"),
+        ([2, "folder"], "f", "folder is 'f', expected '=66'"),
+    ],
+)
+def test_each_problem_of_a_signal_is_named_with_its_place(
+    path: list[Any], value: object, problem: str
+) -> None:
+    record = copy.deepcopy(to_attributes(with_signals())["spiketape"])
+    set_in(record, ["layers", 0, "signals", *path], value)
+    with pytest.raises(RecordingFormatError) as raised:
+        parse_attributes(resealed(record), "here")
+    assert problem in str(raised.value)
 
 
 def test_the_next_commit_counts_on() -> None:
@@ -209,14 +292,15 @@ paths = st.sampled_from(
         ["trials", "columns", 0],
         ["provenance"],
         *([key] for key in to_attributes(example())["spiketape"]),
-        *(["layers", 0, key] for key in to_attributes(example())["spiketape"]["layers"][0]),
+        *(["layers", 0, key] for key in to_attributes(with_signals())["spiketape"]["layers"][0]),
+        *(["layers", 0, "signals", 0, key] for key in signal_to_json(with_signals().layers[0].signals[0])),
     ]
 )
 
 
 @given(paths, json_values)
 def test_any_value_anywhere_parses_or_is_one_error(path: list[Any], value: object) -> None:
-    record = copy.deepcopy(to_attributes(example())["spiketape"])
+    record = copy.deepcopy(to_attributes(with_signals())["spiketape"])
     set_in(record, path, value)
     with contextlib.suppress(RecordingFormatError):
         parse_attributes(resealed(record), "here")

@@ -23,6 +23,7 @@ from recorder.format.bits import Packed
 from recorder.format.metadata import TrialsCommit
 from recorder.stores import ByteStore
 from recorder.tape import LayerReader
+from recorder.tape.signal_reading import SignalReader
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Source:
         First steps of the trials, where times are looked at, see `with_starts`.
     bits : tuple of str
         Planes of the layer's values of which all must be true, see `of_bits`; none for its events.
+    signal : str
+        Name of a signal of the layer, whose frames are meant then; empty for those of the spikes.
     """
 
     identity: str
@@ -61,6 +64,7 @@ class Source:
     siblings: tuple[LayerCommit, ...] = field(default=(), compare=False, repr=False)
     starts: TrialStarts | None = field(default=None, compare=False, repr=False)
     bits: tuple[str, ...] = ()
+    signal: str = ""
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "siblings": ()}
@@ -79,6 +83,10 @@ class Source:
             return self
         identity = f"{self.identity} {'&'.join(bits)}"
         return replace(self, identity=identity, bits=bits, use_counts=self.use_counts and len(bits) == 1)
+
+    def of_signal(self, name: str) -> Source:
+        """The frames of a signal of the layer, in the same selection."""
+        return replace(self, signal=name)
 
     def with_starts(self) -> Source:
         """The same source, with the first steps of the trials, in any layer of the recording."""
@@ -102,6 +110,11 @@ def reader_of(source: Source) -> LayerReader:
     Of several planes it is that of the first; its bits are not those of the source then, see `read_trains`.
     """
     return _reader(_whole(source))
+
+
+def signal_of(source: Source) -> SignalReader:
+    """Reader of the signal that a source stands for; it is kept likewise."""
+    return reader_of(source).signals[source.signal]
 
 
 def rows_of(source: Source) -> TrialRows:
@@ -141,7 +154,8 @@ def frames_of(source: Source, with_rows: bool = False) -> SelectedFrames:
     selection = source.selection
     rows = rows_of(source) if with_rows or selection.where else None
     columns = [column_of(source, name, values) for name, values in selection.where]
-    return SelectedFrames(reader_of(source).kept_segments(), selection, rows, columns, source.starts)
+    reader = signal_of(source) if source.signal else reader_of(source)
+    return SelectedFrames(reader.kept_segments(), selection, rows, columns, source.starts)
 
 
 def read_trains(source: Source, chunks: Sequence[int]) -> Iterator[Packed]:
@@ -186,11 +200,11 @@ def kept_neurons(source: Source) -> NDArray[np.int64] | None:
 
 
 def _whole(source: Source) -> Source:
-    return replace(source, selection=Selection(), starts=None)
+    return replace(source, selection=Selection(), starts=None, signal="")
 
 
 def _any_layer(source: Source) -> Source:
-    return replace(source, layer="", selection=Selection(), use_counts=True, starts=None, bits=())
+    return replace(source, layer="", selection=Selection(), use_counts=True, starts=None, bits=(), signal="")
 
 
 @lru_cache(maxsize=256)

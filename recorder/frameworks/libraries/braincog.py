@@ -12,6 +12,7 @@ from typing import Any
 
 from recorder.frameworks.libraries.neuron_class import STEP, NeuronClass, NeuronClasses, alike
 from recorder.frameworks.outputs import SpikeOutput
+from recorder.frameworks.potentials import BRAINCOG
 from recorder.frameworks.spiking_layer import SpikingLayerError
 
 
@@ -35,8 +36,10 @@ def _refuse(module: Any) -> SpikeOutput:
 
 NEURON_CLASSES: NeuronClasses = {
     "braincog.base.node.node": {
-        "BaseNode": NeuronClass(_folded_or_not),
-        "BurstLIFNode": NeuronClass(_folded_or_not, hint="BurstLIFNode puts out bursts of several spikes"),
+        "BaseNode": NeuronClass(_folded_or_not, potential=BRAINCOG),
+        "BurstLIFNode": NeuronClass(
+            _folded_or_not, hint="BurstLIFNode puts out bursts of several spikes", potential=BRAINCOG
+        ),
         "BaseMCNode": NeuronClass(STEP),
         "OnlineLIFNode": NeuronClass(_refuse),
         **alike(NeuronClass(_folded_or_not, spikes=False), "ReLUNode", "BiasReLUNode", "LIAFNode"),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from recorder.frameworks.outputs import Layout, SpikeOutput
+from recorder.frameworks.potentials import Potential
 
 STEP, STEPS = SpikeOutput("n ..."), SpikeOutput("t n ...")
 STEP_TENSOR, STEPS_TENSOR = SpikeOutput("n ...", item=None), SpikeOutput("t n ...", item=None)
@@ -35,6 +36,8 @@ class NeuronClass:
         Whether there is an axis of samples in every output, also where a network runs without a batch.
     is_graded : bool
         As of `SpikingLayer`.
+    potential : Potential, optional
+        Where the membrane potential is; None where that is not known.
     """
 
     layout: Layout
@@ -43,6 +46,7 @@ class NeuronClass:
     kept_in: str = ""
     is_always_batched: bool = False
     is_graded: bool = False
+    potential: Potential | None = None
 
 
 NeuronClasses: TypeAlias = Mapping[str, Mapping[str, NeuronClass]]

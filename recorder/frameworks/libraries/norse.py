@@ -14,11 +14,18 @@ from recorder.frameworks.libraries.neuron_class import (
     NeuronClasses,
     alike,
 )
+from recorder.frameworks.potentials import NORSE
 
 NEURON_CLASSES: NeuronClasses = {
     "norse.torch.module": {
-        **alike(NeuronClass(STEP_TUPLE), "SNNCell", "SNNRecurrentCell", "CobaLIFCell", "LIFCorrelation"),
-        **alike(NeuronClass(STEPS_TUPLE), "SNN", "SNNRecurrent"),
+        **alike(
+            NeuronClass(STEP_TUPLE, potential=NORSE),
+            "SNNCell",
+            "SNNRecurrentCell",
+            "CobaLIFCell",
+            "LIFCorrelation",
+        ),
+        **alike(NeuronClass(STEPS_TUPLE, potential=NORSE), "SNN", "SNNRecurrent"),
         **alike(NeuronClass(STEP_TUPLE, spikes=False), "LICell", "LIBoxCell", "LILinearCell"),
         "LI": NeuronClass(STEPS_TUPLE, spikes=False),
         **alike(

@@ -11,6 +11,7 @@ from typing import Any
 
 from recorder.frameworks.libraries.neuron_class import NeuronClass, NeuronClasses
 from recorder.frameworks.outputs import SpikeOutput
+from recorder.frameworks.potentials import SINABS
 
 
 def _squeezed_or_not(module: Any) -> SpikeOutput:
@@ -33,7 +34,11 @@ NEURON_CLASSES: NeuronClasses = {
     "sinabs.layers": {
         # Several spikes a step by default.
         "StatefulLayer": NeuronClass(
-            _squeezed_or_not, lambda module: module.does_spike, is_always_batched=True, is_graded=True
+            _squeezed_or_not,
+            lambda module: module.does_spike,
+            is_always_batched=True,
+            is_graded=True,
+            potential=SINABS,
         )
     },
 }

@@ -14,14 +14,15 @@ from recorder.frameworks.libraries.neuron_class import (
     NeuronClasses,
     alike,
 )
+from recorder.frameworks.potentials import SNNTORCH
 
 _GRADED = "snnTorch multiplies spikes by graded_spikes_factor: only layers whose factor is 1 can be recorded"
 
 NEURON_CLASSES: NeuronClasses = {
     "snntorch._neurons": {
-        "SpikingNeuron": NeuronClass(STEP, hint=_GRADED),
+        "SpikingNeuron": NeuronClass(STEP, hint=_GRADED, potential=SNNTORCH),
         # Where StateLeaky or LinearLeaky put out a tensor and no tuple, it is the membrane potential.
-        "StateLeaky": NeuronClass(STEPS_TUPLE, lambda module: module.output, _GRADED),
+        "StateLeaky": NeuronClass(STEPS_TUPLE, lambda module: module.output, _GRADED, potential=SNNTORCH),
         # With use_q_projection, the spikes stay inside the module, and its output is analog.
         "AssociativeLeaky": NeuronClass(
             STEPS_TENSOR, lambda module: module.output and not module.use_q_projection, _GRADED

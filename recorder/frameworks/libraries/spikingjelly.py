@@ -23,6 +23,7 @@ from recorder.frameworks.libraries.neuron_class import (
     alike,
 )
 from recorder.frameworks.outputs import SpikeOutput
+from recorder.frameworks.potentials import SPIKINGJELLY
 
 _SURROGATE = "SpikingJelly neurons put out 0 and 1 only while their surrogate_function.spiking is True"
 
@@ -40,7 +41,7 @@ def _steps_by_mode(module: nn.Module) -> SpikeOutput:
     return STEPS if getattr(module, "step_mode", "s") == "m" else STEP
 
 
-_BY_MODE = NeuronClass(_steps_by_mode, hint=_SURROGATE)
+_BY_MODE = NeuronClass(_steps_by_mode, hint=_SURROGATE, potential=SPIKINGJELLY)
 _SPIKINGJELLY_RNN = {
     "SpikingRNNCellBase": NeuronClass(STEP, spikes=False),
     "SpikingRNNBase": NeuronClass(STEPS_TUPLE, spikes=False),
@@ -49,14 +50,14 @@ _SPIKINGJELLY_RNN = {
 
 NEURON_CLASSES: NeuronClasses = {
     "spikingjelly.clock_driven.neuron": {
-        "BaseNode": NeuronClass(_steps_by_name, hint=_SURROGATE),
+        "BaseNode": NeuronClass(_steps_by_name, hint=_SURROGATE, potential=SPIKINGJELLY),
         "LIAFNode": NeuronClass(_steps_by_name, spikes=False),
     },
     "spikingjelly.clock_driven.layer": alike(
         NeuronClass(STEPS, spikes=False), "MultiStepContainer", "SeqToANNContainer"
     ),
     "spikingjelly.clock_driven.rnn": _SPIKINGJELLY_RNN,
-    "spikingjelly.cext.neuron": {"BaseNode": NeuronClass(_steps_by_name)},
+    "spikingjelly.cext.neuron": {"BaseNode": NeuronClass(_steps_by_name, potential=SPIKINGJELLY)},
     "spikingjelly.activation_based.base": {
         "StepModule": NeuronClass(_steps_by_mode, spikes=False),
         "MultiStepModule": NeuronClass(STEPS, spikes=False),
@@ -67,14 +68,21 @@ NEURON_CLASSES: NeuronClasses = {
         # These are always multi-step, and never set step_mode.
         **alike(NeuronClass(STEPS, hint=_SURROGATE), "PSN", "ILCBaseNode"),
         "NoisyBaseNode": NeuronClass(STEPS, hint="noisy neurons add noise to spikes while is_training"),
-        "FlexSN": NeuronClass(_steps_by_mode, hint="FlexSN puts out what its core computes"),
+        "FlexSN": NeuronClass(
+            _steps_by_mode, hint="FlexSN puts out what its core computes", potential=SPIKINGJELLY
+        ),
         # Spike counts, -1 to 1, and spikes that are weighted.
         **alike(
-            NeuronClass(_steps_by_mode, hint=_SURROGATE, is_graded=True),
+            NeuronClass(_steps_by_mode, hint=_SURROGATE, is_graded=True, potential=SPIKINGJELLY),
             *("ILIFNode", "TernaryIFNode", "TernaryLIFNode"),
         ),
         **alike(
-            NeuronClass(_steps_by_mode, hint="this neuron weights its spikes", is_graded=True),
+            NeuronClass(
+                _steps_by_mode,
+                hint="this neuron weights its spikes",
+                is_graded=True,
+                potential=SPIKINGJELLY,
+            ),
             *("DSRIFNode", "DSRLIFNode", "FewSpikeNode", "STBIFNode"),
         ),
         "LIAFNode": NeuronClass(_steps_by_mode, spikes=False),

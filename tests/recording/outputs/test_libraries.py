@@ -25,6 +25,8 @@ from torch import nn
 from frameworks import framework
 from recorder import Monitor
 from recorder.frameworks import SpikingLayerError, find_spiking_layers
+from recorder.stores import Folder
+from recorder.tape import TapeReader
 
 T, N = 6, 3
 
@@ -75,6 +77,11 @@ def assert_recorded(monitor: Monitor, kept: dict[str, list[np.ndarray]]) -> None
         recorded = monitor.s[name][:]
         assert len(recorded) == len(steps)
         assert all(np.array_equal(one, other) for one, other in zip(recorded, steps, strict=True))
+
+
+def potentials(store: Path, layer: str) -> np.ndarray:
+    signal = TapeReader.open(Folder(store)).layers[layer].signals["v"]
+    return signal.values(0, signal.frames)
 
 
 # -- BrainCog ----------------------------------------------------------------------------------------
@@ -130,6 +137,15 @@ def test_braincog_spikes_beside_membranes_and_rates(nodes: Any) -> None:
         online.read_spikes(torch.ones(2 * N, 4))
 
 
+def test_braincog_membrane_potentials_of_one_step(tmp_path: Path, nodes: Any) -> None:
+    net, seen = nn.Sequential(nodes.LIFNode()), []
+    with Monitor(net, store=tmp_path / "run.zarr", signals="v"), torch.no_grad():
+        for _ in range(T):
+            net(torch.rand(N, 8) * 2)
+            seen.append(net[0].mem.numpy().copy())
+    np.testing.assert_array_equal(potentials(tmp_path / "run.zarr", "0"), np.concatenate(seen))
+
+
 # -- BindsNET ----------------------------------------------------------------------------------------
 
 
@@ -173,6 +189,15 @@ def test_bindsnet_nodes_have_the_spikes_of_its_own_monitor(tmp_path: Path, binds
     with Monitor(net, store=tmp_path / "chosen.zarr", layers=["X"]) as monitor:
         show(net, 2)
     assert np.array_equal(monitor.s["X"][-1], net.layers["X"].s.numpy())
+
+
+def test_bindsnet_membrane_potentials_are_those_of_its_own_monitor(tmp_path: Path, bindsnet: Any) -> None:
+    net = bindsnet_network(bindsnet)
+    net.add_monitor(bindsnet.monitors.Monitor(net.layers["Z"], state_vars=["v"], time=T), name="potential")
+    with Monitor(net, store=tmp_path / "run.zarr", signals="v"):
+        show(net)
+    expected = net.monitors["potential"].get("v").flatten(0, 1).numpy()
+    np.testing.assert_array_equal(potentials(tmp_path / "run.zarr", "Z"), expected)
 
 
 def test_bindsnet_copies_and_pickles_run_and_are_not_recorded(tmp_path: Path, bindsnet: Any) -> None:

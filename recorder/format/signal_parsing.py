@@ -1,0 +1,146 @@
+"""Parse what a commit record says of a layer's signals; every field is checked, as in `parsing`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from recorder.format.extents import TableCommit
+from recorder.format.fields import Fields, short
+from recorder.format.layout import ChunkPlan
+from recorder.format.metadata import (
+    MAX_CHUNK_BYTES,
+    MAX_CHUNKS,
+    MAX_FRAMES,
+    MAX_NEURONS,
+    MAX_RANK,
+    MAX_ROWS,
+)
+from recorder.format.signals import (
+    MAX_FLAT_NEURONS,
+    MAX_SIGNALS,
+    SIGNAL_DTYPES,
+    Kept,
+    SignalCommit,
+    kept_shape,
+)
+
+Ranges = tuple[tuple[int, int], ...]
+
+
+def parse_signals(
+    layer: Fields,
+    parse_table: Callable[[Fields], TableCommit],
+    parse_lost: Callable[[Fields, int], Ranges],
+    parse_apart: Callable[[Fields], bool],
+) -> tuple[SignalCommit, ...]:
+    """Signals of a layer; problems are noted. The functions parse what signals and layers share."""
+    if "signals" not in layer.record:
+        return ()
+    signals = tuple(
+        _parse_signal(fields, parse_table, parse_lost, parse_apart)
+        for fields in layer.objects("signals", MAX_SIGNALS)
+    )
+    names = [signal.name for signal in signals]
+    if len(set(names)) < len(names):
+        layer.problem("signals", f"has names twice in {short(names)}")
+    if not signals:
+        layer.problem("signals", "lists none, expected at least one where it is there")
+    return signals
+
+
+def _parse_signal(
+    fields: Fields,
+    parse_table: Callable[[Fields], TableCommit],
+    parse_lost: Callable[[Fields, int], Ranges],
+    parse_apart: Callable[[Fields], bool],
+) -> SignalCommit:
+    shape = tuple(
+        fields.item_integer("neuron_shape", index, length, 1, MAX_NEURONS)
+        for index, length in enumerate(fields.items("neuron_shape", MAX_RANK))
+    )
+    if math.prod(shape) > MAX_NEURONS:
+        fields.problem("neuron_shape", f"has {math.prod(shape)} neurons, at most {MAX_NEURONS} are read")
+    dtype = fields.text("dtype")
+    if dtype not in SIGNAL_DTYPES:
+        fields.problem("dtype", f"is {short(dtype)}, expected one of {', '.join(SIGNAL_DTYPES)}")
+        dtype = SIGNAL_DTYPES[0]
+    neurons = _parse_neurons(fields, shape) if "neurons" in fields.record else None
+    kept = kept_shape(shape, neurons)
+    plan = ChunkPlan(
+        kept,
+        fields.integer("chunk_frames", 1, MAX_CHUNK_BYTES),
+        fields.integer("part_rows", 1, kept[0] if kept else 1),
+        1,
+    )
+    frames = fields.integer("frames", 0, MAX_FRAMES)
+    signal = SignalCommit(
+        name=fields.text("name"),
+        dtype=dtype,
+        shape=shape,
+        plan=plan,
+        frames=frames,
+        segments=parse_table(fields.child("segments")),
+        checksums=parse_table(fields.child("checksums")),
+        tail=tuple(
+            fields.item_integer("tail", index, crc, 0, 2**32 - 1)
+            for index, crc in enumerate(fields.items("tail", MAX_CHUNKS))
+        ),
+        neurons=neurons,
+        every=fields.integer("every", 1, MAX_ROWS),
+        samples=fields.integer("samples", 1, MAX_ROWS) if "samples" in fields.record else None,
+        lost=parse_lost(fields, frames),
+        is_apart=parse_apart(fields),
+    )
+    _check_extents(fields, signal)
+    return signal
+
+
+def _check_extents(fields: Fields, signal: SignalCommit) -> None:
+    plan, frames = signal.plan, signal.frames
+    if plan.part_neurons * plan.chunk_frames * signal.itemsize > MAX_CHUNK_BYTES:
+        fields.problem("chunk_frames", f"makes chunks of more than {MAX_CHUNK_BYTES} bytes")
+    if plan.chunk_count(frames) * plan.parts > MAX_CHUNKS:
+        fields.problem("frames", f"is {frames}, which makes more than {MAX_CHUNKS} chunks")
+    expected_tail = plan.parts if frames % plan.chunk_frames else 0
+    if len(signal.tail) != expected_tail:
+        fields.problem("tail", f"has {len(signal.tail)} checksums, expected {expected_tail}")
+    for name, table, least, most in (
+        ("checksums", signal.checksums, frames // plan.chunk_frames, plan.chunk_count(frames)),
+        ("segments", signal.segments, min(frames, 1), frames),
+    ):
+        if not least <= table.rows <= most:
+            fields.problem(f"{name}.rows", f"is {table.rows}, expected {least} to {most} for {frames} frames")
+
+
+def _parse_neurons(fields: Fields, shape: tuple[int, ...]) -> Kept:
+    """Which neurons are kept: begin, end and stride along each axis, or flat indices, ascending."""
+    items = fields.items("neurons", MAX_FLAT_NEURONS)
+    if items and all(isinstance(item, list) for item in items):
+        return _parse_ranges(fields, items, shape)
+    flat: list[int] = []
+    for index, item in enumerate(items):
+        least = flat[-1] + 1 if flat else 0
+        flat.append(fields.item_integer("neurons", index, item, least, max(math.prod(shape) - 1, least)))
+    if not flat or flat[-1] >= math.prod(shape):
+        fields.problem("neurons", f"are {short(items)}, expected some of {math.prod(shape)}")
+        return None
+    return tuple(flat)
+
+
+def _parse_ranges(fields: Fields, items: list[list[Any]], shape: tuple[int, ...]) -> Kept:
+    if len(items) != len(shape):
+        fields.problem("neurons", f"are along {len(items)} axes, expected {len(shape)}")
+        return None
+    ranges = []
+    for axis, (item, length) in enumerate(zip(items, shape, strict=True)):
+        if len(item) != 3 or not all(type(number) is int for number in item):
+            fields.problem(f"neurons[{axis}]", f"is {short(item)}, expected begin, end and stride")
+            return None
+        begin, end, stride = item
+        if not (0 <= begin < end <= length and 1 <= stride <= length):
+            fields.problem(f"neurons[{axis}]", f"is {short(item)}, expected places among {length}")
+            return None
+        ranges.append(range(begin, end, stride))
+    return tuple(ranges)

@@ -1,0 +1,194 @@
+"""Write the chunks, checksums and segments of one signal of a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recorder.format import ChunkPlan
+from recorder.format.arrays import signal_tables
+from recorder.format.chunks import encode_values, stored_checksum
+from recorder.format.extents import TableCommit
+from recorder.format.layout import SEGMENT_COLUMNS, array_chunk_key
+from recorder.format.segments import Rows, SegmentLog
+from recorder.format.signals import VALUES, SignalCommit
+from recorder.stores import ByteStore
+from recorder.tape.in_order import InOrder
+from recorder.tape.signal_reading import SignalReader
+from recorder.tape.tables import TableWriter, rows_checksum
+
+Values = NDArray[Any]
+
+
+class SignalProgress(NamedTuple):
+    """The segments that a commit adds to the values of a signal which were appended.
+
+    Attributes
+    ----------
+    closed_segments : int64 array, shape [segments, 5]
+        Segments finished since the last commit; earlier ones may be among them.
+    open_segment : int64 array, shape [0 or 1, 5]
+        Segment that may still grow.
+    """
+
+    closed_segments: Rows
+    open_segment: Rows
+
+
+Progress = Mapping[str, SignalProgress]
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    values: Values
+    checksums: NDArray[np.uint32]
+
+
+class SignalWriter:
+    """Writes the arrays of one signal; the `LayerWriter` of its layer has one of these for each.
+
+    Appended values fill the memory of one chunk, which is encoded and written by another thread when it is
+    full, as with spikes. A commit also writes the last chunk, which is not full.
+
+    Parameters
+    ----------
+    store : ByteStore
+    encoding : InOrder
+    layer : str
+        Name of the layer.
+    layer_folder : str
+    about : SignalCommit
+        What the signal is; of no frames.
+    """
+
+    def __init__(
+        self, store: ByteStore, encoding: InOrder, layer: str, layer_folder: str, about: SignalCommit
+    ) -> None:
+        self._store, self._encoding, self._layer, self._layer_folder = store, encoding, layer, layer_folder
+        self._about = about
+        self._plan: ChunkPlan = about.plan
+        self.folder = about.folder(layer_folder)
+        tables = signal_tables(self.folder, about.plan)
+        self._checksums = TableWriter(store, tables.checksums)
+        self._segments = TableWriter(store, tables.segments)
+        self._rows = np.empty((self._plan.chunk_frames, self._plan.neurons), about.dtype)
+        self._spare: list[Values] = []
+        self._chunk = 0
+        self._filled = 0
+        self.last_segment = np.empty((0, len(SEGMENT_COLUMNS)), np.int64)
+        self._described = 0
+        self._last_closed = self.last_segment
+        self.committed = about
+
+    @classmethod
+    def resume(cls, kept: SignalReader, encoding: InOrder, layer_folder: str) -> SignalWriter:
+        """Make a writer that goes on after the committed frames of a signal."""
+        about = replace(kept.commit, frames=0, segments=TableCommit(), checksums=TableCommit(), tail=())
+        signal = cls(kept.store, encoding, kept.layer, layer_folder, about)
+        signal._chunk, signal._filled = divmod(kept.frames, kept.plan.chunk_frames)
+        checksums, segments = kept.checksums()[: signal._chunk], kept.segments().rows
+        for table, rows in ((signal._checksums, checksums), (signal._segments, segments[:-1])):
+            table.resume(rows, rows_checksum(rows))
+        if signal._filled:
+            signal._rows[: signal._filled] = next(kept.trains([signal._chunk])).T[: signal._filled]
+        signal.last_segment = segments[-1:]
+        signal._described, signal._last_closed = _frames_in(segments[:-1]), segments[:-1][-1:]
+        # A closed recording also has a checksum of its last chunk, which grows again.
+        signal.committed = replace(kept.commit, checksums=signal._checksums.committed)
+        return signal
+
+    def append(self, values: Values) -> None:
+        """Append values, [frames, neurons], and write the chunks that they fill."""
+        while len(values):
+            taken = values[: len(self._rows) - self._filled]
+            self._rows[self._filled : self._filled + len(taken)] = taken
+            self._filled += len(taken)
+            values = values[len(taken) :]
+            if self._filled == len(self._rows):
+                self._encoding.put(partial(self._store_chunk, self._rows, self._chunk), self._take_chunk)
+                self._rows = self._spare.pop() if self._spare else np.empty_like(self._rows)
+                self._chunk += 1
+                self._filled = 0
+
+    def _store_chunk(self, values: Values, chunk: int) -> _Chunk:
+        """Write one full chunk. Runs in any thread."""
+        return _Chunk(values, self._write_chunk(np.ascontiguousarray(values.T), chunk))
+
+    def _take_chunk(self, stored: _Chunk) -> None:
+        """Note the checksums of a written chunk. Runs in the order of chunks."""
+        self._spare.append(stored.values)
+        self._checksums.append(stored.checksums)
+
+    def _write_chunk(self, trains: Values, chunk: int) -> NDArray[np.uint32]:
+        """Write all parts of one chunk, given as [neurons, chunk_frames]; their checksums, [1, parts]."""
+        plan = self._plan
+        checksums = np.empty((1, plan.parts), np.uint32)
+        for part in range(plan.parts):
+            present = trains[plan.part_slice(part)]
+            if len(present) < plan.part_neurons:
+                padding = np.zeros((plan.part_neurons - len(present), plan.chunk_frames), trains.dtype)
+                present = np.concatenate([present, padding])
+            stored = encode_values(present)
+            checksums[0, part] = stored_checksum(stored)
+            self._store.write(array_chunk_key(f"{self.folder}/{VALUES}", plan, chunk, part), stored)
+        return checksums
+
+    def commit(self, progress: SignalProgress, *, close: bool) -> SignalCommit:
+        """Write the chunk that is not full and the small arrays; return what a commit may then promise."""
+        plan = self._plan
+        frames = self._chunk * plan.chunk_frames + self._filled
+        tail: tuple[int, ...] = ()
+        last_checksum = None
+        if self._filled:
+            trains = np.zeros((plan.neurons, plan.chunk_frames), self._rows.dtype)
+            trains[:, : self._filled] = self._rows[: self._filled].T
+            tail = tuple(rows_checksum(trains[plan.part_slice(part)]) for part in range(plan.parts))
+            stored = self._write_chunk(trains, self._chunk)
+            last_checksum = stored if close else None
+        closed = progress.closed_segments
+        new = closed[closed[:, SEGMENT_COLUMNS.index("first_frame")] >= self._described]
+        self._check_described(new, progress.open_segment, frames)
+        self._segments.append(new)
+        self.committed = replace(
+            self._about,
+            frames=frames,
+            segments=self._segments.flush(progress.open_segment),
+            checksums=self._checksums.flush(last_checksum),
+            tail=tail,
+        )
+        return self.committed
+
+    def last_progress(self) -> SignalProgress:
+        """Progress of a signal to which nothing was appended since it was resumed."""
+        return SignalProgress(*SegmentLog(self.last_segment).look())
+
+    def delete_chunks(self, first: int, last: int) -> None:
+        """Delete chunks ``first`` to ``last`` (exclusive), which are given up."""
+        for chunk in range(first, last):
+            for part in range(self._plan.parts):
+                self._store.delete(array_chunk_key(f"{self.folder}/{VALUES}", self._plan, chunk, part))
+
+    def _check_described(self, closed: Rows, growing: Rows, frames: int) -> None:
+        """Raise RuntimeError unless the segments describe exactly the frames, with no step twice."""
+        self._described += _frames_in(closed)
+        segments = np.concatenate([self._last_closed, closed, growing])
+        first_step, steps = (segments[:, SEGMENT_COLUMNS.index(name)] for name in ("first_step", "steps"))
+        is_twice = (first_step[1:] < (first_step + steps)[:-1]).any()
+        if len(closed):
+            self._last_closed = closed[-1:]
+        if is_twice or self._described + _frames_in(growing) != frames:
+            raise RuntimeError(
+                f"the frames of signal {self._about.name!r} of layer {self._layer!r} and their steps do not "
+                "fit any more: an exception came in the midst of recording them. To go on behind the last "
+                "commit, close() the monitor, then enable() it again"
+            )
+
+
+def _frames_in(segments: Rows) -> int:
+    steps, batch = SEGMENT_COLUMNS.index("steps"), SEGMENT_COLUMNS.index("batch")
+    return int((segments[:, steps] * segments[:, batch]).sum())
