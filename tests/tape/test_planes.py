@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import zarr
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+import recorder.format
 from recorder.format import RecordingFormatError
 from recorder.format.segments import SegmentLog
 from recorder.format.values import join_levels, pack_levels, pending_rows, scale_levels
@@ -207,6 +209,19 @@ def test_the_digest_is_of_values_not_of_how_they_came(tmp_path: Path) -> None:
     progress = tape.last_progress("1")
     tape.commit({"1": progress}, [], 0, cut={"1": 300}, close=True)
     assert digest_recording(TapeReader.open(Folder(tmp_path / "f"))) == found
+
+
+def test_the_worked_example_of_the_format_is_true() -> None:
+    text = Path(recorder.format.__file__).with_name("FORMAT.md").read_text("utf-8")
+    example = text[text.index("Levels of one neuron in nine frames are") :]
+    listed = example[: example.index(". In")].replace("\N{MINUS SIGN}", "-")
+    levels = [int(number) for number in re.findall(r"-?\d+", listed)]
+    packed = pack_levels(np.array([[level] for level in levels] + [[0]] * (64 - len(levels)), np.int16))
+    shown = re.findall(r"^00  ([0-9a-f ]+?) {2,}(\w+):", example, re.MULTILINE)
+    found = {"spikes": packed.spikes, **packed.planes}
+    assert {name: bytes.fromhex(train) for train, name in shown} == {
+        name: rows.T.tobytes() for name, rows in found.items()
+    }
 
 
 @pytest.mark.parametrize(
