@@ -79,9 +79,9 @@ class Monitor(Answers):
         disks).
     on_error : {"raise", "warn"}
         What to do when spikes cannot be written: raise at the next step and at `close`, or warn once and let
-        the network run on, without being recorded. Likewise when a layer puts out no spikes (other values
-        than 0 and 1, another neuron shape): raise, or warn and record no more of that layer. What was
-        committed stays good.
+        the network run on, without being recorded. Likewise when a layer puts out what is no spikes (analog
+        values, another neuron shape): raise, or warn and record no more of that layer. What was committed
+        stays good.
     threshold : number or mapping, optional
         From what height on a value is one spike, for layers that put out others than 0 and 1; every other
         value is silence, and NaN is an error. For all layers, or from names or types of layers to numbers.

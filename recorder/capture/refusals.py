@@ -24,7 +24,7 @@ class LayerError(ValueError):
 
 
 class SpikeValueError(LayerError):
-    """A layer put out values other than 0 and 1."""
+    """A layer put out values other than 0 and 1, and other than whole multiples of one scale."""
 
 
 class NeuronShapeError(LayerError):
