@@ -32,6 +32,7 @@ class LayerSummary:
     frames: int
     steps: int
     lost_frames: int
+    signals: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,21 @@ def describe_layer(layer: LayerSummary) -> str:
     return (
         f"<Layer {printable(layer.name)!r}: {printable(layer.layer_class)}, "
         f"neurons {shape_text(layer.neuron_shape)}, {layer.steps} steps, {layer.frames} frames"
-        f"{f', {layer.lost_frames} frames lost' if layer.lost_frames else ''}>"
+        f"{f', {layer.lost_frames} frames lost' if layer.lost_frames else ''}"
+        f"{printable(_signals_of(layer)) if layer.signals else ''}>"
     )
+
+
+def _signals_of(layer: LayerSummary) -> str:
+    several = "s" if len(layer.signals) > 1 else ""
+    return f", signal{several} {', '.join(map(repr, layer.signals))}"
+
+
+def _signal_facts(layers: Sequence[LayerSummary]) -> list[str]:
+    with_signals = [layer for layer in layers if layer.signals]
+    listed = "; ".join(f"layer {layer.name!r}{_signals_of(layer)}" for layer in with_signals[:_MAX_MEMBERS])
+    more = f"; and of {len(with_signals) - _MAX_MEMBERS} more layers" * (len(with_signals) > _MAX_MEMBERS)
+    return [printable(f"beside the spikes: {listed}{more}")] if with_signals else []
 
 
 def describe_recording(recording: RecordingSummary) -> str:
@@ -137,7 +151,8 @@ def describe_recording(recording: RecordingSummary) -> str:
 
 def layer_html(layer: LayerSummary) -> str:
     """A layer as HTML, for notebooks."""
-    return _html_table(f"Layer {layer.name}", _lost_facts([layer]), [layer], 0)
+    facts = [*_lost_facts([layer]), *_signal_facts([layer])]
+    return _html_table(f"Layer {layer.name}", facts, [layer], 0)
 
 
 def recording_html(recording: RecordingSummary) -> str:
@@ -160,6 +175,7 @@ def _facts(recording: RecordingSummary) -> list[str]:
     trials = f"{recording.trials} trials, " if recording.trials else ""
     facts = [printable(f"{trials}created {recording.created}, {state}")]
     facts += _lost_facts(recording.layers)
+    facts += _signal_facts(recording.layers)
     if recording.uncalled:
         facts.append(
             printable(f"monitored, and not recorded at the end: {uncalled_text(recording.uncalled)}")

@@ -164,4 +164,5 @@ def summarise_layer(sources: Sequence[Source], members: Members) -> LayerSummary
         frames=sum(frames_of(source).frames for source in sources),
         steps=selected_steps(sources, members),
         lost_frames=sum(source.commit.lost_frames for source in sources),
+        signals=tuple(signal.name for signal in source.commit.signals),
     )

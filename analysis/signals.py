@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from analysis.kernels.selecting.source import Source
+from analysis.kernels.selecting.source import Source, frames_of
 from analysis.kernels.signals.neurons import commit_of, neurons_of
 from analysis.kernels.signals.values import read_time, read_values
 from analysis.members import Members
@@ -43,7 +43,12 @@ class LayerSignal(SignalStatistics):
     @property
     def frames(self) -> int:
         """Number of selected frames; one frame is one sample at one step."""
-        return int(self.values.sizes["frame"])
+        return sum(frames_of(source).frames for source in self._sources)
+
+    @property
+    def lost_frames(self) -> int:
+        """Number of frames that were damaged and are marked lost; no figure has them."""
+        return sum(commit_of(source).lost_frames for source in self._sources)
 
     @property
     def values(self) -> xr.DataArray:

@@ -27,6 +27,18 @@ def facts_of(recording: Recording) -> dict[str, Any]:
                 "lost_frames": layer.lost_frames,
                 "stored_bytes": stored,
                 "bits_per_slot": stored * 8 / slots if stored is not None and slots else None,
+                "signals": [
+                    {
+                        "name": signal.name,
+                        "dtype": signal.dtype.name,
+                        "neuron_shape": list(signal.neuron_shape),
+                        "every": signal.every,
+                        "samples": signal.samples,
+                        "frames": signal.frames,
+                        "lost_frames": signal.lost_frames,
+                    }
+                    for signal in layer.signals.values()
+                ],
             }
         )
     return {
@@ -73,6 +85,13 @@ def facts_text(facts: dict[str, Any]) -> str:
     if lost:
         listed = ", ".join(f"{frames} frames of layer {name!r}" for name, frames in lost)
         lines.append(f"  lost         {printable(listed)}; no figure has them")
+    for layer in facts["layers"]:
+        for signal in layer["signals"]:
+            kept = f", every {signal['every']} steps" * (signal["every"] > 1)
+            gone = f", {signal['lost_frames']} frames lost" * (signal["lost_frames"] > 0)
+            shape = shape_text(tuple(signal["neuron_shape"]))
+            about = f"{signal['frames']} frames of {shape} {signal['dtype']}{kept}{gone}"
+            lines.append(f"  signal       {printable(signal['name'])} of {printable(layer['name'])}: {about}")
     if facts["uncalled"]:
         lines.append(f"  not recorded {printable(uncalled_text(facts['uncalled']))}")
     if facts["digest"]:

@@ -137,6 +137,8 @@ class SignalRecorder:
         self._waiting = 0
         self._undo: tuple[int, _HostStage | _DeviceStage | None, int] | None = None
         self._index: tuple[slice, ...] | torch.Tensor | None = None
+        # Shape, data type and device of a single step that was recorded whole, as the next may be.
+        self._like: tuple[torch.Size, torch.dtype, torch.device] | None = None
 
     @property
     def name(self) -> str:
@@ -187,7 +189,15 @@ class SignalRecorder:
             return
         values = self.signal.read(layer, inputs, output, expected)
         if not expected.has_steps:
+            # Most calls are like the one before, and small.
+            like = values.shape, values.dtype, values.device
+            if like == self._like and len(values) == batch:
+                self._push(values.reshape(batch, -1))
+                self.segments.extend(first_step, 1, batch, trial)
+                self._undo = None
+                return
             values = values.unsqueeze(0)
+            self._like = None
         if values.ndim < 2 or values.shape[0] != steps or values.shape[1] != batch:
             raise self._error(
                 f"has values of shape {tuple(values.shape)}, as [T, N, *neuron], at step {first_step}; "
@@ -195,6 +205,8 @@ class SignalRecorder:
             )
         self._prepare(values, first_step)
         values = self._choose(values)
+        if not expected.has_steps and every == 1 and self._index is None and self.signal.samples is None:
+            self._like = like
         if every == 1:
             self._push(values.flatten(0, 1))
             self.segments.extend(first_step, steps, values.shape[1], trial)
@@ -274,17 +286,22 @@ class SignalRecorder:
     def _push(self, values: torch.Tensor) -> None:
         """Copy frames, [frames, neurons], which do not count before ``_undo`` is set to None."""
         self.roll_back()
-        self._undo = len(self.ready), self._stage, self._waiting
+        # What is under way is kept here: whoever closes meanwhile finds everything as it was before.
+        stage, waiting, most = self._stage, self._waiting, self.stage_frames
+        self._undo = len(self.ready), stage, waiting
         first, total = 0, len(values)
         while first < total:
-            if self._stage is None:
-                self._stage, self._waiting = self._new_stage(), 0
-            taken = min(self.stage_frames - self._waiting, total - first)
-            self._stage.put(values[first : first + taken], self._waiting)
+            if stage is None:
+                stage, waiting = self._new_stage(), 0
+            taken = min(most - waiting, total - first)
+            stage.put(values[first : first + taken], waiting)
             first += taken
-            self._waiting += taken
-            if self._waiting == self.stage_frames:
-                self._put_stage()
+            waiting += taken
+            if waiting == most:
+                piece = [stage.send(waiting)]
+                self.ready += piece
+                stage, waiting = None, 0
+        self._stage, self._waiting = stage, waiting
 
     def roll_back(self) -> None:
         """Take back what was copied and does not count."""

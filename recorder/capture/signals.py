@@ -122,7 +122,7 @@ class Signal:
         if not isinstance(found, torch.Tensor) or found.layout is not torch.strided or found.is_meta:
             raise self._error(layer, f"is {_shown(found)}; expected a tensor{self._advice(layer)}")
         try:
-            return axes.arrange(found.detach())
+            return axes.arrange(found.detach() if found.requires_grad else found)
         except (AxesError, RuntimeError):
             raise self._error(
                 layer, f"has the shape {tuple(found.shape)}; expected {axes.pattern.show_shape()}"

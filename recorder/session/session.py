@@ -185,7 +185,7 @@ class RecordingSession:
         else:
             spikes = layer.arrange(spikes.detach(), expected)
             self._record_other(recorder, steps, layer, spikes, len(spikes))
-        if signals:
+        if signals and not self.closed:  # a handler may have closed meanwhile
             made, batch = steps.next_step - first_step, spikes.shape[expected.has_steps]
             forward = Forward(layer, inputs, output, expected, first_step, made, batch, self.trials.number)
             signals.record(forward)

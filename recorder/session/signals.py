@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from recorder.capture.signal_recorder import SignalRecorder, Values
@@ -37,8 +36,7 @@ class SignalPiece(NamedTuple):
         return self.values.nbytes
 
 
-@dataclass(frozen=True)
-class Forward:
+class Forward(NamedTuple):
     """A forward of a layer's module whose spikes have been recorded.
 
     Attributes
@@ -97,10 +95,7 @@ class LayerSignals:
             if recorder.is_stopped or forward.steps == 0:
                 continue
             try:
-                recorder.record(
-                    *(forward.layer, forward.inputs, forward.output, forward.expected),
-                    *(forward.first_step, forward.steps, forward.batch, forward.trial),
-                )
+                recorder.record(*forward)
             except SignalError as error:
                 if not self._stops_bad:
                     raise

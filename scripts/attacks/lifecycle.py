@@ -22,9 +22,9 @@ import torch
 from torch import nn
 
 from analysis.keeping import find_problems
-from recorder import Monitor, SpikeOutput
+from recorder import Monitor, Signal, SpikeOutput
 from recorder.stores import Folder
-from recorder.tape import TapeReader
+from recorder.tape import LayerReader, TapeReader
 
 ROOT = Path(__file__).parents[2]
 RECORDER = str(ROOT / "recorder")
@@ -32,6 +32,7 @@ RECORDER = str(ROOT / "recorder")
 SHAPES = {"small": (2, 3), "multi-step": (3, 2, 4), "large": (16, 2**16)}
 FORWARDS_BEFORE = 3
 EVERY = 10**6
+SIGNALS = ("output", Signal("output", every=2, samples=1, name="second"))
 
 
 class Threshold(nn.Module):
@@ -61,6 +62,24 @@ def check(folder: Path, forwards: list[torch.Tensor], where: str) -> None:
         assert layer.frames == len(expected), f"{where}: layer {name} has {layer.frames} frames"
         found = torch.from_numpy(layer.frame_bits(0, layer.frames))
         assert torch.equal(found, expected), f"{where}: layer {name} has other values"
+        check_signals(layer, found, f"{where}: layer {name}")
+
+
+def check_signals(layer: LayerReader, spikes: torch.Tensor, where: str) -> None:
+    """Check that the signals of a layer are its output, at the steps that its spikes have."""
+    output, second = (layer.signals[name] for name in ("output", "second"))
+    assert output.segments().rows.tolist() == layer.segments().rows.tolist(), f"{where}: other steps"
+    found = torch.from_numpy(output.values(0, output.frames))
+    assert torch.equal(found, spikes.float()), f"{where}: signal has other values"
+    frames = [
+        first + step * batch
+        for first, first_step, steps, batch, _ in layer.segments()
+        for step in range(steps)
+        if (first_step + step) % 2 == 0
+    ]
+    assert second.frames == len(frames), f"{where}: every second step has {second.frames} frames"
+    found = torch.from_numpy(second.values(0, second.frames))
+    assert torch.equal(found, spikes[frames].float()), f"{where}: every second step has other values"
 
 
 def frames_of(folder: Path, where: str) -> int:
@@ -98,7 +117,7 @@ def monitored(folder: Path, kind: str) -> tuple[nn.Module, Monitor]:
     """A network of two layers, and its monitor, which has recorded some forwards."""
     net = nn.Sequential(Threshold(), Threshold())
     layers = {Threshold: SpikeOutput("t n ..." if kind == "multi-step" else "n ...")}
-    monitor = Monitor(net, store=folder, layers=layers, durability="process")
+    monitor = Monitor(net, store=folder, layers=layers, durability="process", signals=SIGNALS)
     monitor.enable()
     with torch.no_grad():
         for number in range(FORWARDS_BEFORE):
@@ -149,7 +168,7 @@ def close_in_a_thread(folder: Path, tries: int) -> None:
     for number in range(tries):
         place = folder / str(number)
         net = nn.Sequential(Threshold(), Threshold(), Threshold())
-        monitor = Monitor(net, store=place, layers=[Threshold], durability="process")
+        monitor = Monitor(net, store=place, layers=[Threshold], durability="process", signals=SIGNALS)
         monitor.enable()
         begun, stop = threading.Event(), threading.Event()
 
@@ -175,7 +194,7 @@ NURSERY = """
 import os, random, signal, sys, time
 import torch
 from torch import nn
-from lifecycle import Monitor, Threshold, inputs
+from lifecycle import Monitor, SIGNALS, Threshold, inputs
 
 torch.set_num_threads(1)
 for request in sys.stdin:
@@ -183,7 +202,7 @@ for request in sys.stdin:
     child = os.fork()
     if child == 0:
         net = nn.Sequential(Threshold(), Threshold(), Threshold())
-        monitor = Monitor(net, store=folder, layers=[Threshold], durability="process")
+        monitor = Monitor(net, store=folder, layers=[Threshold], durability="process", signals=SIGNALS)
         monitor.enable()
 
         def end(*_):

@@ -21,10 +21,12 @@ from benchmarks.profiling import measure_profile
 from benchmarks.questions import measure_questions
 from benchmarks.recording import measure_calls, measure_run_time
 from benchmarks.scaling import measure_scaling
+from benchmarks.signals import measure_signals
 from benchmarks.storage import measure_storage
 
 SECTIONS: Mapping[str, Callable[[Options, Report], None]] = {
     "recording": measure_run_time,
+    "signals": measure_signals,
     "calls": measure_calls,
     "profile": measure_profile,
     "memory": measure_memory,
@@ -35,7 +37,7 @@ SECTIONS: Mapping[str, Callable[[Options, Report], None]] = {
     "opening": measure_opening,
 }
 CACHE = Path(".environments/benchmark-cache")
-ON_DEVICE = ("recording", "calls", "profile")
+ON_DEVICE = ("recording", "signals", "calls", "profile")
 PACKAGES = (
     *("numpy", "torch", "spikingjelly", "h5py"),
     *("zarr", "numcodecs", "dask", "distributed", "xarray", "numba", "elephant"),

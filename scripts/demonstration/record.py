@@ -1,4 +1,7 @@
-"""Trains a network on handwritten digits, and records every spike of it while it reads the test images."""
+"""Trains a network on handwritten digits, and records every spike of it while it reads the test images.
+
+Beside the spikes it records the membrane potentials of the output layer.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import Path
 import torch
 
 from demonstration.network import STEPS, build_network, load_digits, show, train
-from recorder import Monitor
+from recorder import Monitor, Signal
 
 
 def main() -> None:
@@ -29,7 +32,10 @@ def main() -> None:
     store = arguments.folder / "digits.zarr"
     network.eval()
     correct = 0
-    with torch.no_grad(), Monitor(network, store=store, dt=1.0, dt_unit="ms", overwrite=True) as monitor:
+    # Beside the spikes, the membrane potentials of the layer that answers.
+    potentials = Signal("v", layers="output.spikes")
+    monitor = Monitor(network, store=store, dt=1.0, dt_unit="ms", signals=potentials, overwrite=True)
+    with torch.no_grad(), monitor:
         for images, labels in test_digits.batches(60):
             with monitor.trial(label=labels):
                 rates = show(network, images)

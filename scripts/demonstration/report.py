@@ -40,6 +40,18 @@ def print_table(recording: analysis.Recording) -> None:
     print(ROW.format("all", "", "", f"{rate:.4f}", f"{silent_ratio:.4f}", ""))
 
 
+def print_potentials(recording: analysis.Recording, layer: str) -> None:
+    """Print how the membrane potentials of a layer lie, and what they are before and behind a spike."""
+    potential = recording[layer].signals["v"]
+    mean, deviation, around = dask.compute(
+        potential.mean(), potential.std(), potential.spike_triggered_average(2, 1)
+    )
+    lags = ", ".join(
+        f"{value:.2f} at step {int(lag):+d}" for lag, value in zip(around.lag, around, strict=True)
+    )
+    print(f"Membrane potential of {layer}: {mean:.2f} ± {deviation:.2f}; around spikes {lags}")
+
+
 def draw_raster(axes: Axes, recording: analysis.Recording, layer: str, every: int) -> None:
     """Draw the spikes that some neurons of a layer fire at the first image of each trial."""
     spikes = recording[layer].spikes
@@ -51,6 +63,14 @@ def draw_raster(axes: Axes, recording: analysis.Recording, layer: str, every: in
         axes.text(frames["step"][0], 1.01, f"a {frames['label'][0]:d}", transform=axes.get_xaxis_transform())
     axes.set_title(f"Spikes of every {every}th neuron of {layer}, at one image after another", pad=20)
     axes.set(xlabel="step", ylabel="neuron")
+
+
+def draw_potentials(axes: Axes, recording: analysis.Recording, layer: str) -> None:
+    """Draw the membrane potentials of a layer at the first image of each trial."""
+    potentials = recording.select(samples=[0])[layer].signals["v"].values.compute()
+    axes.plot(potentials["step"], potentials, linewidth=1)
+    axes.set_title(f"Membrane potential of each neuron of {layer} after each step")
+    axes.set(xlabel="step", ylabel="potential (1: threshold)")
 
 
 def draw_rates(axes: Axes, recording: analysis.Recording) -> None:
@@ -70,11 +90,13 @@ def main() -> None:
 
     recording = analysis.open_recording(folder / "digits.zarr")
     print_table(recording)
+    print_potentials(recording, "output.spikes")
 
     mpl.use("Agg")  # no screen needed
-    figure, (above, below) = plt.subplots(2, figsize=(10, 8), sharex=True, layout="constrained")
+    figure, (above, between, below) = plt.subplots(3, figsize=(10, 11), sharex=True, layout="constrained")
     first_trials = recording.select(trials=slice(0, 4))
     draw_raster(above, first_trials, "conv2.spikes", every=8)
+    draw_potentials(between, first_trials, "output.spikes")
     draw_rates(below, first_trials)
     figure.savefig(folder / "digits.png", dpi=150)
     print(f"Saved {folder / 'digits.png'}")

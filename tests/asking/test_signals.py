@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from click.testing import CliRunner
 
 import analysis
 from analysis.asking import planning
+from analysis.cli.commands import main
 from analysis.keeping import find_problems
 from analysis.questions import QuestionError
 from analysis.signals import UnknownSignalError
@@ -380,4 +383,15 @@ def test_unknown_signals_and_questions_are_refused_by_name(path: Path) -> None:
         "<signal 'some' of layer '1': 48 frames of (2, 2, 2) float32 (every 3 steps, at most 2 samples, "
         "8 neurons)>"
     ).replace("48", str(len(kept("some")[0])))
+    assert repr(recording["1"]).endswith(", signals 'v', 'some', 'flat', 'count', 'rate'>")
+    assert "beside the spikes: layer '1', signals 'v', 'some'" in repr(recording)
+    assert "beside the spikes" in recording["1"]._repr_html_()
+    assert "signal" not in repr(recording["2"])
+    info = CliRunner().invoke(main, ["info", str(path)]).stdout
+    assert (
+        f"  signal       some of 1: {len(kept('some')[0])} frames of 2 × 2 × 2 float32, every 3 steps" in info
+    )
+    shown = json.loads(CliRunner().invoke(main, ["info", str(path), "--format", "json"]).stdout)
+    assert [signal["name"] for signal in shown["layers"][0]["signals"]] == list(signals)
+    assert shown["layers"][1]["signals"] == []
     assert repr(signals).startswith("<signals of layer '1': 'v', 'some'")
