@@ -15,6 +15,7 @@ import torch
 
 from benchmarks.answers import measure_analysis
 from benchmarks.harness import Options, Report, load
+from benchmarks.many import measure_many
 from benchmarks.memory import measure_memory
 from benchmarks.opening import measure_opening
 from benchmarks.profiling import measure_profile
@@ -33,6 +34,7 @@ SECTIONS: Mapping[str, Callable[[Options, Report], None]] = {
     "questions": measure_questions,
     "scaling": measure_scaling,
     "opening": measure_opening,
+    "many recordings": measure_many,
 }
 CACHE = Path(".environments/benchmark-cache")
 ON_DEVICE = ("recording", "calls", "profile")
