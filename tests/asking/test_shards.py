@@ -27,7 +27,8 @@ from tapes import Run, Trial, write_recording
 SPECIAL: dict[str, list[str]] = {
     "accuracy": ["--per", "time", "--layer", "3"],
     "similarity": ["--per", "time"],
-    "correlation": ["--per", "neuron", "--layer", "3"],
+    "correlation": ["--layer", "3"],
+    "features": ["--layer", "3"],
 }
 SEVERAL = [
     "--what",
