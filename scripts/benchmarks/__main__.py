@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.answer_memory import measure_answer_memory
 from benchmarks.answers import measure_analysis
 from benchmarks.harness import Options, Report, load
 from benchmarks.many import measure_many
@@ -29,6 +30,7 @@ SECTIONS: Mapping[str, Callable[[Options, Report], None]] = {
     "calls": measure_calls,
     "profile": measure_profile,
     "memory": measure_memory,
+    "memory of answers": measure_answer_memory,
     "storage": measure_storage,
     "analysis": measure_analysis,
     "questions": measure_questions,
