@@ -26,12 +26,13 @@ from analysis.members import Members, members_of, presented
 from analysis.questions import QuestionError, UnknownLayerError
 from analysis.statistics import Statistics
 from analysis.succession import refuse_another
-from recorder.format import RecordingMetadata
+from recorder.format import LayerCommit, RecordingMetadata
 from recorder.format.columns import Value
 from recorder.format.metadata import State
 from recorder.stores.read_ahead import call_ahead
 from recorder.stores.zarr_stores import READS_UNDER_WAY
 from recorder.tape import TapeReader
+from recorder.tape.reading import read_root
 
 
 class Recording(Statistics):
@@ -101,8 +102,9 @@ class Recording(Statistics):
             If another recording is there by now, or an earlier or another state of this one. Nothing changes.
         """
         stores = [reader.store for reader in self._readers]
-        calls = (partial(TapeReader.open, store) for store in stores)
-        readers = [read() for read in call_ahead(calls, min(len(stores), READS_UNDER_WAY))]
+        calls = (partial(read_root, store) for store in stores)
+        reads = call_ahead(calls, min(len(stores), READS_UNDER_WAY))
+        readers = [TapeReader.parse(*read()) for read in reads]
         for before, now in zip(self._readers, readers, strict=True):
             refuse_another(before, now)
         self._members, self._readers, self._made = members_of(readers), tuple(readers), None
@@ -325,25 +327,29 @@ class Recording(Statistics):
         return self._made
 
     def _make_sources(self) -> list[list[Source]]:
-        names = (layer.name for layer in self._readers[0].metadata.layers)
-        return [
-            [self._source(reader, name) for reader in self._readers]
-            for name in names
-            if self._layer_names is None or name in self._layer_names
-        ]
+        every = (layer.name for layer in self._readers[0].metadata.layers)
+        names = [name for name in every if self._layer_names is None or name in self._layer_names]
+        commits = [{layer.name: layer for layer in reader.metadata.layers} for reader in self._readers]
+        sources = []
+        for name in names:
+            # One for all recordings, of which there may be thousands.
+            selection = replace(self._selection, neurons=self._neurons.get(name))
+            each = zip(self._readers, commits, strict=True)
+            sources.append([self._source(reader, layers[name], selection) for reader, layers in each])
+        return sources
 
-    def _source(self, reader: TapeReader, layer: str) -> Source:
+    def _source(self, reader: TapeReader, commit: LayerCommit, selection: Selection) -> Source:
         source = Source(
             identity=reader.identity,
-            layer=layer,
-            selection=Selection(),
+            layer=commit.name,
+            selection=selection,
             use_counts=self._use_counts,
             store=reader.store,
-            commit=reader.layers[layer].commit,
+            commit=commit,
             trials=reader.metadata.trials,
             siblings=reader.metadata.layers,
         )
-        return source.narrowed(replace(self._selection, neurons=self._neurons.get(layer)))
+        return source if selection.times is None else source.with_starts()
 
     def _trials_begun(self) -> int:
         """Trials of the recording that has the most."""

@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise, product
 from math import prod
-from typing import Any
+from typing import Any, Final
 
 import dask.array as da
 import numpy as np
@@ -22,7 +22,7 @@ from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
 from analysis.asking.batches import Batches
-from analysis.asking.planning import Cut, LayerCuts, Plan
+from analysis.asking.planning import TASK_BYTES, Cut, LayerCuts, Plan
 from analysis.kernels.counting.quantities import SPIKES, Quantity
 from analysis.kernels.counting.tallying import places_of
 from analysis.kernels.counting.tasks import (
@@ -41,8 +41,9 @@ from analysis.kernels.selecting.selection import Labels, Selection
 from analysis.kernels.selecting.source import Source, frames_of
 from spiketape_worker import Parcel
 
-# Partial counts that one task adds up.
-_FAN_IN = 16
+# Partial counts that one task adds up: so many, or of so many bytes, but two in any case.
+_FAN_IN: Final = 16
+_FAN_IN_BYTES: Final = TASK_BYTES
 
 
 def count_layer(plan: Plan, layer: Sequence[LayerCuts]) -> Any:
@@ -84,8 +85,9 @@ def add_together(arrays: Sequence[Any]) -> Any:
     graph = Graph("sum", None, [array.name for array in arrays])
     graph.dependencies += arrays
     chunks = arrays[0].chunks
+    largest = 8 * prod(map(max, chunks)) if arrays[0].size else 0
     blocks = [
-        graph.sum([(array.name, *block) for array in arrays])
+        graph.sum([(array.name, *block) for array in arrays], largest)
         for block in product(*(range(len(lengths)) for lengths in chunks))
     ]
     return graph.array(blocks, chunks, ())
@@ -105,7 +107,8 @@ def count_batches(batches: Batches, quantity: Quantity, *, apart: bool) -> Any:
     frames = [batches.frames[first:last] for first, last in pairwise(batches.bounds)]
     if not apart:
         pooled = [graph.add((Parcel(pool_recordings), key, layers)) for key in keys]
-        keys = [graph.sum(pooled, add_each)]
+        of_all_layers = 8 * sum(source.neurons for source in batches.recordings[0])
+        keys = [graph.sum(pooled, of_all_layers, add_each)]
         frames = [batches.frames.sum(axis=0, keepdims=True)]
     blocks = [(Parcel(finish_each), key, of, Parcel(quantity)) for key, of in zip(keys, frames, strict=True)]
     return graph.array(blocks, [[len(of) for of in frames], [layers]], ())
@@ -151,8 +154,8 @@ def _count_one(plan: Plan, cuts: LayerCuts) -> Any:
 def _shared_spikes(source: Source, groups: Groups | CodedGroups, cut: Cut) -> Any:
     """Spikes in the groups of one block, the sum over its tasks: int64 [groups, places]."""
     graph = Graph("spikes-in-groups", source, groups, cut.bounds, cut.place)
-    total = graph.sum([graph.add(task) for task in graph.counting(groups, cut)])
     places = prod(places_of(source.neuron_shape, cut.place))
+    total = graph.sum([graph.add(task) for task in graph.counting(groups, cut)], 8 * len(groups) * places)
     return graph.array([total], ([len(groups)],), (places,))
 
 
@@ -186,6 +189,17 @@ def empty_array(shape: tuple[int, ...], dtype: Any = np.int64) -> Any:
     return da.zeros(shape, dtype=dtype, chunks=shape)
 
 
+def fan_in(size: int) -> int:
+    """How many sums of so many bytes one task takes, so that its memory is bounded.
+
+    Examples
+    --------
+    >>> fan_in(2**10), fan_in(2**23), fan_in(2**30)
+    (16, 8, 2)
+    """
+    return min(max(_FAN_IN_BYTES // max(size, 1), 2), _FAN_IN)
+
+
 class Graph:
     """Tasks under construction that share one source, or build on other arrays.
 
@@ -215,11 +229,16 @@ class Graph:
         self._tasks[key] = task
         return key
 
-    def sum(self, keys: list[tuple[Any, ...]], add: Callable[..., Any] = add_up) -> tuple[Any, ...]:
-        """Add up partial counts, a few at a time; the key of the sum."""
+    def sum(
+        self, keys: list[tuple[Any, ...]], size: int, add: Callable[..., Any] = add_up
+    ) -> tuple[Any, ...]:
+        """Add up partial counts of ``size`` bytes each, a few at a time; the key of the sum."""
+        together = fan_in(size)
         while len(keys) > 1:
+            # What is left alone waits for the next round.
             keys = [
-                self.add((Parcel(add), keys[some : some + _FAN_IN])) for some in range(0, len(keys), _FAN_IN)
+                self.add((Parcel(add), some)) if len(some) > 1 else some[0]
+                for some in (keys[first : first + together] for first in range(0, len(keys), together))
             ]
         return keys[0]
 

@@ -145,7 +145,9 @@ def lazy_population(plan: PopulationPlan, source: Source, summed: Summed) -> Any
     for of_block, bounds in plan.tasks(source):
         sent = Parcel(sum_population), graph.source, Parcel(of_block)
         keys = [graph.add((*sent, first, last, summed)) for first, last in pairwise(bounds)]
-        blocks.append((Parcel(in_shape), graph.sum(keys), of_block.shape))
+        blocks.append(
+            (Parcel(in_shape), graph.sum(keys, 8 * len(of_block) * (source.neurons + 1)), of_block.shape)
+        )
     lengths = tuple(end - begin for begin, end in pairwise(plan.bounds))
     return graph.array(blocks, (lengths,), (*groups.shape[1:], source.neurons + 1))
 
@@ -165,7 +167,7 @@ def lazy_correlation(sources: Sequence[Source], observed: Observed) -> tuple[Any
     graph = Graph("products", None, *sources, repr(observed))
     sent = Parcel(sum_products), graph.add(Parcel(tuple(sources)))
     keys = [graph.add((*sent, parts, Parcel(observed))) for parts in _parts(sources, series)]
-    sums = graph.array([graph.sum(keys)], ([series + 2],), (series,))
+    sums = graph.array([graph.sum(keys, 8 * (series + 2) * series)], ([series + 2],), (series,))
     height = max(ROW_BYTES // (8 * series), 1)
     rows = [*pairwise([*range(0, series, height), series])]
     graph = Graph("correlations", None, sums.name)

@@ -19,7 +19,7 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
 from analysis.asking.axes import FrameAxes, check_axes, frame_axes
-from analysis.asking.graphs import add_together, empty_array, plain
+from analysis.asking.graphs import add_together, empty_array, fan_in, plain
 from analysis.asking.planning import (
     MAX_BLOCK_BYTES,
     RESULT_BLOCK_BYTES,
@@ -48,7 +48,7 @@ from spiketape_worker import Parcel
 
 # Lanes, a sample of a neuron each, that a task tallies; it keeps some 100 bytes for each.
 MAX_LANES: Final = 2**22
-_FAN_IN: Final = 16
+_LANE_BYTES: Final = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,7 +228,7 @@ def _of_neurons(
     name = f"{tallied.what}-{tokenize(*(plain(value) for value in defining[:-1]), repr(tallied))}"
     carried = f"{name}-source"
     tasks: dict[Any, Any] = {carried: Parcel(source)}
-    results = []
+    results, lanes = [], largest_batch(source) * source.neurons
     for groups, bounds in plan.tasks(source):
         keys: list[Any] = []
         for first, last in pairwise(bounds):
@@ -243,11 +243,12 @@ def _of_neurons(
                 Parcel(tallied),
                 boundary,
             )
+        together = fan_in(8 * len(groups) * prod(shape) * tallied.columns + lanes * _LANE_BYTES)
         while len(keys) > 1:
             joined = []
-            for some in range(0, len(keys), _FAN_IN):
+            for some in range(0, len(keys), together):
                 joined.append((f"{name}-part", len(tasks)))
-                tasks[joined[-1]] = (Parcel(join_sums), keys[some : some + _FAN_IN])
+                tasks[joined[-1]] = (Parcel(join_sums), keys[some : some + together])
             keys = joined
         lengths = groups.shape if question.along else ()
         results.append((Parcel(columns_of_sums), keys[0], lengths, shape))

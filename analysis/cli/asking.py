@@ -1,7 +1,7 @@
 """The statistics that the command line offers, and a question to some of them, in words that files can hold.
 
-Statistics are found by their signatures: what is a public method of `analysis.statistics.Statistics`, takes
-``per`` and returns an array.
+Statistics are found by their signatures: what is a public method of `analysis.statistics.Statistics` and
+returns an array.
 """
 
 from __future__ import annotations
@@ -28,16 +28,18 @@ from analysis.recording import Recording
 from analysis.statistics import Statistics
 
 # Parameters that have an option of their own.
-OPTIONS: Final = ("window", "boundary", "unit")
+OPTIONS: Final = ("window", "boundary", "unit", "neurons")
+# What is kept apart if nothing is said; statistics that say so themselves take nothing else.
+DEFAULT_PER: Final = ("layer",)
 
 
 def statistics() -> dict[str, inspect.Signature]:
-    """Signatures of the statistics that give a figure for each group, by name."""
+    """Signatures of the statistics, by name. Those without ``per`` have axes of their own."""
     found = {}
     for name, method in inspect.getmembers(Statistics, inspect.isfunction):
         signature = inspect.signature(method)
         returned = str(signature.return_annotation)
-        if not name.startswith("_") and "per" in signature.parameters and returned == "xr.DataArray":
+        if not name.startswith("_") and returned == "xr.DataArray":
             found[name] = signature
     return found
 
@@ -95,13 +97,13 @@ class Asked:
         answers = {}
         for name in self.what:
             try:
-                answers[name] = getattr(recording, name)(per=self.per, **arguments[name])
+                answers[name] = getattr(recording, name)(**arguments[name])
             except TypeError as error:
                 raise click.UsageError(f"{name}: {printable(error)}") from error
         return _joined(answers)
 
     def _arguments(self) -> dict[str, dict[str, Any]]:
-        """What each statistic is given, but for ``per``."""
+        """What each statistic is given."""
         known = statistics()
         unknown = [name for name in self.what if name not in known]
         if unknown or not self.what:
@@ -121,7 +123,16 @@ class Asked:
         given |= {"unit": self.unit} if self.unit else {}
         arguments: dict[str, dict[str, Any]] = {}
         for name in self.what:
-            arguments[name] = {key: value for key, value in given.items() if key in known[name].parameters}
+            parameters = known[name].parameters
+            arguments[name] = {key: value for key, value in given.items() if key in parameters}
+            if "per" in parameters:
+                arguments[name]["per"] = self.per
+            elif self.per != DEFAULT_PER:
+                raise click.BadParameter(
+                    f"{name} has axes of its own, and keeps nothing else apart: leave --per out, and choose "
+                    "a layer with --layer",
+                    param_hint="--per",
+                )
         for key in given:
             if not any(key in taken for taken in arguments.values()):
                 raise click.UsageError(f"none of {listed(self.what, 'and')} takes {printable(repr(key))}")

@@ -1,4 +1,4 @@
-"""The command ``spiketape stats``: any statistic that gives a figure for each group, as a table."""
+"""The command ``spiketape stats``: any statistic, as a table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import xarray as xr
 
 from analysis.asking.rounds import in_rounds
 from analysis.asking.shards import Sharded, name_of
-from analysis.cli.asking import Asked, statistics_text
+from analysis.cli.asking import DEFAULT_PER, Asked, statistics_text
 from analysis.cli.clusters import cluster
 from analysis.cli.output import FORMATS, WRITERS, format_of, write_csv_for_spreadsheets
 from analysis.cli.parts import MAX_SHARDS, Part, commits_of
@@ -91,7 +91,7 @@ def asked(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--per",
-            default="layer",
+            default=",".join(DEFAULT_PER),
             show_default=True,
             callback=_words,
             metavar="WORDS",

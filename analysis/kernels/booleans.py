@@ -61,7 +61,8 @@ def read_spikes(source: Source, block_frames: int, block_id: tuple[int, ...]) ->
     bits = np.empty((len(selected), neurons.stop - neurons.start), np.bool_)
     size = plan.chunk_frames
     touched = np.unique(selected // size).tolist()
-    for chunk, trains in zip(touched, reader.parts([(chunk, part) for chunk in touched]), strict=True):
+    parts = reader.parts([(chunk, part) for chunk in touched], passing=True)
+    for chunk, trains in zip(touched, parts, strict=True):
         begin, end = np.searchsorted(selected, [chunk * size, (chunk + 1) * size])
         inside = selected[begin:end] - chunk * size
         first, last = int(inside[0]), int(inside[-1]) + 1

@@ -148,6 +148,8 @@ def _of_batches(statistic: Statistic, batches: Batches, question: Question) -> A
     frames = batches.frames if question.recordings else batches.frames.sum(axis=0, keepdims=True)
     neurons = np.array([source.neurons for source in batches.recordings[0]], np.int64)
     whole = (frames if statistic.divided_by == "slots" else frames > 0) * neurons
+    # Cut alike, so that Dask need not plan to cut one of them anew.
+    whole = da.from_array(whole, chunks=part.chunks)
     if statistic.complement:
         part = whole - part
     if not question.layers:

@@ -67,6 +67,7 @@ def tally(
     shape: Sequence[int],
     *,
     last: int | None = None,
+    copies: int = 1,
 ) -> Any:
     """Sum over all blocks of a table of what a function of `analysis.kernels.tables` makes of each.
 
@@ -83,6 +84,8 @@ def tally(
         Shape of what the function returns, without the last axis.
     last : int, optional
         Length of the last axis. Left out, it is that of the neurons, which are tallied some at a time.
+    copies : int
+        How many arrays of that size the figures take that are made of the sums.
 
     Returns
     -------
@@ -102,8 +105,11 @@ def tally(
             "select(time=...), or keep fewer groups apart"
         )
     neurons = table.source.neurons
-    width = neurons if last is not None else max(min(SUM_BYTES // (8 * max(size, 1)), neurons), 1)
+    width = neurons if last is not None else max(min(SUM_BYTES // (8 * copies * max(size, 1)), neurons), 1)
     cuts = [*range(0, neurons, width), neurons]
+    if len(cuts) > 2 and table.counts.nbytes <= SUM_BYTES:
+        # Sums are larger than the table. From one block of that, each is made, used and let go of by itself.
+        table = table.in_blocks(max(len(table.trial), 1))
     lengths = [last] if last is not None else [end - begin for begin, end in pairwise(cuts)]
     tasks = [
         (

@@ -22,7 +22,7 @@ from recorder.format.bits import Integers
 from recorder.format.columns import KEYS, MISSING_INTEGER
 from recorder.format.layout import neuron_dimensions
 
-_LONG_NAMES = {
+LONG_NAMES = {
     "recording": "recording",
     "step": "time step",
     "window": "first time step of the window",
@@ -80,7 +80,7 @@ def labelled(
     if "presentation" in axes.names and layers:
         result = _with_presentations(result, axes, layers[0][0])
     result = result.transpose(*before, *question.along, *places)
-    for name, long_name in _LONG_NAMES.items():
+    for name, long_name in LONG_NAMES.items():
         if name in result.coords:
             result.coords[name].attrs["long_name"] = long_name
     for name in question.columns:
@@ -165,7 +165,7 @@ def _with_columns(
         name: (
             "presentation",
             np.concatenate([keys[place] for keys in placed]),
-            {"long_name": _LONG_NAMES[name]},
+            {"long_name": LONG_NAMES[name]},
         )
         for place, name in enumerate(KEYS)
     }

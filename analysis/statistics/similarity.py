@@ -17,6 +17,7 @@ from analysis.kernels.selecting.selection import Labels
 from analysis.kernels.tables import alignments, cross_products, hits, hsic_from_grams, hsic_from_products
 from analysis.questions import Per, QuestionError
 from analysis.statistics.averaging import MAX_ELEMENTS, SUM_BYTES, array_of, key_of, tally
+from analysis.statistics.labelling import LONG_NAMES, with_durations
 from analysis.statistics.presentations import gram_of
 from analysis.statistics.presented import OfPresentations
 from analysis.statistics.tables import Apart, Table, tables_of
@@ -44,8 +45,9 @@ class Similarity(OfPresentations):
         Returns
         -------
         xarray.DataArray of float64
-            Lazy (dask). Dimensions ``layer`` and ``other_layer``, or ``layer``, or none; and ``time``. NaN
-            for fewer than four presentations, and where no neuron varies.
+            Lazy (dask). Dimensions ``layer`` and ``other_layer``, or ``layer``, or none; and ``time``, with
+            a coordinate in its unit where both know the duration of a step and agree. NaN for fewer than four
+            presentations, and where no neuron varies.
 
         Raises
         ------
@@ -101,6 +103,10 @@ class Similarity(OfPresentations):
         result = xr.DataArray(
             array if by_time else array[..., 0], dims=[*coordinates], coords=coordinates, name="similarity"
         )
+        if by_time:
+            result["time"].attrs["long_name"] = LONG_NAMES["time"]
+        if other is None or other.members.step_duration == self.members.step_duration:
+            result = with_durations(result, self.members)
         return result.assign_attrs(long_name="similarity of spike counts (CKA)", units="1")
 
     def accuracy(

@@ -21,6 +21,8 @@ from analysis.statistics.presented import OfPresentations
 from analysis.statistics.tables import Apart, tables_of
 
 _CORRECTIONS: Final = (None, "miller-madow")
+# Mutual information takes floats, their products, ratios and logarithms.
+_JOINT_COPIES: Final = 6
 _KINDS: Final = ("mutual", "skaggs")
 
 
@@ -109,7 +111,8 @@ class Tuning(OfPresentations):
             # A neuron fires once in a frame at most.
             bins = int(table.lengths.max(initial=0)) + 1
             groups = prod(apart.shape) * labels
-            total = tally("information", joint_histogram, table, [codes], [groups, bins], (groups, bins))
+            shape = groups, bins
+            total = tally("information", joint_histogram, table, [codes], shape, shape, copies=_JOINT_COPIES)
             asked = (prod(apart.shape), labels, correction is not None)
             parts.append(pooled(apart, table, information_figures, total, *asked))
         name = "mutual information of spike count and "

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,12 +58,12 @@ class TableLayout:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     most_chunk_rows: int = TABLE_CHUNK_ROWS
 
-    @property
+    @cached_property
     def dtype(self) -> np.dtype[Any]:
         """Data type of the rows in memory."""
         return np.dtype(self.data_type)
 
-    @property
+    @cached_property
     def chunk_rows(self) -> int:
         """Rows in a stored chunk."""
         return table_chunk_rows(self.row_shape, self.dtype.itemsize, self.most_chunk_rows)
@@ -96,6 +97,8 @@ class LayerTables(NamedTuple):
     segments: TableLayout
 
 
+# A thousand runs of one network have the same few layers.
+@lru_cache(maxsize=1024)
 def layer_tables(name: str, plan: ChunkPlan, *, is_apart: bool = False) -> LayerTables:
     """Layouts of the small arrays of the layer named ``name``, whose folder may be set apart."""
     folder = layer_folder(name, apart=is_apart)

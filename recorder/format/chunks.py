@@ -114,7 +114,7 @@ def encode_rows(rows: NDArray[Any], chunk_rows: int) -> bytes:
     """Stored bytes of one chunk of a small array, padded with zeros to ``chunk_rows`` rows."""
     padded = np.zeros((chunk_rows, *rows.shape[1:]), rows.dtype.newbyteorder("<"))
     padded[: len(rows)] = rows
-    return _seal(zstd.compress(padded.tobytes(), ZSTD_LEVEL))
+    return _seal(zstd.compress(padded, ZSTD_LEVEL))
 
 
 def decode_rows(stored: bytes, chunk_rows: int, row_shape: tuple[int, ...], data_type: str) -> NDArray[Any]:

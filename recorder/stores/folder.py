@@ -15,7 +15,8 @@ import stat
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import partial, reduce
+from operator import or_
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, TypeVar
 
@@ -39,6 +40,11 @@ WRITING: Final = re.compile(r"writer\.[0-9a-f]{32}(?=/|\Z)")
 _MOST_KNOWN_FOLDERS: Final = 1000
 # What file systems answer that know no fsync of folders.
 _NO_SYNC: Final = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+# Without O_NONBLOCK, opening a FIFO would wait until somebody writes to it.
+_FLAGS = (getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
+_READING: Final = reduce(or_, _FLAGS, os.O_RDONLY)
+# What Windows says of a junction, which leads elsewhere as a symbolic link does.
+_JUNCTION: Final = 0xA0000003
 
 T = TypeVar("T")
 
@@ -70,6 +76,7 @@ class Folder:
         self, path: str | os.PathLike[str], durability: Literal["power", "process"] = "power"
     ) -> None:
         self._root = Path(os.path.abspath(path))
+        self._text = str(self._root)
         self._durability = durability
         self._has_written = False
         self._can_sync_folders = True
@@ -77,14 +84,13 @@ class Folder:
         self._writing: Path | None = None
         self._known_folders: set[Path] = set()
         self._unsynced_folders: set[Path] = set()
-        self._real_root = ""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Folder, (str(self._root), self._durability)
+        return Folder, (self._text, self._durability)
 
     @property
     def location(self) -> str:
-        return str(self._root)
+        return self._text
 
     @property
     def identity(self) -> str:
@@ -96,64 +102,51 @@ class Folder:
         return self._root.is_dir() and not os.listdir(self._root)
 
     def read(self, key: str, limit_bytes: int) -> bytes | None:
-        def read_once() -> bytes | None:
-            with self._opened_file(key) as file:
-                if file is None:
-                    return None
-                size = os.fstat(file.fileno()).st_size
-                if size > limit_bytes:
-                    raise RecordingFormatError(
-                        f"{self._root / key} has {size} bytes, at most {limit_bytes} were expected"
-                    )
-                # Not the limit: as many bytes as asked for are taken from memory first.
-                return file.read(size)
+        def take(descriptor: int, size: int) -> bytes:
+            if size > limit_bytes:
+                raise RecordingFormatError(
+                    f"{self._root / key} has {size} bytes, at most {limit_bytes} were expected"
+                )
+            # Not the limit: as many bytes as asked for are taken from memory first.
+            return _read_bytes(descriptor, size)
 
-        return try_again(read_once, partial(cannot_read, self._root / key))
+        return try_again(lambda: self._read_once(key, take), lambda: cannot_read(self._root / key))
 
     def read_range(self, key: str, start: int, size: int) -> bytes | None:
-        def read_once() -> bytes | None:
-            with self._opened_file(key) as file:
-                if file is None:
-                    return None
-                available = os.fstat(file.fileno()).st_size
-                begin = max(available - size, 0) if start < 0 else min(start, available)
-                file.seek(begin)
-                return file.read(min(size, available - begin))
+        def take(descriptor: int, available: int) -> bytes:
+            begin = max(available - size, 0) if start < 0 else min(start, available)
+            os.lseek(descriptor, begin, os.SEEK_SET)
+            return _read_bytes(descriptor, min(size, available - begin))
 
-        return try_again(read_once, partial(cannot_read, self._root / key))
+        return try_again(lambda: self._read_once(key, take), lambda: cannot_read(self._root / key))
 
-    @contextmanager
-    def _opened_file(self, key: str) -> Iterator[BinaryIO | None]:
-        """Open the file of a key; None if it is absent, an error if it is no regular file in the folder."""
-        path = self._root / key
-        # A link below the root could point to any file of the machine where the recording is read.
-        inside, found = Path(key).parent.parts, os.path.realpath(path.parent)
-        if not self._real_root or found != os.path.join(self._real_root, *inside):
-            # Asked once, and again if it has become another, as to follow links takes longer than to read.
-            self._real_root = os.path.realpath(self._root)
-            if found != os.path.join(self._real_root, *inside):
-                raise RecordingFormatError(f"{path} is reached through a symbolic link; recordings hold none")
-        # Without O_NONBLOCK, opening a FIFO would wait until somebody writes to it.
-        flags = (
-            os.O_RDONLY
-            | getattr(os, "O_NOFOLLOW", 0)
-            | getattr(os, "O_NONBLOCK", 0)
-            | getattr(os, "O_BINARY", 0)
-        )
+    def _read_once(self, key: str, take: Callable[[int, int], bytes]) -> bytes | None:
+        """What is taken of a key's file, given its size; None if it is absent.
+
+        Only regular files are read. Paths are texts here, as to make each a `Path` takes longer than to read.
+        """
+        path = f"{self._text}{os.sep}{key}"
         try:
-            descriptor = os.open(path, flags)
+            # A link below the root could point to any file of the machine where the recording is read.
+            behind = key.find("/")
+            while behind >= 0:
+                if _is_link(os.lstat(f"{self._text}{os.sep}{key[:behind]}")):
+                    raise RecordingFormatError(
+                        f"{path} is reached through a symbolic link; recordings hold none"
+                    )
+                behind = key.find("/", behind + 1)
+            descriptor = os.open(path, _READING)
         except (FileNotFoundError, NotADirectoryError):
-            yield None
-            return
+            return None
         except OSError as error:
-            if path.is_symlink():
+            if os.path.islink(path):
                 raise RecordingFormatError(f"{path} is a symbolic link; recordings hold none") from error
             raise
         try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
                 raise RecordingFormatError(f"{path} is not a regular file")
-            with open(descriptor, "rb", closefd=False) as file:
-                yield file
+            return take(descriptor, found.st_size)
         finally:
             os.close(descriptor)
 
@@ -326,6 +319,18 @@ class Folder:
             # In wide layers each chunk has a folder, so that the set would grow for days.
             self._known_folders.clear()
         self._known_folders.add(folder)
+
+
+def _is_link(found: os.stat_result) -> bool:
+    return stat.S_ISLNK(found.st_mode) or getattr(found, "st_reparse_tag", 0) == _JUNCTION
+
+
+def _read_bytes(descriptor: int, size: int) -> bytes:
+    """So many bytes of a file from where it is; fewer if it ends before."""
+    data = os.read(descriptor, size)
+    while len(data) < size and (more := os.read(descriptor, size - len(data))):
+        data += more
+    return data
 
 
 def _once(do: Callable[[], T]) -> T:

@@ -77,7 +77,11 @@ class TapeReader:
         RecordingFormatError
             If it is not a recording, has an unknown version, or its commit record is malformed or altered.
         """
-        document = store.read(ROOT_DOCUMENT, MAX_DOCUMENT_BYTES)
+        return cls.parse(*read_root(store))
+
+    @classmethod
+    def parse(cls, store: ByteStore, document: bytes | None) -> TapeReader:
+        """Open a recording whose root document has been read; errors as in `open`."""
         if document is None:
             raise RecordingNotFoundError(
                 f"no recording at {store.location}: it has no {ROOT_DOCUMENT}. Give the path or URL that "
@@ -102,6 +106,11 @@ class TapeReader:
                 values = np.array([*categories, None], object)[values]
             columns[column.name] = values
         return columns
+
+
+def read_root(store: ByteStore) -> tuple[ByteStore, bytes | None]:
+    """A store, and its root document for `TapeReader.parse`; None if there is none."""
+    return store, store.read(ROOT_DOCUMENT, MAX_DOCUMENT_BYTES)
 
 
 def as_recorded(store: ByteStore, metadata: RecordingMetadata) -> ByteStore:

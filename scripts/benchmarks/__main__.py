@@ -13,8 +13,10 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.answer_memory import measure_answer_memory
 from benchmarks.answers import measure_analysis
 from benchmarks.harness import Options, Report, load
+from benchmarks.many import measure_many
 from benchmarks.memory import measure_memory
 from benchmarks.opening import measure_opening
 from benchmarks.profiling import measure_profile
@@ -30,11 +32,13 @@ SECTIONS: Mapping[str, Callable[[Options, Report], None]] = {
     "calls": measure_calls,
     "profile": measure_profile,
     "memory": measure_memory,
+    "memory of answers": measure_answer_memory,
     "storage": measure_storage,
     "analysis": measure_analysis,
     "questions": measure_questions,
     "scaling": measure_scaling,
     "opening": measure_opening,
+    "many recordings": measure_many,
 }
 CACHE = Path(".environments/benchmark-cache")
 ON_DEVICE = ("recording", "signals", "calls", "profile")

@@ -190,6 +190,45 @@ def measure_analysis(options: Options, report: Report) -> None:
         speed = ratio(race.times, DASK, SPIKETAPE)
         report.figure(f"{title}: {DASK} ÷ spiketape", speed, wanted, at_least=True)
     _measure_popcounts(data, rounds, report)
+    _measure_booleans(data, run, rounds, report)
+
+
+def _blocks(spikes: da.Array) -> Any:
+    """Every block as booleans in memory, of which only the length is kept."""
+
+    def length(block: NDArray[np.bool_]) -> NDArray[np.int64]:
+        return np.full((1,) * block.ndim, len(block), np.int64)
+
+    one = tuple((1,) * blocks for blocks in spikes.numblocks)
+    return spikes.map_blocks(length, chunks=one, dtype=np.int64).compute()
+
+
+def _measure_booleans(data: Data, run: LongRun, rounds: int, report: Report) -> None:
+    """The lazy array of spikes: blocks as booleans in memory, and what dask makes of them."""
+    spikes = data.recording()[LAYER].spikes.data
+    asked = {
+        "blocks of booleans": partial(_blocks, spikes),
+        "any()": lambda: spikes.any().compute(),
+        "sum()": lambda: spikes.sum().compute(),
+    }
+    race = interleave(asked, rounds)
+    if int(race.answers["sum()"]) != np.count_nonzero(data.memory):
+        raise SystemExit(f"the booleans have {race.answers['sum()']} spikes")
+    rows = []
+    for name in asked:
+        per_second, per_cpu = (
+            [run.slots / taken / 1e9 for taken in laps] for laps in (race.times[name], race.cpu[name])
+        )
+        rows.append(
+            [name, show_seconds(race.times[name]), f"{median(per_second):.2f}", f"{max(per_cpu):.2f}"]
+        )
+        report.figure(f"lazy booleans, {name}, G slots/s", max(per_second), 1.5, at_least=True)
+    report.table(
+        f"The lazy array of spikes, {os.cpu_count()} threads",
+        ["", "time", "G slots/s", "at best, G slots in a second of one core"],
+        rows,
+        f"{_size(run)}; {rounds} rounds. Blocks are made and let go of; of sum(), numpy takes a third.",
+    )
 
 
 def _measure_popcounts(data: Data, rounds: int, report: Report) -> None:

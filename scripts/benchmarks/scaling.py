@@ -18,6 +18,7 @@ import analysis
 from analysis.asking import planning
 from benchmarks.data import LAYER, LongRun
 from benchmarks.harness import Options, Report, interleave, ratio, show_seconds
+from benchmarks.workers import measure_statistics
 from recorder.format import plan_chunks
 from recorder.session import layers
 
@@ -44,6 +45,7 @@ def measure_scaling(options: Options, report: Report) -> None:
         clients = {name: stack.enter_context(_workers(number)) for name, number in ((ONE, 1), (TWO, 2))}
         bytes_per_second = _measure_workers(store, run, clients, rounds, report)
         seconds_per_task = _measure_tasks(options, clients[ONE], rounds, report)
+        measure_statistics(store, clients, rounds, report)
     _estimate_terabyte(store, run, bytes_per_second, seconds_per_task, report)
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import analysis
-from analysis.asking import planning
+from analysis.asking import graphs, planning
 from analysis.asking.batches import SOURCE_BYTES
+from analysis.kernels.counting.tasks import add_each
 from made_recordings import lose_chunks
 from tapes import Run, Trial, write_recording
 
@@ -75,6 +76,23 @@ def test_recordings_are_pooled_as_one(runs: Path, monkeypatch: pytest.MonkeyPatc
     expected = [getattr(joint, name)(per=per, **more).values for per, (name, more) in asked]
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_so_many_bytes_are_added_up_at_a_time(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    joint = analysis.open_recording(runs / "*.zarr")
+    expected = joint.silent_ratio().values
+    monkeypatch.setattr(planning, "SMALL_TASK_BYTES", len(SHAPES) * SOURCE_BYTES)  # a recording a batch
+    neurons = sum(int(np.prod(shape)) for shape in SHAPES.values())
+    for fitting, together in ((100, 7), (3, 3), (0, 2)):
+        monkeypatch.setattr(graphs, "_FAN_IN_BYTES", fitting * 8 * neurons)
+        asked = joint.silent_ratio()
+        sums = [task for task in dict(asked.__dask_graph__()).values() if calls(task, add_each)]
+        assert max(len(task[1]) for task in sums) == together
+        np.testing.assert_array_equal(asked, expected)
+
+
+def calls(task: Any, function: Any) -> bool:
+    return isinstance(task, tuple) and getattr(task[0], "content", None) is function
 
 
 def test_some_neurons_of_one_layer(runs: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import analysis
-from analysis.asking import planning, tallies
+from analysis.asking import graphs, planning, tallies
 from analysis.kernels.counting import tasks as counting
 from analysis.kernels.events import by_group as events
 from analysis.kernels.events import plain_loops
@@ -183,7 +183,7 @@ def test_sequences_are_looked_at_one_by_one(
         patch.setattr(planning, "MANY_TASKS", 10**9)
         patch.setattr(tallies, "RESULT_BLOCK_BYTES", data.draw(st.sampled_from([64, 2**20])))
         patch.setattr(tallies, "MAX_LANES", data.draw(st.sampled_from([100, 2**20])))
-        patch.setattr(tallies, "_FAN_IN", 2)
+        patch.setattr(graphs, "_FAN_IN", 2)
         patch.setattr(counting, "SLICE_FRAMES", data.draw(st.sampled_from([64, 2**18])))
         single, pairs = oracle.intervals()
         check(layer.isi_mean(per, **options), {k: np.mean(v) for k, v in single.items()}, along, np.nan)

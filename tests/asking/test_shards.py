@@ -27,7 +27,8 @@ from tapes import Run, Trial, write_recording
 SPECIAL: dict[str, list[str]] = {
     "accuracy": ["--per", "time", "--layer", "3"],
     "similarity": ["--per", "time"],
-    "correlation": ["--per", "neuron", "--layer", "3"],
+    "correlation": ["--layer", "3"],
+    "features": ["--layer", "3"],
 }
 SEVERAL = [
     "--what",
@@ -125,7 +126,7 @@ def test_several_recordings(path: Path) -> None:
 def test_spikes_are_read_by_one_shard_each_and_not_by_merge(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("analysis.asking.tallies._FAN_IN", 2)
+    monkeypatch.setattr("analysis.asking.graphs._FAN_IN", 2)
     answer = Asked(("firing_rate", "isi_mean"), ("layer",)).of(analysis.open_recording(path))
     sharded = Sharded.of(answer, 3)
     reading = {key for key, task in sharded.graph.items() if _reads(task, sources_in(sharded.graph))}

@@ -67,9 +67,12 @@ def test_several_statistics_are_columns_of_one_table(path: str) -> None:
 
 # Of whole layers, and asked along time alone.
 ALONG_TIME = ("accuracy", "similarity")
+OWN_AXES = ("correlation", "features")
 
 
-@pytest.mark.parametrize("name", [name for name in asking.statistics() if name not in ALONG_TIME])
+@pytest.mark.parametrize(
+    "name", [name for name in asking.statistics() if name not in (*ALONG_TIME, *OWN_AXES)]
+)
 def test_every_statistic_is_offered(path: str, name: str) -> None:
     assert name in call("--list").stdout
     result = call(path, "--what", name, "--per", "layer,label", "--format", "json")
@@ -90,6 +93,27 @@ def test_statistics_along_time_are_offered(path: str) -> None:
     wanted = recording["3"].accuracy(per="time", by="digit")
     np.testing.assert_array_equal(shown.accuracy, wanted.values)
     np.testing.assert_array_equal(shown.accuracy_ties, wanted.ties.values)
+
+
+def test_statistics_with_axes_of_their_own_are_offered_of_one_layer(path: str) -> None:
+    layer = analysis.open_recording(path)["3"]
+    shown = table(path, "--what", "features", "--layer", "3")
+    assert {"presentation", "trial", "sample", "label", "neuron"} < {*shown}
+    np.testing.assert_array_equal(shown.features, layer.features().values.ravel())
+    some = ("--layer", "3", "--neurons", "0:5", "--window", "2", "--set", "sample=4", "--set", "seed=1")
+    shown = table(path, "--what", "correlation", *some)
+    wanted = layer.correlation(np.s_[:5], window=2, sample=4, seed=1)
+    assert shown.neuron.unique().tolist() == wanted.neuron.values.tolist()
+    np.testing.assert_array_equal(shown.correlation, wanted.values.ravel())
+    assert (shown.correlation_defined == int(wanted.defined)).all()
+    for name in OWN_AXES:
+        assert name in call("--list").stdout
+        refused = call(path, "--what", name, "--layer", "3", "--per", "neuron")
+        assert refused.exit_code == 2
+        assert f"{name} has axes of its own" in " ".join(refused.stderr.split())
+        refused = call(path, "--what", name)
+        assert refused.exit_code == 2
+        assert "'3'" in refused.stderr, "it names the layers there are"
 
 
 @pytest.mark.parametrize(

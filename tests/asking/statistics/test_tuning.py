@@ -6,15 +6,19 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import pynapple
 import pytest
 import xarray as xr
+from dask.callbacks import Callback
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import mutual_info_score
 
 import analysis
+from analysis.asking import planning
+from analysis.statistics import averaging
 from made_recordings import plans
 from presented import Presented, check_averages, cut_small, few, has_presentations, lost, opened, some_per
 from tapes import Run, Trial, write_recording
@@ -175,3 +179,29 @@ def test_a_kind_or_correction_that_is_none_is_refused(layer: analysis.Layer) -> 
         layer.information(correction="x")  # type: ignore[arg-type]
     with pytest.raises(analysis.QuestionError, match="leave it out with kind='skaggs'"):
         layer.information(kind="skaggs", correction="miller-madow")
+
+
+def test_sums_of_some_neurons_are_made_and_let_go_of_by_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Joint histograms have a bin for each step: of all neurons together they would be alive at once."""
+    trials, steps, neurons = 4, 500, 40
+    spikes = np.random.default_rng(3).random((trials * steps * 4, neurons)) < 0.5
+    runs = [Run(steps * trial, steps, 4, trial) for trial in range(trials)]
+    presented = [Trial(trial, 4, {"label": [0, 1, 0, 1]}) for trial in range(trials)]
+    write_recording(tmp_path / "run.zarr", {"1": spikes}, runs, presented, chunk_bytes=1)
+    layer = analysis.open_recording(tmp_path / "run.zarr")["1"]
+    expected = layer.information().values
+    monkeypatch.setattr(planning, "SMALL_TASK_BYTES", 1)
+    monkeypatch.setattr(averaging, "SUM_BYTES", 100_000)
+    alive: list[int] = []
+
+    class Watch(Callback):
+        def _posttask(self, key: Any, result: Any, dsk: Any, state: Any, worker: Any) -> None:
+            alive.append(sum(getattr(value, "nbytes", 0) for value in state["cache"].values()))
+
+    asked = layer.information()
+    with Watch(), dask.config.set(scheduler="synchronous"):
+        np.testing.assert_array_equal(asked, expected)
+    histogram_bytes = 8 * 2 * (steps + 1) * neurons
+    assert max(alive) < 2 * 100_000 < histogram_bytes

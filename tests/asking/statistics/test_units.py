@@ -31,6 +31,9 @@ def test_steps_windows_and_times_have_a_coordinate_in_the_unit_of_dt(tmp_path: P
     windows = recording.firing_rate(("window", "sample"), window=4)
     np.testing.assert_array_equal(windows.window_ms, windows.window * 0.5)
     np.testing.assert_array_equal(recording["1"].firing_rate("time").time_ms, np.arange(20) * 0.5)
+    alike = recording["1"].similarity(recording["1"], per="time")
+    np.testing.assert_array_equal(alike.time_ms, np.arange(20) * 0.5)
+    assert alike.time.attrs["long_name"] == "time step within the trial"
     np.testing.assert_array_equal(
         recording.autocorrelation(4).lag_ms, [0.5, 1, 1.5, 2], err_msg="lags are steps too"
     )
@@ -74,6 +77,9 @@ def test_recordings_with_steps_of_other_durations_have_no_common_unit(tmp_path: 
     assert "time_ms" not in both.firing_rate("time").coords
     with pytest.raises(analysis.QuestionError, match="differs between these recordings"):
         both.firing_rate(unit="Hz")
+    one, other = (both.select(recordings=name) for name in ("a.zarr", "b.zarr"))
+    assert "time_ms" in one.similarity(per="time").coords
+    assert "time_ms" not in one.similarity(other, per="time").coords
     np.testing.assert_array_equal(
         both.select(recordings="b.zarr").firing_rate("time").time_ms, np.arange(20) * 2.0
     )

@@ -1,0 +1,81 @@
+"""What a second worker process gains where sequences, neurons and presentations are asked about.
+
+On a machine with two cores a second worker shares them with the scheduler, the client and whatever else runs.
+So besides the time that passes there is the processor time of the workers: what one takes alone, divided by
+what the busier of two takes, is what the second gains where each has a core of its own.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from distributed import Client
+
+import analysis
+from benchmarks.data import LAYER
+from benchmarks.harness import Ratio, Report, show_seconds
+
+STATISTICS: dict[str, Callable[[analysis.Layer], Any]] = {
+    "histogram of intervals": lambda layer: layer.isi_histogram(longest=16),
+    "CV2 of each neuron": lambda layer: layer.isi_cv2("neuron"),
+    "latency": lambda layer: layer.latency(),
+    "autocorrelation, 10 lags": lambda layer: layer.autocorrelation(10),
+    "correlation, 512 neurons": lambda layer: layer.correlation(sample=512, window=4),
+    "Fano factor": lambda layer: layer.fano_factor(),
+    "information": lambda layer: layer.information(),
+}
+TARGET = 1.7
+
+
+def measure_statistics(store: Path, clients: dict[str, Client], rounds: int, report: Report) -> None:
+    """One worker and two, each with a thread, in turns.
+
+    ``clients`` are of one worker and of two, in this order.
+    """
+    layer = analysis.open_recording(store, use_counts=False)[LAYER]
+    one, two = clients
+    rows = []
+    for name, ask in STATISTICS.items():
+        answer = ask(layer)
+        laps: dict[str, list[tuple[float, float]]] = {one: [], two: []}
+        answers = {key: _lap(client, answer)[2] for key, client in clients.items()}  # compiles; not counted
+        np.testing.assert_array_equal(answers[one], answers[two])
+        order = random.Random(0)  # noqa: S311 - any will do, as long as it is the same again
+        for _ in range(rounds):
+            for key in order.sample([one, two], 2):
+                laps[key].append(_lap(clients[key], answer)[:2])
+        passed, busiest = (
+            _gain([lap[kind] for lap in laps[one]], [lap[kind] for lap in laps[two]]) for kind in (0, 1)
+        )
+        taken = [show_seconds([lap[0] for lap in laps[key]]) for key in (one, two)]
+        rows.append([name, *taken, str(passed), str(busiest)])
+        report.figure(
+            f"{name}: one worker ÷ the busier of two, processor time", busiest, TARGET, at_least=True
+        )
+    report.table(
+        "Worker processes, other statistics (dask.distributed)",
+        ["", one, two, "one ÷ two", "one ÷ the busier of two, processor time"],
+        rows,
+        f"Counts set aside, one thread each; {rounds} rounds.",
+    )
+
+
+def _lap(client: Client, answer: Any) -> tuple[float, float, Any]:
+    """Seconds, seconds of processor time of the busiest worker, and the answer."""
+    before = client.run(time.process_time)
+    started = time.perf_counter()
+    found = client.compute(answer).result()
+    passed = time.perf_counter() - started
+    after = client.run(time.process_time)
+    return passed, max(after[worker] - before[worker] for worker in after), found
+
+
+def _gain(one: list[float], two: list[float]) -> Ratio:
+    single = [first / second for first, second in zip(one, two, strict=True)]
+    return Ratio(median(one) / median(two), min(single), max(single))
