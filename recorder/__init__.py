@@ -1,7 +1,8 @@
 """Record every spike of a spiking network that runs in PyTorch, with memory that stays flat.
 
-Users start with `Monitor`. The public names are imported on first use, so that `recorder.format`, which
-`analysis` needs as well, can be imported without torch.
+Users start with `Monitor`, or with `write_recording` for spikes that are there already. The public names are
+imported on first use, so that `recorder.format`, which `analysis` needs as well, and `write_recording` can be
+imported without torch.
 """
 
 from __future__ import annotations
@@ -11,19 +12,30 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from recorder.capture import NeuronShapeError, SpikeValueError
+    from recorder.elsewhere import EventTable, write_recording
     from recorder.frameworks import SpikeOutput
     from recorder.monitor import Monitor
     from recorder.ranks import RankError
 
 _HOMES = {
+    "EventTable": "recorder.elsewhere",
     "Monitor": "recorder.monitor",
     "NeuronShapeError": "recorder.capture",
     "RankError": "recorder.ranks",
     "SpikeOutput": "recorder.frameworks",
     "SpikeValueError": "recorder.capture",
+    "write_recording": "recorder.elsewhere",
 }
 
-__all__ = ["Monitor", "NeuronShapeError", "RankError", "SpikeOutput", "SpikeValueError"]
+__all__ = [
+    "EventTable",
+    "Monitor",
+    "NeuronShapeError",
+    "RankError",
+    "SpikeOutput",
+    "SpikeValueError",
+    "write_recording",
+]
 
 
 def __getattr__(name: str) -> Any:
