@@ -19,12 +19,12 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    import torch
+# A tensor of torch, which need not be installed where patterns are.
+Tensor = TypeVar("Tensor", bound=Any)
 
 STEPS, SAMPLES, REST = "t", "n", "..."
 EXAMPLES = ("n ...", "t n ...", "n t ...", "n ... t", "(t n) ...", "(n t) ...", "t c n ...", "...", "t ...")
@@ -105,12 +105,12 @@ class Pattern:
                 return unknown
         return []
 
-    def arrange(self, tensor: torch.Tensor, sizes: Mapping[str, int]) -> torch.Tensor:
+    def arrange(self, tensor: Tensor, sizes: Mapping[str, int]) -> Tensor:
         """View a tensor as ``[T, N, *neuron]``; as ``[N, *neuron]`` if the pattern has no steps.
 
         Parameters
         ----------
-        tensor : torch.Tensor
+        tensor : tensor of torch
             Tensor with the axes of this pattern.
         sizes : mapping
             Name → size of the axes whose size is known. Only brackets use them.
@@ -131,8 +131,10 @@ class Pattern:
             shape = tensor.shape
             split = _split(shape[place], names, sizes)
             tensor = tensor.view(*shape[:place], *split, *shape[place + 1 :])
-        arranged = tensor.permute(order)
-        return arranged if SAMPLES in self.names else arranged.unsqueeze(int(self.has_steps))
+        arranged: Tensor = tensor.permute(order)
+        if SAMPLES not in self.names:
+            arranged = arranged.unsqueeze(int(self.has_steps))
+        return arranged
 
     def axes_of(self, ndim: int) -> list[int]:
         """Axes of an array with ``ndim`` axes, none of them folded, as ``[T, N, *neuron]``.
