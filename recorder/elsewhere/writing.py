@@ -132,10 +132,10 @@ def write_recording(
             tape = TapeWriter.resume(target, take_over=take_over)
         else:
             tape = TapeWriter.create(target, described, overwrite=overwrite, take_over=take_over)
-        try:
-            _Writing(tape, feeds, attached, commit_interval, skips=resume).run()
-        finally:
-            tape.release()
+    try:
+        _Writing(tape, feeds, attached, commit_interval, skips=resume).run()
+    finally:
+        tape.release()
     return target.location
 
 
@@ -271,8 +271,9 @@ class _Writing:
         packed = [self._pack(layer, window) for layer, window in zip(self._layers, windows, strict=True)]
         self._is_changing = True
         self._note([window.piece for window in windows])
-        for layer, window, (rows, pending) in zip(self._layers, windows, packed, strict=True):
-            self._append(layer, window, rows, pending)
+        with write_errors(self._tape.store):
+            for layer, window, (rows, pending) in zip(self._layers, windows, packed, strict=True):
+                self._append(layer, window, rows, pending)
         self._step += steps - passed
         self._is_changing = False
 
@@ -306,7 +307,8 @@ class _Writing:
         written = [layer for layer in self._layers if layer.packer is not None]
         progress = {layer.feed.name: layer.progress() for layer in written}
         presented = self._trials.look()
-        self._tape.commit(progress, presented, self._trials.trials, close=close, keep_lock=True)
+        with write_errors(self._tape.store):
+            self._tape.commit(progress, presented, self._trials.trials, close=close, keep_lock=True)
         for layer in written:
             layer.segments.forget(len(progress[layer.feed.name].closed_segments))
         self._trials.forget(len(presented))

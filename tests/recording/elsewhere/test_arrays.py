@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,14 @@ import zarr
 from torch import nn
 
 import analysis
-from recorder import Monitor, write_recording
+import recorder
+from recorder import Monitor
 from recorder.elsewhere import writing
 from recorder.stores import Folder
 from recorder.tape import TapeReader
+
+# Waiting for the disk takes longer than everything else.
+write_recording = partial(recorder.write_recording, durability="process")
 
 STEPS, SAMPLES = 13, 3
 SHAPES = {"0": (5,), "1": (2, 3, 3)}
@@ -57,7 +62,7 @@ def made(seed: int = 0, steps: int = STEPS, samples: int = SAMPLES) -> dict[str,
 def monitored(path: Path, trials: list[dict[str, np.ndarray]], labels: list[Any] | None = None) -> str:
     """Digest of what a monitor records of these spikes."""
     net = Network()
-    with Monitor(net, layers=[Given], store=path) as monitor:
+    with Monitor(net, layers=[Given], store=path, durability="process") as monitor:
         for number, spikes in enumerate(trials):
             steps = [
                 {name: torch.from_numpy(values[step]) for name, values in spikes.items()}
