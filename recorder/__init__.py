@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from recorder.frameworks import SpikeOutput
     from recorder.monitor import Monitor
     from recorder.ranks import RankError
+    from recorder.spike_dataset import SpikeDataset
 
 _HOMES = {
     "EventTable": "recorder.elsewhere",
     "Monitor": "recorder.monitor",
     "NeuronShapeError": "recorder.capture",
     "RankError": "recorder.ranks",
+    "SpikeDataset": "recorder.spike_dataset",
     "SpikeOutput": "recorder.frameworks",
     "SpikeValueError": "recorder.capture",
     "write_recording": "recorder.elsewhere",
@@ -32,6 +34,7 @@ __all__ = [
     "Monitor",
     "NeuronShapeError",
     "RankError",
+    "SpikeDataset",
     "SpikeOutput",
     "SpikeValueError",
     "write_recording",
@@ -47,7 +50,7 @@ def __getattr__(name: str) -> Any:
         if error.name != "torch":
             raise
         raise ModuleNotFoundError(
-            "recording needs PyTorch, which is not installed: pip install 'spiketape[recorder]'", name="torch"
+            "this needs PyTorch, which is not installed: pip install 'spiketape[recorder]'", name="torch"
         ) from error
 
 
