@@ -13,10 +13,11 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from recorder.format import RecordingFormatError
 from recorder.format.bits import Packed, trains_to_rows
+from recorder.format.columns import MISSING_INTEGER
 from recorder.format.segments import Segments
 from recorder.stores import StoreLike, open_store
 from recorder.tape import LayerReader, TapeReader
@@ -147,24 +148,44 @@ class SpikeDataset(Dataset[Item]):
         return len(self._rows)
 
     def __getitem__(self, index: int) -> Item:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"presentation {index} of {len(self)}")
-        row = int(self._rows[index])
-        self._cache.begin()
-        columns: Columns = {name: _value(values[row]) for name, values in self._columns.items()}
-        first, steps = int(self._first[row]), int(self._steps[row])
-        spikes, recorded = {}, {}
-        for name, layer in self._layers.items():
-            found = layer.read(columns["trial"], columns["sample"], first, steps, self._cache)
-            spikes[name], recorded[name] = found
-        if self._incomplete == "mask":
-            columns["recorded"] = recorded if self._single is None else recorded[self._single]
-        return spikes if self._single is None else spikes[self._single], columns
+        return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Item]:
         """Several items, as a `DataLoader` asks for them; read in the order in which they lie."""
-        items: dict[int, Item] = {index: self[index] for index in sorted({*indices})}
-        return [items[index] for index in indices]
+        for index in indices:
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"presentation {index} of {len(self)}")
+        rows = self._rows[np.asarray(indices, np.int64)]
+        lengths = self._steps[rows].tolist()
+        # A batch at once, into which each item is written and of which it is a view.
+        spikes = {
+            name: _room((max(lengths, default=0), len(rows), *layer.shape), layer.dtype)
+            for name, layer in self._layers.items()
+        }
+        items: list[Item | None] = [None] * len(rows)
+        for place in np.argsort(rows, kind="stable").tolist():
+            own = {name: batch[: lengths[place], place] for name, batch in spikes.items()}
+            for batch in spikes.values():
+                batch[lengths[place] :, place] = 0
+            columns = self._read(int(rows[place]), own)
+            items[place] = own if self._single is None else own[self._single], columns
+        return _Batch(
+            [item for item in items if item is not None],
+            spikes if self._single is None else spikes[self._single],
+        )
+
+    def _read(self, row: int, spikes: Mapping[str, torch.Tensor]) -> Columns:
+        """Read a presentation into tensors ``[T, *neuron]``; its columns."""
+        columns: Columns = {name: _value(values[row]) for name, values in self._columns.items()}
+        recorded = {
+            name: layer.read(
+                columns["trial"], columns["sample"], int(self._first[row]), spikes[name], self._cache
+            )
+            for name, layer in self._layers.items()
+        }
+        if self._incomplete == "mask":
+            columns["recorded"] = recorded if self._single is None else recorded[self._single]
+        return columns
 
     def __repr__(self) -> str:
         layers = ", ".join(f"{name!r} {layer.shape}" for name, layer in self._layers.items())
@@ -186,16 +207,24 @@ class SpikeDataset(Dataset[Item]):
             For each column a tensor ``[N]`` if all of its values are numbers of one type or booleans, else a
             list. ``steps`` has the T of each presentation, int64 ``[N]``; ``recorded`` is ``[T, N]``.
         """
-        spikes = [item[0] for item in items]
         columns = [item[1] for item in items]
         joined: Columns = {
             name: _joined([one[name] for one in columns]) for name in columns[0] if name != "recorded"
         }
         if "recorded" in columns[0]:
             joined["recorded"] = _stacked([one["recorded"] for one in columns])
+        spikes = [item[0] for item in items]
         lengths = [len(next(iter(one.values())) if isinstance(one, dict) else one) for one in spikes]
         joined["steps"] = torch.tensor(lengths)
-        return _stacked(spikes), joined
+        return items.spikes if isinstance(items, _Batch) else _stacked(spikes), joined
+
+
+class _Batch(list[Item]):
+    """Items whose spikes are views of a batch, ``[T, N, *neuron]``, that need not be made again."""
+
+    def __init__(self, items: Sequence[Item], spikes: Spikes) -> None:
+        super().__init__(items)
+        self.spikes = spikes
 
 
 class _PresentedLayer:
@@ -224,42 +253,43 @@ class _PresentedLayer:
         return steps
 
     def read(
-        self, trial: int, sample: int, first: int, steps: int, cache: _ChunkCache
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Spikes ``[steps, *neuron]`` from step ``first`` on, and bool ``[steps]``: which were recorded."""
-        neurons = self.reader.plan.neurons
-        begin, end = np.searchsorted(self._kept_trials, [trial, trial + 1])
-        segments = [row for row in self._kept.rows[begin:end].tolist() if row[3] > sample]
-        if len(segments) == 1 and segments[0][2] == steps:
-            frames = segments[0][0] + sample + np.arange(steps) * segments[0][3]
-            spikes = self._frames(frames, cache)
-            return spikes.view(steps, *self.shape), torch.ones(steps, dtype=torch.bool)
-        spikes = torch.zeros((steps, neurons), dtype=self.dtype)
-        recorded = torch.zeros(steps, dtype=torch.bool)
-        for first_frame, first_step, count, batch, _ in segments:
-            place = slice(first_step - first, first_step - first + count)
-            spikes[place] = self._frames(first_frame + sample + np.arange(count) * batch, cache)
-            recorded[place] = True
-        return spikes.view(steps, *self.shape), recorded
+        self, trial: int, sample: int, first: int, out: torch.Tensor, cache: _ChunkCache
+    ) -> torch.Tensor:
+        """Read spikes from step ``first`` on into ``out``, ``[steps, *neuron]``.
 
-    def _frames(self, frames: Integers, cache: _ChunkCache) -> torch.Tensor:
-        """Frames in ascending order: ``[frames, neurons]``."""
+        Returns
+        -------
+        bool tensor, shape [steps]
+            Which steps were recorded; others are zeros.
+        """
+        begin, end = np.searchsorted(self._kept_trials, [trial, trial + 1])
+        out = out.view(len(out), self.reader.plan.neurons)
+        recorded = torch.zeros(len(out), dtype=torch.bool)
+        count = 0
+        for first_frame, first_step, steps, batch, _ in self._kept.rows[begin:end].tolist():
+            if batch > sample:
+                place = slice(first_step - first, first_step - first + steps)
+                self._read_frames(first_frame + sample + np.arange(steps) * batch, out[place], cache)
+                recorded[place] = True
+                count += steps
+        if count < len(out):
+            out[~recorded] = 0
+        return recorded
+
+    def _read_frames(self, frames: Integers, out: torch.Tensor, cache: _ChunkCache) -> None:
+        """Read frames, in ascending order, into ``out``, ``[frames, neurons]``."""
         size = self.reader.plan.chunk_frames
         chunks = frames // size
-        bounds = [0, *(np.flatnonzero(np.diff(chunks)) + 1).tolist(), len(frames)]
-        pieces = []
-        for begin, end in itertools.pairwise(bounds):
-            if begin == end:
-                continue
-            rows = cache.rows(self.reader, int(chunks[begin]))
-            inside = frames[begin:end] - int(chunks[begin]) * size
-            bits = rows[inside // 8]
-            bits >>= (7 - inside % 8).astype(np.uint8)[:, None]
-            bits &= 1
-            pieces.append(bits)
-        joined = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-        found = torch.from_numpy(joined)
-        return found.view(torch.bool) if self.dtype == torch.bool else found.to(self.dtype)
+        for begin, end in itertools.pairwise([0, *(np.flatnonzero(np.diff(chunks)) + 1), len(frames)]):
+            chunk = int(chunks[begin])
+            rows = cache.rows(self.reader, chunk)
+            inside = frames[begin:end] - chunk * size
+            bits = cache.scratch(len(inside), rows.shape[1])
+            # All places are inside; what could raise would be buffered.
+            rows.take(inside // 8, axis=0, out=bits, mode="clip")
+            np.right_shift(bits, (7 - inside % 8).astype(np.uint8)[:, None], out=bits)
+            np.bitwise_and(bits, 1, out=bits)
+            out[begin:end] = torch.from_numpy(bits)
 
 
 class _ChunkCache:
@@ -271,15 +301,16 @@ class _ChunkCache:
         self._chunks: OrderedDict[tuple[str, int], Packed] = OrderedDict()
         self._readers: dict[str, LayerReader] = {}
         self._process = 0
+        self._scratch = np.empty(0, np.uint8)
 
     def __reduce__(self) -> tuple[type[_ChunkCache], tuple[int]]:
         return _ChunkCache, (self._limit_bytes,)
 
-    def begin(self) -> None:
-        """Have nothing of the process that this was forked from but decoded chunks."""
-        if self._process != os.getpid():
-            self._process = os.getpid()
-            self._readers = {}
+    def scratch(self, frames: int, neurons: int) -> Packed:
+        """Memory for a byte each slot, used again: the system has to clear fresh memory."""
+        if self._scratch.size < frames * neurons:
+            self._scratch = np.empty(frames * neurons, np.uint8)
+        return self._scratch[: frames * neurons].reshape(frames, neurons)
 
     def rows(self, reader: LayerReader, chunk: int) -> Packed:
         """A chunk as rows of eight frames: uint8 [rows, neurons]."""
@@ -288,9 +319,11 @@ class _ChunkCache:
         if found is not None:
             self._chunks.move_to_end(key)
             return found
+        if self._process != os.getpid():
+            # Connections and open files of the store are not shared with the process that was forked.
+            self._process, self._readers = os.getpid(), {}
         own = self._readers.get(reader.name)
         if own is None:
-            # Connections and open files of the store are not shared with another process.
             own = self._readers[reader.name] = copy.deepcopy(reader)
         found = trains_to_rows(own.chunk(chunk))
         self._chunks[key] = found
@@ -299,6 +332,19 @@ class _ChunkCache:
             _, dropped = self._chunks.popitem(last=False)
             self._size_bytes -= dropped.nbytes
         return found
+
+
+def _room(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """Fresh memory for a batch; in a worker it is such that the process that loads need not copy it."""
+    if get_worker_info() is None:
+        size = math.prod(shape) * dtype.itemsize
+        # Of numpy, which asks the system for large pages: it clears them in a fraction of the time.
+        return torch.from_numpy(np.empty(size, np.uint8)).view(dtype).view(shape)
+    # As torch's own default_collate does it.
+    share: Any = torch.UntypedStorage._new_shared  # noqa: SLF001
+    storage = share(math.prod(shape) * dtype.itemsize)
+    room: torch.Tensor = torch.empty(0, dtype=dtype).set_(storage)
+    return room.view(shape)
 
 
 def _by_trial(segments: Segments) -> Segments:
@@ -326,7 +372,7 @@ def _matches(segments: Segments, trial: Integers, sample: Integers) -> list[tupl
 def _value(value: Any) -> Any:
     """A value of a column as Python has it; None if it is missing."""
     value = value.item() if isinstance(value, np.generic) else value
-    if value == np.iinfo(np.int64).min or (isinstance(value, float) and math.isnan(value)):
+    if value == MISSING_INTEGER or (isinstance(value, float) and math.isnan(value)):
         return None
     return value
 
