@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.answers import measure_analysis
+from benchmarks.elsewhere import measure_elsewhere
 from benchmarks.harness import Options, Report, load
 from benchmarks.memory import measure_memory
 from benchmarks.opening import measure_opening
@@ -33,6 +34,7 @@ SECTIONS: Mapping[str, Callable[[Options, Report], None]] = {
     "questions": measure_questions,
     "scaling": measure_scaling,
     "opening": measure_opening,
+    "elsewhere": measure_elsewhere,
 }
 CACHE = Path(".environments/benchmark-cache")
 ON_DEVICE = ("recording", "calls", "profile")

@@ -38,6 +38,7 @@ def test_every_section_prints_tables_and_writes_figures(tmp_path: Path) -> None:
         "intervals",
         "chunks",
         "worker",
+        "load presentations",
     ):
         assert what in measured
     assert found["skipped"] == []
