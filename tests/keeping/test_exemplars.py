@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import re
 import shutil
 import sys
 from itertools import pairwise
@@ -18,6 +19,7 @@ import exemplars
 import format_reader
 from analysis.keeping import find_problems
 from format_reader import FormatReader
+from recorder.format.documents import encode_document
 from recorder.keeping.digest import digest_recording
 from recorder.stores import open_store
 from recorder.tape import TapeReader
@@ -181,3 +183,22 @@ def test_it_notices_damage_of_what_is_promised(tmp_path: Path, name: str) -> Non
         noticed.append(file)
     assert len(noticed) >= 8
     FormatReader(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("value", "spelled"),
+    [
+        ({"é": 1, "b": 2, "B": 3, "\U0001f63a": 4, "\uffff": 5},
+         r'{"B":3,"b":2,"\u00e9":1,"\uffff":5,"\ud83d\ude3a":4}'),
+        ('"\\/\b\t\n\f\r\x00\x1f\x7f~', r'"\"\\/\b\t\n\f\r\u0000\u001f\u007f~"'),
+        ([1.0, -0.0, 1e15, 1e16, 0.0001, 0.00001, 1.5e-5, 1e300, 0.1, 2**63 - 1, True, None],
+         "[1.0,-0.0,1000000000000000.0,1e+16,0.0001,1e-05,1.5e-05,1e+300,0.1,9223372036854775807,true,null]"),
+    ],
+)  # fmt: skip
+def test_json_that_is_hashed_is_spelled_as_the_format_says(value: Any, spelled: str) -> None:
+    assert format_reader.as_json(value).decode() == spelled
+    # In stored documents texts and numbers are spelled alike, whatever their order.
+    tokens = re.compile(r'"(?:[^"\\]|\\.)*"|[-+.\w]+')
+    assert sorted(tokens.findall(encode_document({"": value}).decode())) == sorted(
+        ['""', *tokens.findall(spelled)]
+    )
