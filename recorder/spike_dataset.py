@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-import itertools
 import math
-import os
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
@@ -16,11 +12,10 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, get_worker_info
 
 from recorder.format import RecordingFormatError
-from recorder.format.bits import Packed, trains_to_rows
 from recorder.format.columns import MISSING_INTEGER
-from recorder.format.segments import Segments
+from recorder.presented_layer import ChunkCache, PresentedLayer
 from recorder.stores import StoreLike, open_store
-from recorder.tape import LayerReader, TapeReader
+from recorder.tape import TapeReader
 
 CACHE_BYTES: Final = 256 * 2**20
 
@@ -103,9 +98,9 @@ class SpikeDataset(Dataset[Item]):
                 "monitor.trial(label=y):`, or write_recording(..., labels=...)"
             )
         self._layers = {
-            name: _PresentedLayer(reader.layers[name], given.get(name, torch.float32)) for name in names
+            name: PresentedLayer(reader.layers[name], given.get(name, torch.float32)) for name in names
         }
-        self._cache = _ChunkCache(cache_bytes)
+        self._cache = ChunkCache(cache_bytes)
         self._first, self._steps = self._extents()
         self._rows = self._chosen(store.location)
 
@@ -162,30 +157,37 @@ class SpikeDataset(Dataset[Item]):
             name: _room((max(lengths, default=0), len(rows), *layer.shape), layer.dtype)
             for name, layer in self._layers.items()
         }
-        items: list[Item | None] = [None] * len(rows)
-        for place in np.argsort(rows, kind="stable").tolist():
-            own = {name: batch[: lengths[place], place] for name, batch in spikes.items()}
-            for batch in spikes.values():
-                batch[lengths[place] :, place] = 0
-            columns = self._read(int(rows[place]), own)
-            items[place] = own if self._single is None else own[self._single], columns
-        return _Batch(
-            [item for item in items if item is not None],
-            spikes if self._single is None else spikes[self._single],
-        )
+        columns: list[Columns] = [
+            {name: _value(values[row]) for name, values in self._columns.items()} for row in rows.tolist()
+        ]
+        for places in self._runs(rows):
+            steps, first = lengths[places.start], int(self._first[rows[places.start]])
+            key = columns[places.start]["trial"], columns[places.start]["sample"]
+            recorded = {}
+            for name, layer in self._layers.items():
+                spikes[name][steps:, places] = 0
+                recorded[name] = layer.read(*key, first, spikes[name][:steps, places], self._cache)
+            if self._incomplete == "mask":
+                for at in range(places.start, places.stop):
+                    own = {name: steps[:, at - places.start] for name, steps in recorded.items()}
+                    columns[at]["recorded"] = own if self._single is None else own[self._single]
+        items: list[Item] = []
+        for place, length in enumerate(lengths):
+            mine = {name: batch[:length, place] for name, batch in spikes.items()}
+            items.append((mine if self._single is None else mine[self._single], columns[place]))
+        return _Batch(items, spikes if self._single is None else spikes[self._single])
 
-    def _read(self, row: int, spikes: Mapping[str, torch.Tensor]) -> Columns:
-        """Read a presentation into tensors ``[T, *neuron]``; its columns."""
-        columns: Columns = {name: _value(values[row]) for name, values in self._columns.items()}
-        recorded = {
-            name: layer.read(
-                columns["trial"], columns["sample"], int(self._first[row]), spikes[name], self._cache
-            )
-            for name, layer in self._layers.items()
-        }
-        if self._incomplete == "mask":
-            columns["recorded"] = recorded if self._single is None else recorded[self._single]
-        return columns
+    def _runs(self, rows: Integers) -> list[slice]:
+        """Places of neighbours of one trial and length, in the order in which they lie in the recording."""
+        if len(rows) == 0:
+            return []
+        alike = np.stack([self._columns["trial"], self._columns["sample"] - np.arange(len(self._first))])
+        alike = np.concatenate([alike[:, rows], [self._first[rows], self._steps[rows]]])
+        is_next = (np.diff(rows) == 1) & (np.diff(alike, axis=1) == 0).all(axis=0)
+        begins = np.flatnonzero(np.concatenate([[True], ~is_next]))
+        ends = np.append(begins[1:], len(rows))
+        order = np.argsort(rows[begins], kind="stable")
+        return [slice(int(begins[at]), int(ends[at])) for at in order]
 
     def __repr__(self) -> str:
         layers = ", ".join(f"{name!r} {layer.shape}" for name, layer in self._layers.items())
@@ -227,146 +229,19 @@ class _Batch(list[Item]):
         self.spikes = spikes
 
 
-class _PresentedLayer:
-    """One layer, asked for presentations."""
-
-    def __init__(self, reader: LayerReader, dtype: torch.dtype) -> None:
-        self.reader, self.dtype = reader, dtype
-        self.shape = reader.plan.neuron_shape
-        self._stored, self._kept = (_by_trial(s) for s in (reader.segments(), reader.kept_segments()))
-        self._kept_trials = np.ascontiguousarray(self._kept.trial)
-
-    def extents(self, trial: Integers, sample: Integers) -> tuple[Integers, Integers]:
-        """First step, and the one behind the last, of presentations, be they lost or not."""
-        first = np.full(len(trial), np.iinfo(np.int64).max)
-        last = np.zeros(len(trial), np.int64)
-        for rows, segments in _matches(self._stored, trial, sample):
-            np.minimum.at(first, rows, segments.first_step)
-            np.maximum.at(last, rows, segments.last_step)
-        return first, last
-
-    def kept_steps(self, trial: Integers, sample: Integers) -> Integers:
-        """Numbers of steps of presentations that are there."""
-        steps = np.zeros(len(trial), np.int64)
-        for rows, segments in _matches(self._kept, trial, sample):
-            np.add.at(steps, rows, segments.steps)
-        return steps
-
-    def read(
-        self, trial: int, sample: int, first: int, out: torch.Tensor, cache: _ChunkCache
-    ) -> torch.Tensor:
-        """Read spikes from step ``first`` on into ``out``, ``[steps, *neuron]``.
-
-        Returns
-        -------
-        bool tensor, shape [steps]
-            Which steps were recorded; others are zeros.
-        """
-        begin, end = np.searchsorted(self._kept_trials, [trial, trial + 1])
-        out = out.view(len(out), self.reader.plan.neurons)
-        recorded = torch.zeros(len(out), dtype=torch.bool)
-        count = 0
-        for first_frame, first_step, steps, batch, _ in self._kept.rows[begin:end].tolist():
-            if batch > sample:
-                place = slice(first_step - first, first_step - first + steps)
-                self._read_frames(first_frame + sample + np.arange(steps) * batch, out[place], cache)
-                recorded[place] = True
-                count += steps
-        if count < len(out):
-            out[~recorded] = 0
-        return recorded
-
-    def _read_frames(self, frames: Integers, out: torch.Tensor, cache: _ChunkCache) -> None:
-        """Read frames, in ascending order, into ``out``, ``[frames, neurons]``."""
-        size = self.reader.plan.chunk_frames
-        chunks = frames // size
-        for begin, end in itertools.pairwise([0, *(np.flatnonzero(np.diff(chunks)) + 1), len(frames)]):
-            chunk = int(chunks[begin])
-            rows = cache.rows(self.reader, chunk)
-            inside = frames[begin:end] - chunk * size
-            bits = cache.scratch(len(inside), rows.shape[1])
-            # All places are inside; what could raise would be buffered.
-            rows.take(inside // 8, axis=0, out=bits, mode="clip")
-            np.right_shift(bits, (7 - inside % 8).astype(np.uint8)[:, None], out=bits)
-            np.bitwise_and(bits, 1, out=bits)
-            out[begin:end] = torch.from_numpy(bits)
-
-
-class _ChunkCache:
-    """Decoded chunks, those that were used last; each process has its own."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        self._limit_bytes = limit_bytes
-        self._size_bytes = 0
-        self._chunks: OrderedDict[tuple[str, int], Packed] = OrderedDict()
-        self._readers: dict[str, LayerReader] = {}
-        self._process = 0
-        self._scratch = np.empty(0, np.uint8)
-
-    def __reduce__(self) -> tuple[type[_ChunkCache], tuple[int]]:
-        return _ChunkCache, (self._limit_bytes,)
-
-    def scratch(self, frames: int, neurons: int) -> Packed:
-        """Memory for a byte each slot, used again: the system has to clear fresh memory."""
-        if self._scratch.size < frames * neurons:
-            self._scratch = np.empty(frames * neurons, np.uint8)
-        return self._scratch[: frames * neurons].reshape(frames, neurons)
-
-    def rows(self, reader: LayerReader, chunk: int) -> Packed:
-        """A chunk as rows of eight frames: uint8 [rows, neurons]."""
-        key = reader.name, chunk
-        found = self._chunks.get(key)
-        if found is not None:
-            self._chunks.move_to_end(key)
-            return found
-        if self._process != os.getpid():
-            # Connections and open files of the store are not shared with the process that was forked.
-            self._process, self._readers = os.getpid(), {}
-        own = self._readers.get(reader.name)
-        if own is None:
-            own = self._readers[reader.name] = copy.deepcopy(reader)
-        found = trains_to_rows(own.chunk(chunk))
-        self._chunks[key] = found
-        self._size_bytes += found.nbytes
-        while self._size_bytes > self._limit_bytes and len(self._chunks) > 1:
-            _, dropped = self._chunks.popitem(last=False)
-            self._size_bytes -= dropped.nbytes
-        return found
-
-
 def _room(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     """Fresh memory for a batch; in a worker it is such that the process that loads need not copy it."""
+    size = math.prod(shape) * dtype.itemsize
+    if size == 0:
+        return torch.empty(shape, dtype=dtype)
     if get_worker_info() is None:
-        size = math.prod(shape) * dtype.itemsize
         # Of numpy, which asks the system for large pages: it clears them in a fraction of the time.
         return torch.from_numpy(np.empty(size, np.uint8)).view(dtype).view(shape)
     # As torch's own default_collate does it.
     share: Any = torch.UntypedStorage._new_shared  # noqa: SLF001
-    storage = share(math.prod(shape) * dtype.itemsize)
+    storage = share(size)
     room: torch.Tensor = torch.empty(0, dtype=dtype).set_(storage)
     return room.view(shape)
-
-
-def _by_trial(segments: Segments) -> Segments:
-    """Segments in trials, in the order of trials."""
-    inside = segments.rows[segments.trial >= 0]
-    return Segments(inside[np.argsort(inside[:, 4], kind="stable")])
-
-
-def _matches(segments: Segments, trial: Integers, sample: Integers) -> list[tuple[Integers, Segments]]:
-    """Pairs of rows of the table of trials, and of segments that these presentations are in.
-
-    One pair for the first segment of each trial, one for the second, and so on, each of the same length.
-    """
-    pairs = []
-    begin, end = (np.searchsorted(segments.trial, trial, side=side) for side in ("left", "right"))
-    rows = np.arange(len(trial))
-    while len(rows := rows[begin[rows] < end[rows]]):
-        found = segments.rows[begin[rows]]
-        has_sample = found[:, 3] > sample[rows]
-        pairs.append((rows[has_sample], Segments(found[has_sample])))
-        begin[rows] += 1
-    return pairs
 
 
 def _value(value: Any) -> Any:

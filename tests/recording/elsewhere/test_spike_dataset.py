@@ -104,6 +104,22 @@ def test_every_presentation_is_what_was_recorded(
             assert (spikes[name].numpy() == values).all()
             assert spikes[name].shape == values.shape
             assert (columns["recorded"][name].numpy() == expected.recorded[row][name]).all()
+    # Neighbours are read together; a batch has zeros behind the end of shorter ones.
+    for asked in (rows, sorted(rows), sorted(rows)[::2], sorted(rows)[1:3]):
+        items = masked.__getitems__(asked)
+        for row, (spikes, columns) in zip(asked, items, strict=True):
+            for name, values in expected.spikes[row].items():
+                assert (spikes[name].numpy() == values).all()
+                assert (columns["recorded"][name].numpy() == expected.recorded[row][name]).all()
+        if asked:
+            batch, joined = SpikeDataset.collate(items)
+            again, _ = SpikeDataset.collate([*items])
+            for name, values in batch.items():
+                assert torch.equal(values, again[name])
+                assert values.sum() == sum(expected.spikes[row][name].sum() for row in asked)
+                assert joined["recorded"][name].sum() == sum(
+                    expected.recorded[row][name].sum() for row in asked
+                )
     for place, row in enumerate(whole):
         spikes, columns = skipping[place]
         assert (columns["trial"], columns["sample"]) == expected.keys[row]
