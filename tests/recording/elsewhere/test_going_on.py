@@ -90,7 +90,8 @@ def test_a_value_that_is_none_leaves_the_rounds_before(tmp_path: Path, whole: st
         write_recording(path, {"1": pieces(), "2": iter(trials)}, labels=labels())
     reader = TapeReader.open(Folder(path))
     first = step // STEPS * STEPS + step % STEPS // 4 * 4
-    assert {layer.frames for layer in reader.metadata.layers} <= {first * SAMPLES}
+    committed = [layer.frames for layer in reader.metadata.layers]
+    assert committed == [first * SAMPLES] * (2 if first else 0)
     write_recording(path, {"1": pieces(), "2": pieces()}, labels=labels(), resume=True)
     assert digest(path) == whole
     assert find_problems(TapeReader.open(Folder(path))) == []

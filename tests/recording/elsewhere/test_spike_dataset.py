@@ -71,6 +71,23 @@ class Expected:
         return last > first and all(values.all() for values in self.recorded[row].values())
 
 
+def check_batch(masked: SpikeDataset, expected: Expected, rows: list[int]) -> None:
+    """Neighbours are read together; a batch has zeros behind the end of shorter ones."""
+    items = masked.__getitems__(rows)
+    for row, (spikes, columns) in zip(rows, items, strict=True):
+        for name, values in expected.spikes[row].items():
+            assert (spikes[name].numpy() == values).all()
+            assert (columns["recorded"][name].numpy() == expected.recorded[row][name]).all()
+    if rows:
+        batch, joined = SpikeDataset.collate(items)
+        again, _ = SpikeDataset.collate([*items])
+        for name, values in batch.items():
+            assert torch.equal(values, again[name])
+            assert values.sum() == sum(expected.spikes[row][name].sum() for row in rows)
+            recorded = sum(expected.recorded[row][name].sum() for row in rows)
+            assert joined["recorded"][name].sum() == recorded
+
+
 @lost
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(plan=plans(most_steps=16, most_neurons=33), order=st.randoms(use_true_random=False))
@@ -104,22 +121,8 @@ def test_every_presentation_is_what_was_recorded(
             assert (spikes[name].numpy() == values).all()
             assert spikes[name].shape == values.shape
             assert (columns["recorded"][name].numpy() == expected.recorded[row][name]).all()
-    # Neighbours are read together; a batch has zeros behind the end of shorter ones.
     for asked in (rows, sorted(rows), sorted(rows)[::2], sorted(rows)[1:3]):
-        items = masked.__getitems__(asked)
-        for row, (spikes, columns) in zip(asked, items, strict=True):
-            for name, values in expected.spikes[row].items():
-                assert (spikes[name].numpy() == values).all()
-                assert (columns["recorded"][name].numpy() == expected.recorded[row][name]).all()
-        if asked:
-            batch, joined = SpikeDataset.collate(items)
-            again, _ = SpikeDataset.collate([*items])
-            for name, values in batch.items():
-                assert torch.equal(values, again[name])
-                assert values.sum() == sum(expected.spikes[row][name].sum() for row in asked)
-                assert joined["recorded"][name].sum() == sum(
-                    expected.recorded[row][name].sum() for row in asked
-                )
+        check_batch(masked, expected, asked)
     for place, row in enumerate(whole):
         spikes, columns = skipping[place]
         assert (columns["trial"], columns["sample"]) == expected.keys[row]
