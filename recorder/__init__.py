@@ -1,7 +1,8 @@
 """Record every spike of a spiking network that runs in PyTorch, with memory that stays flat.
 
-Users start with `Monitor`. The public names are imported on first use, so that `recorder.format`, which
-`analysis` needs as well, can be imported without torch.
+Users start with `Monitor`, or with `write_recording` for spikes that are there already. The public names are
+imported on first use, so that `recorder.format`, which `analysis` needs as well, and `write_recording` can be
+imported without torch.
 """
 
 from __future__ import annotations
@@ -12,28 +13,36 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from recorder.capture import NeuronShapeError, SpikeValueError
     from recorder.capture.signals import Signal, SignalError
+    from recorder.elsewhere import EventTable, write_recording
     from recorder.frameworks import SpikeOutput
     from recorder.monitor import Monitor
     from recorder.ranks import RankError
+    from recorder.spike_dataset import SpikeDataset
 
 _HOMES = {
+    "EventTable": "recorder.elsewhere",
     "Monitor": "recorder.monitor",
     "NeuronShapeError": "recorder.capture",
     "RankError": "recorder.ranks",
     "Signal": "recorder.capture.signals",
     "SignalError": "recorder.capture.signals",
+    "SpikeDataset": "recorder.spike_dataset",
     "SpikeOutput": "recorder.frameworks",
     "SpikeValueError": "recorder.capture",
+    "write_recording": "recorder.elsewhere",
 }
 
 __all__ = [
+    "EventTable",
     "Monitor",
     "NeuronShapeError",
     "RankError",
     "Signal",
     "SignalError",
+    "SpikeDataset",
     "SpikeOutput",
     "SpikeValueError",
+    "write_recording",
 ]
 
 
@@ -46,7 +55,7 @@ def __getattr__(name: str) -> Any:
         if error.name != "torch":
             raise
         raise ModuleNotFoundError(
-            "recording needs PyTorch, which is not installed: pip install 'spiketape[recorder]'", name="torch"
+            "this needs PyTorch, which is not installed: pip install 'spiketape[recorder]'", name="torch"
         ) from error
 
 

@@ -22,7 +22,7 @@ from recorder.format import RecordingWriteError
 from recorder.format.errors import UNFINISHED_RESET
 from recorder.frameworks import LayerChoice, find_spiking_layers, refuse_unrecordable
 from recorder.hooks import InertMonitor, NetworkHooks, SessionLink, close_holder, finish, note_holder
-from recorder.options import check_names, check_options, default_store, parse_device, write_errors
+from recorder.options import check_options, default_store, parse_device
 from recorder.provenance import class_name, describe_run
 from recorder.ranks import RankPlace, begin_again, place_of_rank, without_wrapper
 from recorder.resuming import has_begun
@@ -32,6 +32,7 @@ from recorder.session.steps import Steps
 from recorder.session.telling import Teller, layer_lines
 from recorder.stores import StoreLike, open_store
 from recorder.tape import TapeWriter
+from recorder.tape.beginning import check_names, write_errors
 from recorder.tape.finalizing import finish_when_gone
 
 COMMIT_INTERVAL = 10.0

@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-
-from recorder.format import (
-    RecordingExistsError,
-    RecordingFormatError,
-    RecordingInUseError,
-    RecordingWriteError,
-)
-from recorder.format.metadata import MAX_NAME_LENGTH
-from recorder.stores import ByteStore
-from recorder.stores.redaction import without_secrets
 
 
 def check_options(
@@ -48,24 +36,6 @@ def check_options(
         raise ValueError(f"on_error is {on_error!r}; expected 'raise' or 'warn'")
 
 
-def check_names(layers: Iterable[str]) -> None:
-    """Raise ValueError for names of layers that no recording can hold."""
-    for name in layers:
-        if len(name) > MAX_NAME_LENGTH:
-            raise ValueError(
-                f"the name of layer '{name[:40]}…' has {len(name)} characters, a recording holds at most "
-                f"{MAX_NAME_LENGTH}. Give the modules that it lies in shorter names, or leave it out with "
-                "layers="
-            )
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            raise ValueError(
-                f"the name of layer {name!r} holds half a character (a surrogate), which cannot be stored. "
-                "Give the module another name, or leave it out with layers="
-            ) from None
-
-
 def _is_positive(number: Any) -> bool:
     try:
         return float(number) > 0
@@ -91,17 +61,3 @@ def default_store() -> Path:
     stem = datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S")
     names = itertools.chain([f"{stem}.zarr"], (f"{stem}_{number}.zarr" for number in itertools.count(2)))
     return next(path for path in (Path("recordings", name) for name in names) if not path.exists())
-
-
-@contextmanager
-def write_errors(store: ByteStore) -> Iterator[None]:
-    """Say of which store an error of the operating system is, and what to do."""
-    try:
-        yield
-    except (RecordingExistsError, RecordingInUseError, RecordingFormatError):
-        raise
-    except OSError as error:
-        raise RecordingWriteError(
-            f"cannot record to {store.location}: {without_secrets(error)}. Make it writable, or choose "
-            "another store"
-        ) from error

@@ -7,14 +7,13 @@ from typing import Any, Final
 
 from recorder.capture.signals import Signals
 from recorder.capture.thresholds import Thresholds
+from recorder.circumstances import refuse_others
 from recorder.frameworks import SpikingLayer
 from recorder.provenance import class_name
 from recorder.stores import ByteStore
 from recorder.tape import TapeReader
 from recorder.tape.beginning import is_unbegun
 
-# Of the provenance: what is one for all steps of a recording, and what a monitor may leave unsaid.
-_KEPT: Final = ("dt", "dt_unit", "licence", "citation")
 _SCRIPT: Final = "__main__."
 
 
@@ -63,14 +62,7 @@ def has_begun(
                 f"go on as one of a {class_name(module)}: they would be taken for one. Resume with the "
                 "network that was recorded, or record to another store"
             )
-    for name in _KEPT:
-        if name in described and described[name] != known.get(name):
-            before = repr(known[name]) if name in known else "nothing"
-            raise ValueError(
-                f"{store.location} has {before} as its {name}, and this monitor says "
-                f"{name}={described[name]!r}, which would hold for what was recorded before, too. Leave "
-                f"{name} out to go on with what the recording has, or record to another store"
-            )
+    refuse_others(described, known, store.location, "this monitor")
     return True
 
 

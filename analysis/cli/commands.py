@@ -20,6 +20,7 @@ from analysis.cli.choosing import need_one_layer, parse_range
 from analysis.cli.clusters import cluster
 from analysis.cli.comparing import compare
 from analysis.cli.facts import facts_of, facts_text
+from analysis.cli.importing import import_files
 from analysis.cli.merging import merge
 from analysis.cli.running import compute_here, errors_as_messages, on_cluster, open_shown, shown_on
 from analysis.cli.stats import stats, table_of, writer, written
@@ -53,6 +54,7 @@ def main() -> None:
 
 
 main.add_command(compare)
+main.add_command(import_files)
 main.add_command(merge)
 main.add_command(stats)
 

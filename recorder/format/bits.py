@@ -83,6 +83,23 @@ def rows_to_trains(rows: Packed) -> Packed:
     return trains.view(np.uint8)
 
 
+def trains_to_rows(trains: Packed) -> Packed:
+    """Rearrange contiguous trains ``[neurons, bytes]`` to rows ``[bytes, neurons]``, likewise in blocks."""
+    neurons, width = trains.shape
+    if width % 8:
+        return np.ascontiguousarray(trains.T)
+    words = np.ascontiguousarray(trains).view(np.uint64)
+    rows = np.empty((width // 8, 8, neurons), np.uint8)
+    beside = min(_BLOCK_NEURONS, max(neurons, 1))
+    height = max(_BLOCK_WORDS // beside, 1)
+    for neuron in range(0, neurons, beside):
+        for word in range(0, width // 8, height):
+            block = np.ascontiguousarray(words[neuron : neuron + beside, word : word + height].T)
+            turned = np.moveaxis(block.view(np.uint8).reshape(*block.shape, 8), 2, 1)
+            rows[word : word + height, :, neuron : neuron + beside] = turned
+    return rows.reshape(width, neurons)
+
+
 def unpack_trains(trains: Packed, first: int = 0, last: int | None = None, out: Bools | None = None) -> Bools:
     """Unpack frames ``first`` to ``last`` (exclusive) of packed trains.
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 
-from recorder.frameworks.patterns import SAMPLES, STEPS, AxesError, Pattern, parse_pattern
+from recorder.patterns import SAMPLES, STEPS, AxesError, Pattern, parse_pattern
 
 Step: TypeAlias = int | str
 

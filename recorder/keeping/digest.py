@@ -181,7 +181,7 @@ def _describe_values(layer: LayerReader, leaves: Mapping[tuple[str, str], Sequen
     found = {plane: leaves[layer.name, plane] for plane in layer.planes}
     planes = {plane: _sha256(b"".join(each)) for plane, each in found.items() if [*each] != silence}
     scale = float(values.scale)
-    return {"values": {"scale": scale.hex(), "planes": planes}} if planes or scale != 1 else {}
+    return {"values": {"scale": scale, "planes": planes}} if planes or scale != 1 else {}
 
 
 def _describe_signals(

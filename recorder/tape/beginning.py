@@ -1,20 +1,28 @@
-"""Check that a new recording may begin at a store, and replaces nothing but a recording."""
+"""Check that a new recording may begin at a store, replaces nothing but a recording, and can be written."""
 
 from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
-from recorder.format import RecordingExistsError
+from recorder.format import (
+    RecordingExistsError,
+    RecordingFormatError,
+    RecordingInUseError,
+    RecordingWriteError,
+)
 from recorder.format.layout import (
     ATTRIBUTE,
     CATEGORIES,
     GROUPS,
     ROOT_DOCUMENT,
 )
-from recorder.format.metadata import MAX_DOCUMENT_BYTES
+from recorder.format.metadata import MAX_DOCUMENT_BYTES, MAX_NAME_LENGTH
 from recorder.stores import ByteStore
 from recorder.stores.folder import PARTIAL, WRITING
+from recorder.stores.redaction import without_secrets
 from recorder.tape.lock import LOCK_KEY, WriterLock, refuse_if_held
 
 
@@ -73,3 +81,35 @@ def _has_record(store: ByteStore) -> bool:
         return False
     attributes = root.get("attributes") if isinstance(root, dict) else None
     return isinstance(attributes, dict) and ATTRIBUTE in attributes
+
+
+def check_names(layers: Iterable[str]) -> None:
+    """Raise ValueError for names of layers that no recording can hold."""
+    for name in layers:
+        if len(name) > MAX_NAME_LENGTH:
+            raise ValueError(
+                f"the name of layer '{name[:40]}…' has {len(name)} characters, a recording holds at most "
+                f"{MAX_NAME_LENGTH}. Give the modules that it lies in shorter names, or leave it out with "
+                "layers="
+            )
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"the name of layer {name!r} holds half a character (a surrogate), which cannot be stored. "
+                "Give the module another name, or leave it out with layers="
+            ) from None
+
+
+@contextmanager
+def write_errors(store: ByteStore) -> Iterator[None]:
+    """Say of which store an error of the operating system is, and what to do."""
+    try:
+        yield
+    except (RecordingExistsError, RecordingInUseError, RecordingFormatError):
+        raise
+    except OSError as error:
+        raise RecordingWriteError(
+            f"cannot record to {store.location}: {without_secrets(error)}. Make it writable, or choose "
+            "another store"
+        ) from error

@@ -36,6 +36,7 @@ SESSION, PACKING = "recorder/session/session.py", "recorder/capture/host_packing
 ENTRANCE, TRIALS = "recorder/session/entrance.py", "recorder/format/trials.py"
 TRANSFER, DEVICE_PACKING = "recorder/capture/transfer.py", "recorder/capture/device_packing.py"
 FINALIZING = "recorder/tape/finalizing.py"
+ELSEWHERE = "recorder/elsewhere/writing.py"
 
 MUTANTS = (
     Mutant(
@@ -117,6 +118,29 @@ MUTANTS = (
         "a writer goes on in a chunk that is lost in part as if nothing was lost",
         "recording/monitor/test_resuming.py::test_lost_frames_are_in_no_answer_of_a_resumed_monitor",
         ((LAYER, "            lost=self._lost,\n", ""),),
+    ),
+    Mutant(
+        "of a round that is refused, some layers are written",
+        "recording/elsewhere/test_going_on.py::test_a_value_that_is_none_leaves_the_rounds_before",
+        (
+            (ELSEWHERE, "packed = [self", "packed = (self"),
+            (ELSEWHERE, "windows, strict=True)]\n", "windows, strict=True))\n"),
+        ),
+    ),
+    Mutant(
+        "what is there already is written again",
+        "recording/elsewhere/test_going_on.py::test_what_is_whole_is_gone_on_with_as_it_is",
+        ((ELSEWHERE, "self._known = self._step if skips else 0", "self._known = 0"),),
+    ),
+    Mutant(
+        "labels are noted again with the rest of their trial",
+        "recording/elsewhere/test_going_on.py::test_arrays_and_tables_are_gone_on_with_in_the_midst",
+        ((ELSEWHERE, "            self._trials.forget(1)\n", ""),),
+    ),
+    Mutant(
+        "presentations that lack steps are passed off as silent",
+        "recording/elsewhere/test_spike_dataset.py::test_a_layer_that_was_not_called_in_a_trial",
+        (("recorder/spike_dataset.py", "is_whole &= layer.kept_steps(trial, sample) == self._steps", "0"),),
     ),
     Mutant(
         "older readers take a recording with lost frames for theirs",

@@ -15,6 +15,7 @@ import torch
 
 from benchmarks.answer_memory import measure_answer_memory
 from benchmarks.answers import measure_analysis
+from benchmarks.elsewhere import measure_elsewhere
 from benchmarks.harness import Options, Report, load
 from benchmarks.many import measure_many
 from benchmarks.memory import measure_memory
@@ -39,6 +40,7 @@ SECTIONS: Mapping[str, Callable[[Options, Report], None]] = {
     "scaling": measure_scaling,
     "opening": measure_opening,
     "many recordings": measure_many,
+    "elsewhere": measure_elsewhere,
 }
 CACHE = Path(".environments/benchmark-cache")
 ON_DEVICE = ("recording", "signals", "calls", "profile")

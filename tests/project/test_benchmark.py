@@ -40,6 +40,7 @@ def test_every_section_prints_tables_and_writes_figures(tmp_path: Path) -> None:
         "chunks",
         "worker",
         "recordings, seconds",
+        "load presentations",
     ):
         assert what in measured
     assert found["skipped"] == []

@@ -15,6 +15,13 @@ for module in pkgutil.walk_packages(analysis.__path__, "analysis."):
 """
 EVERY_MODULE_OF_THE_FORMAT = EVERY_MODULE_OF_ANALYSIS.replace("analysis", "recorder.format")
 MONITOR = "from recorder import Monitor"
+# Not imported alone: written with, too.
+WRITE = """
+import numpy, tempfile
+from recorder import EventTable, write_recording
+with tempfile.TemporaryDirectory() as folder:
+    write_recording(folder + "/run.zarr", {"1": numpy.ones((3, 2, 4))}, labels=[0, 1])
+"""
 
 
 def packages_after(statements: str) -> set[str]:
@@ -37,6 +44,7 @@ def packages_after(statements: str) -> set[str]:
             EVERY_MODULE_OF_THE_FORMAT, {"torch", "dask", "xarray"}, id="every module of recorder.format"
         ),
         pytest.param("import recorder", {"torch", "dask", "xarray"}, id="recorder"),
+        pytest.param(WRITE, {"torch", "dask", "xarray", "scipy", "pandas"}, id="write_recording"),
         pytest.param("import spiketape_worker", {"torch", "dask", "numpy"}, id="spiketape_worker"),
         pytest.param(MONITOR, {"dask", "xarray", "analysis"}, id="Monitor"),
         pytest.param(MONITOR, {"spikingjelly", "snntorch", "norse", "sinabs"}, id="Monitor, frameworks"),

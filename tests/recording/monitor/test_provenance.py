@@ -17,7 +17,8 @@ from torch import nn
 import analysis
 from analysis.cli.commands import main
 from recorder import Monitor, provenance
-from recorder.provenance import describe_run, find_git_commit
+from recorder.circumstances import find_git_commit
+from recorder.provenance import describe_run
 
 
 class Threshold(nn.Module):

@@ -8,6 +8,8 @@ slower first. Neuron axes keep their order.
     "(n t) ..."    tensor [N*T, C]         ->  [T, N, C]
     "n ... t"      tensor [N, C, T]        ->  [T, N, C]
     "..."          tensor [C, H, W]        ->  [1, C, H, W]     one step, without an axis of steps
+
+Tensors of torch and arrays of numpy are arranged alike; torch is not needed to import this.
 """
 
 from __future__ import annotations
@@ -17,8 +19,12 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
-import torch
+from numpy.typing import NDArray
+
+# A tensor of torch, which need not be installed where patterns are.
+Tensor = TypeVar("Tensor", bound=Any)
 
 STEPS, SAMPLES, REST = "t", "n", "..."
 EXAMPLES = ("n ...", "t n ...", "n t ...", "n ... t", "(t n) ...", "(n t) ...", "t c n ...", "...", "t ...")
@@ -99,12 +105,12 @@ class Pattern:
                 return unknown
         return []
 
-    def arrange(self, tensor: torch.Tensor, sizes: Mapping[str, int]) -> torch.Tensor:
+    def arrange(self, tensor: Tensor, sizes: Mapping[str, int]) -> Tensor:
         """View a tensor as ``[T, N, *neuron]``; as ``[N, *neuron]`` if the pattern has no steps.
 
         Parameters
         ----------
-        tensor : torch.Tensor
+        tensor : tensor of torch
             Tensor with the axes of this pattern.
         sizes : mapping
             Name → size of the axes whose size is known. Only brackets use them.
@@ -125,8 +131,31 @@ class Pattern:
             shape = tensor.shape
             split = _split(shape[place], names, sizes)
             tensor = tensor.view(*shape[:place], *split, *shape[place + 1 :])
-        arranged = tensor.permute(order)
-        return arranged if SAMPLES in self.names else arranged.unsqueeze(int(self.has_steps))
+        arranged: Tensor = tensor.permute(order)
+        if SAMPLES not in self.names:
+            arranged = arranged.unsqueeze(int(self.has_steps))
+        return arranged
+
+    def axes_of(self, ndim: int) -> list[int]:
+        """Axes of an array with ``ndim`` axes, none of them folded, as ``[T, N, *neuron]``.
+
+        Where there is no axis of steps or samples, -1 stands for it.
+
+        Examples
+        --------
+        >>> parse_pattern("t ... n").axes_of(4), parse_pattern("c t").axes_of(2)
+        ([0, 3, 1, 2], [1, -1, 0])
+        """
+        _, order = self._plan(ndim)
+        left = iter(order)
+        return [*(next(left) if name in self.names else -1 for name in (STEPS, SAMPLES)), *left]
+
+    def arrange_array(self, array: NDArray[Any]) -> NDArray[Any]:
+        """View an array of numpy, of whose axes none are folded, as ``[T, N, *neuron]``."""
+        _, order = self._plan(array.ndim)
+        arranged = array.transpose(order)
+        arranged = arranged if self.has_steps else arranged[None]
+        return arranged if SAMPLES in self.names else arranged[:, None]
 
     @functools.lru_cache  # noqa: B019 - patterns are few, and live as long as the process
     def _plan(self, ndim: int) -> tuple[list[tuple[int, tuple[str, ...]]], list[int]]:

@@ -1,0 +1,316 @@
+"""Write a recording of spikes that are there already, from another tool, a chip or an earlier run."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from recorder.circumstances import describe, refuse_others
+from recorder.elsewhere.attached import AttachedColumns
+from recorder.elsewhere.feeding import Feed, Window, make_feeds, rounds
+from recorder.elsewhere.packing import FramePacker, spikes_of
+from recorder.elsewhere.pieces import Piece
+from recorder.format import RecordingExistsError, plan_chunks
+from recorder.format.bits import Bools, Packed, pack_frames
+from recorder.format.segments import SegmentLog
+from recorder.format.trials import TrialLog
+from recorder.stores import ByteStore, StoreLike, open_store
+from recorder.tape import LayerProgress, TapeReader, TapeWriter
+from recorder.tape.beginning import check_names, is_unbegun, write_errors
+
+COMMIT_INTERVAL: Final = 10.0
+# Stands in each layer of what is written here, in place of a module's class.
+WRITTEN_CLASS: Final = "recorder.write_recording"
+# Values of a layer that are looked at at once: 32 MiB as float64.
+ROUND_SLOTS: Final = 2**22
+
+
+def write_recording(
+    store: StoreLike,
+    layers: Mapping[str, Any],
+    *,
+    axes: str | Mapping[str, str] | None = None,
+    labels: Any = None,
+    trials: bool | Mapping[str, Any] | Iterable[Mapping[str, Any]] | None = None,
+    dt: float | None = None,
+    dt_unit: str | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    append: bool = False,
+    take_over: bool = False,
+    commit_interval: float = COMMIT_INTERVAL,
+    durability: Literal["power", "process"] = "power",
+    storage_options: dict[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    licence: str | None = None,
+    citation: str | None = None,
+) -> str:
+    """Write spikes that are there already as a recording, equal to that of a monitor which saw them.
+
+    Neither torch nor a network is needed. Layers are fed side by side: each gets the same steps, some at a
+    time, before any gets the next. So no layer is ever ahead of another, memory stays flat however long an
+    array on a disk or an iterator is, and what was written is committed every ``commit_interval`` seconds,
+    with the promises of FORMAT.md: a process that dies loses no committed frame.
+
+    Parameters
+    ----------
+    store : str, path or Zarr store
+        Where to write to: a folder, a URL or a Zarr store.
+    layers : mapping
+        For each layer, by name, in network order, values that are 0 or 1 (booleans, integers or floats):
+
+        - an array ``[steps, samples, *neuron]`` of numpy, torch, jax, h5py, zarr or alike, which is read some
+          steps at a time;
+        - a sparse array of scipy; one of two axes is steps × neurons of one sample;
+        - a list with an array ``[samples, neuron]`` for each step, as snnTorch's tutorials make them;
+        - an iterator of pieces, each of them one of these: its steps go behind those of the piece before;
+        - an `EventTable`.
+
+        All layers have the same number of steps.
+    axes : str or mapping, optional
+        What the axes of arrays are if they are others, of all layers or by name, in the notation of
+        `SpikeOutput`: ``"n t ..."``, ``"t ..."`` for steps of one sample, ``"n ..."`` for one step, or a list
+        of steps, of a batch. None may be folded.
+    labels : optional
+        Labels of a trial's samples, or one for all of them, as in ``monitor.trial(label=...)``. An array or a
+        list of steps is one trial. Of layers given in pieces each piece is a trial, and ``labels`` is an
+        iterable with an item for each.
+    trials : bool, mapping or iterable of mappings, optional
+        More columns of the trial, such as ``{"epoch": 3}``; of layers given in pieces, an iterable of them.
+        ``True`` makes pieces trials to which nothing is attached.
+    dt, dt_unit, licence, citation, metadata, storage_options, durability
+        As of `recorder.Monitor`.
+    overwrite : bool
+        Replace a recording that is there.
+    resume : bool
+        Go on with a recording that was cut short: ``layers``, ``labels`` and ``trials`` are given again from
+        their beginning, and what the recording has of them is passed over. Where there is none, begin.
+    append : bool
+        Go on behind what the recording holds: all that is given is new. Where there is none, begin.
+    take_over : bool
+        The writer that cannot be seen from here is gone, as of `recorder.Monitor`.
+    commit_interval : float
+        Seconds after which what was written is committed.
+
+    Returns
+    -------
+    str
+        Path or URL of the recording.
+
+    Raises
+    ------
+    ValueError
+        If values are others than 0 and 1, axes are not known, layers do not have the same steps, or labels do
+        not fit. Steps before those are committed, and ``resume=True`` goes on behind them.
+    TypeError
+        If something is given that is none of the above.
+    RecordingExistsError
+        If the store is taken.
+    RecordingInUseError
+        If another writer records there.
+    RecordingWriteError
+        If it cannot be written.
+    """
+    if overwrite + resume + append > 1:
+        raise ValueError(
+            "overwrite replaces a recording, resume and append go on with it; choose one of them"
+        )
+    if not commit_interval > 0:
+        raise ValueError(f"commit_interval is {commit_interval!r}; expected a positive number of seconds")
+    feeds = make_feeds(layers, axes)
+    check_names(feed.name for feed in feeds)
+    attached = AttachedColumns(labels, trials, feeds)
+    described = describe({}, metadata, dt=dt, dt_unit=dt_unit, licence=licence, citation=citation)
+    target = open_store(store, read_only=False, storage_options=storage_options, durability=durability)
+    with write_errors(target):
+        if (resume or append) and not is_unbegun(target):
+            _refuse_other(target, feeds, described)
+            tape = TapeWriter.resume(target, take_over=take_over)
+        else:
+            tape = TapeWriter.create(target, described, overwrite=overwrite, take_over=take_over)
+    try:
+        _Writing(tape, feeds, attached, commit_interval, skips=resume).run()
+    finally:
+        tape.release()
+    return target.location
+
+
+def _refuse_other(store: ByteStore, feeds: list[Feed], described: Mapping[str, Any]) -> None:
+    """Raise unless the recording at a store is one of these layers, and was written here."""
+    metadata = TapeReader.open(store).metadata
+    given, found = [feed.name for feed in feeds], [layer.name for layer in metadata.layers]
+    if found and given != found:
+        raise ValueError(
+            f"{store.location} has the layers {found}, and {given} are given; go on with the same ones, in "
+            "the same order"
+        )
+    recorded = next((layer for layer in metadata.layers if layer.layer_class != WRITTEN_CLASS), None)
+    if recorded is not None:
+        raise RecordingExistsError(
+            f"{store.location} was recorded by a monitor: its layer {recorded.name!r} is a "
+            f"{recorded.layer_class}. Write what comes from elsewhere to a store of its own"
+        )
+    refuse_others(described, metadata.provenance, store.location, "this call")
+
+
+class _Layer:
+    """What is known of a layer while it is written."""
+
+    def __init__(self, feed: Feed, position: int) -> None:
+        self.feed, self.position = feed, position
+        self.segments = SegmentLog()
+        self.packer: FramePacker | None = None
+        self.shape: tuple[int, ...] = ()
+
+    def progress(self) -> LayerProgress:
+        """Progress for a commit."""
+        pending = self.packer.pending if self.packer else np.empty((0, 0), np.bool_)
+        row = pack_frames(pending)[0] if len(pending) else None
+        return LayerProgress(len(pending), row, *self.segments.look())
+
+
+class _Writing:
+    """Feeds a tape, round by round; each is packed of all layers before anything of it is appended."""
+
+    def __init__(
+        self,
+        tape: TapeWriter,
+        feeds: list[Feed],
+        attached: AttachedColumns,
+        commit_interval: float,
+        *,
+        skips: bool,
+    ) -> None:
+        self._tape, self._attached, self._interval = tape, attached, commit_interval
+        self._layers = [_Layer(feed, position) for position, feed in enumerate(feeds)]
+        self._trials = TrialLog(tape.kept_trials(), tape.ignores_case)
+        for layer in self._layers:
+            self._resume(layer)
+        self._step = max(layer.segments.last_step for layer in self._layers)
+        # Steps of what is given that are there already, and steps and trials that were passed so far.
+        self._known = self._step if skips else 0
+        self._passed = 0
+        self._pieces = 0
+        self._first_trial = 0 if skips else self._trials.trials
+        self._committed_at = time.monotonic()
+        # Whether layers may not be at the same step: what was cut short then ends with the last commit.
+        self._is_changing = False
+
+    def _resume(self, layer: _Layer) -> None:
+        known = self._tape.resumed_layers().get(layer.feed.name)
+        if known is not None:
+            commit, last_segment = known
+            layer.segments, layer.shape = SegmentLog(last_segment), commit.plan.neuron_shape
+            layer.packer = FramePacker(self._tape.pending_frames(layer.feed.name))
+            self._tape.place_layer(layer.feed.name, layer.position)
+
+    def run(self) -> None:
+        """Write everything and close the recording."""
+        try:
+            self._write_all()
+        except BaseException:
+            # What was given is wrong, or whoever gives it has failed. Nothing of its round was appended.
+            if not self._is_changing:
+                self._commit()
+            raise
+        self._commit(close=True)
+
+    def _write_all(self) -> None:
+        feeds = [layer.feed for layer in self._layers]
+        for steps in rounds(feeds, ROUND_SLOTS):
+            if self._attached.are_trials and not feeds[0].done:
+                self._begin_trial(feeds)
+            self._write(steps)
+            if self._attached.are_trials and not feeds[0].left:
+                self._trials.end()
+            if time.monotonic() - self._committed_at >= self._interval:
+                self._commit()
+        if self._passed < self._known:
+            raise ValueError(
+                f"{self._passed} steps are given, but {self._tape.store.location} has {self._known} "
+                "already: resume=True takes everything from its beginning again. append=True puts what is "
+                "given behind what is there"
+            )
+        self._attached.refuse_more(self._pieces)
+
+    def _begin_trial(self, feeds: list[Feed]) -> None:
+        pieces = [feed.piece for feed in feeds if feed.piece is not None]
+        if len({piece.shape[0] for piece in pieces}) > 1 or any(feed.done for feed in feeds):
+            steps = ", ".join(f"{f.name!r} {p.shape[0]}" for f, p in zip(feeds, pieces, strict=True))
+            raise ValueError(
+                f"the layers have pieces of different lengths at trial {self._pieces}, in steps: {steps}. A "
+                "piece is a trial, and all layers have the same ones"
+            )
+        columns = self._attached.next(self._pieces)
+        self._trials.trials = self._first_trial + self._pieces
+        self._pieces += 1
+        self._trials.begin(columns)
+        for feed, piece in zip(feeds, pieces, strict=True):
+            self._trials.check_batch(f"layer {feed.name!r}, step {self._step}", piece.shape[1])
+        if self._passed < self._known:
+            # Its labels are there, as they are with the first steps of any trial.
+            self._note(pieces)
+            self._trials.forget(1)
+
+    def _note(self, pieces: list[Piece]) -> None:
+        """Note the labels of the open trial, unless that was done."""
+        self._trials.note(max(piece.shape[1] for piece in pieces))
+
+    def _write(self, steps: int) -> None:
+        """Write the next steps of all layers, but those that are there."""
+        passed = min(max(self._known - self._passed, 0), steps)
+        self._passed += steps
+        windows = [layer.feed.take(steps) for layer in self._layers]
+        if steps == passed:
+            return
+        windows = [Window(window.piece, window.first + passed, window.last) for window in windows]
+        packed = [self._pack(layer, window) for layer, window in zip(self._layers, windows, strict=True)]
+        self._is_changing = True
+        self._note([window.piece for window in windows])
+        with write_errors(self._tape.store):
+            for layer, window, (rows, pending) in zip(self._layers, windows, packed, strict=True):
+                self._append(layer, window, rows, pending)
+        self._step += steps - passed
+        self._is_changing = False
+
+    def _pack(self, layer: _Layer, window: Window) -> tuple[Packed, Bools]:
+        """Read and pack steps; changes nothing."""
+        shape = window.piece.shape[2:]
+        if layer.packer is not None and shape != layer.shape:
+            raise ValueError(
+                f"layer {layer.feed.name!r} has frames of neuron shape {shape}, but the recording has "
+                f"{layer.shape}; it holds one shape for each layer"
+            )
+        values = window.piece.read(window.first, window.last)
+        spikes = spikes_of(values, layer.feed.name, self._step)
+        neurons = math.prod(shape)
+        packer = layer.packer or FramePacker(np.empty((0, neurons), np.bool_))
+        return packer.pack(spikes.reshape(-1, neurons))
+
+    def _append(self, layer: _Layer, window: Window, rows: Packed, pending: Bools) -> None:
+        _, samples, *neuron = window.piece.shape
+        name = layer.feed.name
+        if layer.packer is None:
+            layer.packer, layer.shape = FramePacker(pending), tuple(neuron)
+            plan = plan_chunks(layer.shape)
+            self._tape.add_layer(name, plan, window.piece.dtype, WRITTEN_CLASS, layer.position)
+        layer.packer.pending = pending
+        self._tape.append(name, rows)
+        layer.segments.extend(self._step, window.last - window.first, samples, self._trials.number)
+
+    def _commit(self, *, close: bool = False) -> None:
+        self._is_changing = True
+        written = [layer for layer in self._layers if layer.packer is not None]
+        progress = {layer.feed.name: layer.progress() for layer in written}
+        presented = self._trials.look()
+        with write_errors(self._tape.store):
+            self._tape.commit(progress, presented, self._trials.trials, close=close, keep_lock=True)
+        for layer in written:
+            layer.segments.forget(len(progress[layer.feed.name].closed_segments))
+        self._trials.forget(len(presented))
+        self._is_changing = False
+        self._committed_at = time.monotonic()

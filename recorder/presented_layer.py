@@ -1,0 +1,161 @@
+"""Presentations of one layer, gathered bit by bit out of chunks that are decoded once."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import os
+from collections import OrderedDict
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recorder.format.bits import Packed, trains_to_rows
+from recorder.format.segments import Segments
+from recorder.tape import LayerReader
+
+Integers = NDArray[np.int64]
+
+# A byte for each slot of so many is in the processor's cache at a time.
+_SCRATCH_BYTES: Final = 2**18
+
+
+class PresentedLayer:
+    """One layer, asked for presentations."""
+
+    def __init__(self, reader: LayerReader, dtype: torch.dtype) -> None:
+        self.reader, self.dtype = reader, dtype
+        self.shape = reader.plan.neuron_shape
+        self._stored, self._kept = (_by_trial(s) for s in (reader.segments(), reader.kept_segments()))
+        self._kept_trials = np.ascontiguousarray(self._kept.trial)
+
+    def extents(self, trial: Integers, sample: Integers) -> tuple[Integers, Integers]:
+        """First step, and the one behind the last, of presentations, be they lost or not."""
+        first = np.full(len(trial), np.iinfo(np.int64).max)
+        last = np.zeros(len(trial), np.int64)
+        for rows, segments in _matches(self._stored, trial, sample):
+            np.minimum.at(first, rows, segments.first_step)
+            np.maximum.at(last, rows, segments.last_step)
+        return first, last
+
+    def kept_steps(self, trial: Integers, sample: Integers) -> Integers:
+        """Numbers of steps of presentations that are there."""
+        steps = np.zeros(len(trial), np.int64)
+        for rows, segments in _matches(self._kept, trial, sample):
+            np.add.at(steps, rows, segments.steps)
+        return steps
+
+    def read(self, trial: int, sample: int, first: int, out: torch.Tensor, cache: ChunkCache) -> torch.Tensor:
+        """Read spikes of samples from ``sample`` on, from step ``first`` on, into ``out``.
+
+        Parameters
+        ----------
+        trial, sample, first : int
+        out : tensor, shape [steps, samples, *neuron]
+        cache : ChunkCache
+
+        Returns
+        -------
+        bool tensor, shape [steps, samples]
+            Which were recorded; others are zeros.
+        """
+        begin, end = np.searchsorted(self._kept_trials, [trial, trial + 1])
+        neurons = self.reader.plan.neurons
+        out = out.view(*out.shape[:2], neurons)
+        recorded = torch.zeros(out.shape[:2], dtype=torch.bool)
+        for first_frame, first_step, steps, batch, _ in self._kept.rows[begin:end].tolist():
+            samples = min(batch - sample, out.shape[1])
+            if samples < 1:
+                continue
+            # So many steps at a time that their bits stay in the processor's cache.
+            some = max(_SCRATCH_BYTES // (samples * neurons), 1)
+            for step in range(0, steps, some):
+                count = min(some, steps - step)
+                frames = first_frame + sample + np.arange(step, step + count)[:, None] * batch
+                bits = self._bits((frames + np.arange(samples)).ravel(), cache)
+                place = first_step - first + step
+                out[place : place + count, :samples] = bits.view(count, samples, neurons)
+                recorded[place : place + count, :samples] = True
+        if not recorded.all():
+            out[~recorded] = 0
+        return recorded
+
+    def _bits(self, frames: Integers, cache: ChunkCache) -> torch.Tensor:
+        """Frames in ascending order as zeros and ones, uint8 ``[frames, neurons]``; valid until the next."""
+        size = self.reader.plan.chunk_frames
+        chunks = frames // size
+        bits = cache.scratch(len(frames), self.reader.plan.neurons)
+        for begin, end in itertools.pairwise([0, *(np.flatnonzero(np.diff(chunks)) + 1), len(frames)]):
+            rows = cache.rows(self.reader, int(chunks[begin]))
+            # All places are inside; what could raise would be buffered.
+            inside = frames[begin:end] % size // 8
+            rows.take(inside, axis=0, out=bits[begin:end], mode="clip")
+        np.right_shift(bits, (7 - frames % 8).astype(np.uint8)[:, None], out=bits)
+        np.bitwise_and(bits, 1, out=bits)
+        return torch.from_numpy(bits)
+
+
+class ChunkCache:
+    """Decoded chunks, those that were used last; each process has its own."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._size_bytes = 0
+        self._chunks: OrderedDict[tuple[str, int], Packed] = OrderedDict()
+        self._readers: dict[str, LayerReader] = {}
+        self._process = 0
+        self._scratch = np.empty(0, np.uint8)
+
+    def __reduce__(self) -> tuple[type[ChunkCache], tuple[int]]:
+        return ChunkCache, (self._limit_bytes,)
+
+    def scratch(self, frames: int, neurons: int) -> Packed:
+        """Memory for a byte each slot, used again: the system has to clear fresh memory."""
+        if self._scratch.size < frames * neurons:
+            self._scratch = np.empty(frames * neurons, np.uint8)
+        return self._scratch[: frames * neurons].reshape(frames, neurons)
+
+    def rows(self, reader: LayerReader, chunk: int) -> Packed:
+        """A chunk as rows of eight frames: uint8 [rows, neurons]."""
+        key = reader.name, chunk
+        found = self._chunks.get(key)
+        if found is not None:
+            self._chunks.move_to_end(key)
+            return found
+        if self._process != os.getpid():
+            # Connections and open files of the store are not shared with the process that was forked.
+            self._process, self._readers = os.getpid(), {}
+        own = self._readers.get(reader.name)
+        if own is None:
+            own = self._readers[reader.name] = copy.deepcopy(reader)
+        found = trains_to_rows(own.chunk(chunk))
+        self._chunks[key] = found
+        self._size_bytes += found.nbytes
+        while self._size_bytes > self._limit_bytes and len(self._chunks) > 1:
+            _, dropped = self._chunks.popitem(last=False)
+            self._size_bytes -= dropped.nbytes
+        return found
+
+
+def _by_trial(segments: Segments) -> Segments:
+    """Segments in trials, in the order of trials."""
+    inside = segments.rows[segments.trial >= 0]
+    return Segments(inside[np.argsort(inside[:, 4], kind="stable")])
+
+
+def _matches(segments: Segments, trial: Integers, sample: Integers) -> list[tuple[Integers, Segments]]:
+    """Pairs of rows of the table of trials, and of segments that these presentations are in.
+
+    One pair for the first segment of each trial, one for the second, and so on, each of the same length.
+    """
+    pairs = []
+    begin, end = (np.searchsorted(segments.trial, trial, side=side) for side in ("left", "right"))
+    rows = np.arange(len(trial))
+    while len(rows := rows[begin[rows] < end[rows]]):
+        found = segments.rows[begin[rows]]
+        has_sample = found[:, 3] > sample[rows]
+        pairs.append((rows[has_sample], Segments(found[has_sample])))
+        begin[rows] += 1
+    return pairs
