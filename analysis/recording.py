@@ -342,6 +342,7 @@ class Recording(Statistics):
             commit=reader.layers[layer].commit,
             trials=reader.metadata.trials,
             siblings=reader.metadata.layers,
+            connections=reader.metadata.connections,
         )
         return source.narrowed(replace(self._selection, neurons=self._neurons.get(layer)))
 

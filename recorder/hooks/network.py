@@ -24,6 +24,7 @@ from recorder.format import RecordingStoppedWarning, RecordingWriteError, Uncall
 from recorder.frameworks import SpikingLayer, SpikingLayerError
 from recorder.hooks.compiling import outside_graphs, refuse_unknown_compiler
 from recorder.hooks.replacements import LastHooks, ObservedForward
+from recorder.hooks.seeking import UNSCRIPTABLE, ConnectionSeeker
 from recorder.session import RecordingSession
 
 
@@ -191,9 +192,7 @@ class _Hook:
     @property
     def __name__(self) -> str:
         # The first thing that torch.jit.script asks a hook for.
-        raise SpikingLayerError(
-            "torch.jit.script cannot script a monitored network: disable() the monitor first"
-        )
+        raise SpikingLayerError(UNSCRIPTABLE)
 
     def __deepcopy__(self, _: dict[int, Any]) -> InertHook:
         return InertHook(self._link)
@@ -283,6 +282,7 @@ class NetworkHooks:
         self._link = link
         self._handles: list[RemovableHandle] = []
         self._replacements: list[LastHooks | ObservedForward] = []
+        self._seeker = ConnectionSeeker(network, self._layers, link.records_to)
 
     @property
     def in_place(self) -> bool:
@@ -314,6 +314,12 @@ class NetworkHooks:
         self._put_last(
             self._network, self._network.register_forward_hook(_EndHook(self._link), always_call=True)
         )
+        self.seek_connections()
+
+    def seek_connections(self) -> None:
+        """Find out, in the next forward, which weight layers read the layers, if hooks are in place."""
+        if self.in_place:
+            self._seeker.seek()
 
     def _put_last(self, module: nn.Module, handle: RemovableHandle) -> None:
         self._handles.append(handle)
@@ -328,7 +334,9 @@ class NetworkHooks:
 
         The network may refer to the monitor: what is done when both are forgotten must keep neither.
         """
-        return functools.partial(_remove, self._handles, self._replacements, self._link)
+        return functools.partial(
+            _remove, self._handles, self._replacements, self._link, self._seeker.replaced.leave
+        )
 
     def refuse_in_forward(self, what: str) -> None:
         """Raise RuntimeError, which names a call that is refused, while any thread runs a forward."""
@@ -347,8 +355,12 @@ class NetworkHooks:
 
 
 def _remove(
-    handles: list[RemovableHandle], replacements: list[LastHooks | ObservedForward], link: SessionLink
+    handles: list[RemovableHandle],
+    replacements: list[LastHooks | ObservedForward],
+    link: SessionLink,
+    stop_seeking: Callable[[], None],
 ) -> None:
+    stop_seeking()
     while replacements:
         replacements[-1].leave()
         replacements.pop()

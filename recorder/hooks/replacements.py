@@ -21,7 +21,7 @@ from torch import nn
 Kept = TypeVar("Kept")
 
 
-class _Replacement(Generic[Kept]):
+class Replacement(Generic[Kept]):
     """Stands for a method of one module, and keeps something for each monitor that put it there.
 
     It does not keep the module alive, as what removes the hooks of a monitor that is gone refers to it.
@@ -82,7 +82,7 @@ class _Replacement(Generic[Kept]):
         return getattr, (self.module, self.name)
 
 
-class _HookAdding(_Replacement[int]):
+class _HookAdding(Replacement[int]):
     name = "register_forward_hook"
 
     def __call__(self, *args: Any, **settings: Any) -> Any:
@@ -113,7 +113,7 @@ class LastHooks:
         self._adding.forget(self._hook)
 
 
-class _Forward(_Replacement[Callable[[], None]]):
+class _Forward(Replacement[Callable[[], None]]):
     name = "forward"
 
     def __call__(self, *args: Any, **settings: Any) -> Any:

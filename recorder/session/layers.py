@@ -15,6 +15,7 @@ from recorder.capture.thresholds import Threshold
 from recorder.capture.transfer import TransferRings
 from recorder.format import RecordingStoppedWarning, plan_chunks
 from recorder.format.bits import Bools, Counts, pack_frames
+from recorder.format.connections import Connections
 from recorder.format.segments import SegmentLog
 from recorder.plan import LayerPlan, RecordingStats
 from recorder.session.background import BackgroundWriter
@@ -51,6 +52,8 @@ class RecordedLayers:
         Where each layer is, in network order.
     late_errors : list of SpikeValueError
         Errors among values that were found after the call that they are about.
+    connections : Connections or None
+        Which weight layers read them, once a forward has shown it.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class RecordedLayers:
         self.by_name: dict[str, RecordedLayer] = {}
         self.steps: dict[str, LayerSteps] = {}
         self.late_errors: list[SpikeValueError] = []
+        self.connections: Connections | None = None
         self.all_steps = steps
         self._pool = StagePool()
         self._rings = TransferRings()
@@ -83,6 +87,7 @@ class RecordedLayers:
 
     def resume(self, tape: TapeWriter) -> None:
         """Go on behind the frames that a resumed tape holds; all layers go on at the same step."""
+        self.connections = tape.metadata.connections
         resumed = tape.resumed_layers()
         for name, (commit, last_segment) in resumed.items():
             known = self.by_name.get(name)

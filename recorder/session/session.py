@@ -368,7 +368,7 @@ class RecordingSession:
         self._writer.wait_for_room(0)
         progress, presented, trials = progress_of(pending), self.trials.look(), self.trials.trials
         uncalled, cut = self.layers.uncalled(), self.layers.frames_before(self._cut_short)
-        commit = partial(self._tape.commit, progress, presented, trials)
+        commit = partial(self._tape.commit, progress, presented, trials, connections=self.layers.connections)
         self._writer.put(partial(commit, uncalled=uncalled, cut=cut, close=close), 0)
         # If Ctrl-C comes before this, the next commit has the same segments and trials again, and skips them.
         self._due.mark_committed()

@@ -20,6 +20,7 @@ from analysis.kernels.selecting.selection import Labels, Selection
 from analysis.kernels.selecting.trial_table import ColumnCodes, TrialRows, TrialStarts
 from recorder.format import LayerCommit
 from recorder.format.bits import Packed
+from recorder.format.connections import Connections
 from recorder.format.metadata import TrialsCommit
 from recorder.stores import ByteStore
 from recorder.tape import LayerReader
@@ -47,6 +48,8 @@ class Source:
         All layers of the recording, this one among them. They do not travel.
     starts : TrialStarts, optional
         First steps of the trials, where times are looked at, see `with_starts`.
+    connections : Connections, optional
+        Which weight layers read the layers of the recording, where that is known. They do not travel.
     """
 
     identity: str
@@ -58,9 +61,10 @@ class Source:
     trials: TrialsCommit = field(compare=False, repr=False)
     siblings: tuple[LayerCommit, ...] = field(default=(), compare=False, repr=False)
     starts: TrialStarts | None = field(default=None, compare=False, repr=False)
+    connections: Connections | None = field(default=None, compare=False, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "siblings": ()}
+        return {**self.__dict__, "siblings": (), "connections": None}
 
     def narrowed(self, selection: Selection) -> Source:
         """The same layer with another selection."""
