@@ -31,17 +31,13 @@ from analysis.kernels.counting.quantities import SPIKES
 from analysis.kernels.counting.tallying import places_of
 from analysis.kernels.selecting.source import Source
 from analysis.members import Members
-from analysis.questions import Per, Question, QuestionError, listed
+from analysis.questions import Per, Question, QuestionError, UncoveredOperationsWarning, listed
 from analysis.statistics.answering import Answering, of_each_recording
 from analysis.statistics.labelling import labelled
 
 Uncovered = Literal["refuse", "leave out"]
 _WEIGHTS: Final = {"all": "all weights count", "nonzero": "weights that were 0 are left out"}
 _LARGEST: Final = 2**62
-
-
-class UncoveredOperationsWarning(UserWarning):
-    """Weight layers are left out, as no recorded layer says how many operations they do."""
 
 
 class Operations(Answering):

@@ -21,7 +21,11 @@ from recorder.hooks.replacements import Replacement
 from recorder.session import RecordingSession
 
 Look = Callable[..., Any]
-UNSCRIPTABLE = "torch.jit.script cannot script a monitored network: disable() the monitor first"
+UNSCRIPTABLE = (
+    "torch.jit.script cannot script a monitored network, and torch.jit.trace runs the network once, for a "
+    "graph that has no hooks: disable() the monitor first"
+)
+_is_tracing = torch._C._is_tracing  # noqa: SLF001 - its public name is not typed
 
 
 class _SoughtForward(Replacement[Look]):
@@ -40,12 +44,12 @@ class _SoughtForward(Replacement[Look]):
 
     @property
     def _torchscript_modifier(self) -> Any:
-        # The first thing that torch.jit.script asks a forward for.
+        # The first thing that torch.jit.script and torch.jit.trace ask a forward for.
         raise SpikingLayerError(UNSCRIPTABLE)
 
     def __call__(self, *arguments: Any, **settings: Any) -> Any:
         """Run the forward, and look on; a compiler finds the forward itself."""
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if torch.compiler.is_compiling() or _is_tracing():
             return self.call_replaced(*arguments, **settings)
         forward = self.call_replaced
         for look in self.kept:
