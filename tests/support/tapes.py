@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorder.format import bits, plan_chunks
+from recorder.format.connections import Connections, FanOut, InputReader, Reader
 from recorder.format.layout import CHUNK_LIMIT_BYTES, CHUNK_TARGET_BYTES, COUNTS_SHARE
 from recorder.format.segments import SegmentLog
 from recorder.stores import Folder, ZarrStore
@@ -37,6 +38,16 @@ class Trial:
     columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
+# Layers of these tests, of shapes (3, 7) and (9,), and who reads them.
+CONNECTIONS = Connections(
+    {
+        "1": (Reader("2", "Conv1d", (5, 3, 3), FanOut(5, (None, (2, 3, 3, 3, 3, 3, 2))), None),),
+        "3": (Reader("4", "Linear", (4, 9), FanOut(4), FanOut(1, ((0, 4, 3, 4, 4, 1, 4, 4, 4),))),),
+    },
+    (InputReader("0", "Linear", 800, 700, 8, is_binary=False),),
+)
+
+
 def write_recording(
     store: str | Path | Folder | ZarrStore,
     layers: Mapping[str, NDArray[np.bool_]],
@@ -49,6 +60,7 @@ def write_recording(
     trials_begun: int | None = None,
     limit_bytes: int = CHUNK_LIMIT_BYTES,
     counts_share: float = COUNTS_SHARE,
+    connections: Connections | None = None,
 ) -> TapeWriter:
     """Write layers of bool [frames, *neuron]; ``chunk_bytes`` makes the chunks so small.
 
@@ -77,7 +89,7 @@ def write_recording(
         (t.number, t.batch, {k: list(v) for k, v in t.columns.items()}) for t in trials
     ]
     begun = max((t.number + 1 for t in trials), default=0) if trials_begun is None else trials_begun
-    writer.commit(progress, presented, begun, close=close)
+    writer.commit(progress, presented, begun, connections=connections, close=close)
     return writer
 
 
