@@ -10,7 +10,7 @@ by name.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Final
@@ -86,9 +86,13 @@ class ForwardGraph:
     network : torch.nn.Module
     layers : iterable of SpikingLayer
         Its recorded layers.
+    thresholded : collection of str
+        Names of those whose spikes are what a threshold makes of their values.
     """
 
-    def __init__(self, network: nn.Module, layers: Iterable[SpikingLayer]) -> None:
+    def __init__(
+        self, network: nn.Module, layers: Iterable[SpikingLayer], thresholded: Collection[str] = ()
+    ) -> None:
         self._names = {module: name for name, module in network.named_modules()}
         self._layers = {layer.module: layer for layer in layers if not layer.kept_in}
         # What a neuron computes inside is no synapse, but for weight layers that it may have.
@@ -100,6 +104,8 @@ class ForwardGraph:
             if not isinstance(inside, WEIGHT_LAYERS)
         )
         self._outputs: list[_Output] = []
+        # Layers whose events are no accumulates, and why.
+        self._valued = dict.fromkeys(thresholded, "whose spikes are what a threshold makes of its values")
         self._memories: dict[StorageWeakRef, _Traced] = {}
         self._inputs: dict[StorageWeakRef, object] = {}
         self._calls: dict[str, _Calls] = {}
@@ -137,6 +143,8 @@ class ForwardGraph:
             return  # what records the layer reads it likewise, behind this hook, and tells of it
         reference, memory = _memory_of(spikes), Memory.of_spikes(spikes)
         made = _Output(layer.name, tuple(spikes.shape))
+        if layer.name not in self._valued and not _is_binary(spikes):
+            self._valued[layer.name] = "which has put out other values than 0 and 1"
         if spikes.numel():
             self._outputs.append(made)
         if reference is not None and memory is not None:
@@ -195,7 +203,7 @@ class ForwardGraph:
         calls.kind = weights.kind
         calls.operations += total_operations(weights.operations, given.shape)
         calls.nonzero_operations += total_operations(weights.nonzero, given.shape)
-        calls.is_binary &= bool(((given == 0) | (given == 1)).all())
+        calls.is_binary &= _is_binary(given)
 
     def _see_function(self, function: Any, arguments: Sequence[Any], result: Any) -> None:
         name = getattr(function, "__name__", "")
@@ -268,7 +276,9 @@ class ForwardGraph:
             outputs = [output for output in self._outputs if output.layer == layer]
             layers[layer] = {}
             for name in dict.fromkeys(name for output in outputs for name in output.reads):
-                reader = _reader_of(name, [output.reads.get(name, []) for output in outputs])
+                reader = self._valued.get(layer) or _reader_of(
+                    name, [output.reads.get(name, []) for output in outputs]
+                )
                 if isinstance(reader, str):
                     uncovered[name] = f"reads layer {layer!r} {reader}"
                 else:
@@ -345,6 +355,10 @@ def _reader_of(name: str, reads: Sequence[Sequence[_Read]]) -> Reader | str:
         dilation=weights.dilation,
         groups=weights.groups,
     )
+
+
+def _is_binary(values: torch.Tensor) -> bool:
+    return values.dtype == torch.bool or bool(((values == 0) | (values == 1)).all())
 
 
 def _memory_of(value: Any) -> StorageWeakRef | None:

@@ -98,7 +98,7 @@ class ConnectionSeeker:
         if session.layers.connections is not None:
             self.replaced.leave()
             return forward(*arguments, **settings)
-        graph = ForwardGraph(self._network, self._layers)
+        graph = ForwardGraph(self._network, self._layers, session.layers.thresholded)
         self._is_looking = True
         try:
             result = graph.run(forward, arguments, settings)

@@ -104,6 +104,11 @@ class RecordedLayers:
         return [recorder for recorder in every if recorder.neuron_shape is not None]
 
     @property
+    def thresholded(self) -> tuple[str, ...]:
+        """Names of layers whose spikes are what a threshold makes of their values."""
+        return tuple(self._thresholds)
+
+    @property
     def are_on_device(self) -> bool:
         """True if any layer is packed on an accelerator."""
         return any(recorder.is_on_device for recorder in self.called)

@@ -15,6 +15,7 @@ from torch import nn
 
 from networks import Threshold, on_store
 from recorder import Monitor, SpikeOutput
+from recorder.connections import ForwardGraph
 from recorder.format.connections import Connections, FanOut
 from recorder.stores import Folder
 from recorder.tape import TapeReader
@@ -405,3 +406,19 @@ def test_readers_and_writers_agree_on_what_a_commit_record_holds(tmp_path: Path)
     assert found(monitor) == written
     assert written is not None
     assert written.layers["spikes"][0].nonzero_fan_out is not None
+
+
+def test_layers_whose_events_are_not_ones_are_no_accumulates(tmp_path: Path) -> None:
+    class Rounded(Threshold):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) * 0.999
+
+    net = nn.Sequential(Rounded(), nn.Linear(4, 2))
+    with on_store(tmp_path, net, threshold=0.5) as monitor, torch.no_grad():
+        net(torch.rand(3, 4))
+    assert "threshold" in found(monitor).uncovered["1"]
+    graph = ForwardGraph(net, monitor._layers.values())
+    graph.run(net, (torch.ones(3, 4),), {})
+    seen = graph.connections()
+    assert seen is not None
+    assert "other values than 0 and 1" in seen.uncovered["1"]
