@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,6 +17,8 @@ from recorder.format.connections import Connections, FanOut, Reader
 
 Weights = Literal["all", "nonzero"]
 _SHOWN = 10
+# Neurons whose fan-outs, where they differ, are held at once; a stranger's recording may claim any number.
+_MOST_NEURONS = 2**27
 
 
 def connections_of(layers: Sequence[Sequence[Source]]) -> list[Connections]:
@@ -87,6 +90,11 @@ def fan_out_of(source: Source, weights: Weights) -> LayerFanOut:
     if all(fan_out.is_constant for fan_out in fan_outs):
         return LayerFanOut(sum(fan_out.times for fan_out in fan_outs))
     shape = source.commit.plan.neuron_shape
+    if math.prod(shape) > _MOST_NEURONS:
+        raise QuestionError(
+            f"{source.store.location}: layer {source.layer!r} has {math.prod(shape)} neurons, whose fan-outs "
+            f"differ; expected at most {_MOST_NEURONS}"
+        )
     total = np.zeros(shape, np.int64)
     for fan_out in fan_outs:
         try:

@@ -19,6 +19,8 @@ from analysis.cli.commands import main
 from analysis.questions import QuestionError, UncoveredOperationsWarning
 from networks import Outputs, Threshold
 from recorder import Monitor
+from recorder.format import RecordingFormatError
+from recorder.format.connections import Connections, FanOut, Reader
 from tapes import Run, write_recording
 
 STEPS, BATCH, TRIALS = 7, 3, 4
@@ -317,3 +319,21 @@ def test_what_is_not_covered_is_a_line_on_the_command_line(tmp_path: Path) -> No
     assert told.exit_code == 0, told.output
     assert "left out" in told.stderr
     assert "'behind'" in told.stderr
+
+
+def test_what_a_stranger_claims_of_connections_is_checked(tmp_path: Path) -> None:
+    layers = {"1": np.ones((16, 3, 7), bool), "3": np.ones((16, 9), bool)}
+    for name, fan_out in (
+        ("axes", FanOut(2, ((1, 2, 3),))),
+        ("length", FanOut(2, (None, (1, 2)))),
+        ("stored", FanOut.of_array(np.array([3, 5, 8, 9, 1]).repeat(1000))),
+    ):
+        assert fan_out is not None
+        connections = Connections({"1": (Reader("2", "Conv1d", (5, 3, 3), fan_out, None),)})
+        write_recording(tmp_path / name, layers, [Run(0, 4, 4)], connections=connections)
+        with pytest.raises(RecordingFormatError, match=f"{name}.*layer '1'"):
+            analysis.open_recording(tmp_path / name).synaptic_operations()
+    kept = Connections({"1": (Reader("2", "Conv1d", (5, 3, 3), FanOut(2), None),)})
+    write_recording(tmp_path / "kept", layers, [Run(0, 4, 4)], connections=kept)
+    with pytest.raises(QuestionError, match='ask with weights="all"'):
+        analysis.open_recording(tmp_path / "kept").synaptic_operations(weights="nonzero")
