@@ -315,8 +315,7 @@ def test_connections_stay_and_are_no_part_of_what_a_digest_is_of(tmp_path: Path)
     layers = {"1": np.ones((16, 3, 7), bool), "3": np.ones((16, 9), bool)}
     for name, connections in (("with", CONNECTIONS), ("without", None)):
         write_recording(tmp_path / name, layers, [Run(0, 4, 4)], connections=connections)
-    pack_recording(tmp_path / "with", str(tmp_path / "packed.zip"))
-    packed = reader_of(tmp_path / "packed.zip")
+    packed = reader_of(packed_at(tmp_path / "with", tmp_path / "packed.zip"))
     assert packed.metadata.connections == CONNECTIONS
     assert packed.metadata.digest == digest_recording(reader_of(tmp_path / "without"))
     recording = analysis.open_recording(tmp_path / "packed.zip")

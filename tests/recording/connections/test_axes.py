@@ -113,3 +113,13 @@ def test_memory_of_others_and_windows_that_overlap_are_not_taken_for_spikes() ->
     unfolded = line.axes_of(windows.unfold(2, 3, 1))  # [1, 1, 6, 3]
     assert unfolded is not None
     assert fan_out_of(unfolded, np.array([1]), (1, 1, 8)).tolist() == [1, 2, 3, 3, 3, 3, 2, 1]  # type: ignore[union-attr]
+
+
+def test_steps_that_add_up_beyond_an_axis_are_not_followed() -> None:
+    spikes = torch.zeros(1, 1, 6, 6)
+    memory = Memory.of_spikes(spikes)
+    assert memory is not None
+    assert memory.axes_of(spikes.as_strided((2, 3), (3, 1))) is not None
+    # Its last place is the first one of the next row.
+    assert memory.axes_of(spikes.as_strided((2, 4), (3, 1))) is None
+    assert memory.axes_of(spikes.as_strided((2, 2), (3, 1), 3)) is None
