@@ -31,6 +31,7 @@ VIEWS: dict[str, View] = {
 COPIES: dict[str, View] = {
     "copied with other axes": lambda x: x.permute(1, 0, 3, 4, 2),
     "copied flat": lambda x: x.transpose(2, 3).transpose(0, 1),
+    "copied with axes folded": lambda x: x.flatten(2, 3).transpose(2, 3),
     "copied in part": lambda x: x[:, :, :, 1:3],
 }
 
@@ -123,3 +124,11 @@ def test_steps_that_add_up_beyond_an_axis_are_not_followed() -> None:
     # Its last place is the first one of the next row.
     assert memory.axes_of(spikes.as_strided((2, 4), (3, 1))) is None
     assert memory.axes_of(spikes.as_strided((2, 2), (3, 1), 3)) is None
+
+
+@pytest.mark.parametrize("kept", [slice(None, None, 4), slice(0, 14, 2)])
+def test_parts_of_flat_neurons_that_are_no_whole_rows_are_not_followed(kept: slice) -> None:
+    spikes = torch.zeros(1, 1, 6, 6)
+    memory = Memory.of_spikes(spikes)
+    assert memory is not None
+    assert memory.axes_of(spikes.flatten(2)[..., kept]) is None

@@ -422,3 +422,21 @@ def test_layers_whose_events_are_not_ones_are_no_accumulates(tmp_path: Path) -> 
     seen = graph.connections()
     assert seen is not None
     assert "other values than 0 and 1" in seen.uncovered["1"]
+
+
+def test_what_reads_a_layer_at_some_steps_only_is_listed(tmp_path: Path) -> None:
+    class Seldom(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.spikes, self.always, self.seldom = Threshold(), nn.Linear(4, 2), nn.Linear(4, 3)
+
+        def forward(self, x: torch.Tensor) -> None:
+            for number, step in enumerate(x):
+                spikes = self.spikes(step)
+                self.always(spikes)
+                if number % 2 == 0:
+                    self.seldom(spikes)
+
+    connections = recorded(tmp_path, Seldom(), torch.rand(5, 3, 4))
+    assert readers(connections) == {"spikes": ["always"]}
+    assert "at some of its steps only" in connections.uncovered["seldom"]
