@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from analysis.layer import Layer
     from analysis.members import JointRecordingError
     from analysis.opening import open_recording
-    from analysis.questions import QuestionError, UnknownLayerError
+    from analysis.questions import QuestionError, UncoveredOperationsWarning, UnknownLayerError
     from analysis.recording import Recording
     from analysis.succession import RecordingReplacedError
     from recorder.format import (
@@ -38,6 +38,7 @@ __all__ = [
     "RecordingFormatError",
     "RecordingNotFoundError",
     "RecordingReplacedError",
+    "UncoveredOperationsWarning",
     "UnknownLayerError",
     "UnknownRunWarning",
     "compare",
@@ -54,6 +55,7 @@ _MODULES = {
     "RecordingFormatError": "recorder.format",
     "RecordingNotFoundError": "recorder.format",
     "RecordingReplacedError": "analysis.succession",
+    "UncoveredOperationsWarning": "analysis.questions",
     "UnknownLayerError": "analysis.questions",
     "UnknownRunWarning": "recorder.format",
     "compare": "analysis.comparison",

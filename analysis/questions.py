@@ -158,3 +158,7 @@ class UnknownLayerError(KeyError):
 
 class QuestionError(ValueError):
     """A statistic or a selection was asked for that this recording cannot give."""
+
+
+class UncoveredOperationsWarning(UserWarning):
+    """Weight layers are left out, as spikes alone do not tell how many operations they do."""

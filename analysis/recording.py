@@ -348,6 +348,7 @@ class Recording(Statistics):
             commit=commit,
             trials=reader.metadata.trials,
             siblings=reader.metadata.layers,
+            connections=reader.metadata.connections,
         )
         return source if selection.times is None else source.with_starts()
 

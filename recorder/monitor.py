@@ -369,6 +369,7 @@ class Monitor(Answers):
         )
         note_holder(tape.owner, self.close)
         self._session = self._link.session = session
+        self._hooks.seek_connections()
         self._is_discarded = False
         # Also at the interpreter's exit, while the background thread still runs.
         self._finalizer: weakref.finalize[..., Monitor] = finish_when_gone(

@@ -132,7 +132,11 @@ class Plan:
 
 
 def plan_answer(
-    quantity: Quantity, layers: Sequence[Sequence[Source]], question: Question, members: Members
+    quantity: Quantity,
+    layers: Sequence[Sequence[Source]],
+    question: Question,
+    members: Members,
+    axes: FrameAxes | None = None,
 ) -> Plan:
     """Decide how a quantity is counted.
 
@@ -145,6 +149,8 @@ def plan_answer(
         What to keep apart.
     members : Members
         The recordings.
+    axes : FrameAxes, optional
+        The groups of frames, if they are those of further layers too.
 
     Raises
     ------
@@ -177,7 +183,7 @@ def plan_answer(
     joins = quantity.keeps_neurons and len(pools[0]) > 1
     place: Place = "neuron" if joins else question.place
     part = SPIKES if joins else quantity
-    axes = frame_axes(sources, question)
+    axes = frame_axes(sources, question) if axes is None else axes
     bounds = _bounds(sources, axes, question, quantity, place, wanted)
     cuts = [
         [

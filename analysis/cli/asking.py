@@ -22,8 +22,9 @@ from analysis.cli.choosing import (
     parse_range,
     parse_settings,
 )
+from analysis.cli.running import warnings_as_lines
 from analysis.display import printable
-from analysis.questions import listed
+from analysis.questions import UncoveredOperationsWarning, listed
 from analysis.recording import Recording
 from analysis.statistics import Statistics
 
@@ -95,11 +96,12 @@ class Asked:
         recording = self._selected(recording)
         need_one_layer(recording, self.per, ",".join(self.per))
         answers = {}
-        for name in self.what:
-            try:
-                answers[name] = getattr(recording, name)(**arguments[name])
-            except TypeError as error:
-                raise click.UsageError(f"{name}: {printable(error)}") from error
+        with warnings_as_lines(UncoveredOperationsWarning):
+            for name in self.what:
+                try:
+                    answers[name] = getattr(recording, name)(**arguments[name])
+                except TypeError as error:
+                    raise click.UsageError(f"{name}: {printable(error)}") from error
         return _joined(answers)
 
     def _arguments(self) -> dict[str, dict[str, Any]]:

@@ -29,12 +29,18 @@ on_cluster = click.option(
 
 def open_shown(path: str) -> Recording:
     """The recording at a path; that frames are lost is a line on standard error and no warning of Python."""
+    with warnings_as_lines(LostFramesWarning):
+        return open_recording(path)
+
+
+@contextmanager
+def warnings_as_lines(category: type[Warning]) -> Iterator[None]:
+    """What is warned of is a line on standard error, once; of this category always."""
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", LostFramesWarning)
-        recording = open_recording(path)
-    for warning in caught:
-        click.echo(printable(warning.message), err=True)
-    return recording
+        warnings.simplefilter("always", category)
+        yield
+    for message in dict.fromkeys(printable(warning.message) for warning in caught):
+        click.echo(message, err=True)
 
 
 def compute_here(*collections: Any) -> tuple[Any, ...]:

@@ -5,6 +5,7 @@ room, in `analysis.kernels`.
 """
 
 from analysis.statistics.activity import Activity
+from analysis.statistics.operations import Operations
 from analysis.statistics.population import Populations
 from analysis.statistics.presentations import Presentations
 from analysis.statistics.sequences import SequenceStatistics
@@ -14,5 +15,5 @@ from analysis.statistics.tuning import Tuning
 __all__ = ["Statistics"]
 
 
-class Statistics(Activity, Populations, Presentations, SequenceStatistics, Similarity, Tuning):
+class Statistics(Activity, Operations, Populations, Presentations, SequenceStatistics, Similarity, Tuning):
     """Every statistic, as methods of whatever has layers and recordings to ask, see `Answering`."""

@@ -83,6 +83,7 @@ def encode_root(root: Mapping[str, Any], place: str) -> bytes:
             f"{len(record['layers'])} layers": record["layers"],
             "the provenance": record["provenance"],
             "the layers that are not called": record.get("uncalled"),
+            "the connections between layers": record.get("connections"),
             "the consolidated documents of all arrays": root.get("consolidated_metadata"),
         }
         sizes = {what: len(json.dumps(part, indent=1)) for what, part in parts.items()}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from recorder.format.chunks import checksum
+from recorder.format.connections import Connections
 from recorder.format.extents import TableCommit
 from recorder.format.layout import (
     ATTRIBUTE,
@@ -266,6 +267,8 @@ class RecordingMetadata:
         Digest of a packed recording, see `recorder.keeping.digest`; empty for one that is not packed.
     uncalled : mapping of str to int
         Layers of the network that were found and are not called: the step from which on they have not been.
+    connections : Connections, optional
+        Which weight layers read the layers; None if no forward has shown it.
     """
 
     state: State
@@ -279,6 +282,7 @@ class RecordingMetadata:
     shard_bytes: int = 0
     digest: str = ""
     uncalled: Mapping[str, int] = field(default_factory=dict)
+    connections: Connections | None = None
 
     @property
     def format_version(self) -> int:
@@ -324,6 +328,8 @@ def to_record(metadata: RecordingMetadata) -> dict[str, Any]:
         record |= {"shard_bytes": metadata.shard_bytes, "digest": metadata.digest}
     if metadata.uncalled:
         record["uncalled"] = dict(metadata.uncalled)
+    if metadata.connections is not None:
+        record["connections"] = metadata.connections.to_json()
     return record
 
 

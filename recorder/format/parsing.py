@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from recorder.format.columns import KEYS, identity, is_text
+from recorder.format.connection_parsing import parse_connections
 from recorder.format.errors import RecordingFormatError
 from recorder.format.fields import Fields, short
 from recorder.format.layer_parsing import parse_layer, parse_table
@@ -114,6 +115,9 @@ def parse_attributes(attributes: Mapping[str, Any], place: str) -> RecordingMeta
         shard_bytes=shard_bytes,
         digest=digest,
         uncalled=_parse_uncalled(fields) if "uncalled" in record else {},
+        connections=(
+            parse_connections(record["connections"], fields.problem) if "connections" in record else None
+        ),
     )
     if version != metadata.format_version:
         fields.problems.append(

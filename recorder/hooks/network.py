@@ -24,6 +24,7 @@ from recorder.format import RecordingStoppedWarning, RecordingWriteError, Uncall
 from recorder.frameworks import SpikingLayer, SpikingLayerError
 from recorder.hooks.compiling import outside_graphs, refuse_unknown_compiler
 from recorder.hooks.replacements import LastHooks, ObservedForward
+from recorder.hooks.seeking import UNSCRIPTABLE, ConnectionSeeker
 from recorder.hooks.states import KeptStates
 from recorder.session import RecordingSession
 
@@ -192,9 +193,7 @@ class _Hook:
     @property
     def __name__(self) -> str:
         # The first thing that torch.jit.script asks a hook for.
-        raise SpikingLayerError(
-            "torch.jit.script cannot script a monitored network: disable() the monitor first"
-        )
+        raise SpikingLayerError(UNSCRIPTABLE)
 
     def __deepcopy__(self, _: dict[int, Any]) -> InertHook:
         return InertHook(self._link)
@@ -293,6 +292,7 @@ class NetworkHooks:
         self._handles: list[RemovableHandle] = []
         self._states_of = states_of
         self._replacements: list[LastHooks | ObservedForward | KeptStates] = []
+        self._seeker = ConnectionSeeker(network, self._layers, link.records_to)
 
     @property
     def in_place(self) -> bool:
@@ -326,6 +326,12 @@ class NetworkHooks:
         self._put_last(
             self._network, self._network.register_forward_hook(_EndHook(self._link), always_call=True)
         )
+        self.seek_connections()
+
+    def seek_connections(self) -> None:
+        """Find out, in the next forward, which weight layers read the layers, if hooks are in place."""
+        if self.in_place:
+            self._seeker.seek()
 
     def _put_last(self, module: nn.Module, handle: RemovableHandle) -> None:
         self._handles.append(handle)
@@ -340,7 +346,9 @@ class NetworkHooks:
 
         The network may refer to the monitor: what is done when both are forgotten must keep neither.
         """
-        return functools.partial(_remove, self._handles, self._replacements, self._link)
+        return functools.partial(
+            _remove, self._handles, self._replacements, self._link, self._seeker.replaced.leave
+        )
 
     def refuse_in_forward(self, what: str) -> None:
         """Raise RuntimeError, which names a call that is refused, while any thread runs a forward."""
@@ -362,7 +370,9 @@ def _remove(
     handles: list[RemovableHandle],
     replacements: list[LastHooks | ObservedForward | KeptStates],
     link: SessionLink,
+    stop_seeking: Callable[[], None],
 ) -> None:
+    stop_seeking()
     while replacements:
         replacements[-1].leave()
         replacements.pop()

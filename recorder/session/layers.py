@@ -17,6 +17,7 @@ from recorder.capture.thresholds import Threshold
 from recorder.capture.transfer import TransferRings
 from recorder.format import RecordingStoppedWarning, plan_chunks
 from recorder.format.bits import Counts
+from recorder.format.connections import Connections
 from recorder.format.segments import SegmentLog
 from recorder.format.values import Pending, pending_rows
 from recorder.plan import LayerPlan, RecordingPlan, RecordingStats
@@ -58,6 +59,8 @@ class RecordedLayers:
         Where each layer is, in network order.
     late_errors : list of SpikeValueError
         Errors among values that were found after the call that they are about.
+    connections : Connections or None
+        Which weight layers read them, once a forward has shown it.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class RecordedLayers:
         self.by_name: dict[str, RecordedLayer] = {}
         self.steps: dict[str, LayerSteps] = {}
         self.late_errors: list[SpikeValueError] = []
+        self.connections: Connections | None = None
         self.all_steps = steps
         self._rings = TransferRings()
         self._packers = Packers(StagePool(), self._rings)
@@ -91,6 +95,7 @@ class RecordedLayers:
 
     def resume(self, tape: TapeWriter) -> None:
         """Go on behind the frames that a resumed tape holds; all layers go on at the same step."""
+        self.connections = tape.metadata.connections
         resumed = tape.resumed_layers()
         for name, (commit, last_segment) in resumed.items():
             known = self.by_name.get(name)
@@ -114,6 +119,11 @@ class RecordedLayers:
     def valued(self) -> set[str]:
         """Names of the layers that have put out other values than 0 and 1."""
         return {recorder.name for recorder in self.called if recorder.values}
+
+    @property
+    def thresholded(self) -> tuple[str, ...]:
+        """Names of layers whose spikes are what a threshold makes of their values."""
+        return tuple(self._thresholds)
 
     @property
     def are_on_device(self) -> bool:

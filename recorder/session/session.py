@@ -83,7 +83,8 @@ class RecordingSession:
         self.closed = self._is_close_put = False
         # For each layer that was called in a forward that `close` has cut short, the step it began with.
         self._cut_short: dict[str, int] = {}
-        reference = weakref.ref(self)
+        # The thread that calls it must not keep the session.
+        commit_when_idle = weakref.WeakMethod(self._commit_when_idle)
         self._writer = BackgroundWriter(
             queue_limit_bytes,
             on_idle=lambda: call_if_there(reference, RecordingSession._commit_when_idle),
@@ -373,9 +374,9 @@ class RecordingSession:
         self._writer.wait_for_room(0)
         progress, presented = progress_of(pending, self.layers), self.trials.look()
         commit = partial(self._tape.commit, progress, presented, self.trials.trials, close=close)
+        commit = partial(commit, uncalled=self.layers.uncalled(), connections=self.layers.connections)
         cut, cut_signals = self.layers.frames_before(self._cut_short)
-        uncalled = self.layers.uncalled()
-        self._writer.put(partial(commit, uncalled=uncalled, cut=cut, cut_signals=cut_signals), 0)
+        self._writer.put(partial(commit, cut=cut, cut_signals=cut_signals), 0)
         # If Ctrl-C comes before this, the next commit has the same segments and trials again, and skips them.
         self._due.mark_committed()
         for layer in pending:

@@ -10,6 +10,7 @@ from typing import Any
 
 from recorder.format import ChunkPlan, LayerCommit, RecordingExistsError, RecordingMetadata
 from recorder.format.bits import Counts, Packed
+from recorder.format.connections import Connections
 from recorder.format.documents import encode_document, encode_root, plain_documents, root_document
 from recorder.format.layout import (
     CATEGORIES,
@@ -268,6 +269,7 @@ class TapeWriter:
         trials: int,
         *,
         uncalled: Mapping[str, int] | None = None,
+        connections: Connections | None = None,
         cut: Mapping[str, int] | None = None,
         cut_signals: Mapping[str, Mapping[str, int]] | None = None,
         close: bool = False,
@@ -285,6 +287,8 @@ class TapeWriter:
             Number of trials begun so far.
         uncalled : mapping, optional
             Layers of the network that are not called, and the step from which on; as before if left out.
+        connections : Connections, optional
+            Which weight layers read the layers; as before if left out.
         cut : mapping, optional
             Layers whose newest frames are given up, and how many frames stay of each.
         cut_signals : mapping, optional
@@ -318,6 +322,7 @@ class TapeWriter:
             layers=layers,
             trials=trials_commit,
             uncalled=self.metadata.uncalled if uncalled is None else uncalled,
+            connections=self.metadata.connections if connections is None else connections,
         )
         self.store.persist()
         documents = plain_documents(record)

@@ -25,6 +25,7 @@ from analysis.asking import planning
 from analysis.cli import clusters, commands, running
 from analysis.keeping import find_problems
 from analysis.kernels.counting.tasks import add_up
+from recorder.format.connections import Connections, FanOut, InputReader, Reader
 from recorder.stores import Folder
 from recorder.tape import TapeReader
 from spiketape_worker import Parcel
@@ -45,7 +46,11 @@ def path(tmp_path_factory: pytest.TempPathFactory, spikes: np.ndarray) -> Path:
     trials = [
         Trial(trial, 100, {"label": [(trial + sample) % 3 for sample in range(100)]}) for trial in range(12)
     ]
-    write_recording(path, {"1": spikes}, runs, trials, chunk_bytes=8000)
+    borders = FanOut(2, (None, (2, *[3] * 18, 2)))
+    readers = (Reader("2", "Conv1d", (2, 5, 3), borders, None),)
+    inputs = (InputReader("0", "Linear", 800, 700, 8, is_binary=False),)
+    connections = Connections({"1": readers}, inputs)
+    write_recording(path, {"1": spikes}, runs, trials, chunk_bytes=8000, connections=connections)
     return path
 
 
@@ -82,6 +87,10 @@ def questions(recording: Any) -> list[Any]:
         layer.sparseness(),
         layer.sparseness("neuron", over="presentations"),
         layer.participation_ratio(("label", "time")),
+        recording.synaptic_operations("layer"),
+        layer.synaptic_operations(("label", "channel")),
+        recording.energy("trial"),
+        recording.energy("trial").input_layer,
         layer.select(trials=[0], samples=slice(0, 50)).participation_ratio(),
         layer.selectivity("neuron"),
         layer.select(neurons=np.s_[:1, :]).selectivity(),

@@ -21,7 +21,7 @@ from analysis.asking.shards import Sharded
 from analysis.cli import asking, commands
 from analysis.cli.asking import Asked
 from analysis.cli.parts import Part, PartError
-from tapes import Run, Trial, write_recording
+from tapes import CONNECTIONS, Run, Trial, write_recording
 
 # What statistics that are of one layer, or of no axis of others, are asked for.
 SPECIAL: dict[str, list[str]] = {
@@ -52,7 +52,7 @@ def path(tmp_path: Path) -> Path:
     layers = {"1": random.random((880, 3, 7)) < 0.2, "3": random.random((880, 9)) < 0.1}
     trials = [Trial(trial, 8, {"label": [0, 3] * 4, "epoch": [trial % 4] * 8}) for trial in range(10)]
     runs = [Run(11 * trial, 11, 8, trial) for trial in range(10)]
-    write_recording(tmp_path / "run.zarr", layers, runs, trials, chunk_bytes=64)
+    write_recording(tmp_path / "run.zarr", layers, runs, trials, chunk_bytes=64, connections=CONNECTIONS)
     return tmp_path / "run.zarr"
 
 

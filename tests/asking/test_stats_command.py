@@ -18,7 +18,7 @@ import analysis
 from analysis.cli import asking, commands
 from analysis.cli.choosing import parse_indices, parse_numbers, parse_value
 from analysis.statistics import Statistics
-from tapes import Run, Trial, write_recording
+from tapes import CONNECTIONS, Run, Trial, write_recording
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def path(tmp_path: Path) -> str:
     ]
     runs = [Run(10 * trial, 10, 8, trial) for trial in range(5)]
     step = {"dt": 1.0, "dt_unit": "ms"}
-    write_recording(tmp_path / "run.zarr", layers, runs, trials, provenance=step)
+    write_recording(tmp_path / "run.zarr", layers, runs, trials, provenance=step, connections=CONNECTIONS)
     return str(tmp_path / "run.zarr")
 
 

@@ -43,7 +43,7 @@ from recorder.keeping.pack import pack
 from recorder.stores import Folder, open_store
 from recorder.stores.rank_names import RankRecord
 from recorder.tape import TapeWriter
-from tapes import Made, Run, Trial, write_recording
+from tapes import CONNECTIONS, Made, Run, Trial, write_recording
 from web import Files, serving
 
 
@@ -358,3 +358,14 @@ def test_a_web_server_that_is_busy_is_asked_again_and_one_that_refuses_is_named(
         else:
             with pytest.raises(StoreAccessError, match="403"):
                 analysis.open_recording(f"{web}/kept.zip")
+
+
+def test_connections_stay_and_are_no_part_of_what_a_digest_is_of(tmp_path: Path) -> None:
+    layers = {"1": np.ones((16, 3, 7), bool), "3": np.ones((16, 9), bool)}
+    for name, connections in (("with", CONNECTIONS), ("without", None)):
+        write_recording(tmp_path / name, layers, [Run(0, 4, 4)], connections=connections)
+    packed = reader_of(packed_at(tmp_path / "with", tmp_path / "packed.zip"))
+    assert packed.metadata.connections == CONNECTIONS
+    assert packed.metadata.digest == digest_recording(reader_of(tmp_path / "without"))
+    recording = analysis.open_recording(tmp_path / "packed.zip")
+    assert recording["3"].synaptic_operations().values == 16 * 9 * 4

@@ -56,6 +56,7 @@ class SameToWithinRounding(doctest.OutputChecker):
         return bool(np.allclose(found, wanted, rtol=RELATIVE, atol=ABSOLUTE))
 
 
+@pytest.mark.filterwarnings("ignore::analysis.questions.UncoveredOperationsWarning")
 def test_the_guide_answers_as_it_says(demo: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(demo[0].parent)
     demo[0].rename(demo[0].parent / "demo-output")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorder.format import bits, plan_chunks
+from recorder.format.connections import Connections, FanOut, InputReader, Reader
 from recorder.format.extents import TableCommit
 from recorder.format.layout import CHUNK_LIMIT_BYTES, CHUNK_TARGET_BYTES, COUNTS_SHARE
 from recorder.format.metadata import ValuesCommit
@@ -67,6 +68,16 @@ class Made:
         return flat.reshape(len(values), *kept_shape(shape, self.neurons)), log
 
 
+# Layers of these tests, of shapes (3, 7) and (9,), and who reads them.
+CONNECTIONS = Connections(
+    {
+        "1": (Reader("2", "Conv1d", (5, 3, 3), FanOut(5, (None, (2, 3, 3, 3, 3, 3, 2))), None),),
+        "3": (Reader("4", "Linear", (4, 9), FanOut(4), FanOut(1, ((0, 4, 3, 4, 4, 1, 4, 4, 4),))),),
+    },
+    (InputReader("0", "Linear", 800, 700, 8, is_binary=False),),
+)
+
+
 def write_recording(
     store: str | Path | Folder | ZarrStore,
     layers: Mapping[str, NDArray[Any]],
@@ -81,6 +92,7 @@ def write_recording(
     counts_share: float = COUNTS_SHARE,
     scales: Mapping[str, float] | None = None,
     signals: Mapping[tuple[str, str], Made] | None = None,
+    connections: Connections | None = None,
 ) -> TapeWriter:
     """Write layers of bool [frames, *neuron]; ``chunk_bytes`` makes the chunks so small.
 
@@ -133,7 +145,7 @@ def write_recording(
         (t.number, t.batch, {k: list(v) for k, v in t.columns.items()}) for t in trials
     ]
     begun = max((t.number + 1 for t in trials), default=0) if trials_begun is None else trials_begun
-    writer.commit(progress, presented, begun, close=close)
+    writer.commit(progress, presented, begun, connections=connections, close=close)
     return writer
 
 

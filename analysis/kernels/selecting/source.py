@@ -20,6 +20,7 @@ from analysis.kernels.selecting.selection import Labels, Selection
 from analysis.kernels.selecting.trial_table import ColumnCodes, TrialRows, TrialStarts
 from recorder.format import LayerCommit
 from recorder.format.bits import Packed
+from recorder.format.connections import Connections
 from recorder.format.metadata import TrialsCommit
 from recorder.stores import ByteStore
 from recorder.tape import LayerReader
@@ -52,6 +53,8 @@ class Source:
         Planes of the layer's values of which all must be true, see `of_bits`; none for its events.
     signal : str
         Name of a signal of the layer, whose frames are meant then; empty for those of the spikes.
+    connections : Connections, optional
+        Which weight layers read the layers of the recording, where that is known. They do not travel.
     """
 
     identity: str
@@ -65,9 +68,10 @@ class Source:
     starts: TrialStarts | None = field(default=None, compare=False, repr=False)
     bits: tuple[str, ...] = ()
     signal: str = ""
+    connections: Connections | None = field(default=None, compare=False, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "siblings": ()}
+        return {**self.__dict__, "siblings": (), "connections": None}
 
     def narrowed(self, selection: Selection) -> Source:
         """The same layer with another selection."""

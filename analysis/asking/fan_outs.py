@@ -1,0 +1,119 @@
+"""What recordings know of connections: the fan-outs of layers, and what is not covered by them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.kernels.selecting.source import Source
+from analysis.questions import QuestionError
+from recorder.format import RecordingFormatError
+from recorder.format.connections import Connections, FanOut, Reader
+
+Weights = Literal["all", "nonzero"]
+_SHOWN = 10
+# Neurons whose fan-outs, where they differ, are held at once; a stranger's recording may claim any number.
+_MOST_NEURONS = 2**27
+
+
+def connections_of(layers: Sequence[Sequence[Source]]) -> list[Connections]:
+    """The connections of each recording.
+
+    Raises
+    ------
+    QuestionError
+        If a recording has none.
+    """
+    found = []
+    for source in layers[0] if layers else ():
+        if source.connections is None:
+            raise QuestionError(
+                f"{source.store.location} does not know which weight layers read its layers: the network was "
+                "compiled or never called as a whole while it was recorded, or the recording was made by an "
+                "older recorder or elsewhere. Record a forward of the network itself, without torch.compile"
+            )
+        found.append(source.connections)
+    return found
+
+
+def uncovered_of(connections: Sequence[Connections]) -> dict[str, str]:
+    """What reads neither a layer nor the input of the network, and why it is not covered."""
+    return {name: why for one in connections for name, why in one.uncovered.items()}
+
+
+def listed_uncovered(uncovered: dict[str, str]) -> str:
+    """The same as text, some of it."""
+    shown = [f"{name!r} ({why})" for name, why in [*uncovered.items()][:_SHOWN]]
+    more = len(uncovered) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+@dataclass(frozen=True, eq=False)
+class LayerFanOut:
+    """The fan-out of the selected neurons of a layer of one recording, in all of its readers together.
+
+    Attributes
+    ----------
+    constant : int or None
+        What all neurons have, or None.
+    each : int64 array, in the shape of the selected neurons, or None
+        What each has, where they differ.
+    """
+
+    constant: int | None
+    each: NDArray[np.int64] | None = None
+
+
+def readers_of(source: Source) -> tuple[Reader, ...]:
+    """Weight layers that read a layer."""
+    if source.connections is None:
+        return ()
+    return tuple(source.connections.layers.get(source.layer, ()))
+
+
+def fan_out_of(source: Source, weights: Weights) -> LayerFanOut:
+    """The fan-out of a layer.
+
+    Raises
+    ------
+    QuestionError
+        If weights of 0 are to be left out, and how many there were was too much to be kept.
+    RecordingFormatError
+        If what is stored is damaged, or of another shape than the layer.
+    """
+    fan_outs = [_chosen(reader, source, weights) for reader in readers_of(source)]
+    if all(fan_out.is_constant for fan_out in fan_outs):
+        return LayerFanOut(sum(fan_out.times for fan_out in fan_outs))
+    shape = source.commit.plan.neuron_shape
+    if math.prod(shape) > _MOST_NEURONS:
+        raise QuestionError(
+            f"{source.store.location}: layer {source.layer!r} has {math.prod(shape)} neurons, whose fan-outs "
+            f"differ; expected at most {_MOST_NEURONS}"
+        )
+    total = np.zeros(shape, np.int64)
+    for fan_out in fan_outs:
+        try:
+            total += fan_out.array(shape)
+        except RecordingFormatError as error:
+            raise RecordingFormatError(f"{source.store.location}: layer {source.layer!r}: {error}") from error
+    chosen = source.selection.neurons
+    if chosen is not None:
+        index: Any = np.ix_(*(np.array(axis, np.int64) for axis in chosen))
+        total = total[index]
+    return LayerFanOut(None, total)
+
+
+def _chosen(reader: Reader, source: Source, weights: Weights) -> FanOut:
+    if weights == "all":
+        return reader.fan_out
+    if reader.nonzero_fan_out is None:
+        raise QuestionError(
+            f"{source.store.location}: which weights of {reader.name!r} were 0 was too much to keep; "
+            'ask with weights="all"'
+        )
+    return reader.nonzero_fan_out

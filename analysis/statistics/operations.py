@@ -1,0 +1,355 @@
+"""Statistics of what spikes cost: synaptic operations, and the arithmetic energy of these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+from math import prod
+from numbers import Real
+from typing import Any, Final, Literal
+from warnings import warn
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from analysis.asking.axes import FrameAxes, check_axes, frame_axes
+from analysis.asking.fan_outs import (
+    Weights,
+    connections_of,
+    fan_out_of,
+    listed_uncovered,
+    readers_of,
+    uncovered_of,
+)
+from analysis.asking.graphs import count_frames_of_layer, count_layer
+from analysis.asking.planning import LayerCuts, Plan, plan_answer
+from analysis.formulas.energies import PRESETS, OperationEnergies
+from analysis.kernels.counting.quantities import SPIKES
+from analysis.kernels.counting.tallying import places_of
+from analysis.kernels.selecting.source import Source
+from analysis.members import Members
+from analysis.questions import Per, Question, QuestionError, UncoveredOperationsWarning, listed
+from analysis.statistics.answering import Answering, of_each_recording
+from analysis.statistics.labelling import labelled
+
+Uncovered = Literal["refuse", "leave out"]
+_WEIGHTS: Final = {"all": "all weights count", "nonzero": "weights that were 0 are left out"}
+_LARGEST: Final = 2**62
+
+
+class Operations(Answering):
+    """Statistics of what spikes cost in the layers that read them."""
+
+    def synaptic_operations(
+        self,
+        per: Per | None = None,
+        *,
+        window: int | None = None,
+        weights: Weights = "all",
+        uncovered: Uncovered = "refuse",
+    ) -> xr.DataArray:
+        """Synaptic operations: each spike counts once for each weight that it meets in the next layers.
+
+        That is spikes × fan-out, added up over neurons; the fan-out of a neuron is exact, also at borders of
+        convolutions, and known from the first recorded forward. Biases do not count. Each operation is an
+        accumulate, as its input is 1. Operations of a layer are those that *its* spikes cause, in the weight
+        layers that read it; those of the layers that read the input of the network are none of them, see
+        `energy`.
+
+        With ``weights="all"`` it equals the ``SynOpCounter`` of SpikingJelly 2.0 and the analyser of sinabs;
+        with ``weights="nonzero"`` the effective accumulates of NeuroBench's ``SynapticOperations``.
+
+        Parameters
+        ----------
+        per : str or sequence of str, optional
+            What is kept apart, see the class. Left out, nothing is, and the result is a single number.
+        window : int, optional
+            Steps in a window, for ``per="window"``.
+        weights : {"all", "nonzero"}
+            Whether weights count that were 0 in the first recorded forward.
+        uncovered : {"refuse", "leave out"}
+            What to do where the network has weight layers, or products such as those of attention, that read
+            no recorded layer directly, as behind pooling or sums: how many operations these do is not known.
+            Refuse; or leave them out, with a warning and the attribute ``not_covered``, which names them.
+            Layers of which no reader is known are then left out, too: they are not 0.
+
+        Returns
+        -------
+        xarray.DataArray of int64
+            Lazy (dask). 0 where there are no frames, and for layers that no weight layer reads.
+
+        Raises
+        ------
+        QuestionError
+            If ``per`` or another parameter makes no sense, if the recording does not know its connections, or
+            if there is anything that is not covered.
+        RecordingFormatError
+            If what is stored of the connections is damaged; when computed, if a chunk is missing or damaged.
+
+        Warns
+        -----
+        UncoveredOperationsWarning
+            If anything is left out.
+        """
+        question = self._question(per, window)
+        return self._of_layer(self._operations(question, weights, uncovered))
+
+    def energy(
+        self,
+        per: Per | None = None,
+        *,
+        window: int | None = None,
+        preset: str = "45nm",
+        accumulate: float | Fraction | None = None,
+        multiply_accumulate: float | Fraction | None = None,
+        weights: Weights = "all",
+        uncovered: Uncovered = "refuse",
+    ) -> xr.DataArray:
+        """Energy of the synaptic operations that spikes cause, in picojoules: arithmetic only.
+
+        It is an accumulate for each of `synaptic_operations`. Memory, communication, leakage and the dynamics
+        of neurons are not in it, and on real hardware they often take the most: it serves to compare
+        networks, not to predict what a chip draws. Formula, source and these words are among the attributes.
+
+        The layers that read the input of the network are apart, as the coordinate ``input_layer``: all of
+        their operations, also those of inputs that are 0, as multiply-accumulates (as accumulates, if the
+        input was 0 and 1), in each frame as many as in the first recorded forward. It is there where a
+        recording is asked and neither layers nor neurons or channels are kept apart. Add it for the energy of
+        the network.
+
+        Parameters
+        ----------
+        per, window, weights, uncovered
+            As in `synaptic_operations`.
+        preset : str
+            Energies of one operation. ``"45nm"``: 0.9 pJ an accumulate and 4.6 pJ a multiply-accumulate of
+            32-bit floats; ``"45nm-fp16"`` 0.4 and 1.5, ``"45nm-int32"`` 0.1 and 3.2, ``"45nm-int8"`` 0.03 and
+            0.23 (Horowitz 2014, ISSCC); ``"7nm"`` 0.38 and 1.69, ``"7nm-fp16"`` 0.16 and 0.5, ``"7nm-bf16"``
+            0.11 and 0.32, ``"7nm-int32"`` 0.03 and 1.51, ``"7nm-int8"`` 0.007 and 0.077 (Jouppi et al. 2021,
+            ISCA).
+        accumulate, multiply_accumulate : float or fractions.Fraction, optional
+            Other energies, in picojoules. A float stands for the decimal fraction that it is written as.
+
+        Returns
+        -------
+        xarray.DataArray of float64
+            Lazy (dask), in pJ.
+
+        Raises
+        ------
+        QuestionError
+            If there is no such preset, or an energy is negative; and as `synaptic_operations`.
+        TypeError
+            If an energy is no number.
+        """
+        prices = _prices(preset, accumulate, multiply_accumulate)
+        question = self._question(per, window)
+        operations = self._operations(question, weights, uncovered)
+        price = prices.accumulate
+        result = operations * price.numerator / price.denominator
+        if self._default_per != () and not question.layers and question.place == "all":
+            result = result.assign_coords(input_layer=self._input_layer(question, prices, weights))
+        result.attrs = {
+            **operations.attrs,
+            "long_name": "energy of synaptic operations, arithmetic only",
+            "units": "pJ",
+            "formula": f"{float(price):g} pJ × synaptic operations; arithmetic only: no memory, no "
+            "communication, no leakage, no dynamics of neurons",
+            "source": prices.source,
+        }
+        return self._of_layer(result.rename("energy"))
+
+    def _operations(self, question: Question, weights: Weights, uncovered: Uncovered) -> xr.DataArray:
+        if weights not in _WEIGHTS:
+            raise QuestionError(f"weights={weights!r}; expected {listed([*_WEIGHTS])}")
+        if uncovered not in ("refuse", "leave out"):
+            raise QuestionError(f"uncovered={uncovered!r}; expected 'refuse' or 'leave out'")
+        layers = self._layers()
+        missing = uncovered_of(connections_of(layers))
+        left_out: list[str] = []
+        if missing:
+            if uncovered == "refuse":
+                raise QuestionError(
+                    "the network does operations that spikes alone do not tell: "
+                    f"{listed_uncovered(missing)}. uncovered='leave out' gives those of the others"
+                )
+            left_out = [layer[0].layer for layer in layers if not any(map(readers_of, layer))]
+            layers = [layer for layer in layers if layer[0].layer not in left_out]
+            if not layers:
+                raise QuestionError(
+                    f"no weight layer is known that reads {listed(left_out, 'or')} directly. These are not "
+                    f"covered: {listed_uncovered(missing)}"
+                )
+            warn(
+                f"left out, as spikes alone do not tell their operations: {listed_uncovered(missing)}"
+                + (
+                    f"; and the layers {listed(left_out, 'and')}, whose readers are not known"
+                    if left_out
+                    else ""
+                ),
+                UncoveredOperationsWarning,
+                stacklevel=3,
+            )
+        build = partial(_weighted, weights)
+        result = of_each_recording(build, layers, question, self.members).rename("synaptic_operations")
+        about: dict[str, Any] = {
+            "long_name": "synaptic operations",
+            "units": "1",
+            "formula": f"spikes × fan-out; {_WEIGHTS[weights]}, biases do not",
+        }
+        if missing:
+            about["not_covered"] = [f"{name}: {why}" for name, why in missing.items()]
+            about["layers_left_out"] = left_out
+        return result.assign_attrs(about)
+
+    def _input_layer(self, question: Question, prices: OperationEnergies, weights: Weights) -> xr.DataArray:
+        """Energy of the layers that read the input of the network, in pJ, lazily."""
+        layers = self._layers()
+        build = partial(_of_inputs, prices, weights)
+        result = of_each_recording(build, layers[:1], question, self.members)
+        readers = {one.name: one.is_binary for each in connections_of(layers) for one in each.inputs}
+        of = {True: (prices.accumulate, "accumulates"), False: (prices.multiply_accumulate, "MACs")}
+        said = [
+            f"{float(of[binary][0]):g} pJ × {of[binary][1]} of {name!r}" for name, binary in readers.items()
+        ]
+        return result.rename("input_layer").assign_attrs(
+            long_name="energy of the layers that read the input, arithmetic only",
+            units="pJ",
+            formula=f"{' + '.join(said) or '0'}, all inputs counted, also those that are 0; arithmetic only",
+        )
+
+
+def _weighted(
+    weights: Weights, layers: Sequence[Sequence[Source]], question: Question, members: Members
+) -> xr.DataArray:
+    """Spikes of all recordings, weighted by fan-out."""
+    layers, axes = _with_axes(layers, question, members)
+    plans = [_plan(layer, weights, question, members, axes) for layer in layers]
+    pooled = []
+    for pool in range(len(members.names) if question.recordings else 1):
+        each = [
+            _weighted_layer(
+                plan, plan.pools[pool][0], weights, question.place, axes if question.along else None
+            )
+            for plan in plans
+        ]
+        pooled.append(_over_layers(each, question, axes))
+    values = da.stack(pooled) if question.recordings else pooled[0]
+    return labelled(values, question, axes, layers, members)
+
+
+def _with_axes(
+    layers: Sequence[Sequence[Source]], question: Question, members: Members
+) -> tuple[Sequence[Sequence[Source]], FrameAxes]:
+    """The layers, and the groups of frames that all of them have in common."""
+    check_axes([layer[0] for layer in layers], question, members)
+    if "time" in question.along or "presentation" in question.along:
+        layers = [[source.with_starts() for source in layer] for layer in layers]
+    return layers, frame_axes([source for layer in layers for source in layer], question)
+
+
+def _plan(
+    layer: Sequence[Source], weights: Weights, question: Question, members: Members, axes: FrameAxes
+) -> Plan:
+    """How the spikes of a layer are counted: of each neuron apart, where their fan-outs differ."""
+    apart = any(fan_out_of(source, weights).each is not None for source in layer)
+    counted = replace(question, layers=False, place="neuron" if apart else question.place)
+    return plan_answer(SPIKES, [layer], counted, members, axes)
+
+
+def _weighted_layer(
+    plan: Plan, layer: Sequence[LayerCuts], weights: Weights, place: Any, axes: FrameAxes | None
+) -> Any:
+    """Operations that a layer causes, in the recordings of a pool together: lazy, int64."""
+    parts = []
+    for cuts in layer:
+        source, fan_out = cuts.source, fan_out_of(cuts.source, weights)
+        shape = source.neuron_shape
+        if fan_out.constant == 0 and plan.question.place == place:
+            groups = axes.groups.shape if axes is not None else ()
+            parts.append(da.zeros((*groups, *places_of(shape, place)), dtype=np.int64))
+            continue
+        counted = count_layer(plan, [cuts])
+        if fan_out.each is None:
+            counted = counted * np.int64(fan_out.constant or 0)
+        else:
+            counted = counted * da.from_array(fan_out.each, chunks=-1)
+        summed = range(counted.ndim - len(shape) + len(places_of(shape, place)), counted.ndim)
+        parts.append(counted.sum(axis=tuple(summed)) if plan.question.place != place else counted)
+    return _sum(parts)
+
+
+def _over_layers(each: Sequence[Any], question: Question, axes: FrameAxes) -> Any:
+    if each:
+        return da.stack(each) if question.layers else _sum(each)
+    groups = axes.groups.shape if question.along else ()
+    return da.zeros((0, *groups) if question.layers else groups, dtype=np.int64)
+
+
+def _sum(arrays: Sequence[Any]) -> Any:
+    """Sum of lazy int64 arrays of one shape, however each is cut."""
+    return arrays[0] if len(arrays) == 1 else da.stack(arrays).sum(axis=0)
+
+
+def _of_inputs(
+    prices: OperationEnergies,
+    weights: Weights,
+    layers: Sequence[Sequence[Source]],
+    question: Question,
+    members: Members,
+) -> xr.DataArray:
+    """Energy of the layers that read the input, in as many frames as a layer has."""
+    layers, axes = _with_axes(layers, question, members)
+    counted = replace(question, layers=False)
+    (layer,) = layers
+    plan = plan_answer(SPIKES, [layer], counted, members, axes)
+    pooled = []
+    for pool in plan.pools:
+        (cuts,) = pool
+        parts = []
+        for one in cuts:
+            price = _price_of_frame(one.source, prices, weights)
+            frames = count_frames_of_layer(plan, [one])
+            if prod((one.source.commit.frames, price.numerator)) >= _LARGEST:
+                parts.append(frames * float(price))
+            else:
+                parts.append(frames * price.numerator / price.denominator)
+        parts = parts if len(parts) == 1 else [da.stack(parts).sum(axis=0)]
+        pooled.append(parts[0])
+    values = da.stack(pooled) if question.recordings else pooled[0]
+    return labelled(values, question, axes, layers, members)
+
+
+def _price_of_frame(source: Source, prices: OperationEnergies, weights: Weights) -> Fraction:
+    """What the layers that read the input take for a frame, in pJ."""
+    total = Fraction(0)
+    for reader in source.connections.inputs if source.connections is not None else ():
+        operations = reader.operations if weights == "all" else reader.nonzero_operations
+        price = prices.accumulate if reader.is_binary else prices.multiply_accumulate
+        total += price * Fraction(operations, reader.frames)
+    return total
+
+
+def _prices(preset: str, accumulate: Any, multiply_accumulate: Any) -> OperationEnergies:
+    if preset not in PRESETS:
+        raise QuestionError(
+            f"preset={preset!r} is unknown; expected {listed([*PRESETS])}, or energies of your own"
+        )
+    prices = PRESETS[preset]
+    given = {"accumulate": accumulate, "multiply_accumulate": multiply_accumulate}
+    own = {name: _price(name, value) for name, value in given.items() if value is not None}
+    if not own:
+        return prices
+    source = "energies given" if len(own) == 2 else f"{listed([*own])} given; otherwise {prices.source}"
+    return replace(prices, **own, source=source)
+
+
+def _price(name: str, value: Any) -> Fraction:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} is {value!r} ({type(value).__name__}); expected picojoules such as 0.9")
+    if not 0 <= float(value) < float("inf"):
+        raise QuestionError(f"{name}={value!r}; expected picojoules, 0 or more")
+    return value if isinstance(value, Fraction) else Fraction(repr(float(value)))

@@ -1,0 +1,8 @@
+"""Which weight layers read the spikes of which layer, found in one forward, and each neuron's fan-out.
+
+The monitor's hooks enter, with the network and its recorded layers; they get a record for the commit.
+"""
+
+from recorder.connections.forward_graph import ForwardGraph
+
+__all__ = ["ForwardGraph"]
