@@ -73,7 +73,9 @@ def tally_frames(
     room = place_of_neuron, len(groups), places, samples
     if tallied.what == "lags":
         lags = LagTally(*room, tallied.most)
-        for trains, pieces in _pieces(source, groups, _halo(source, first, tallied.most), first, boundary):
+        for trains, pieces in _pieces(
+            source, groups, _halo(source, first, tallied.most, boundary), first, boundary
+        ):
             lags.add(trains, pieces, counting=False)
         for trains, pieces in _pieces(source, groups, first, last, boundary):
             lags.add(trains, pieces)
@@ -97,14 +99,20 @@ def _pieces(
             yield some, groups.pieces(source, asked_first, asked_last, frame, sequences)
 
 
-def _halo(source: Source, first: int, steps: int) -> int:
-    """Frame from which on events matter for those from frame ``first`` on, that are so many steps later."""
+def _halo(source: Source, first: int, steps: int, boundary: Boundary) -> int:
+    """Frame from which on events matter for those from frame ``first`` on, that are so many steps later.
+
+    None in front of the sequences that the frame is in do.
+    """
     segments = frames_of(source).segments
     row, begin, _ = frames_of(source).runs(first, first + 1)
     if len(row) == 0:
         return first
-    step = segments.steps_of(begin, row) - steps
-    return min(int(frames_of_steps(segments, step)[0]), first)
+    step = segments.steps_of(begin, row)
+    # Of the samples of a step, the first one's sequence began first.
+    start, _ = sequences_of(source, boundary).bounds(row, np.zeros_like(row), step)
+    earliest = np.maximum(step - steps, start)
+    return min(int(frames_of_steps(segments, earliest)[0]), first)
 
 
 def join_sums(several: Sequence[Sums]) -> Sums:

@@ -19,7 +19,7 @@ import analysis
 from analysis.asking import planning, tallies
 from analysis.kernels.counting import tasks as counting
 from analysis.kernels.events import by_group as events
-from analysis.kernels.events import plain_loops
+from analysis.kernels.events import by_words, plain_loops
 from made_recordings import Example, make_example, plans
 from slots import Slots, keys_of
 
@@ -178,13 +178,7 @@ def test_sequences_are_looked_at_one_by_one(
     options: dict[str, Any] = {"boundary": boundary} | ({"window": window} if "window" in along else {})
     oracle, constant_oracle = (Oracle(slots, words, place, boundary) for words in (along, constant))
     with pytest.MonkeyPatch.context() as patch, dask.config.set(scheduler="synchronous"):
-        patch.setattr(events, "_LOOPS", None if compiled else plain_loops)
-        patch.setattr(planning, "SMALL_TASK_BYTES", data.draw(st.sampled_from([8, 40, 2**24])))
-        patch.setattr(planning, "MANY_TASKS", 10**9)
-        patch.setattr(tallies, "RESULT_BLOCK_BYTES", data.draw(st.sampled_from([64, 2**20])))
-        patch.setattr(tallies, "MAX_LANES", data.draw(st.sampled_from([100, 2**20])))
-        patch.setattr(tallies, "_FAN_IN", 2)
-        patch.setattr(counting, "SLICE_FRAMES", data.draw(st.sampled_from([64, 2**18])))
+        cut_small(patch, data, compiled)
         single, pairs = oracle.intervals()
         check(layer.isi_mean(per, **options), {k: np.mean(v) for k, v in single.items()}, along, np.nan)
         found = layer.isi_cv(per, **options)
@@ -207,6 +201,20 @@ def test_sequences_are_looked_at_one_by_one(
             at_lag = correlation.sel(lag=lag)
             check(at_lag, {k: pearson(v) for k, v in of_lag.items()}, constant, np.nan)
             check(at_lag.defined, {k: len(v) for k, v in of_lag.items()}, constant, 0)
+
+
+def cut_small(patch: pytest.MonkeyPatch, data: st.DataObject, compiled: bool) -> None:
+    """Small tasks, blocks and slices, in one of the loops."""
+    patch.setattr(events, "_LOOPS", None if compiled else plain_loops)
+    # Where words take no time, pieces are looked at by words, however small.
+    patch.setattr(by_words, "_TAKEN_NS", work := data.draw(st.sampled_from([0.0, 1.0])))
+    patch.setattr(by_words, "_COMPARED_NS", work)
+    patch.setattr(planning, "SMALL_TASK_BYTES", data.draw(st.sampled_from([8, 40, 2**24])))
+    patch.setattr(planning, "MANY_TASKS", 10**9)
+    patch.setattr(tallies, "RESULT_BLOCK_BYTES", data.draw(st.sampled_from([64, 2**20])))
+    patch.setattr(tallies, "MAX_LANES", data.draw(st.sampled_from([100, 2**20])))
+    patch.setattr(tallies, "_FAN_IN", 2)
+    patch.setattr(counting, "SLICE_FRAMES", data.draw(st.sampled_from([64, 2**18])))
 
 
 def check_latencies(layer: Any, oracle: Oracle, per: Any, options: Any, starts: Any, raw_first: Any) -> None:

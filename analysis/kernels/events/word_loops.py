@@ -320,8 +320,9 @@ def tally_lag_words(trains, pieces, place_of_neuron, lags, pairs, since, until):
                         found[:] = _ZERO
                         for step in range(steps - lag):
                             here, later = step * lanes, (step + lag) * lanes
+                            one, other = chosen[here : here + lanes], taken[later : later + lanes]
                             for lane in range(lanes):
-                                found[lane] += count_ones(chosen[here + lane] & taken[later + lane])
+                                found[lane] += count_ones(one[lane] & other[lane])
                         if is_one:
                             pairs[group, place_of_neuron[row], lag - 1] += _total(found, lanes)
                             continue
