@@ -28,7 +28,7 @@ def in_use(request, monkeypatch):
     if request.param.startswith("by"):
         # Words are free, or take for ever.
         work = 0.0 if request.param == "by words" else 1e9
-        for name in ("_TAKEN_NS", "_COMPARED_NS", "_WRITTEN_NS"):
+        for name in ("_BEGUN_NS", "_TAKEN_NS", "_COMPARED_NS", "_WRITTEN_NS"):
             monkeypatch.setattr(by_words, name, work)
 
 

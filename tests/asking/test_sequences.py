@@ -214,6 +214,7 @@ def cut_small(patch: pytest.MonkeyPatch, data: st.DataObject, compiled: bool) ->
     # Where words take no time, pieces are looked at by words, however small.
     patch.setattr(by_words, "_TAKEN_NS", work := data.draw(st.sampled_from([0.0, 1.0])))
     patch.setattr(by_words, "_COMPARED_NS", work)
+    patch.setattr(by_words, "_BEGUN_NS", work)
     patch.setattr(planning, "SMALL_TASK_BYTES", data.draw(st.sampled_from([8, 40, 2**24])))
     patch.setattr(planning, "MANY_TASKS", 10**9)
     patch.setattr(tallies, "RESULT_BLOCK_BYTES", data.draw(st.sampled_from([64, 2**20])))

@@ -17,25 +17,36 @@ from analysis.kernels.selecting.grouping import count_up
 from analysis.kernels.selecting.pieces import Walk
 from recorder.format.bits import Bools, Integers, Packed
 
-# Nanoseconds, about, on a processor of 2023: to bring a word of a neuron in place, and to compare two words.
-_TAKEN_NS: Final = 0.8
-_COMPARED_NS: Final = 0.25
-# For a sample and a neuron, to write down a count; to bring one in order that was written by neurons.
+# Nanoseconds, about, for a neuron, on a processor of 2023. Words: to begin with a piece, to bring a word in
+# place, to compare two words.
+_BEGUN_NS: Final = 4.0
+_TAKEN_NS: Final = 1.5
+_COMPARED_NS: Final = 0.3
+# Events: to begin with a piece, to look for them in a word, more if there are any, and to look at one; for
+# pairs, for each lag as well.
+_BEGUN_EVENTS_NS: Final = 12.0
+_SEARCHED_NS: Final = 1.0
+_LISTED_NS: Final = 5.0
+_INTERVAL_NS: Final = 5.0
+_LATENCY_NS: Final = 5.0
+_LAG_NS: Final = 8.0
+_OF_LAG_NS: Final = 0.1
+# Counts by frames that have the same label: to look at a word, more if it has events, for each label as well;
+# an event of a word with many; to write down a count, and to bring one in order that was not written so.
+_LABELLED_NS: Final = 1.5
+_WITH_EVENTS_NS: Final = 3.0
+_OF_LABEL_NS: Final = 1.1
+_COUNTED_NS: Final = 1.5
 _WRITTEN_NS: Final = 0.7
 _ORDERED_NS: Final = 5.0
-# To look at an event; for pairs, for each lag as well.
-_COUNTED_NS: Final = 1.5
-_INTERVAL_NS: Final = 6.5
-_LATENCY_NS: Final = 6.5
-_LAG_NS: Final = 12.0
-_OF_LAG_NS: Final = 0.1
 # Of so many neurons at most events are counted, to know how many there are.
 _LOOKED_AT: Final = 64
 # A piece looked at by words has no more groups than this.
 MOST_GROUPS: Final = 24
 
 
-Nanoseconds = NDArray[np.floating]
+# Nanoseconds for each piece, and more of them for each of its groups.
+Work = tuple[NDArray[np.floating], NDArray[np.floating] | float]
 
 
 class WordPieces(NamedTuple):
@@ -80,44 +91,57 @@ class Choice:
         self._frames = walk.end - walk.begin
         self._steps = -(-(walk.skipped + self._frames) // walk.batch)
         self._parts = -(-walk.batch // 64)
-        some = trains[:: -(-len(trains) // _LOOKED_AT)]
-        self._events = self._frames * (float(np.bitwise_count(some).mean()) / 8)
+        some = trains[:: max(-(-len(trains) // _LOOKED_AT), 1)]
+        density = int(np.bitwise_count(some).sum()) / max(some.size * 8, 1)
+        self._events = self._frames * density
+        self._has_events = min(64 * density, 1.0)
+        searched = self._frames / 64 * (_SEARCHED_NS + _LISTED_NS * self._has_events)
+        self._listed = _BEGUN_EVENTS_NS + searched
+        # Until so many steps every lane has had an event, very likely.
+        self._reach = np.minimum(self._steps, 8 / max(density, 1e-9))
 
     def for_counts(self) -> tuple[WordPieces, Integers, Walk]:
         """Pieces whose events are counted by words, the groups of all lanes, and the other pieces."""
         alike = self._alike() & ((self._steps > 1) | self._is_full())
         groups = self._groups_of_lanes(alike)
-        words = self._parts * self._steps
-        events = self._events * _COUNTED_NS
+        words, frames = self._parts * self._steps, self._frames / 64
+        by_mask = _BEGUN_NS + words * _TAKEN_NS, words * _COMPARED_NS + _WRITTEN_NS
+        # What is counted for labels is kept apart for each label of the chunk, and put in order then.
+        kept = groups[groups >= 0]
+        ordered = (
+            _ORDERED_NS * (int(kept.max(initial=-1)) - int(kept.min(initial=0)) + 1) / max(len(alike), 1)
+        )
+        labelled = frames * (_LABELLED_NS + _WITH_EVENTS_NS * min(2 * self._has_events, 1.0)) + ordered
+        by_label = labelled, frames * _OF_LABEL_NS * self._has_events
         levels = np.frexp(self._steps.astype(np.float64))[1]
         each_sample = words * (_TAKEN_NS + levels * _COMPARED_NS) + self._walk.batch * _WRITTEN_NS
-        # Counts of single samples are written down for events, too, and brought in order.
-        by_sample = each_sample <= events + self._walk.batch * _ORDERED_NS
-        pieces, rest = self._choose(alike, groups, events, words * _TAKEN_NS, words * _COMPARED_NS, by_sample)
+        by_sample = each_sample <= self._events * _COUNTED_NS + labelled
+        pieces, rest = self._choose(alike, groups, by_mask, by_label, by_sample)
         return pieces, groups, rest
 
     def for_intervals(self) -> tuple[WordPieces, Walk]:
         """Pieces whose intervals are found by words, and the others."""
         whole = self._is_whole() & self._alike()
-        # From that interval on hardly an event of any neuron still waits.
-        reach = np.minimum(self._steps, 8 * self._frames / np.maximum(self._events, 1))
         words = self._parts * self._steps
-        events, compared = self._events * _INTERVAL_NS, words * (reach / 2 + 2) * _COMPARED_NS
-        return self._choose(whole, self._groups_of_lanes(whole), events, words * _TAKEN_NS, compared)
+        by_word = _BEGUN_NS + words * _TAKEN_NS, words * (self._reach / 2 + 2) * _COMPARED_NS
+        by_event = self._listed + self._events * _INTERVAL_NS, 0.0
+        return self._choose(whole, self._groups_of_lanes(whole), by_word, by_event)
 
     def for_latencies(self, groups: Integers) -> tuple[WordPieces, Walk]:
         """Pieces whose latencies are found by words, and the others; ``groups`` of all lanes."""
         whole = self._is_whole() & self._walk.counts_latency
-        # No more steps matter than until every sample has had an event.
-        steps = np.minimum(self._steps, 8 * self._frames / np.maximum(self._events, 1))
-        words, events = self._parts * steps, self._events * steps / self._steps * _LATENCY_NS
-        return self._choose(whole, groups, events, words * (_TAKEN_NS + _COMPARED_NS), words * _COMPARED_NS)
+        words = self._parts * self._reach
+        by_word = _BEGUN_NS + words * (_TAKEN_NS + _COMPARED_NS), words * _COMPARED_NS
+        by_event = (self._listed + self._events * _LATENCY_NS) * self._reach / self._steps, 0.0
+        return self._choose(whole, groups, by_word, by_event)
 
     def for_lags(self, groups: Integers, lags: int) -> tuple[WordPieces, Walk]:
         """Pieces whose lags are found by words, and the others; ``groups`` of all lanes."""
-        words, events = self._parts * self._steps, self._events * (_LAG_NS + lags * _OF_LAG_NS)
+        words = self._parts * self._steps
         compared = words * (np.minimum(lags, self._steps) + 2) * _COMPARED_NS
-        return self._choose(self._is_whole(), groups, events, words * _TAKEN_NS, compared)
+        by_word = _BEGUN_NS + words * _TAKEN_NS, compared
+        by_event = self._listed + self._events * (_LAG_NS + lags * _OF_LAG_NS), 0.0
+        return self._choose(self._is_whole(), groups, by_word, by_event)
 
     def _is_full(self) -> Bools:
         """Pieces of whole steps."""
@@ -155,15 +179,13 @@ class Choice:
         self,
         suitable: Bools,
         groups: Integers,
-        events: Nanoseconds,
-        taken: Nanoseconds,
-        each: Nanoseconds,
+        words: Work,
+        events: Work,
         by_sample: Bools | None = None,
     ) -> tuple[WordPieces, Walk]:
         """Suitable pieces for which words take less time than events, and the other pieces.
 
-        Words take some time, and some for each group. Of pieces of many groups those are chosen that may be
-        looked at by sample.
+        Of pieces of many groups those are chosen that may be looked at by sample.
         """
         walk = self._walk
         most = np.where(suitable, np.minimum(walk.batch, MOST_GROUPS), 0)
@@ -172,7 +194,7 @@ class Choice:
         masks = np.empty((len(listed), int(self._parts[suitable].max(initial=1))), np.uint64)
         self._list_groups(walk.batch, groups, most, group_at, listed, masks)
         several = np.diff(group_at)
-        chosen = (most > 0) & (taken + several * each <= events)
+        chosen = (most > 0) & (words[0] + several * words[1] <= events[0] + several * events[1])
         kept = chosen & (several > 0)
         if by_sample is not None:
             many = suitable & (most == 0) & by_sample
