@@ -311,17 +311,17 @@ class TestEvents:
 class TestChoice:
     """Words are taken where they are less work, and can be."""
 
-    def chosen(self, density=0.05, begin=0, end=16 * 64, step_code=0, sample_code=0):
-        """Which questions look at frames begin to end of a trial of 16 steps × 64 samples by words."""
+    def chosen(self, density=0.05, begin=0, end=None, step_code=0, sample_code=0, batch=64):
+        """Which questions look at frames begin to end of a trial of 16 steps by words."""
         frames = [
-            Frame(s, n, 64, 0, 16, step_code * s, sample_code * n, 0, True, 0)
+            Frame(s, n, batch, 0, 16, step_code * s, sample_code * n, 0, True, 0)
             for s in range(16)
-            for n in range(64)
+            for n in range(batch)
         ]
         trains = np.packbits(np.random.default_rng(0).random((64, len(frames))) < density, axis=1)
-        walk = pieces_of(frames, begin, end, (), begin).walk()
+        walk = pieces_of(frames, begin, end or len(frames), (), begin).walk()
         choice = by_words.Choice(trains, walk, word_loops.list_groups)
-        groups = np.arange(64) * sample_code
+        groups = np.arange(batch) * sample_code
         asked = {
             "counts": choice.for_counts()[::2],
             "intervals": choice.for_intervals(),
@@ -330,6 +330,12 @@ class TestChoice:
         }
         assert all(len(words.begin) + len(rest.begin) == 1 for words, rest in asked.values())
         return {name for name, (words, _) in asked.items() if len(words.begin)}
+
+    def test_masks_of_large_batches_take_no_more_memory_than_may_be(self, monkeypatch):
+        assert self.chosen(batch=128) == self.chosen()
+        monkeypatch.setattr(by_words, "MASK_WORDS", 1)
+        assert self.chosen() == {"counts", "intervals", "latencies", "lags"}
+        assert self.chosen(batch=128) <= {"counts"}
 
     def test_a_trial_that_lies_in_the_chunk_is_looked_at_by_words(self):
         assert self.chosen() == {"counts", "intervals", "latencies", "lags"}

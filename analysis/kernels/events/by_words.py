@@ -43,6 +43,9 @@ _ORDERED_NS: Final = 5.0
 _LOOKED_AT: Final = 64
 # A piece looked at by words has no more groups than this.
 MOST_GROUPS: Final = 24
+# All masks of a chunk are as wide as the largest batch. Should they take more words, batches of more than one
+# word have none.
+MASK_WORDS: Final = 2**20
 
 
 # Nanoseconds for each piece, and more of them for each of its groups.
@@ -189,9 +192,11 @@ class Choice:
         """
         walk = self._walk
         most = np.where(suitable, np.minimum(walk.batch, MOST_GROUPS), 0)
+        if int(most.sum()) * int(self._parts[suitable].max(initial=1)) > MASK_WORDS:
+            most[self._parts > 1] = 0
         group_at = np.zeros(len(most) + 1, np.int64)
         listed = np.empty(int(most.sum()), np.int64)
-        masks = np.empty((len(listed), int(self._parts[suitable].max(initial=1))), np.uint64)
+        masks = np.empty((len(listed), int(self._parts[most > 0].max(initial=1))), np.uint64)
         self._list_groups(walk.batch, groups, most, group_at, listed, masks)
         several = np.diff(group_at)
         chosen = (most > 0) & (words[0] + several * words[1] <= events[0] + several * events[1])
