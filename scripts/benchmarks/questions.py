@@ -1,4 +1,7 @@
-"""Questions about sequences, neurons and pairs, beside numpy in memory, elephant and bare decoding."""
+"""Questions about sequences, neurons and pairs, beside numpy in memory, elephant and bare decoding.
+
+What runs in one thread is given in seconds of the processor: other work on the machine leaves them alone.
+"""
 
 from __future__ import annotations
 
@@ -146,7 +149,7 @@ def _measure_sequences(run: LongRun, store: Path, rounds: int, report: Report) -
         if asked.elephant is not None:
             competitors[ELEPHANT] = partial(asked.elephant, some[..., :16])
         with dask.config.set(scheduler="synchronous"):
-            times = interleave(competitors, rounds).times
+            times = interleave(competitors, rounds).cpu
         _report(report, asked, times, shares, rounds)
 
 
@@ -166,7 +169,7 @@ def _report(report: Report, asked: Asked, times: Times, shares: dict[str, int], 
     ]
     report.table(
         f"{asked.title}, one thread",
-        ["", "time", "G slots/s", "time for the same slots ÷ spiketape"],
+        ["", "processor time", "G slots/s", "time for the same slots ÷ spiketape"],
         rows,
         f"{rounds} rounds; 5 % random spikes, {STEPS} steps, batches of {BATCH}. numpy has its booleans in "
         "memory, and a part of them; elephant a part of those.",
@@ -195,7 +198,7 @@ def _timed(
     stored = [stored_chunks(store, slice(0, frames)) for store in stores]
     bare = [partial(decompress, *each, 1) for each in stored]
     with dask.config.set(scheduler="synchronous"):
-        return interleave({**competitors, BARE: lambda: [decoded() for decoded in bare]}, rounds).times
+        return interleave({**competitors, BARE: lambda: [decoded() for decoded in bare]}, rounds).cpu
 
 
 def _show(report: Report, title: str, times: Times, slots: int, note: str) -> None:
@@ -209,7 +212,7 @@ def _show(report: Report, title: str, times: Times, slots: int, note: str) -> No
         ]
         for name, taken in times.items()
     ]
-    report.table(title, ["", "time", "G slots/s", f"throughput ÷ {BARE}"], rows, note)
+    report.table(title, ["", "processor time", "G slots/s", f"throughput ÷ {BARE}"], rows, note)
 
 
 def _corner(block: Bits) -> Bits:
