@@ -25,7 +25,7 @@ from recorder.spike_sequence import (
 )
 from recorder.stores import ByteStore
 from recorder.tape import TapeReader
-from recorder.tape.value_sums import sum_values
+from recorder.tape.levels import sum_values
 
 Backend = Literal["numpy", "torch"]
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from recorder.format.bits import Counts, Packed
 from recorder.format.values import scale_levels
 from recorder.tape import LayerReader
+from recorder.tape.levels import read_levels
 
 # Number of frames of a layer, and number of spikes of each of its neurons, int64 [neurons].
 Totals = tuple[int, Counts]
@@ -123,7 +124,7 @@ class SpikeSequence(Sequence[Any]):
         dtype = self._layer.commit.dtype
         if self._layer.commit.values is None:
             return self._convert(self._layer.frame_bits(first, first + batch, self._read_chunk), dtype)
-        levels = self._layer.frame_levels(first, first + batch, self._read_bits)
+        levels = read_levels(self._layer, first, first + batch, self._read_bits)
         return self._convert(scale_levels(levels, self._layer.commit.values.scale, dtype), dtype)
 
     def __repr__(self) -> str:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -23,11 +23,14 @@ from analysis.kernels.events.latency_tally import LatencySums, LatencyTally, joi
 from analysis.kernels.selecting.coding import CodedGroups
 from analysis.kernels.selecting.grouping import frames_of_steps
 from analysis.kernels.selecting.pieces import Pieces
-from analysis.kernels.selecting.sequences import Boundary, sequences_of
+from analysis.kernels.selecting.sequences import Boundary, Sequences, sequences_of
 from analysis.kernels.selecting.source import Source, frames_of, read_trains, reader_of
 from recorder.format.bits import Counts, Integers, Packed
 
 Sums = IntervalSums | LatencySums | LagSums
+
+# Trains of sequences wait for the rest of them up to this size, that of some chunks.
+KEPT_BYTES: Final = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -73,38 +76,84 @@ def tally_frames(
     room = place_of_neuron, len(groups), places, samples
     if tallied.what == "lags":
         lags = LagTally(*room, tallied.most)
-        for trains, pieces in _pieces(source, groups, _halo(source, first, tallied.most), first, boundary):
+        for trains, pieces in _pieces(
+            source, groups, _halo(source, first, tallied.most, boundary), first, boundary
+        ):
             lags.add(trains, pieces, counting=False)
-        for trains, pieces in _pieces(source, groups, first, last, boundary):
+        for trains, pieces in _pieces(source, groups, first, last, boundary, KEPT_BYTES):
             lags.add(trains, pieces)
         return lags.result()
     tally = (
         LatencyTally(*room) if tallied.what == "latency" else IntervalTally(*room, tallied.what, tallied.most)
     )
-    for trains, pieces in _pieces(source, groups, first, last, boundary):
+    # Pairs of intervals are looked at event by event in any case.
+    kept_bytes = 0 if tallied.what in ("cv2", "lv") else KEPT_BYTES
+    for trains, pieces in _pieces(source, groups, first, last, boundary, kept_bytes):
         tally.add(trains, pieces)
     return tally.result()
 
 
 def _pieces(
-    source: Source, groups: CodedGroups, first: int, last: int, boundary: Boundary
+    source: Source, groups: CodedGroups, first: int, last: int, boundary: Boundary, kept_bytes: int = 0
 ) -> Iterator[tuple[Packed, Pieces]]:
-    """Trains of a range of frames, chunk by chunk, with the pieces of frames in them."""
+    """Trains of a range of frames with the pieces of frames in them, chunk by chunk.
+
+    Frames of sequences that go on in the next chunk wait for it, if the trains of a whole sequence take no
+    more bytes than this: loops over words want whole sequences.
+    """
     reader, frames, sequences = reader_of(source), frames_of(source), sequences_of(source, boundary)
     chunks = chunks_with_frames(reader, frames, first, last)
+    waiting, start, done = np.zeros((source.neurons, 0), np.uint8), 0, first
     for chunk, trains in zip(chunks, read_trains(source, chunks), strict=True):
         for frame, asked_first, asked_last, some in slices_of(reader, chunk, trains, first, last):
-            yield some, groups.pieces(source, asked_first, asked_last, frame, sequences)
+            behind = start + waiting.shape[1] * 8
+            if waiting.shape[1] and behind != frame:
+                yield waiting, groups.pieces(source, done, behind, start, sequences)
+                waiting = waiting[:, :0]
+            joined = np.concatenate([waiting, some], axis=1) if waiting.shape[1] else some
+            if not waiting.shape[1]:
+                start, done = frame, asked_first
+            cut = asked_last
+            if kept_bytes and asked_last < last:
+                cut = max(_unfinished_from(source, sequences, asked_last, kept_bytes), done)
+            if done < cut:
+                yield joined, groups.pieces(source, done, cut, start, sequences)
+            word = (cut - start) // 64
+            # Trains are valid until the next.
+            waiting = joined[:, word * 8 :].copy() if cut < asked_last else joined[:, :0]
+            start, done = start + word * 64, cut
+    if waiting.shape[1]:
+        yield waiting, groups.pieces(source, done, start + waiting.shape[1] * 8, start, sequences)
 
 
-def _halo(source: Source, first: int, steps: int) -> int:
-    """Frame from which on events matter for those from frame ``first`` on, that are so many steps later."""
+def _unfinished_from(source: Source, sequences: Sequences, frame: int, kept_bytes: int) -> int:
+    """First frame of the sequences that go on at a frame; that frame itself if none does or they are long."""
+    frames, segments = frames_of(source), frames_of(source).segments
+    row, _, end = frames.runs(frame - 1, frame)
+    if len(row) == 0:
+        return frame
+    step = segments.steps_of(end - 1, row)
+    # Of the samples of a step, the first one's sequence began first.
+    begin, behind = sequences.bounds(row, np.zeros_like(row), step)
+    size = int((behind - begin)[0]) * int(segments.batch[row[0]]) * source.neurons // 8
+    is_finished = int(frames_of_steps(segments, behind)[0]) <= frame
+    return frame if is_finished or size > kept_bytes else int(frames_of_steps(segments, begin)[0])
+
+
+def _halo(source: Source, first: int, steps: int, boundary: Boundary) -> int:
+    """Frame from which on events matter for those from frame ``first`` on, that are so many steps later.
+
+    None in front of the sequences that the frame is in do.
+    """
     segments = frames_of(source).segments
     row, begin, _ = frames_of(source).runs(first, first + 1)
     if len(row) == 0:
         return first
-    step = segments.steps_of(begin, row) - steps
-    return min(int(frames_of_steps(segments, step)[0]), first)
+    step = segments.steps_of(begin, row)
+    # Of the samples of a step, the first one's sequence began first.
+    start, _ = sequences_of(source, boundary).bounds(row, np.zeros_like(row), step)
+    earliest = np.maximum(step - steps, start)
+    return min(int(frames_of_steps(segments, earliest)[0]), first)
 
 
 def join_sums(several: Sequence[Sums]) -> Sums:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,9 @@ from analysis.kernels.counting.tallying import Place, places_of
 from analysis.kernels.selecting.grouping import count_up
 from analysis.kernels.selecting.source import Source, frames_of, rows_of
 from recorder.format.bits import Counts, Integers
+
+# From so many neurons on, adding a row costs more than asking for it.
+_WIDE: Final = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +105,16 @@ def tally_block(
 def moments(block: Counts, codes: Integers, groups: int) -> Counts:
     """Sums of counts and of their squares, int64 [2, groups, neurons]."""
     counts = block[:, 0]
-    return np.stack([_sum_by(each, codes, groups) for each in (counts, counts * counts)])
+    found = np.zeros((2, groups, counts.shape[1]), np.int64)
+    # Rows that are wide are added one by one: each is read once.
+    if counts.shape[1] >= _WIDE:
+        inside = np.flatnonzero(codes >= 0)
+        for each, group in zip(inside.tolist(), codes[inside].tolist(), strict=True):
+            found[0, group] += counts[each]
+            found[1, group] += counts[each] * counts[each]
+        return found
+    found[0], found[1] = _sum_by(counts, codes, groups), _sum_by(counts * counts, codes, groups)
+    return found
 
 
 def joint_histogram(block: Counts, codes: Integers, groups: int, bins: int) -> Counts:

@@ -67,7 +67,9 @@ def pack_levels(levels: Levels) -> PackedValues:
         above = np.abs(levels)
         np.subtract(above, events.view(np.int8), out=above)
         for plane in range((greatest - 1).bit_length()):
-            planes[str(plane)] = pack((above & (1 << plane)) != 0)
+            rows = pack((above & (1 << plane)) != 0)
+            if rows.any():
+                planes[str(plane)] = rows
     is_negative = levels < 0
     if is_negative.any():
         planes[SIGN] = pack(is_negative)

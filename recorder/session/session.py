@@ -83,8 +83,7 @@ class RecordingSession:
         self.closed = self._is_close_put = False
         # For each layer that was called in a forward that `close` has cut short, the step it began with.
         self._cut_short: dict[str, int] = {}
-        # The thread that calls it must not keep the session.
-        commit_when_idle = weakref.WeakMethod(self._commit_when_idle)
+        reference = weakref.ref(self)
         self._writer = BackgroundWriter(
             queue_limit_bytes,
             on_idle=lambda: call_if_there(reference, RecordingSession._commit_when_idle),
@@ -279,8 +278,7 @@ class RecordingSession:
     def commit(self) -> None:
         """Commit everything recorded so far and wait until that is done.
 
-        It raises RuntimeError inside a forward of the network, where layers have not finished the same steps,
-        and RecordingWriteError if writing has failed.
+        It raises RuntimeError inside a forward of the network, and RecordingWriteError if writing has failed.
         """
         if not self.entrance.is_elsewhere:
             self._commit()

@@ -29,7 +29,6 @@ from recorder.format.bits import (
 from recorder.format.chunks import checksum, decode_spikes, room_for_spikes, stored_checksum
 from recorder.format.layout import SPIKES, spikes_chunk_key
 from recorder.format.segments import Segments, check_segments, clip_segments
-from recorder.format.values import join_levels
 from recorder.stores import ByteStore
 from recorder.stores.read_ahead import Read, read_ahead
 from recorder.tape.signal_reading import SignalReader
@@ -299,17 +298,6 @@ class LayerReader:
             trains = (read_chunk or self.chunk)(chunk)
             out[begin - first : end - first] = unpack_trains(trains, begin - chunk * size, end - chunk * size)
         return out.reshape(last - first, *self.plan.neuron_shape)
-
-    def frame_levels(
-        self, first: int, last: int, read: Callable[[LayerReader, int], Packed] | None = None
-    ) -> NDArray[np.int16]:
-        """Levels of frames ``first`` to ``last`` (exclusive), shape [frames, *neuron]; see `format.values`.
-
-        ``read``, if given, is called instead of `chunk`, as ``read(bits, chunk)``.
-        """
-        read = read or LayerReader.chunk
-        events, *planes = (bits.frame_bits(first, last, partial(read, bits)) for bits in self.bits)
-        return join_levels(events, dict(zip(self.planes, planes, strict=True)))
 
     def part(self, chunk: int, part: int) -> Packed:
         """Packed trains of one part, [neurons in the part, chunk_frames / 8]; errors as in `chunk`."""

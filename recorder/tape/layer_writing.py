@@ -22,6 +22,7 @@ from recorder.tape.bits_writing import BitsWriter
 from recorder.tape.cutting import cut_layer
 from recorder.tape.in_order import InOrder
 from recorder.tape.layer_reading import LayerReader
+from recorder.tape.levels import read_levels
 from recorder.tape.signal_writing import SignalProgress, SignalWriter, Values
 from recorder.tape.tables import TableWriter, rows_checksum
 
@@ -298,7 +299,7 @@ def _last_frames(kept: LayerReader) -> Pending:
     first, last = kept.frames - pending, kept.frames
     if kept.commit.values is None:
         return kept.frame_bits(first, last, kept.chunk_or_silence).reshape(pending, -1)
-    return kept.frame_levels(first, last, LayerReader.chunk_or_silence).reshape(pending, -1)
+    return read_levels(kept, first, last, LayerReader.chunk_or_silence).reshape(pending, -1)
 
 
 def _frames_in(segments: Rows) -> int:

@@ -1,11 +1,15 @@
-"""Questions about sequences and neurons, beside numpy on booleans in memory, elephant and bare decoding."""
+"""Questions about sequences, neurons and pairs, beside numpy in memory, elephant and bare decoding.
+
+What runs in one thread is given in seconds of the processor: other work on the machine leaves them alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import dask
@@ -16,22 +20,26 @@ from numpy.typing import NDArray
 import analysis
 from benchmarks.answers import decompress, stored_chunks
 from benchmarks.data import BATCH, LAYER, STEPS, LongRun
-from benchmarks.harness import Options, Report, Times, interleave, ratio, show_seconds
+from benchmarks.harness import Options, Ratio, Report, Times, interleave, ratio, show_seconds
 
 SPIKETAPE, NUMPY, ELEPHANT, BARE = "spiketape", "numpy", "elephant", "bare loop that decompresses"
+PRODUCT = "one product of matrices"
 LAGS = 10
 Bits = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A question as each asks it: of a layer, and of booleans [trials, steps, samples, neurons]."""
+    """A question as each asks it: of a layer, and of booleans [trials, steps, samples, neurons].
+
+    ``wanted`` is what is to be reached: times the throughput of each of the others.
+    """
 
     title: str
     spiketape: Callable[[analysis.Layer], Any]
     numpy: Callable[[Bits], Any]
     elephant: Callable[[Bits], Any] | None = None
-    least: float = 10
+    wanted: Mapping[str, float] = field(default_factory=lambda: {NUMPY: 10, ELEPHANT: 1000, BARE: 0.3})
 
 
 def _intervals_numpy(bits: Bits) -> NDArray[np.int64]:
@@ -75,6 +83,11 @@ def _lags_numpy(bits: Bits) -> list[float]:
     return list((n * both - first * second) / spread)
 
 
+def _fano_numpy(bits: Bits) -> float:
+    counts = bits.sum(axis=1).reshape(-1, bits.shape[-1])
+    return float(np.mean(counts.var(axis=0) / counts.mean(axis=0)))
+
+
 QUESTIONS = (
     Asked(
         "Histogram of intervals",
@@ -88,24 +101,43 @@ QUESTIONS = (
         "Rate of each neuron for each label",
         lambda layer: layer.firing_rate(("label", "neuron")).values,
         lambda bits: bits.sum(axis=(0, 1, 2)),
-        least=1,
+        wanted={BARE: 0.5},
+    ),
+    Asked(
+        "Fano factor of counts of presentations",
+        lambda layer: float(layer.fano_factor(by=None)),
+        _fano_numpy,
+        wanted={},
     ),
 )
 
 
 def measure_questions(options: Options, report: Report) -> None:
-    """Intervals, latencies, autocorrelations and tuning, with one thread."""
+    """Intervals, latencies, autocorrelations, tuning, booleans, comparisons and correlations."""
     quick = options.quick
-    run = LongRun(8 if quick else 1024, (8, 4, 4) if quick else (64, 8, 8), 0.05)
+    trials, neuron_shape = (8, (8, 4, 4)) if quick else (1024, (64, 8, 8))
+    run = LongRun(trials, neuron_shape, 0.05)
     store = options.folder("recorded")
     run.record(store)
+    rounds = 1 if quick else 3
+    _measure_sequences(run, store, rounds, report)
+    _measure_booleans(run, store, rounds, report)
+    # Trials repeat others here, so that most slots may differ.
+    other, other_store = LongRun(trials, neuron_shape, 0.05, min(63, trials - 1)), options.folder("other")
+    other.record(other_store)
+    _measure_comparison((run, other), (store, other_store), rounds, report)
+    few = LongRun(2, (8,), 0.05) if quick else LongRun(64, (32, 8, 8), 0.05)
+    _measure_correlation(few, options.folder("few"), rounds, report)
+
+
+def _measure_sequences(run: LongRun, store: Path, rounds: int, report: Report) -> None:
+    """Intervals, latencies, autocorrelations and tuning, with one thread."""
     layer = analysis.open_recording(store)[LAYER]
     some = next(iter(run)).reshape(1, STEPS, BATCH, -1)
     _check_agreement(store, some)
     # Others ask about a part of the spikes; what is compared is slots a second.
     shares = {SPIKETAPE: run.slots, BARE: run.slots, NUMPY: some.size, ELEPHANT: some[..., :16].size}
     files, size = stored_chunks(store, slice(0, run.frames))
-    rounds = 1 if quick else 3
     for asked in QUESTIONS:
         # What is asked first is compiled; that is kept on disk.
         asked.spiketape(layer.select(trials=0))
@@ -117,7 +149,7 @@ def measure_questions(options: Options, report: Report) -> None:
         if asked.elephant is not None:
             competitors[ELEPHANT] = partial(asked.elephant, some[..., :16])
         with dask.config.set(scheduler="synchronous"):
-            times = interleave(competitors, rounds).times
+            times = interleave(competitors, rounds).cpu
         _report(report, asked, times, shares, rounds)
 
 
@@ -137,16 +169,85 @@ def _report(report: Report, asked: Asked, times: Times, shares: dict[str, int], 
     ]
     report.table(
         f"{asked.title}, one thread",
-        ["", "time", "G slots/s", "time for the same slots ÷ spiketape"],
+        ["", "processor time", "G slots/s", "time for the same slots ÷ spiketape"],
         rows,
         f"{rounds} rounds; 5 % random spikes, {STEPS} steps, batches of {BATCH}. numpy has its booleans in "
         "memory, and a part of them; elephant a part of those.",
     )
-    wanted = {NUMPY: asked.least, ELEPHANT: 1000, BARE: 0.5 if asked.least == 1 else 0.3}
-    for name in times:
-        if name != SPIKETAPE:
+    for name, wanted in asked.wanted.items():
+        if name in times:
             what = f"{asked.title}: throughput ÷ that of {name}"
-            report.figure(what, ratio(scaled, name, SPIKETAPE), wanted[name], at_least=True)
+            report.figure(what, ratio(scaled, name, SPIKETAPE), wanted, at_least=True)
+
+
+def _measure_booleans(run: LongRun, store: Path, rounds: int, report: Report) -> None:
+    """Spikes as lazy booleans, each block computed and let go of, with one thread."""
+    spikes = analysis.open_recording(store)[LAYER].spikes.data
+    corners = spikes.map_blocks(_corner, dtype=bool)
+    times = _timed({SPIKETAPE: corners.compute}, [store], run.frames, rounds)
+    _show(report, "Lazy booleans, one thread", times, run.slots, "Each block is computed and let go of.")
+    speed = [run.slots / taken / 1e9 for taken in times[SPIKETAPE]]
+    figure = Ratio(median(speed), min(speed), max(speed))
+    report.figure("Lazy booleans: G slots/s, one thread", figure, 1.5, at_least=True)
+
+
+def _timed(
+    competitors: dict[str, Callable[[], Any]], stores: Sequence[Path], frames: int, rounds: int
+) -> Times:
+    """Times beside those of decompressing some recordings of so many frames, with one thread."""
+    stored = [stored_chunks(store, slice(0, frames)) for store in stores]
+    bare = [partial(decompress, *each, 1) for each in stored]
+    with dask.config.set(scheduler="synchronous"):
+        return interleave({**competitors, BARE: lambda: [decoded() for decoded in bare]}, rounds).cpu
+
+
+def _show(report: Report, title: str, times: Times, slots: int, note: str) -> None:
+    """A table of times and throughputs."""
+    rows = [
+        [
+            name,
+            show_seconds(taken),
+            f"{slots / median(taken) / 1e9:.3g}",
+            str(ratio(times, BARE, name)),
+        ]
+        for name, taken in times.items()
+    ]
+    report.table(title, ["", "processor time", "G slots/s", f"throughput ÷ {BARE}"], rows, note)
+
+
+def _corner(block: Bits) -> Bits:
+    return block[(slice(1),) * block.ndim]
+
+
+def _measure_comparison(
+    runs: tuple[LongRun, LongRun], stores: tuple[Path, Path], rounds: int, report: Report
+) -> None:
+    """Two recordings bit by bit, beside decoding both, with one thread."""
+    one, other = (analysis.open_recording(store) for store in stores)
+    slots = sum(run.slots for run in runs)
+    times = _timed({SPIKETAPE: partial(analysis.compare, one, other)}, stores, runs[0].frames, rounds)
+    note = "Slots of both recordings. Of 64 trials that repeat, one has 63 others: most trials differ."
+    _show(report, "Comparison of two recordings, one thread", times, slots, note)
+    what = f"Comparison: throughput ÷ that of {BARE}, both recordings"
+    report.figure(what, ratio(times, BARE, SPIKETAPE), 0.4, at_least=True)
+
+
+def _measure_correlation(run: LongRun, store: Path, rounds: int, report: Report) -> None:
+    """Correlations of all pairs of neurons, beside one product of matrices, with as many threads of BLAS."""
+    run.record(store)
+    layer = analysis.open_recording(store)[LAYER]
+    spikes = run.in_memory().reshape(run.frames, -1)
+    counts = np.ascontiguousarray(spikes.T, np.float32)
+    np.testing.assert_allclose(layer.correlation()[:8, :8], np.corrcoef(spikes[:, :8].T))
+    with dask.config.set(scheduler="synchronous"):
+        times = interleave(
+            {SPIKETAPE: lambda: layer.correlation().values, PRODUCT: lambda: counts @ counts.T}, 3 * rounds
+        ).times
+    title = f"Correlations of {counts.shape[0]} neurons, {counts.shape[1]:,} frames"
+    rows = [[name, show_seconds(taken), str(ratio(times, name, PRODUCT))] for name, taken in times.items()]
+    note = "The product is of float32 in memory with its own transpose, of which BLAS computes one half."
+    report.table(title, ["", "time", f"÷ {PRODUCT}"], rows, note)
+    report.figure(f"{title}: time ÷ {PRODUCT}", ratio(times, SPIKETAPE, PRODUCT), 2)
 
 
 def _check_agreement(store: Path, some: Bits) -> None:
@@ -157,3 +258,4 @@ def _check_agreement(store: Path, some: Bits) -> None:
     total, fired = _latencies_numpy(some)
     np.testing.assert_allclose(float(layer.latency()), total / fired)
     np.testing.assert_allclose(layer.autocorrelation(LAGS).values, _lags_numpy(some))
+    np.testing.assert_allclose(float(layer.fano_factor(by=None)), _fano_numpy(some))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,18 +12,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.kernels.events import by_group as events
-from analysis.kernels.events import loops, plain_loops
+from analysis.kernels.events import by_words, loops, plain_loops, word_loops
 from analysis.kernels.events.interval_tally import IntervalTally, join_intervals
 from analysis.kernels.events.lag_tally import LagTally
 from analysis.kernels.events.latency_tally import LatencyTally, join_latencies
 from analysis.kernels.selecting.pieces import Pieces
 
 NEURONS_PER_PLACE, MAX_INTERVAL, BINS = 2, 5, 4
+GROUPS = 75  # codes of steps and samples are at most 2, or 72
 
 
-@pytest.fixture(params=[loops, plain_loops], ids=["compiled", "plain"])
+@pytest.fixture(params=["compiled", "by words", "by events", "plain"])
 def in_use(request, monkeypatch):
-    monkeypatch.setattr(events, "_LOOPS", request.param)
+    monkeypatch.setattr(events, "_LOOPS", plain_loops if request.param == "plain" else loops)
+    if request.param.startswith("by"):
+        # Words are free, or take for ever.
+        work = 0.0 if request.param == "by words" else 1e9
+        for name in ("_BEGUN_NS", "_TAKEN_NS", "_COMPARED_NS", "_WRITTEN_NS"):
+            monkeypatch.setattr(by_words, name, work)
 
 
 @dataclass
@@ -45,14 +51,17 @@ class Frame:
 
 
 @st.composite
-def recordings(draw, constant=False):
+def recordings(draw, constant=None):
     """Frames in order, and a raster [frames, neurons]."""
     frames, step, run = [], 0, 0
+    constant = draw(st.booleans()) if constant is None else constant
     for _ in range(draw(st.integers(1, 4))):
         batch = draw(st.sampled_from([1, 2, 3, 5, 8, 64, 70]))
         step += draw(st.integers(0, 3))
         first_of_trial = step
         codes = draw(st.lists(st.integers(-1, 2), min_size=batch, max_size=batch))
+        if draw(st.booleans()):  # each sample is in a group of its own
+            codes = [code if code < 0 else sample for sample, code in enumerate(codes, 1)]
         step_code = draw(st.integers(-1, 2))
         for part in range(draw(st.integers(1, 2))):  # a gap lies between two parts of a trial
             steps = draw(st.integers(1, 90 if batch < 9 else 12))
@@ -63,7 +72,7 @@ def recordings(draw, constant=False):
                     frames.append(Frame(s, n, batch, *args))
             step += steps + 1
             run += 1
-    neurons = draw(st.sampled_from([1, 3, 4]))
+    neurons = draw(st.sampled_from([1, 3, 4, 33]))
     density = draw(st.sampled_from([0.0, 0.05, 0.3, 0.9, 1.0]))
     raster = np.random.default_rng(draw(st.integers(0, 99))).random((len(frames), neurons)) < density
     return frames, raster
@@ -151,14 +160,14 @@ class TestEvents:
     @given(recordings(), st.data())
     def test_events_and_frames_are_counted_in_their_groups(self, recording, data):
         frames, raster = recording
-        counts, numbers = np.zeros((5, raster.shape[1]), np.int64), np.zeros(5, np.int64)
+        counts, numbers = np.zeros((GROUPS, raster.shape[1]), np.int64), np.zeros(GROUPS, np.int64)
         for task in chunks_of(data, recording):
             for trains, pieces in task:
                 events.count_by_group(trains, pieces, counts)
-                numbers += events.frames_by_group(pieces, 5)
+                numbers += events.frames_by_group(pieces, GROUPS)
         group = np.array([f.group for f in frames])
-        assert counts.tolist() == [raster[group == g].sum(axis=0).tolist() for g in range(5)]
-        assert numbers.tolist() == [(group == g).sum() for g in range(5)]
+        assert counts.tolist() == [raster[group == g].sum(axis=0).tolist() for g in range(GROUPS)]
+        assert numbers.tolist() == [(group == g).sum() for g in range(GROUPS)]
 
     @pytest.mark.parametrize("kind", ["moments", "histogram", "cv2", "lv"])
     @settings(max_examples=30)
@@ -166,7 +175,7 @@ class TestEvents:
     def test_intervals_are_those_of_each_sequence_in_whatever_tasks_it_is_cut(self, kind, recording, data):
         _, raster = recording
         place_of, places = places_of(raster)
-        expected = np.zeros((5, places, MAX_INTERVAL + 1 if kind == "histogram" else 3), np.int64)
+        expected = np.zeros((GROUPS, places, MAX_INTERVAL + 1 if kind == "histogram" else 3), np.int64)
         for neuron, frames, bits in sequences_of(recording):
             steps = np.flatnonzero(bits)
             for i in range(1, len(steps)):
@@ -185,13 +194,13 @@ class TestEvents:
                     sums += [1, fixed // 2**26, fixed % 2**26]
         results = []
         for task in chunks_of(data, recording):
-            tally = IntervalTally(place_of, 5, places, 70, kind, MAX_INTERVAL)
+            tally = IntervalTally(place_of, GROUPS, places, 70, kind, MAX_INTERVAL)
             for chunk in task:
                 tally.add(*chunk)
             results.append(tally.result())
         joined = folded(results, join_intervals, data)
         assert joined.sums.tolist() == expected.tolist()
-        whole = IntervalTally(place_of, 5, places, 70, kind, MAX_INTERVAL)
+        whole = IntervalTally(place_of, GROUPS, places, 70, kind, MAX_INTERVAL)
         whole.add(*chunk_of(recording, 0, len(raster), ()))
         assert whole.result().edge is None
 
@@ -200,8 +209,11 @@ class TestEvents:
     def test_latencies_count_from_the_first_step_and_belong_to_the_first_frame(self, recording, data):
         _, raster = recording
         place_of, places = places_of(raster)
-        moments, histogram = np.zeros((5, places, 3), np.int64), np.zeros((5, places, BINS), np.int64)
-        censored = np.zeros((5, places), np.int64)
+        moments, histogram = (
+            np.zeros((GROUPS, places, 3), np.int64),
+            np.zeros((GROUPS, places, BINS), np.int64),
+        )
+        censored = np.zeros((GROUPS, places), np.int64)
         for neuron, frames, bits in sequences_of(recording):
             if not frames[0].counts or frames[0].group < 0:
                 continue
@@ -214,7 +226,7 @@ class TestEvents:
             histogram[at][min(latency, BINS - 1)] += 1
         results = []
         for task in chunks_of(data, recording):
-            tally = LatencyTally(place_of, 5, places, 70, BINS)
+            tally = LatencyTally(place_of, GROUPS, places, 70, BINS)
             for chunk in task:
                 tally.add(*chunk)
             results.append(tally.result())
@@ -229,7 +241,7 @@ class TestEvents:
     def test_pairs_of_each_lag_are_those_of_each_sequence(self, lags, recording, data):
         frames, raster = recording
         place_of, places = places_of(raster)
-        expected = np.zeros((4, 5, places, lags), np.int64)
+        expected = np.zeros((4, GROUPS, places, lags), np.int64)
         for neuron, sequence, bits in sequences_of(recording):
             if sequence[0].group < 0:
                 continue
@@ -240,7 +252,7 @@ class TestEvents:
         found = np.zeros_like(expected)
         cuts = data.draw(cuts_of(len(frames)))
         for begin, end in pairwise(cuts):
-            tally = LagTally(place_of, 5, places, 70, lags)
+            tally = LagTally(place_of, GROUPS, places, 70, lags)
             halo = max(begin - lags * 70, 0)
             if halo < begin:
                 tally.add(*chunk_of(recording, halo, begin, ()), counting=False)
@@ -272,3 +284,70 @@ class TestEvents:
         tally = LagTally(np.zeros(1, np.int64), 1, 1, 1, 2)
         tally.add(*chunk_of((frames, np.ones((600, 1), np.bool_)), 0, 600, ()))
         assert tally.result().pairs.tolist() == [[[599, 598]]]
+
+    @pytest.mark.parametrize("wrong", ["group", "frames", "neurons", "sample", "order"])
+    def test_what_lies_outside_is_refused_before_a_loop_writes_there(self, wrong):
+        frames = [Frame(s, 0, 1, 0, 9, s % 3, 0, 0, True, 0) for s in range(9)]
+        trains, pieces = chunk_of((frames, np.ones((9, 2), np.bool_)), 0, 9, {4})
+        groups = 2 if wrong == "group" else 3
+        if wrong == "frames":
+            pieces = replace(pieces, end=pieces.end + 64)
+        if wrong == "sample":
+            pieces = replace(pieces, skipped=pieces.skipped + 1)
+        if wrong == "order":
+            pieces = replace(pieces, begin=pieces.begin[::-1], end=pieces.end[::-1])
+        if wrong == "neurons":
+            trains = np.repeat(trains, 2, axis=0)
+        room = np.zeros(2, np.int64), groups, 1, 1
+        for tally in (IntervalTally(*room, "moments"), LatencyTally(*room), LagTally(*room, 2)):
+            with pytest.raises(IndexError):
+                tally.add(trains, pieces)
+        with pytest.raises(IndexError):
+            events.count_by_group(trains, pieces, np.zeros((groups, 2), np.int64))
+        with pytest.raises(IndexError, match="places of neurons must be 0 to 0"):
+            LatencyTally(np.ones(2, np.int64), 1, 1, 1)
+
+
+class TestChoice:
+    """Words are taken where they are less work, and can be."""
+
+    def chosen(self, density=0.05, begin=0, end=None, step_code=0, sample_code=0, batch=64):
+        """Which questions look at frames begin to end of a trial of 16 steps by words."""
+        frames = [
+            Frame(s, n, batch, 0, 16, step_code * s, sample_code * n, 0, True, 0)
+            for s in range(16)
+            for n in range(batch)
+        ]
+        trains = np.packbits(np.random.default_rng(0).random((64, len(frames))) < density, axis=1)
+        walk = pieces_of(frames, begin, end or len(frames), (), begin).walk()
+        choice = by_words.Choice(trains, walk, word_loops.list_groups)
+        groups = np.arange(batch) * sample_code
+        asked = {
+            "counts": choice.for_counts()[::2],
+            "intervals": choice.for_intervals(),
+            "latencies": choice.for_latencies(groups),
+            "lags": choice.for_lags(groups, 10),
+        }
+        assert all(len(words.begin) + len(rest.begin) == 1 for words, rest in asked.values())
+        return {name for name, (words, _) in asked.items() if len(words.begin)}
+
+    def test_masks_of_large_batches_take_no_more_memory_than_may_be(self, monkeypatch):
+        assert self.chosen(batch=128) == self.chosen()
+        monkeypatch.setattr(by_words, "MASK_WORDS", 1)
+        assert self.chosen() == {"counts", "intervals", "latencies", "lags"}
+        assert self.chosen(batch=128) <= {"counts"}
+
+    def test_a_trial_that_lies_in_the_chunk_is_looked_at_by_words(self):
+        assert self.chosen() == {"counts", "intervals", "latencies", "lags"}
+
+    def test_sequences_that_go_on_elsewhere_are_looked_at_event_by_event(self):
+        assert self.chosen(end=15 * 64) == self.chosen(begin=64) == self.chosen(begin=1) == {"counts"}
+
+    def test_few_events_are_looked_at_one_by_one(self):
+        assert self.chosen(density=0.0005) == set()
+
+    def test_steps_in_different_groups_are_not_counted_by_words(self):
+        assert self.chosen(step_code=1) == {"latencies", "lags"}
+
+    def test_each_sample_in_a_group_of_its_own_is_counted_by_words(self):
+        assert self.chosen(sample_code=1) == {"counts"}

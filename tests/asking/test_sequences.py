@@ -6,6 +6,7 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -17,11 +18,14 @@ from hypothesis import strategies as st
 
 import analysis
 from analysis.asking import graphs, planning, tallies
+from analysis.kernels import sequence_tasks
 from analysis.kernels.counting import tasks as counting
 from analysis.kernels.events import by_group as events
-from analysis.kernels.events import plain_loops
+from analysis.kernels.events import by_words, plain_loops
+from analysis.kernels.events.interval_tally import IntervalTally
 from made_recordings import Example, make_example, plans
 from slots import Slots, keys_of
+from tapes import Run, Trial, write_recording
 
 CONSTANT_WORDS = ("trial", "sample", "presentation", "label", "epoch")
 WORDS = (*CONSTANT_WORDS, "step", "window", "time")
@@ -178,13 +182,7 @@ def test_sequences_are_looked_at_one_by_one(
     options: dict[str, Any] = {"boundary": boundary} | ({"window": window} if "window" in along else {})
     oracle, constant_oracle = (Oracle(slots, words, place, boundary) for words in (along, constant))
     with pytest.MonkeyPatch.context() as patch, dask.config.set(scheduler="synchronous"):
-        patch.setattr(events, "_LOOPS", None if compiled else plain_loops)
-        patch.setattr(planning, "SMALL_TASK_BYTES", data.draw(st.sampled_from([8, 40, 2**24])))
-        patch.setattr(planning, "MANY_TASKS", 10**9)
-        patch.setattr(tallies, "RESULT_BLOCK_BYTES", data.draw(st.sampled_from([64, 2**20])))
-        patch.setattr(tallies, "MAX_LANES", data.draw(st.sampled_from([100, 2**20])))
-        patch.setattr(graphs, "_FAN_IN", 2)
-        patch.setattr(counting, "SLICE_FRAMES", data.draw(st.sampled_from([64, 2**18])))
+        cut_small(patch, data, compiled)
         single, pairs = oracle.intervals()
         check(layer.isi_mean(per, **options), {k: np.mean(v) for k, v in single.items()}, along, np.nan)
         found = layer.isi_cv(per, **options)
@@ -207,6 +205,22 @@ def test_sequences_are_looked_at_one_by_one(
             at_lag = correlation.sel(lag=lag)
             check(at_lag, {k: pearson(v) for k, v in of_lag.items()}, constant, np.nan)
             check(at_lag.defined, {k: len(v) for k, v in of_lag.items()}, constant, 0)
+
+
+def cut_small(patch: pytest.MonkeyPatch, data: st.DataObject, compiled: bool) -> None:
+    """Small tasks, blocks and slices, in one of the loops."""
+    patch.setattr(events, "_LOOPS", None if compiled else plain_loops)
+    patch.setattr(sequence_tasks, "KEPT_BYTES", data.draw(st.sampled_from([0, 16, 2**24])))
+    # Where words take no time, pieces are looked at by words, however small.
+    patch.setattr(by_words, "_TAKEN_NS", work := data.draw(st.sampled_from([0.0, 1.0])))
+    patch.setattr(by_words, "_COMPARED_NS", work)
+    patch.setattr(by_words, "_BEGUN_NS", work)
+    patch.setattr(planning, "SMALL_TASK_BYTES", data.draw(st.sampled_from([8, 40, 2**24])))
+    patch.setattr(planning, "MANY_TASKS", 10**9)
+    patch.setattr(tallies, "RESULT_BLOCK_BYTES", data.draw(st.sampled_from([64, 2**20])))
+    patch.setattr(tallies, "MAX_LANES", data.draw(st.sampled_from([100, 2**20])))
+    patch.setattr(graphs, "_FAN_IN", 2)
+    patch.setattr(counting, "SLICE_FRAMES", data.draw(st.sampled_from([64, 2**18])))
 
 
 def check_latencies(layer: Any, oracle: Oracle, per: Any, options: Any, starts: Any, raw_first: Any) -> None:
@@ -232,3 +246,29 @@ def first_steps(example: Example, name: str) -> tuple[dict[Any, int], dict[Any, 
         first[trial] = min(first.get(trial, run.first_step), run.first_step)
     starts.pop(-1, None)
     return starts, first
+
+
+@pytest.mark.parametrize(("kept_bytes", "whole"), [(38, True), (36, False)])
+def test_presentations_that_chunks_cut_reach_the_loops_whole_unless_they_are_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_bytes: int, whole: bool
+) -> None:
+    spikes = np.random.default_rng(0).random((4 * 100, 3)) < 0.5
+    runs = [Run(5 * trial, 5, 20, trial) for trial in range(4)]
+    trials = [Trial(trial, 20, {"label": [0] * 20}) for trial in range(4)]
+    write_recording(tmp_path / "run.zarr", {"1": spikes}, runs, trials, chunk_bytes=24)
+    layer = analysis.open_recording(tmp_path / "run.zarr")["1"]
+    monkeypatch.setattr(sequence_tasks, "KEPT_BYTES", kept_bytes)
+    added: list[int] = []
+    add = IntervalTally.add
+
+    def seen(tally: IntervalTally, trains: Any, pieces: Any) -> None:
+        added.extend((pieces.end - pieces.begin).tolist())
+        add(tally, trains, pieces)
+
+    monkeypatch.setattr(IntervalTally, "add", seen)
+    found = layer.isi_histogram(longest=4).compute(scheduler="synchronous")
+    assert sum(added) == 400
+    assert (added == [100] * 4) == whole
+    lanes = spikes.reshape(4, 5, 20, 3).transpose(0, 2, 3, 1).reshape(-1, 5)
+    intervals = np.concatenate([np.diff(np.flatnonzero(lane)) for lane in lanes])
+    assert found.values.tolist() == np.bincount(intervals, minlength=5)[1:].tolist()

@@ -23,7 +23,7 @@ from recorder.keeping.pack import pack
 from recorder.keeping.verification import check_blocks, check_documents, check_tables, count_blocks
 from recorder.stores import Folder
 from recorder.tape import LayerProgress, LayerReader, TapeReader, TapeWriter
-from recorder.tape.value_sums import sum_levels
+from recorder.tape.levels import read_levels, sum_levels
 from tapes import Run, write_recording
 
 zarr_warns = pytest.mark.filterwarnings("ignore::zarr.errors.ZarrUserWarning")
@@ -87,7 +87,7 @@ def test_a_recording_of_values_reads_back_and_is_sound(
     path = tmp_path_factory.mktemp("planes") / "run.zarr"
     reader = write(path, levels, close=close, scales={"1": scale})
     layer = reader.layers["1"]
-    np.testing.assert_array_equal(layer.frame_levels(0, len(levels)), levels)
+    np.testing.assert_array_equal(read_levels(layer, 0, len(levels)), levels)
     assert sum_levels(layer) == levels.sum(dtype=np.int64)
     assert layer.commit.values is not None
     assert (layer.commit.values.scale, reader.metadata.format_version) == (scale, 3)
@@ -98,7 +98,7 @@ def test_a_recording_of_values_reads_back_and_is_sound(
     if close:
         packed = pack(reader, Folder(path.with_name("packed.zarr")), shard_bytes=4096)
         read = TapeReader.open(Folder(path.with_name("packed.zarr"))).layers["1"]
-        np.testing.assert_array_equal(read.frame_levels(0, len(levels)), levels)
+        np.testing.assert_array_equal(read_levels(read, 0, len(levels)), levels)
         assert packed.digest == digest_recording(reader)
         root = zarr.open_group(path.with_name("packed.zarr"), mode="r")["layers/1"]
         planes = {name: root[f"planes/{name}"][:] for name in layer.planes}
@@ -113,10 +113,10 @@ def test_a_plane_begins_with_the_chunk_that_needs_it(tmp_path: Path) -> None:
     stored = sorted(int(file.parent.name) for file in (path / "layers/1/planes/1/c").rglob("0"))
     assert stored == [*range(30, 40)]
     assert [plane.first_chunk for plane in reader.layers["1"].planes.values()] == [30, 30]
-    np.testing.assert_array_equal(reader.layers["1"].frame_levels(0, len(levels)), levels)
+    np.testing.assert_array_equal(read_levels(reader.layers["1"], 0, len(levels)), levels)
     (path / "layers/1/planes/1/c/35/0").unlink()
     with pytest.raises(RecordingFormatError, match=r"planes/1/c/35/0: the chunk of .* with frames 2240"):
-        reader.layers["1"].frame_levels(2230, 2250)
+        read_levels(reader.layers["1"], 2230, 2250)
     assert [(problem.layer, problem.frame) for problem in problems_of(reader)] == [("1", 2240)]
 
 
@@ -153,7 +153,7 @@ def test_a_writer_goes_on_with_values_and_cuts_them(
     tape.commit({"1": progress}, [], 0, cut=cut, close=data.draw(st.booleans()))
     tape.release()
     reader = TapeReader.open(Folder(path))
-    np.testing.assert_array_equal(reader.layers["1"].frame_levels(0, kept), everything[:kept])
+    np.testing.assert_array_equal(read_levels(reader.layers["1"], 0, kept), everything[:kept])
     assert problems_of(reader) == []
     assert sum_levels(reader.layers["1"]) == everything[:kept].sum(dtype=np.int64)
 
@@ -242,4 +242,4 @@ def test_reading_needs_no_more_than_the_planes_there_are(tmp_path: Path) -> None
     assert isinstance(reader.layers["1"], LayerReader)
     assert reader.layers["1"].planes == {}
     assert reader.metadata.format_version == 1
-    np.testing.assert_array_equal(reader.layers["1"].frame_levels(0, 100), 1)
+    np.testing.assert_array_equal(read_levels(reader.layers["1"], 0, 100), 1)

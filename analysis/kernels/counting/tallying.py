@@ -149,9 +149,12 @@ def _starts(group: Integers) -> NDArray[np.intp]:
 
 
 def sum_places(values: NDArray[np.integer] | NDArray[np.bool_], places: int) -> Counts:
-    """Values of each neuron, shape [groups, neurons], summed up to places, int64 [groups, places]."""
+    """Values of each neuron, shape [groups, neurons], summed up to places, int64 [groups, places].
+
+    Where there is nothing to sum up, it may be the same array.
+    """
     if values.shape[1] == places:
-        return values.astype(np.int64)
+        return values.astype(np.int64, copy=False)
     per_place = values.reshape(len(values), places, values.shape[1] // places)
     summed: Counts = per_place.sum(axis=2, dtype=np.int64)
     return summed

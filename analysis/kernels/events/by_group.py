@@ -6,16 +6,12 @@ from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Final
 
 import numpy as np
 
 from analysis.kernels.events import plain_loops
 from analysis.kernels.selecting.pieces import Pieces
 from recorder.format.bits import Counts, Integers, Packed
-
-# Counts of each neuron and group of a chunk are made for so many elements at a time.
-SLAB_ELEMENTS: Final = 2**20
 
 
 @lru_cache(maxsize=1)
@@ -45,23 +41,21 @@ def count_by_group(trains: Packed, pieces: Pieces, counts: Counts) -> None:
     ----------
     trains : uint8 array, shape [neurons, bytes]
         ``bytes`` a multiple of 8, rows contiguous.
+
+    Raises
+    ------
+    IndexError
+        If a frame is in a group that there is none of.
     """
-    labels = labels_of(pieces)
-    if not (labels >= 0).any():
-        return
-    # Only what lies between the lowest and the highest group of the chunk is kept apart.
-    lowest, behind = int(labels[labels >= 0].min()), int(labels.max()) + 1
-    labels[labels >= 0] -= lowest
-    neurons = max(SLAB_ELEMENTS // (behind - lowest), 1)
-    for first in range(0, len(trains), neurons):
-        some = np.ascontiguousarray(trains[first : first + neurons])
-        found = np.zeros((len(some), behind - lowest), np.int64)
-        loops().count_labelled(some, labels, found)
-        counts[lowest:behind, first : first + neurons] += found.T
+    pieces.check(trains.shape[1] * 8, len(counts))
+    if counts.shape[1] != len(trains):
+        raise IndexError(f"there are trains of {len(trains)} neurons, and counts of {counts.shape[1]}")
+    loops().count_groups(np.ascontiguousarray(trains), pieces.walk(), counts)
 
 
 def frames_by_group(pieces: Pieces, groups: int) -> Integers:
     """Number of frames in each group, int64 [groups]."""
+    pieces.check(int(pieces.end[-1]) if len(pieces) else 0, groups)
     labels = labels_of(pieces)
     return np.bincount(labels[labels >= 0], minlength=groups)
 

@@ -83,7 +83,7 @@ class IntervalTally:
     ) -> None:
         self._kind: Kind = kind
         self._place_of_neuron = place_of_neuron
-        self._lanes = Lanes(samples)
+        self._lanes = Lanes(samples, place_of_neuron, places)
         lanes = (len(place_of_neuron), samples)
         in_pairs = _KINDS[kind] >= CV2
         columns = max_interval + 1 if kind == "histogram" else 3
@@ -95,7 +95,7 @@ class IntervalTally:
 
     def add(self, trains: Packed, pieces: Pieces) -> None:
         """Add the events of the pieces of the next chunk, uint8 [neurons, bytes]."""
-        _, walk = self._lanes.see(pieces)
+        _, walk = self._lanes.see(pieces, trains, len(self._place_of_neuron), len(self._sums))
         state = (self._last, self._former, self._lanes.opening, self._edge)
         trains = np.ascontiguousarray(trains)
         loops().tally_intervals(trains, walk, self._place_of_neuron, *state, _KINDS[self._kind], self._sums)

@@ -49,7 +49,7 @@ class LagTally:
     def __init__(self, place_of_neuron: Integers, groups: int, places: int, samples: int, lags: int) -> None:
         self._place_of_neuron = place_of_neuron
         self._lags = lags
-        self._lanes = Lanes(samples)
+        self._lanes = Lanes(samples, place_of_neuron, places)
         self._group = np.full(samples, -1, np.int64)
         lanes = (len(place_of_neuron), samples)
         self._last = np.full(lanes, NEVER, np.int64)
@@ -68,11 +68,11 @@ class LagTally:
         ValueError
             If frames of one sequence are in different groups.
         """
+        nowhere = len(self._pairs) - 1
         started = self._lanes.present.copy()
-        runs, walk = self._lanes.see(pieces)
+        runs, walk = self._lanes.see(pieces, trains, len(self._place_of_neuron), nowhere)
         self._check_groups(runs, started)
         self._group[runs.sample] = runs.group
-        nowhere = len(self._pairs) - 1
         group = np.where((runs.group >= 0) & counting, runs.group, nowhere)
         groups = np.full(int(pieces.batch.sum()), nowhere, np.int64)
         groups[walk.lane_at[runs.piece] + runs.sample] = group

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.kernels.selecting.pieces import NEVER, LaneRuns, Pieces, Walk
+from recorder.format.bits import Integers, Packed
 
 # A sample of which the task has no frame, where `NEVER` says that none of its sequences began before.
 UNSEEN: Final = -2
@@ -15,6 +16,13 @@ UNSEEN: Final = -2
 
 class Lanes:
     """What a task has seen of each sample; all neurons have the same sequences.
+
+    Parameters
+    ----------
+    samples : int
+        The largest batch.
+    place_of_neuron : int64 array, shape [neurons]
+    places : int
 
     Attributes
     ----------
@@ -24,13 +32,24 @@ class Lanes:
         Start of the sample's latest sequence, or `NEVER`.
     """
 
-    def __init__(self, samples: int) -> None:
+    def __init__(self, samples: int, place_of_neuron: Integers, places: int) -> None:
+        if len(place_of_neuron) and not 0 <= place_of_neuron.min() <= place_of_neuron.max() < places:
+            raise IndexError(f"places of neurons must be 0 to {places - 1}")
         self.opening = np.full(samples, UNSEEN, np.int64)
         self.present = np.full(samples, NEVER, np.int64)
         self._steps_left = np.zeros(samples, np.int64)
 
-    def see(self, pieces: Pieces) -> tuple[LaneRuns, Walk]:
-        """Take notice of pieces that follow those before."""
+    def see(self, pieces: Pieces, trains: Packed, neurons: int, groups: int) -> tuple[LaneRuns, Walk]:
+        """Take notice of pieces that follow those before, in trains of so many neurons and so many groups.
+
+        Raises
+        ------
+        IndexError
+            If a loop would write where nothing is.
+        """
+        pieces.check(trains.shape[1] * 8, groups)
+        if len(trains) != neurons:
+            raise IndexError(f"there are trains of {len(trains)} neurons, and places of {neurons}")
         runs = pieces.lanes()
         if len(pieces) and pieces.batch.max() > len(self.opening):
             raise ValueError(

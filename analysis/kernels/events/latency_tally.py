@@ -78,7 +78,7 @@ class LatencyTally:
         self, place_of_neuron: Integers, groups: int, places: int, samples: int, bins: int = 0
     ) -> None:
         self._place_of_neuron = place_of_neuron
-        self._lanes = Lanes(samples)
+        self._lanes = Lanes(samples, place_of_neuron, places)
         self._group = np.full(samples, -1, np.int64)
         self._moments = np.zeros((groups, places, 3), np.int64)
         self._histogram = np.zeros((groups, places, bins), np.int64)
@@ -88,7 +88,7 @@ class LatencyTally:
 
     def add(self, trains: Packed, pieces: Pieces) -> None:
         """Add the events of the pieces of the next chunk, uint8 [neurons, bytes]."""
-        runs, walk = self._lanes.see(pieces)
+        runs, walk = self._lanes.see(pieces, trains, len(self._place_of_neuron), len(self._moments))
         groups = np.full(int(pieces.batch.sum()), -1, np.int64)
         groups[walk.lane_at[runs.piece] + runs.sample] = self._groups_of(runs, pieces)
         state = (self._fired, self._lanes.opening, self._first)

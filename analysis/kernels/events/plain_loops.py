@@ -48,19 +48,20 @@ def label_frames(walk: Walk, labels: Integers) -> None:
     labels[frame[group >= 0]] = group[group >= 0]
 
 
-def count_labelled(trains: Packed, labels: Integers, counts: Counts) -> None:
-    """Add events of each neuron in the frames of each label; negative ones are none.
+def count_groups(trains: Packed, walk: Walk, counts: Counts) -> None:
+    """Add the events of each neuron in each group of frames.
 
     Parameters
     ----------
     trains : uint8 array, shape [neurons, bytes], ``bytes`` a multiple of 8, contiguous
-    labels : int64 array, shape [frames]
-        As many frames or fewer than in ``trains``.
-    counts : int64 array, shape [neurons, labels]
+    walk : Walk
+    counts : int64 array, shape [groups, neurons]
     """
+    labels = np.full(int(walk.end[-1]) if len(walk.end) else 0, -1, np.int64)
+    label_frames(walk, labels)
     neuron, frame = np.nonzero(np.unpackbits(trains, axis=1, count=len(labels)))
     labelled = labels[frame] >= 0
-    np.add.at(counts, (neuron[labelled], labels[frame[labelled]]), 1)
+    np.add.at(counts, (labels[frame[labelled]], neuron[labelled]), 1)
 
 
 def tally_intervals(

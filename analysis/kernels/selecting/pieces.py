@@ -70,6 +70,36 @@ class Pieces:
     def __len__(self) -> int:
         return len(self.begin)
 
+    def check(self, frames: int, groups: int) -> None:
+        """Refuse pieces beyond a chunk of so many frames, or codes beyond so many groups.
+
+        Compiled loops write where pieces and codes say, and look at no bounds.
+
+        Raises
+        ------
+        IndexError
+        """
+        if len(self) == 0:
+            return
+        bounds = np.stack([self.begin, self.end], axis=1).reshape(-1)
+        if (
+            bounds[0] < 0
+            or bounds[-1] > frames
+            or (np.diff(bounds) < np.resize([1, 0], len(bounds) - 1)).any()
+        ):
+            raise IndexError(
+                f"pieces must be of frames 0 to {frames} of the chunk, ascending and apart, but go from"
+                f" {self.begin.tolist()[:8]} to {self.end.tolist()[:8]}; they must be made for this chunk"
+            )
+        if (self.batch < 1).any() or (self.skipped < 0).any() or (self.skipped >= self.batch).any():
+            raise IndexError("a piece must begin at one of the samples of its batch")
+        largest = int(self.step_codes.max(initial=-1)) + int(self.sample_codes.max(initial=-1))
+        if largest >= groups:
+            raise IndexError(
+                f"codes of steps and samples add up to group {largest}, but there are {groups} groups, from 0"
+                " on; codes must be places along the axes that the groups are of"
+            )
+
     def walk(self, is_open: NDArray[np.bool_] | None = None) -> Walk:
         """The pieces as loops take them; ``is_open`` as in `Walk`, by default False."""
         # Multiplying by ceil(2 ** shift / batch) and shifting divides exactly, as batch <= 2 ** (shift - 31).
@@ -134,6 +164,16 @@ class Walk(NamedTuple):
     shift: Integers
     lane_at: Integers
     is_open: NDArray[np.bool_]
+
+    def select(self, chosen: NDArray[np.bool_]) -> Walk:
+        """Some of the pieces, bool [pieces]; what they have in common stays."""
+        if chosen.all():
+            return self
+        parts = {name: array for name, array in self._asdict().items() if name not in _IN_COMMON}
+        return self._replace(**{name: array[chosen] for name, array in parts.items()})
+
+
+_IN_COMMON: Final = ("step_codes", "sample_codes", "starts", "ends")
 
 
 @dataclass(frozen=True, eq=False)

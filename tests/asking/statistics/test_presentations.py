@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import analysis
+from analysis.kernels.tables import moments
 from analysis.statistics import averaging, presentations
 from made_recordings import plans
 from presented import Presented, check_averages, cut_small, few, has_presentations, lost, opened, some_per
@@ -244,3 +245,12 @@ def test_what_a_task_could_not_hold_is_refused(path: Path, monkeypatch: pytest.M
         layer.participation_ratio()
     with pytest.raises(analysis.QuestionError, match=r"3 presentations and 12 neurons.*matrix of either"):
         layer.select(trials=[1], labels=[2]).participation_ratio(per="time")
+
+
+@pytest.mark.parametrize("neurons", [1, 127, 128, 300])
+def test_sums_and_squares_are_those_of_each_row_in_its_group(neurons: int) -> None:
+    random = np.random.default_rng(neurons)
+    block, codes = random.integers(0, 2**20, (9, 1, neurons)), np.array([2, -1, 0, 2, 2, -1, 0, 3, 2])
+    rows = [block[codes == group, 0] for group in range(5)]
+    expected = [[each.sum(axis=0).tolist() for each in power] for power in (rows, [r * r for r in rows])]
+    assert moments(block, codes, 5).tolist() == expected

@@ -1,10 +1,30 @@
-"""Add up the values of a layer, from the counts of its events and planes where there are any."""
+"""Read the levels of a layer, of which its values are made, from its events and planes; and add them up."""
 
 from __future__ import annotations
 
-from recorder.format.bits import count_per_neuron
-from recorder.format.values import SIGN
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recorder.format.bits import Packed, count_per_neuron
+from recorder.format.values import SIGN, join_levels
 from recorder.tape.layer_reading import LayerReader
+
+
+def read_levels(
+    layer: LayerReader,
+    first: int,
+    last: int,
+    read: Callable[[LayerReader, int], Packed] = LayerReader.chunk,
+) -> NDArray[np.int16]:
+    """Levels of frames ``first`` to ``last`` (exclusive), shape [frames, *neuron]; see `format.values`.
+
+    ``read`` reads a chunk of a boolean array, as ``read(bits, chunk)``.
+    """
+    events, *planes = (bits.frame_bits(first, last, partial(read, bits)) for bits in layer.bits)
+    return join_levels(events, dict(zip(layer.planes, planes, strict=True)))
 
 
 def sum_values(layer: LayerReader) -> float:
