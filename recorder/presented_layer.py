@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from recorder.format.bits import Packed, trains_to_rows
 from recorder.format.segments import Segments
+from recorder.format.values import join_levels, scale_levels
 from recorder.tape import LayerReader
 
 Integers = NDArray[np.int64]
@@ -74,27 +75,42 @@ class PresentedLayer:
             for step in range(0, steps, some):
                 count = min(some, steps - step)
                 frames = first_frame + sample + np.arange(step, step + count)[:, None] * batch
-                bits = self._bits((frames + np.arange(samples)).ravel(), cache)
+                found = self._values((frames + np.arange(samples)).ravel(), cache)
                 place = first_step - first + step
-                out[place : place + count, :samples] = bits.view(count, samples, neurons)
+                out[place : place + count, :samples] = found.view(count, samples, neurons)
                 recorded[place : place + count, :samples] = True
         if not recorded.all():
             out[~recorded] = 0
         return recorded
 
-    def _bits(self, frames: Integers, cache: ChunkCache) -> torch.Tensor:
-        """Frames in ascending order as zeros and ones, uint8 ``[frames, neurons]``; valid until the next."""
-        size = self.reader.plan.chunk_frames
+    def _values(self, frames: Integers, cache: ChunkCache) -> torch.Tensor:
+        """Frames in ascending order as they were put out, ``[frames, neurons]``; valid until the next."""
+        events = self._bits(self.reader, frames, cache)
+        values = self.reader.commit.values
+        if values is None:
+            return torch.from_numpy(events)
+        is_event = events.astype(np.bool_)
+        planes = {
+            name: self._bits(plane, frames, cache).astype(np.bool_)
+            for name, plane in self.reader.planes.items()
+        }
+        scaled = scale_levels(join_levels(is_event, planes), values.scale, self.reader.commit.dtype)
+        return torch.from_numpy(scaled)
+
+    @staticmethod
+    def _bits(reader: LayerReader, frames: Integers, cache: ChunkCache) -> Packed:
+        """Bits of frames as zeros and ones, uint8 ``[frames, neurons]``; valid until the next."""
+        size = reader.plan.chunk_frames
         chunks = frames // size
-        bits = cache.scratch(len(frames), self.reader.plan.neurons)
+        bits = cache.scratch(len(frames), reader.plan.neurons)
         for begin, end in itertools.pairwise([0, *(np.flatnonzero(np.diff(chunks)) + 1), len(frames)]):
-            rows = cache.rows(self.reader, int(chunks[begin]))
+            rows = cache.rows(reader, int(chunks[begin]))
             # All places are inside; what could raise would be buffered.
             inside = frames[begin:end] % size // 8
             rows.take(inside, axis=0, out=bits[begin:end], mode="clip")
         np.right_shift(bits, (7 - frames % 8).astype(np.uint8)[:, None], out=bits)
         np.bitwise_and(bits, 1, out=bits)
-        return torch.from_numpy(bits)
+        return bits
 
 
 class ChunkCache:
@@ -103,8 +119,8 @@ class ChunkCache:
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._size_bytes = 0
-        self._chunks: OrderedDict[tuple[str, int], Packed] = OrderedDict()
-        self._readers: dict[str, LayerReader] = {}
+        self._chunks: OrderedDict[tuple[str, str, int], Packed] = OrderedDict()
+        self._readers: dict[tuple[str, str], LayerReader] = {}
         self._process = 0
         self._scratch = np.empty(0, np.uint8)
 
@@ -119,7 +135,7 @@ class ChunkCache:
 
     def rows(self, reader: LayerReader, chunk: int) -> Packed:
         """A chunk as rows of eight frames: uint8 [rows, neurons]."""
-        key = reader.name, chunk
+        key = reader.name, reader.plane, chunk
         found = self._chunks.get(key)
         if found is not None:
             self._chunks.move_to_end(key)
@@ -127,9 +143,9 @@ class ChunkCache:
         if self._process != os.getpid():
             # Connections and open files of the store are not shared with the process that was forked.
             self._process, self._readers = os.getpid(), {}
-        own = self._readers.get(reader.name)
+        own = self._readers.get(key[:2])
         if own is None:
-            own = self._readers[reader.name] = copy.deepcopy(reader)
+            own = self._readers[key[:2]] = copy.deepcopy(reader)
         found = trains_to_rows(own.chunk(chunk))
         self._chunks[key] = found
         self._size_bytes += found.nbytes

@@ -49,7 +49,7 @@ class SpikeDataset(Dataset[Item]):
     layers : str or sequence of str, optional
         Layers by name; all by default.
     dtype : torch.dtype or mapping
-        Of the spikes; of all layers, or by name, those left out being float32.
+        Of the spikes, or values; of all layers, or by name, those left out being float32.
     incomplete : {"error", "skip", "mask"}
         What to do with presentations of which a layer lacks steps: frames that are marked lost, steps in
         which it was not called, or all of them. Raise, leave them out, or have zeros there and say where:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from recorder.capture.device_packing import Verdict
-from recorder.capture.value_packing import ROUNDING
+from recorder.format.scales import ROUNDING
 from recorder.format.values import MAX_LEVEL
 
 _BUT_FOR_ROUNDING = (

@@ -10,8 +10,9 @@ from recorder.capture.device_packing import DevicePacker
 from recorder.capture.device_values import DeviceValuePacker
 from recorder.capture.host_packing import HostPacker, StagePool
 from recorder.capture.transfer import TransferRings
-from recorder.capture.value_packing import ValuePacker, find_scale
+from recorder.capture.value_packing import ValuePacker
 from recorder.format.metadata import ValuesCommit
+from recorder.format.scales import find_scale
 from recorder.format.values import Pending
 
 OnDevice: TypeAlias = DevicePacker | DeviceValuePacker
@@ -71,7 +72,8 @@ class Packers:
 
         Once the layer has put out ones, they are the scale.
         """
-        scale = find_scale(spikes.detach().cpu())
+        dtype = str(spikes.dtype).removeprefix("torch.")
+        scale = find_scale(spikes.detach().cpu().double().numpy(), dtype)
         if scale is None or (scale != 1 and has_fired):
             return None
         return ValuesCommit(scale, 0, 0)

@@ -12,12 +12,13 @@ import numpy as np
 from recorder.circumstances import describe, refuse_others
 from recorder.elsewhere.attached import AttachedColumns
 from recorder.elsewhere.feeding import Feed, Window, make_feeds, rounds
-from recorder.elsewhere.packing import FramePacker, spikes_of
+from recorder.elsewhere.packing import LayerState, pack_values
 from recorder.elsewhere.pieces import Piece
 from recorder.format import RecordingExistsError, plan_chunks
-from recorder.format.bits import Bools, Packed, pack_frames
+from recorder.format.bits import Packed
 from recorder.format.segments import SegmentLog
 from recorder.format.trials import TrialLog
+from recorder.format.values import PackedValues, pending_rows
 from recorder.stores import ByteStore, StoreLike, open_store
 from recorder.tape import LayerProgress, TapeReader, TapeWriter
 from recorder.tape.beginning import check_names, is_unbegun, write_errors
@@ -61,7 +62,8 @@ def write_recording(
     store : str, path or Zarr store
         Where to write to: a folder, a URL or a Zarr store.
     layers : mapping
-        For each layer, by name, in network order, values that are 0 or 1 (booleans, integers or floats):
+        For each layer, by name, in network order, its values: booleans, integers or floats that are 0 or 1,
+        or whole multiples of one scale, which is found as that of a layer that a monitor records:
 
         - an array ``[steps, samples, *neuron]`` of numpy, torch, jax, h5py, zarr or alike, which is read some
           steps at a time;
@@ -104,8 +106,8 @@ def write_recording(
     Raises
     ------
     ValueError
-        If values are others than 0 and 1, axes are not known, layers do not have the same steps, or labels do
-        not fit. Steps before those are committed, and ``resume=True`` goes on behind them.
+        If values are no multiples of one scale, axes are not known, layers do not have the same steps, or
+        labels do not fit. Steps before those are committed, and ``resume=True`` goes on behind them.
     TypeError
         If something is given that is none of the above.
     RecordingExistsError
@@ -163,14 +165,14 @@ class _Layer:
     def __init__(self, feed: Feed, position: int) -> None:
         self.feed, self.position = feed, position
         self.segments = SegmentLog()
-        self.packer: FramePacker | None = None
+        self.state: LayerState | None = None
         self.shape: tuple[int, ...] = ()
 
     def progress(self) -> LayerProgress:
         """Progress for a commit."""
-        pending = self.packer.pending if self.packer else np.empty((0, 0), np.bool_)
-        row = pack_frames(pending)[0] if len(pending) else None
-        return LayerProgress(len(pending), row, *self.segments.look())
+        state = self.state or LayerState(np.empty((0, 0), np.bool_), "bool")
+        row, planes = pending_rows(state.pending)
+        return LayerProgress(len(state.pending), row, *self.segments.look(), planes, state.values)
 
 
 class _Writing:
@@ -205,7 +207,10 @@ class _Writing:
         if known is not None:
             commit, last_segment = known
             layer.segments, layer.shape = SegmentLog(last_segment), commit.plan.neuron_shape
-            layer.packer = FramePacker(self._tape.pending_frames(layer.feed.name))
+            name = layer.feed.name
+            has_fired = bool(self._tape.totals(name).any())
+            pending = self._tape.pending_frames(name)
+            layer.state = LayerState(pending, commit.dtype, commit.values, has_fired)
             self._tape.place_layer(layer.feed.name, layer.position)
 
     def run(self) -> None:
@@ -272,39 +277,37 @@ class _Writing:
         self._is_changing = True
         self._note([window.piece for window in windows])
         with write_errors(self._tape.store):
-            for layer, window, (rows, pending) in zip(self._layers, windows, packed, strict=True):
-                self._append(layer, window, rows, pending)
+            for layer, window, (rows, state) in zip(self._layers, windows, packed, strict=True):
+                self._append(layer, window, rows, state)
         self._step += steps - passed
         self._is_changing = False
 
-    def _pack(self, layer: _Layer, window: Window) -> tuple[Packed, Bools]:
+    def _pack(self, layer: _Layer, window: Window) -> tuple[Packed | PackedValues, LayerState]:
         """Read and pack steps; changes nothing."""
         shape = window.piece.shape[2:]
-        if layer.packer is not None and shape != layer.shape:
+        if layer.state is not None and shape != layer.shape:
             raise ValueError(
                 f"layer {layer.feed.name!r} has frames of neuron shape {shape}, but the recording has "
                 f"{layer.shape}; it holds one shape for each layer"
             )
         values = window.piece.read(window.first, window.last)
-        spikes = spikes_of(values, layer.feed.name, self._step)
-        neurons = math.prod(shape)
-        packer = layer.packer or FramePacker(np.empty((0, neurons), np.bool_))
-        return packer.pack(spikes.reshape(-1, neurons))
+        state = layer.state or LayerState(np.empty((0, math.prod(shape)), np.bool_), window.piece.dtype)
+        return pack_values(values, state, layer.feed.name, self._step)
 
-    def _append(self, layer: _Layer, window: Window, rows: Packed, pending: Bools) -> None:
+    def _append(self, layer: _Layer, window: Window, rows: Packed | PackedValues, state: LayerState) -> None:
         _, samples, *neuron = window.piece.shape
         name = layer.feed.name
-        if layer.packer is None:
-            layer.packer, layer.shape = FramePacker(pending), tuple(neuron)
+        if layer.state is None:
+            layer.shape = tuple(neuron)
             plan = plan_chunks(layer.shape)
             self._tape.add_layer(name, plan, window.piece.dtype, WRITTEN_CLASS, layer.position)
-        layer.packer.pending = pending
+        layer.state = state
         self._tape.append(name, rows)
         layer.segments.extend(self._step, window.last - window.first, samples, self._trials.number)
 
     def _commit(self, *, close: bool = False) -> None:
         self._is_changing = True
-        written = [layer for layer in self._layers if layer.packer is not None]
+        written = [layer for layer in self._layers if layer.state is not None]
         progress = {layer.feed.name: layer.progress() for layer in written}
         presented = self._trials.look()
         with write_errors(self._tape.store):

@@ -154,7 +154,7 @@ def test_what_is_there_stays_unless_it_is_to_be_replaced_or_gone_on_with(
 
 def test_errors_say_what_to_do(spikes: dict[str, np.ndarray], tmp_path: Path) -> None:
     array, table, both = (tmp_path / name for name in ("out.npy", "a.parquet", "both.parquet"))
-    np.save(array, spikes["out"].astype(int) * 2)
+    np.save(array, spikes["out"].astype(int) * 40_000)
     pq.write_table(pa.table({"step": [1, 0], "neuron": [0, 0]}), table)
     pq.write_table(pa.table({"layer": ["x"], "step": [1], "neuron": [0]}), both)
     (tmp_path / "broken.npy").write_bytes(b"nothing")
@@ -163,7 +163,7 @@ def test_errors_say_what_to_do(spikes: dict[str, np.ndarray], tmp_path: Path) ->
     np.save(tmp_path / "objects.npy", np.array([{}], object), allow_pickle=True)
     for number, (arguments, message) in enumerate(
         (
-            ([array], "values other than 0 and 1, from 2 to 2"),
+            ([array], "values other than 0 and 1, or whole multiples of one scale: from 40000 to 40000"),
             ([tmp_path / "none.npy"], "No such file"),
             ([tmp_path / "a.csv"], "no file of a known kind; expected one of .npy, .npz, .parquet"),
             ([tmp_path / "broken.npy"], "cannot be read as a file of numpy"),

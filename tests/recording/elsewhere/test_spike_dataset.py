@@ -315,3 +315,15 @@ def test_trains_are_turned_to_rows_and_back(shape: tuple[int, int]) -> None:
     trains = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
     assert (trains_to_rows(trains) == trains.T).all()
     assert (rows_to_trains(trains_to_rows(trains)) == trains).all()
+
+
+def test_values_are_given_as_they_were_put_out(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(-3, 4, (7, 5, 2, 3)) * np.float32(0.5)
+    write_recording(tmp_path / "run.zarr", {"1": values}, labels=[0, 1, 2, 3, 4])
+    dataset = SpikeDataset(tmp_path / "run.zarr", "1")
+    for sample, (spikes, columns) in enumerate(dataset):
+        assert columns["label"] == sample
+        np.testing.assert_array_equal(spikes, values[:, sample])
+    whole = SpikeDataset(tmp_path / "run.zarr", dtype=torch.float64)
+    batch, _ = next(iter(DataLoader(whole, batch_size=5, collate_fn=SpikeDataset.collate)))
+    np.testing.assert_array_equal(batch["1"], values)

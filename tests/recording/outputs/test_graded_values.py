@@ -19,7 +19,7 @@ from recorder import Monitor, SpikeOutput, SpikeValueError
 from recorder.capture.layer_recorder import GATHER_AFTER_CALLS
 from recorder.capture.packers import Packers
 from recorder.capture.transfer import TransferRing, TransferRings
-from recorder.capture.value_packing import find_scale
+from recorder.format.scales import find_scale
 from tellers import Pair, Teller, monitor_of
 
 T, N = 5, 3
@@ -174,7 +174,7 @@ def test_ones_are_the_scale_once_there_were_some(tmp_path: Path) -> None:
 def test_the_scale_is_the_greatest_of_which_all_values_are_multiples(
     values: list[float], scale: float | None
 ) -> None:
-    found = find_scale(torch.tensor([0.0, *values]))
+    found = find_scale(np.array([0.0, *values], np.float32), "float32")
     assert found == (scale if scale is None else pytest.approx(scale, rel=1e-6))
 
 
