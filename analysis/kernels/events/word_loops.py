@@ -249,6 +249,7 @@ def tally_latency_words(trains, pieces, place_of_neuron, moments, histogram):
     longest = histogram.shape[2]
     for row in range(0, words.shape[0], _LANES):
         lanes = min(words.shape[0] - row, _LANES)
+        is_one = _same_place(place_of_neuron, row, lanes)
         for piece in range(len(pieces.begin)):
             batch, begin, end = pieces.batch[piece], pieces.begin[piece], pieces.end[piece]
             first_group, groups = pieces.group_at[piece], pieces.groups[piece]
@@ -266,6 +267,15 @@ def tally_latency_words(trains, pieces, place_of_neuron, moments, histogram):
                         everywhere &= fired[lane]
                     for group in range(groups):
                         mask, sums = pieces.masks[first_group + group, part], summed[group]
+                        if is_one:
+                            total = _ZERO
+                            for lane in range(lanes):
+                                total += count_ones(new[lane] & mask)
+                            _add_moments(sums[:, 0], np.int64(total), latency)
+                            if longest:
+                                column, place = min(latency, longest - 1), pieces.listed[first_group + group]
+                                histogram[place, place_of_neuron[row], column] += np.int64(total)
+                            continue
                         for lane in range(lanes):
                             number = np.int64(count_ones(new[lane] & mask))
                             sums[0, lane] += number
@@ -279,7 +289,7 @@ def tally_latency_words(trains, pieces, place_of_neuron, moments, histogram):
                     if everywhere == all_samples:
                         break
             for group in range(groups):
-                for lane in range(lanes):
+                for lane in range(1 if is_one else lanes):
                     sums = moments[pieces.listed[first_group + group], place_of_neuron[row + lane]]
                     for column in range(3):
                         sums[column] += summed[group, column, lane]
