@@ -15,6 +15,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 300
+sys.path.append(str(ROOT / "scripts" / "attacks"))
+
+from answer_mutants import ANSWER_MUTANTS  # noqa: E402 - found by the line before
 
 
 @dataclass(frozen=True)
@@ -340,6 +343,7 @@ MUTANTS = (
         "attacks/test_endings.py::test_a_forgotten_monitor_is_finished_whatever_thread_collects_it",
         ((FINALIZING, "(_is_collecting() or _serves_others())", "_serves_others()"),),
     ),
+    *(Mutant(*of_answers) for of_answers in ANSWER_MUTANTS),
     Mutant(
         "calls alike are noted twice",
         "recording/packing/test_layer_recorder.py::test_calls_alike_and_others_are_recorded_one_after_the_other",

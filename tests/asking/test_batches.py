@@ -91,6 +91,26 @@ def test_so_many_bytes_are_added_up_at_a_time(runs: Path, monkeypatch: pytest.Mo
         np.testing.assert_array_equal(asked, expected)
 
 
+def test_damage_to_one_of_many_is_named(runs: Path, tmp_path: Path) -> None:
+    def chunk(number: int) -> Path:
+        return tmp_path / f"run{number}.zarr" / "layers" / "2" / "counts" / "c" / "0" / "0" / "0"
+
+    def cut(path: Path) -> None:
+        path.write_bytes(path.read_bytes()[:-5])
+
+    def swap(path: Path) -> None:
+        path.write_bytes(chunk(6).read_bytes())
+
+    for damage, what in ((Path.unlink, "is missing"), (cut, "is damaged"), (swap, "altered or swapped")):
+        shutil.rmtree(tmp_path)
+        shutil.copytree(runs, tmp_path)
+        damage(chunk(3))
+        joint = analysis.open_recording(tmp_path / "*.zarr")
+        for per in (("recording", "layer"), "layer"):
+            with pytest.raises(analysis.RecordingFormatError, match=f"run3.zarr/layers/2/counts.*{what}"):
+                joint.silent_ratio(per=per).compute()
+
+
 def calls(task: Any, function: Any) -> bool:
     return isinstance(task, tuple) and getattr(task[0], "content", None) is function
 

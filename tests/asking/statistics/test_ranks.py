@@ -325,6 +325,12 @@ def test_presentations_are_those_of_all_ranks(layer: Any, along: tuple[str, ...]
     check(layer.sparseness(along), along, EVERY, sparseness)
 
 
+def test_presentations_of_other_lengths_are_not_compared(layer: Any) -> None:
+    for ask in (layer.fano_factor, layer.participation_ratio):
+        with pytest.raises(analysis.QuestionError, match="some have 7 frames and some 11"):
+            ask()
+
+
 def test_correlations_are_those_of_all_ranks(layer: Any) -> None:
     bins = [
         bits[: len(bits) // 2 * 2].reshape(-1, 2, NEURONS).sum(axis=1)
