@@ -41,10 +41,12 @@ with atheris.instrument_imports(include=["recorder", "analysis.kernels"]):
     from recorder.format.documents import expected_documents
     from recorder.format.extents import TableCommit
     from recorder.format.metadata import CategoriesCommit, ColumnCommit, TrialsCommit
+    from recorder.format.signals import SignalCommit
     from recorder.stores import archive
     from recorder.stores.sharded import ShardedStore
     from recorder.tape import LayerReader, TapeReader, lock, tables
     from recorder.tape.holder import Holder
+    from recorder.tape.signal_reading import SignalReader
     from recorder.tape.trial_columns import read_columns
 
 PLAN = ChunkPlan((5,), 64, 5, 25)
@@ -89,6 +91,9 @@ def fuzz_metadata(data: bytes) -> None:
     for layer in reader.layers.values():
         assert layer.commit.lost_frames <= layer.frames
         assert 0 <= layer.plan.part_neurons * layer.plan.chunk_bytes <= metadata.MAX_CHUNK_BYTES
+        for signal in layer.signals.values():
+            chunk_values = signal.plan.part_neurons * signal.plan.chunk_frames
+            assert 0 <= chunk_values * signal.commit.itemsize <= metadata.MAX_CHUNK_BYTES
         arrays.spikes_document(layer.plan, layer.frames)
 
 
@@ -121,6 +126,19 @@ def fuzz_spikes(data: bytes) -> None:
     layer._read["checksums"] = np.array([[chunks.stored_checksum(stored)]], np.uint32)  # noqa: SLF001
     frames = layer.frame_bits(0, 64)
     assert frames.sum() == sum(byte.bit_count() for byte in data[1:])
+
+
+def fuzz_values(data: bytes) -> None:
+    """What a chunk of a signal decompresses to: the values of each neuron."""
+    stored = sealed(numcodecs.Zstd().encode(data))
+    commit = _signal(64)
+    signal = SignalReader(OneChunkStore(stored), "1", "layers/1", commit)  # type: ignore[arg-type]
+    signal._read["checksums"] = np.array([[chunks.stored_checksum(stored)]], np.uint32)  # noqa: SLF001
+    assert signal.values(0, 64).transpose(1, 0).tobytes() == data
+
+
+def _signal(frames: int, **more: Any) -> SignalCommit:
+    return SignalCommit("v", "float16", (5,), PLAN, frames, TableCommit(2, 3), TableCommit(1, 4), **more)
 
 
 def fuzz_segments(data: bytes) -> None:
@@ -205,6 +223,7 @@ def _seeds(target: str) -> Iterator[bytes]:
         TableCommit(1, 4),
         (5,),
         ((0, 3),),
+        signals=(_signal(70, tail=(6,), every=3, samples=2, lost=((0, 3),)),),
     )
     columns = tuple(ColumnCommit(name, "int64", 4) for name in ("trial", "sample"))
     columns += (ColumnCommit("label", "category", 5, ("cat", 3, True, 0.5)), ColumnCommit("x", "float64", 6))
@@ -226,6 +245,7 @@ def _seeds(target: str) -> Iterator[bytes]:
         "stored_chunk": stored[:-4],
         "damaged_chunk": stored,
         "spikes": b"\0" + trains.tobytes(),
+        "values": np.arange(320, dtype="<f2").tobytes(),
         "segments": rows.tobytes(),
         "trials": np.zeros(1, "<i8").tobytes(),
         "categories": encode_categories(["ä", 1, 1.5, True, 'a "text"\n']),

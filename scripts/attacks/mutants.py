@@ -40,8 +40,57 @@ ENTRANCE, TRIALS = "recorder/session/entrance.py", "recorder/format/trials.py"
 TRANSFER, DEVICE_PACKING = "recorder/capture/transfer.py", "recorder/capture/device_packing.py"
 FINALIZING = "recorder/tape/finalizing.py"
 ELSEWHERE = "recorder/elsewhere/writing.py"
+SIGNAL_READING, SIGNAL_WRITING = "recorder/tape/signal_reading.py", "recorder/tape/signal_writing.py"
+SIGNAL_RECORDER, STATES = "recorder/capture/signal_recorder.py", "recorder/hooks/states.py"
 
 MUTANTS = (
+    Mutant(
+        "any values pass for the last chunk of a signal",
+        "attacks/test_damage.py::test_no_damage_changes_an_answer_and_verification_finds_all_of_it",
+        ((SIGNAL_READING, "if rows_checksum(values) != self.commit.tail[part]:", "if False:"),),
+    ),
+    Mutant(
+        "any chunk passes for that of a signal",
+        "attacks/test_damage.py::test_no_damage_changes_an_answer_and_verification_finds_all_of_it",
+        ((SIGNAL_READING, "is_full = (chunk + 1) * plan.chunk_frames <= self.frames", "is_full = False"),),
+    ),
+    Mutant(
+        "signals keep the forward that close cuts short",
+        "attacks/test_lifecycle.py::test_close_leaves_out_the_forward_that_it_cuts_short",
+        ((ROWS, "{name: before for name, before in of_signals.items() if before},", "{},"),),
+    ),
+    Mutant(
+        "values of a call that was cut short stay",
+        "attacks/test_interrupts.py::test_an_exception_from_outside_in_the_midst_of_recording_breaks_no_commit",
+        (
+            (
+                SIGNAL_RECORDER,
+                "        if self._undo is not None:\n",
+                "        if self._undo is not None and self._waiting < 0:\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "nobody waits for values at a commit",
+        "recording/signals/test_signals_on_devices.py::test_values_arrive_as_they_were",
+        ((SIGNAL_RECORDER, "                piece.ring.wait(piece.transfer)\n", "                pass\n"),),
+    ),
+    Mutant(
+        "states of each step stay switched on",
+        "recording/signals/test_potentials.py::test_activation_based_is_off_again_behind_a_forward_that_raises",
+        ((STATES, "            setattr(module, potential.switch, False)\n", "            pass\n"),),
+    ),
+    Mutant(
+        "the values of a chunk that goes on growing are written when it is full",
+        "attacks/test_kill.py::test_a_killed_recording_has_every_acknowledged_step_and_goes_on",
+        (
+            (
+                SIGNAL_WRITING,
+                "            stored = self._write_chunk(trains, self._chunk)\n",
+                "            stored = self._write_chunk(trains, self._chunk) if close else None\n",
+            ),
+        ),
+    ),
     Mutant(
         "files are not synced",
         "tape/test_stores.py::test_every_file_and_folder_is_synced_before_it_is_relied_on",

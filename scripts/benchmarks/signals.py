@@ -36,7 +36,7 @@ def record_potential(layer: str) -> Peer:
 def measure_signals(options: Options, report: Report) -> None:
     """Run time with the potentials of one layer ÷ bare run, and bytes of a value as stored."""
     network = trained_network(options.cache, quick=options.quick).to(options.device)
-    trials, rounds = (1, 1) if options.quick else (30, 5)
+    trials, rounds = (1, 1) if options.quick else (20, 5)
     images = test_images(options.device)
     peers = {BARE: PEERS[BARE], SPIKETAPE: PEERS[SPIKETAPE]}
     peers |= {f"{SPIKETAPE}, v of {layer}": record_potential(layer) for layer in LAYERS}

@@ -23,6 +23,7 @@ STEPS = 70
 OLD = {
     "version-1.zarr": "bd6ea5c3d0af7cc402ef67c06f5093270638e4ed51fe170eace77b89bdebb5e8",
     "version-2.zarr": "b07caa5bb206dfcf8819fcff5b9230c68f053f77a1a4ad5672249245463d6c6c",
+    "version-3-signals.zarr": "4d8e4189d02bf364dce7703778944e7a91478403ea5d0bbf26327689fa27447d",
     "version-3.zarr": "418c1e4879f9d5f30b12ac7a4aaccc8cca5da366ed6800a339f6003ef6cab591",
 }
 

@@ -76,6 +76,40 @@ def test_of_version_3_labels_lie_in_an_array() -> None:
     assert [(type(label), label) for label in found] == [(type(label), label) for label in labels]
 
 
+def numbers(frames: int = 90, neurons: int = 6) -> np.ndarray:
+    """At frame f, neuron n has the remainder of 7f + 3n² + f·n by 11, less 5."""
+    frame, neuron = np.ogrid[:frames, :neurons]
+    return ((7 * frame + 3 * neuron**2 + frame * neuron) % 11 - 5).reshape(frames, 2, 3)
+
+
+def test_of_version_3_signals_lie_beside_the_spikes() -> None:
+    """Of steps 0 to 19 of three samples in trial 0, and 20 to 29 in none."""
+    witness = WITNESS.with_name("version-3-signals.zarr")
+    layer = TapeReader.open(Folder(witness)).layers["0"]
+    assert np.array_equal(layer.frame_bits(0, 90), numbers() > 3)
+    halves = (numbers() / 2).astype(np.float16)
+    halves[3, 0, 2], halves[4, 0, 0] = np.nan, np.inf
+    every_fourth = numbers().astype(np.float64).reshape(30, 3, 2, 3)[::4, :2, 1:2, ::2].reshape(-1, 1, 2)
+    expected = {
+        "v": (halves, None, "v"),
+        "V": (every_fourth, (range(1, 2), range(0, 3, 2)), "=56"),
+        "count": (numbers().astype(np.int32).reshape(90, 6)[:, [1, 4]], (1, 4), "count"),
+    }
+    assert list(layer.signals) == list(expected)
+    for name, (values, neurons, folder) in expected.items():
+        signal = layer.signals[name]
+        found = signal.values(0, signal.frames)
+        assert found.dtype == values.dtype
+        assert np.array_equal(found, values, equal_nan=values.dtype.kind == "f")
+        assert signal.commit.neurons == neurons
+        stock = zarr.open_array(witness / f"layers/0/signals/{folder}/values", mode="r")
+        assert np.array_equal(stock[...], values, equal_nan=values.dtype.kind == "f")
+        assert np.array_equal(stock[5:9], values[5:9], equal_nan=values.dtype.kind == "f")
+    steps = [[2 * number, 4 * number, 1, 2, 0 if number < 5 else -1] for number in range(8)]
+    assert layer.signals["V"].segments().rows.tolist() == steps
+    assert np.array_equal(layer.signals["v"].segments().rows, layer.segments().rows)
+
+
 @pytest.mark.parametrize(
     ("name", "folder"), [("0", "0"), ("features.1", "features.1"), ("a/b", "a=2Fb"), ("", "=")]
 )

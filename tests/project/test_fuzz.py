@@ -15,6 +15,7 @@ TARGETS = (
     "stored_chunk",
     "damaged_chunk",
     "spikes",
+    "values",
     "segments",
     "trials",
     "categories",

@@ -113,6 +113,20 @@ def test_activation_based_multi_step_equals_the_attribute_monitor_and_leaves_not
     )
 
 
+def test_in_a_compiled_network_potentials_of_each_step_are_kept(tmp_path: Path) -> None:
+    neuron = framework("spikingjelly.activation_based.neuron")
+    net = nn.Sequential(nn.Linear(FEATURES, FEATURES), neuron.LIFNode(step_mode="m"))
+    plain = copy.deepcopy(net)
+    plain[1].store_v_seq = True
+    compiled, seen = torch.compile(net, backend="eager"), []
+    with Monitor(net, store=tmp_path / "run", signals="v"), torch.no_grad():
+        for steps in currents(CALLS * T, N, FEATURES).split(T):
+            compiled(steps)
+            plain(steps)
+            seen.append(plain[1].v_seq.clone())
+    np.testing.assert_array_equal(values_of(tmp_path / "run", "1"), torch.cat(seen).numpy())
+
+
 def test_activation_based_states_that_the_user_keeps_stay(tmp_path: Path) -> None:
     neuron = framework("spikingjelly.activation_based.neuron")
     net = nn.Sequential(neuron.LIFNode(step_mode="m", store_v_seq=True))

@@ -400,3 +400,43 @@ def test_the_plan_counts_signals_and_a_high_rate_is_warned_of(
     assert plan.host_bytes_limit > sum(signal.chunk_bytes for signal in plan.signals)
     assert [message for message in caplog.messages if "GB in an hour" in message] != []
     assert len([message for message in caplog.messages if "GB in an hour" in message]) == 1
+
+
+def test_under_inference_mode_and_with_gradients(tmp_path: Path) -> None:
+    net, steps = nn.Sequential(nn.Linear(NEURONS, NEURONS), Wide()), inputs(6, N, NEURONS)
+    seen = []
+    with Monitor(net, store=tmp_path / "run", layers=[Wide], signals=["input", "count"]):
+        for number, x in enumerate(steps):
+            with torch.inference_mode(mode=number % 2 == 0):
+                net(x)
+                seen.append(net[1].count.detach().clone())
+    assert seen[1].requires_grad is False
+    np.testing.assert_array_equal(values_of(tmp_path / "run", "1", "count"), torch.cat(seen).numpy())
+
+
+def test_what_activation_checkpointing_runs_again_is_recorded_once(tmp_path: Path) -> None:
+    class Checkpointed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Sequential(nn.Linear(NEURONS, NEURONS), Wide())
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return torch.utils.checkpoint.checkpoint(self.inner, x, use_reentrant=False)
+
+    net = Checkpointed()
+    with Monitor(net, store=tmp_path / "run", layers=[Wide], signals="input"):
+        for x in inputs(3, N, NEURONS):
+            (net(x).sum() + net.inner[0].weight.sum()).backward()
+    assert signal_of(tmp_path / "run", "inner.1", "input").frames == 3 * N
+
+
+def test_in_a_compiled_network_values_are_what_they_are_without(tmp_path: Path) -> None:
+    net, steps = nn.Sequential(nn.Linear(NEURONS, NEURONS), Wide()), inputs(6, N, NEURONS)
+    compiled = torch.compile(net, backend="eager")
+    with Monitor(net, store=tmp_path / "run", layers=[Wide], signals=["count", "input"]), torch.no_grad():
+        for x in steps:
+            compiled(x)
+    with torch.no_grad():
+        expected = torch.cat([net[0](x) for x in steps])
+    np.testing.assert_array_equal(values_of(tmp_path / "run", "1", "input"), expected.numpy())
+    np.testing.assert_array_equal(values_of(tmp_path / "run", "1", "count"), (expected * 100).numpy())
