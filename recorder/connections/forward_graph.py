@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Any, Final
 
@@ -31,8 +31,11 @@ from recorder.format.columns import is_text
 from recorder.format.connections import Connections, FanOut, InputReader, Reader
 from recorder.frameworks import SpikingLayer, SpikingLayerError
 
+_IRREGULAR: Final = "with fan-outs that are too irregular to be kept"
 _MOST_NAMES: Final = 10_000
 _MOST_CHARACTERS: Final = 1000
+# Of all stored fan-outs together, in a record that each commit writes again.
+_MOST_STORED: Final = 2**24
 
 
 @dataclass
@@ -272,6 +275,7 @@ class ForwardGraph:
             name: "; ".join(sorted(calls.others)) for name, calls in self._calls.items() if calls.others
         }
         layers: dict[str, dict[str, Reader]] = {}
+        room = _MOST_STORED
         for layer in dict.fromkeys(output.layer for output in self._outputs):
             outputs = [output for output in self._outputs if output.layer == layer]
             layers[layer] = {}
@@ -279,6 +283,8 @@ class ForwardGraph:
                 reader = self._valued.get(layer) or _reader_of(
                     name, [output.reads.get(name, []) for output in outputs]
                 )
+                if isinstance(reader, Reader):
+                    reader, room = _fitted(reader, room)
                 if isinstance(reader, str):
                     uncovered[name] = f"reads layer {layer!r} {reader}"
                 else:
@@ -341,7 +347,7 @@ def _reader_of(name: str, reads: Sequence[Sequence[_Read]]) -> Reader | str:
         return "with another fan-out at each step"
     fan_out = FanOut.of_array(np.asarray(totals[0][0]))
     if fan_out is None:
-        return "with fan-outs that are too irregular to be kept"
+        return _IRREGULAR
     weights = first.weights
     return Reader(
         name=_storable(name),
@@ -355,6 +361,15 @@ def _reader_of(name: str, reads: Sequence[Sequence[_Read]]) -> Reader | str:
         dilation=weights.dilation,
         groups=weights.groups,
     )
+
+
+def _fitted(reader: Reader, room: int) -> tuple[Reader | str, int]:
+    """A reader with what there is room for, in characters, and the room that is left."""
+    room -= len(reader.fan_out.stored)
+    if room < 0:
+        return _IRREGULAR, room + len(reader.fan_out.stored)
+    nonzero = len(reader.nonzero_fan_out.stored) if reader.nonzero_fan_out is not None else 0
+    return (replace(reader, nonzero_fan_out=None), room) if nonzero > room else (reader, room - nonzero)
 
 
 def _is_binary(values: torch.Tensor) -> bool:
