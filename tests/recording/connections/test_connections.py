@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -460,3 +462,11 @@ def test_fan_outs_that_fill_the_commit_record_are_left_out(
     none = recorded(tmp_path / "none", net, torch.rand(3, 48))
     assert none.layers == {"0": ()}
     assert "too irregular" in none.uncovered["2"]
+
+
+def test_format_shows_a_fan_out_as_it_is(tmp_path: Path) -> None:
+    text = (Path(fan_outs.__file__).parent / "FORMAT.md").read_text(encoding="utf-8")
+    shown = json.loads(re.findall(r"```json\n(.*?)```", text, re.DOTALL)[0])
+    net = nn.Sequential(Threshold(), nn.Conv2d(4, 6, 3, padding=1))
+    (one,) = recorded(tmp_path, net, torch.rand(2, 4, 3, 3)).layers["0"]
+    assert one.fan_out.to_json() == shown
