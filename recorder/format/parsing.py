@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, get_args
 
 from recorder.format.columns import KEYS, identity, is_text
-from recorder.format.connection_parsing import parse_connections
+from recorder.format.connections import parse_connections
 from recorder.format.errors import RecordingFormatError
 from recorder.format.layout import (
     ATTRIBUTE,

@@ -18,8 +18,7 @@ from torch import nn
 from networks import Threshold, on_store
 from recorder import Monitor, SpikeOutput
 from recorder.connections import ForwardGraph, forward_graph
-from recorder.format import connections as fan_outs
-from recorder.format.connections import Connections, FanOut
+from recorder.format.connections import Connections, FanOut, records
 from recorder.stores import Folder
 from recorder.tape import TapeReader
 
@@ -451,7 +450,7 @@ def test_fan_outs_that_fill_the_commit_record_are_left_out(
     net = nn.Sequential(Threshold(), nn.Unflatten(1, (2, 4, 6)), nn.Conv2d(2, 3, 3))
     with torch.no_grad():
         net[2].weight[0, 0] = 0
-    monkeypatch.setattr(fan_outs, "_as_product", lambda _: None)
+    monkeypatch.setattr(records, "_as_product", lambda _: None)
     both = recorded(tmp_path / "both", net, torch.rand(3, 48)).layers["0"][0]
     assert both.fan_out.stored
     assert both.nonzero_fan_out is not None
@@ -465,7 +464,7 @@ def test_fan_outs_that_fill_the_commit_record_are_left_out(
 
 
 def test_format_shows_a_fan_out_as_it_is(tmp_path: Path) -> None:
-    text = (Path(fan_outs.__file__).parent / "FORMAT.md").read_text(encoding="utf-8")
+    text = (Path(records.__file__).parents[1] / "FORMAT.md").read_text(encoding="utf-8")
     shown = json.loads(re.findall(r"```json\n(.*?)```", text, re.DOTALL)[0])
     net = nn.Sequential(Threshold(), nn.Conv2d(4, 6, 3, padding=1))
     (one,) = recorded(tmp_path, net, torch.rand(2, 4, 3, 3)).layers["0"]
