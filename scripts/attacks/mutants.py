@@ -36,6 +36,7 @@ SESSION, PACKING = "recorder/session/session.py", "recorder/capture/host_packing
 ENTRANCE, TRIALS = "recorder/session/entrance.py", "recorder/format/trials.py"
 TRANSFER, DEVICE_PACKING = "recorder/capture/transfer.py", "recorder/capture/device_packing.py"
 FINALIZING = "recorder/tape/finalizing.py"
+GRAPH, OPERATIONS = "recorder/connections/forward_graph.py", "analysis/statistics/operations.py"
 
 MUTANTS = (
     Mutant(
@@ -320,6 +321,23 @@ MUTANTS = (
         "calls alike are noted twice",
         "recording/packing/test_layer_recorder.py::test_calls_alike_and_others_are_recorded_one_after_the_other",
         ((LAYER_RECORDER, "            alike.calls = 0\n        else:", "        else:"),),
+    ),
+    Mutant(
+        "what was changed in place is taken for spikes",
+        "recording/connections/test_connections.py"
+        "::test_what_is_no_longer_the_spikes_is_listed_and_not_taken_for_them",
+        ((GRAPH, "traced.dtype != given.dtype or traced.state != state_of(given)", "False"),),
+    ),
+    Mutant(
+        "layers that read some steps only count as readers of all",
+        "recording/connections/test_axes.py::test_some_steps_or_samples_are_no_reading_of_a_layer",
+        (("recorder/connections/fan_outs.py", "reached == length and axes.first[axis] == 0", "True"),),
+    ),
+    Mutant(
+        "layers whose readers are not known cost nothing",
+        "asking/statistics/test_operations.py"
+        "::test_what_is_not_covered_is_refused_by_name_or_left_out_with_a_warning_and_never_zero",
+        ((OPERATIONS, "layers = [layer for layer in layers if layer[0].layer not in left_out]", "pass"),),
     ),
 )  # fmt: skip
 
