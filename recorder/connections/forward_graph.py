@@ -144,13 +144,14 @@ class ForwardGraph:
             spikes = layer.read_spikes(output)
         except (SpikingLayerError, RuntimeError):
             return  # what records the layer reads it likewise, behind this hook, and tells of it
-        reference, memory = _memory_of(spikes), Memory.of_spikes(spikes)
-        made = _Output(layer.name, tuple(spikes.shape))
+        reference = _memory_of(spikes)
+        if reference is None or spikes.numel() == 0:
+            return
+        made, memory = _Output(layer.name, tuple(spikes.shape)), Memory.of_spikes(spikes)
+        self._outputs.append(made)
         if layer.name not in self._valued and not _is_binary(spikes):
             self._valued[layer.name] = "which has put out other values than 0 and 1"
-        if spikes.numel():
-            self._outputs.append(made)
-        if reference is not None and memory is not None:
+        if memory is not None:
             self._memories[reference] = _Traced(made, memory, spikes.dtype, state_of(spikes))
 
     def _see_weights(self, module: nn.Module, arguments: Any, settings: Any, output: Any) -> None:
@@ -378,7 +379,9 @@ def _is_binary(values: torch.Tensor) -> bool:
 
 def _memory_of(value: Any) -> StorageWeakRef | None:
     """What tells the memory of a tensor from any other, without keeping it; None for what has none."""
-    if not isinstance(value, torch.Tensor) or value.layout is not torch.strided or value.is_nested:
+    if not isinstance(value, torch.Tensor) or value.layout is not torch.strided:
+        return None
+    if value.is_nested or value.is_meta:
         return None
     if type(value).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
         return None
