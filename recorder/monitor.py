@@ -47,7 +47,8 @@ class Monitor(Answers):
     net : torch.nn.Module
         Its spiking layers are found by themselves for SpikingJelly, snnTorch, norse, sinabs, BrainCog,
         BindsNET, rockpool, lava-dl and matterhorn. They have the same names whether it is wrapped in
-        DistributedDataParallel or not.
+        DistributedDataParallel or not. The first forward that is recorded also shows which weight layers read
+        them, for `analysis.Recording.synaptic_operations`; of a network under torch.compile it does not.
     device : str or torch.device, optional
         Where getters and ``s`` put tensors with the ``"torch"`` backend; the CPU by default.
     backend : {"numpy", "torch"}

@@ -44,9 +44,5 @@ PRESETS: Final[Mapping[str, OperationEnergies]] = MappingProxyType(
         "45nm-int32": _of("0.1", "3.1", f"{_HOROWITZ}, 32-bit integers"),
         "45nm-int8": _of("0.03", "0.2", f"{_HOROWITZ}, 8-bit integers"),
         "7nm": _of("0.38", "1.31", f"{_JOUPPI}, 32-bit floats"),
-        "7nm-fp16": _of("0.16", "0.34", f"{_JOUPPI}, 16-bit floats"),
-        "7nm-bf16": _of("0.11", "0.21", f"{_JOUPPI}, bfloat16"),
-        "7nm-int32": _of("0.03", "1.48", f"{_JOUPPI}, 32-bit integers"),
-        "7nm-int8": _of("0.007", "0.07", f"{_JOUPPI}, 8-bit integers"),
     }
 )

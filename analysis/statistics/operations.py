@@ -127,9 +127,7 @@ class Operations(Answering):
         preset : str
             Energies of one operation. ``"45nm"``: 0.9 pJ an accumulate and 4.6 pJ a multiply-accumulate of
             32-bit floats; ``"45nm-fp16"`` 0.4 and 1.5, ``"45nm-int32"`` 0.1 and 3.2, ``"45nm-int8"`` 0.03 and
-            0.23 (Horowitz 2014, ISSCC); ``"7nm"`` 0.38 and 1.69, ``"7nm-fp16"`` 0.16 and 0.5, ``"7nm-bf16"``
-            0.11 and 0.32, ``"7nm-int32"`` 0.03 and 1.51, ``"7nm-int8"`` 0.007 and 0.077 (Jouppi et al. 2021,
-            ISCA).
+            0.23 (Horowitz 2014, ISSCC); ``"7nm"``: 0.38 and 1.69, 32-bit floats (Jouppi et al. 2021, ISCA).
         accumulate, multiply_accumulate : float or fractions.Fraction, optional
             Other energies, in picojoules. A float stands for the decimal fraction that it is written as.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Any, Final
 
@@ -31,8 +31,11 @@ from recorder.format.columns import is_text
 from recorder.format.connections import Connections, FanOut, InputReader, Reader
 from recorder.frameworks import SpikingLayer, SpikingLayerError
 
+_IRREGULAR: Final = "with fan-outs that are too irregular to be kept"
 _MOST_NAMES: Final = 10_000
 _MOST_CHARACTERS: Final = 1000
+# Of all stored fan-outs together, in a record that each commit writes again.
+_MOST_STORED: Final = 2**24
 
 
 @dataclass
@@ -141,13 +144,14 @@ class ForwardGraph:
             spikes = layer.read_spikes(output)
         except (SpikingLayerError, RuntimeError):
             return  # what records the layer reads it likewise, behind this hook, and tells of it
-        reference, memory = _memory_of(spikes), Memory.of_spikes(spikes)
-        made = _Output(layer.name, tuple(spikes.shape))
+        reference = _memory_of(spikes)
+        if reference is None or spikes.numel() == 0:
+            return
+        made, memory = _Output(layer.name, tuple(spikes.shape)), Memory.of_spikes(spikes)
+        self._outputs.append(made)
         if layer.name not in self._valued and not _is_binary(spikes):
             self._valued[layer.name] = "which has put out other values than 0 and 1"
-        if spikes.numel():
-            self._outputs.append(made)
-        if reference is not None and memory is not None:
+        if memory is not None:
             self._memories[reference] = _Traced(made, memory, spikes.dtype, state_of(spikes))
 
     def _see_weights(self, module: nn.Module, arguments: Any, settings: Any, output: Any) -> None:
@@ -272,6 +276,7 @@ class ForwardGraph:
             name: "; ".join(sorted(calls.others)) for name, calls in self._calls.items() if calls.others
         }
         layers: dict[str, dict[str, Reader]] = {}
+        room = _MOST_STORED
         for layer in dict.fromkeys(output.layer for output in self._outputs):
             outputs = [output for output in self._outputs if output.layer == layer]
             layers[layer] = {}
@@ -279,6 +284,8 @@ class ForwardGraph:
                 reader = self._valued.get(layer) or _reader_of(
                     name, [output.reads.get(name, []) for output in outputs]
                 )
+                if isinstance(reader, Reader):
+                    reader, room = _fitted(reader, room)
                 if isinstance(reader, str):
                     uncovered[name] = f"reads layer {layer!r} {reader}"
                 else:
@@ -341,7 +348,7 @@ def _reader_of(name: str, reads: Sequence[Sequence[_Read]]) -> Reader | str:
         return "with another fan-out at each step"
     fan_out = FanOut.of_array(np.asarray(totals[0][0]))
     if fan_out is None:
-        return "with fan-outs that are too irregular to be kept"
+        return _IRREGULAR
     weights = first.weights
     return Reader(
         name=_storable(name),
@@ -357,13 +364,24 @@ def _reader_of(name: str, reads: Sequence[Sequence[_Read]]) -> Reader | str:
     )
 
 
+def _fitted(reader: Reader, room: int) -> tuple[Reader | str, int]:
+    """A reader with what there is room for, in characters, and the room that is left."""
+    room -= len(reader.fan_out.stored)
+    if room < 0:
+        return _IRREGULAR, room + len(reader.fan_out.stored)
+    nonzero = len(reader.nonzero_fan_out.stored) if reader.nonzero_fan_out is not None else 0
+    return (replace(reader, nonzero_fan_out=None), room) if nonzero > room else (reader, room - nonzero)
+
+
 def _is_binary(values: torch.Tensor) -> bool:
     return values.dtype == torch.bool or bool(((values == 0) | (values == 1)).all())
 
 
 def _memory_of(value: Any) -> StorageWeakRef | None:
     """What tells the memory of a tensor from any other, without keeping it; None for what has none."""
-    if not isinstance(value, torch.Tensor) or value.layout is not torch.strided or value.is_nested:
+    if not isinstance(value, torch.Tensor) or value.layout is not torch.strided:
+        return None
+    if value.is_nested or value.is_meta:
         return None
     if type(value).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
         return None

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from recorder.format.columns import KEYS, identity, is_text
-from recorder.format.connection_parsing import parse_connections
+from recorder.format.connections import parse_connections
 from recorder.format.errors import RecordingFormatError
 from recorder.format.fields import Fields, short
 from recorder.format.layer_parsing import parse_layer, parse_table

@@ -30,6 +30,8 @@ class Mutant:
 
 
 TAPE, LAYER = "recorder/tape/writing.py", "recorder/tape/layer_writing.py"
+BITS, LEVELS = "recorder/tape/bits_writing.py", "recorder/tape/levels.py"
+VALUES, VALUE_PACKING = "recorder/format/values.py", "recorder/capture/value_packing.py"
 READING, STORES = "recorder/tape/layer_reading.py", "recorder/stores/folder.py"
 LOCK, HOLDER, HOOKS = "recorder/tape/lock.py", "recorder/tape/holder.py", "recorder/hooks/network.py"
 FENCE = "recorder/tape/fence.py"
@@ -42,6 +44,7 @@ FINALIZING = "recorder/tape/finalizing.py"
 ELSEWHERE = "recorder/elsewhere/writing.py"
 SIGNAL_READING, SIGNAL_WRITING = "recorder/tape/signal_reading.py", "recorder/tape/signal_writing.py"
 SIGNAL_RECORDER, STATES = "recorder/capture/signal_recorder.py", "recorder/hooks/states.py"
+GRAPH, OPERATIONS = "recorder/connections/forward_graph.py", "analysis/statistics/operations.py"
 
 MUTANTS = (
     Mutant(
@@ -117,16 +120,16 @@ MUTANTS = (
         "the commit comes before the data",
         "attacks/test_faults.py::test_a_writer_may_die_at_each_stage_of_a_commit",
         (
-            (LAYER, "self._store.write(spikes_chunk_key(", "_LATE.append((spikes_chunk_key("),
-            (LAYER, "chunk, part), stored)", "chunk, part), stored))"),
+            (BITS, "self._store.write(spikes_chunk_key(", "_LATE.append((spikes_chunk_key("),
+            (BITS, "self._array), stored)", "self._array), stored))"),
             (
                 TAPE,
                 "self.store.write(ROOT_DOCUMENT, encoded)\n",
                 "self.store.write(ROOT_DOCUMENT, encoded)\n"
                 "        while _LATE:\n            self.store.write(*_LATE.pop())\n",
             ),
-            (LAYER, "TableWriter, rows_checksum\n", "TableWriter, rows_checksum\n\n_LATE = []\n"),
-            (TAPE, "Presented = list", "from recorder.tape.layer_writing import _LATE\nPresented = list"),
+            (BITS, "TableWriter, rows_checksum\n", "TableWriter, rows_checksum\n\n_LATE = []\n"),
+            (TAPE, "Presented = list", "from recorder.tape.bits_writing import _LATE\nPresented = list"),
         ),
     ),
     Mutant(
@@ -169,7 +172,42 @@ MUTANTS = (
     Mutant(
         "a writer goes on in a chunk that is lost in part as if nothing was lost",
         "recording/monitor/test_resuming.py::test_lost_frames_are_in_no_answer_of_a_resumed_monitor",
-        ((LAYER, "            lost=self._lost,\n", ""),),
+        ((LAYER, "return replace(commit, checksums=checksums,", "return replace(commit, lost=(), checksums=checksums,"),),
+    ),
+    Mutant(
+        "a plane begins with the chunk behind the one that needs it",
+        "tape/test_planes.py::test_a_plane_begins_with_the_chunk_that_needs_it",
+        ((LAYER, "chunk, filled = self._spikes.place", "chunk, filled = self._spikes.place[0] + 1, 0"),),
+    ),
+    Mutant(
+        "a plane that begins has no rows for the chunks before",
+        "tape/test_planes.py::test_a_recording_of_values_reads_back_and_is_sound",
+        ((LAYER, "                plane.begin_with_silence()\n", ""),),
+    ),
+    Mutant(
+        "rows in which a plane is silent are left out of it",
+        "tape/test_planes.py::test_a_recording_of_values_reads_back_and_is_sound",
+        ((LAYER, "plane.append_silence(len(spikes))", "pass"),),
+    ),
+    Mutant(
+        "negative values count as positive ones",
+        "tape/test_planes.py::test_a_writer_goes_on_with_values_and_cuts_them",
+        ((LEVELS, "total -= 2 * _count(sign)", "total -= 0 * _count(sign)"),),
+    ),
+    Mutant(
+        "values are rounded, not refused",
+        "recording/outputs/test_graded_values.py::test_ones_are_the_scale_once_there_were_some",
+        ((VALUE_PACKING, "if not np.array_equal(given_back, values):", "if False:"),),
+    ),
+    Mutant(
+        "values that were pushed and do not count leave their range",
+        "recording/packing/test_value_packing.py::test_what_does_not_count_leaves_no_trace",
+        ((VALUE_PACKING, "self._range = self._range_before\n        super().roll_back()", "pass\n        super().roll_back()"),),
+    ),
+    Mutant(
+        "the largest level has one plane less",
+        "tape/test_planes.py::test_levels_become_planes_and_levels_again",
+        ((VALUES, "(greatest - 1).bit_length()", "(greatest - 2).bit_length()"),),
     ),
     Mutant(
         "of a round that is refused, some layers are written",
@@ -397,6 +435,23 @@ MUTANTS = (
         "calls alike are noted twice",
         "recording/packing/test_layer_recorder.py::test_calls_alike_and_others_are_recorded_one_after_the_other",
         ((LAYER_RECORDER, "            alike.calls = 0\n        else:", "        else:"),),
+    ),
+    Mutant(
+        "what was changed in place is taken for spikes",
+        "recording/connections/test_connections.py"
+        "::test_what_is_no_longer_the_spikes_is_listed_and_not_taken_for_them",
+        ((GRAPH, "traced.dtype != given.dtype or traced.state != state_of(given)", "False"),),
+    ),
+    Mutant(
+        "layers that read some steps only count as readers of all",
+        "recording/connections/test_axes.py::test_some_steps_or_samples_are_no_reading_of_a_layer",
+        (("recorder/connections/fan_outs.py", "reached == length and axes.first[axis] == 0", "True"),),
+    ),
+    Mutant(
+        "layers whose readers are not known cost nothing",
+        "asking/statistics/test_operations.py"
+        "::test_what_is_not_covered_is_refused_by_name_or_left_out_with_a_warning_and_never_zero",
+        ((OPERATIONS, "layers = [layer for layer in layers if layer[0].layer not in left_out]", "pass"),),
     ),
 )  # fmt: skip
 

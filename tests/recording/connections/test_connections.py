@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,8 @@ from torch import nn
 
 from networks import Threshold, on_store
 from recorder import Monitor, SpikeOutput
-from recorder.connections import ForwardGraph
-from recorder.format.connections import Connections, FanOut
+from recorder.connections import ForwardGraph, forward_graph
+from recorder.format.connections import Connections, FanOut, records
 from recorder.stores import Folder
 from recorder.tape import TapeReader
 
@@ -440,3 +442,30 @@ def test_what_reads_a_layer_at_some_steps_only_is_listed(tmp_path: Path) -> None
     connections = recorded(tmp_path, Seldom(), torch.rand(5, 3, 4))
     assert readers(connections) == {"spikes": ["always"]}
     assert "at some of its steps only" in connections.uncovered["seldom"]
+
+
+def test_fan_outs_that_fill_the_commit_record_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = nn.Sequential(Threshold(), nn.Unflatten(1, (2, 4, 6)), nn.Conv2d(2, 3, 3))
+    with torch.no_grad():
+        net[2].weight[0, 0] = 0
+    monkeypatch.setattr(records, "_as_product", lambda _: None)
+    both = recorded(tmp_path / "both", net, torch.rand(3, 48)).layers["0"][0]
+    assert both.fan_out.stored
+    assert both.nonzero_fan_out is not None
+    monkeypatch.setattr(forward_graph, "_MOST_STORED", len(both.fan_out.stored))
+    (one,) = recorded(tmp_path / "one", net, torch.rand(3, 48)).layers["0"]
+    assert (one.fan_out, one.nonzero_fan_out) == (both.fan_out, None)
+    monkeypatch.setattr(forward_graph, "_MOST_STORED", len(both.fan_out.stored) - 1)
+    none = recorded(tmp_path / "none", net, torch.rand(3, 48))
+    assert none.layers == {"0": ()}
+    assert "too irregular" in none.uncovered["2"]
+
+
+def test_format_shows_a_fan_out_as_it_is(tmp_path: Path) -> None:
+    text = (Path(records.__file__).parents[1] / "FORMAT.md").read_text(encoding="utf-8")
+    shown = json.loads(re.findall(r"```json\n(.*?)```", text, re.DOTALL)[0])
+    net = nn.Sequential(Threshold(), nn.Conv2d(4, 6, 3, padding=1))
+    (one,) = recorded(tmp_path, net, torch.rand(2, 4, 3, 3)).layers["0"]
+    assert one.fan_out.to_json() == shown

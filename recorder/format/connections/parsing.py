@@ -6,8 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Final
 
-from recorder.format.columns import is_text
-from recorder.format.connections import (
+from recorder.format.connections.records import (
     MAX_FACTORS,
     MAX_FAN_OUT,
     MAX_STORED_CHARACTERS,
@@ -150,9 +149,18 @@ def _list(value: Any, place: str, most: int = _MAX_AXES) -> list[Any]:
 
 
 def _name(value: Any, place: str) -> str:
-    if not isinstance(value, str) or len(value) > _MAX_NAME or not is_text(value):
+    if not isinstance(value, str) or len(value) > _MAX_NAME or not _is_text(value):
         raise _MalformedError(f"{place} is {_shown(value)}, expected text of at most {_MAX_NAME} characters")
     return value
+
+
+def _is_text(value: str) -> bool:
+    """As `recorder.format.columns.is_text`, which stands above this room."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _integer(value: Any, place: str, least: int, most: int = _MAX_LENGTH) -> int:

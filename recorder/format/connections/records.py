@@ -113,11 +113,10 @@ def _as_product(array: NDArray[np.int64]) -> FanOut | None:
     # Of a product of whole numbers, each slice through one place is a multiple of the factors along its axis.
     along = [each // max(int(np.gcd.reduce(each)), 1) for each in slices]
     at_place = math.prod(int(factors[index]) for factors, index in zip(along, place, strict=True))
-    times, rest = divmod(int(array[place]), at_place)
-    if rest or max(array.shape) > MAX_FACTORS:
+    if max(array.shape) > MAX_FACTORS:
         return None
     kept = tuple(None if (each == 1).all() else tuple(map(int, each)) for each in along)
-    product = FanOut(times, kept)
+    product = FanOut(int(array[place]) // at_place, kept)
     return product if (product.array(array.shape) == array).all() else None
 
 
