@@ -53,6 +53,8 @@ class ValuePacker(HostPacker):
 
     def push(self, frames: torch.Tensor) -> None:
         """Add frames as `HostPacker.push` does; every value must be a whole multiple of the scale."""
+        if self.undo is not None:
+            self.roll_back()
         self._range_before = self._range
         self._is_recorded_dtype = str(frames.dtype).removeprefix("torch.") == self._dtype
         try:
@@ -64,6 +66,8 @@ class ValuePacker(HostPacker):
 
     def push_levels(self, levels: torch.Tensor) -> None:
         """Add frames of levels, shape [frames, neurons], as `push` adds those of values."""
+        if self.undo is not None:
+            self.roll_back()
         self._range_before = self._range
         scale, self.scale, self._is_recorded_dtype = self.scale, 1.0, True
         try:
