@@ -26,7 +26,7 @@ ANSWER_MUTANTS: Final[tuple[tuple[str, str, Changes], ...]] = (
     (
         "of squares of counts, counts are summed",
         f"{RANKS}::test_presentations_are_those_of_all_ranks",
-        ((TABLES, "(counts, counts * counts)", "(counts, counts)"),),
+        ((TABLES, "_sum_by(counts * counts, codes, groups)", "_sum_by(counts, codes, groups)"),),
     ),
     (
         "labels of which nothing can be said count as zero",

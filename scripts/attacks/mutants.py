@@ -320,7 +320,7 @@ MUTANTS = (
     Mutant(
         "frames of a refused output stay",
         "recording/packing/test_host_packing.py::test_other_values_are_refused_and_nothing_of_them_is_kept",
-        ((PACKING, "self._stage, self._waiting, self.undo = stage, waiting, None", "self.undo = None"),),
+        ((PACKING, "            self._stage, self._waiting, self.has_fired, self.undo = stage, waiting, has_fired, None", "            self.undo = None"),),
     ),
     Mutant(
         "close() keeps what a forward has begun",

@@ -375,12 +375,13 @@ def test_what_cannot_be_written_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [(2, "2.0"), (-1, "-1.0"), (0.5, "0.5"), (np.nan, "nan"), (np.inf, "inf")]
+    ("value", "shown"),
+    [(40_000, "40000.0"), (0.618034, "0.618034"), (-0.7301, "-0.7301"), (np.nan, "nan"), (np.inf, "inf")],
 )
 def test_other_values_are_an_error_that_says_where(tmp_path: Path, value: float, shown: str) -> None:
     values = made()["layers.1"].astype(np.float64)
     values[7, 2, 1, 0, 2] = value
-    expected = f"the first of them {shown}, of sample 2, neuron (1, 0, 2), step 7. Only spikes, 0 or 1"
+    expected = f"the first of them {shown}, of sample 2, neuron (1, 0, 2), step 7. If a value counts as one"
     with pytest.raises(ValueError, match=re.escape(expected)):
         write_recording(tmp_path / "run.zarr", {"layers.1": values})
 

@@ -85,7 +85,7 @@ def test_a_source_that_fails_leaves_what_it_gave_and_is_gone_on_with(tmp_path: P
 def test_a_value_that_is_none_leaves_the_rounds_before(tmp_path: Path, whole: str, step: int) -> None:
     path = tmp_path / "run.zarr"
     trials = [made(trial).astype(np.float32) for trial in range(TRIALS)]
-    trials[step // STEPS][step % STEPS, 1, 2] = 2
+    trials[step // STEPS][step % STEPS, 1, 2] = np.nan
     with pytest.raises(ValueError, match=f"neuron 2, step {step}"):
         write_recording(path, {"1": pieces(), "2": iter(trials)}, labels=labels())
     reader = TapeReader.open(Folder(path))
@@ -108,8 +108,8 @@ def test_arrays_and_tables_are_gone_on_with_in_the_midst(tmp_path: Path) -> None
     values = made(0).astype(np.uint8)
     step, sample, neuron = np.nonzero(values)
     events = {"step": step, "sample": sample, "neuron": neuron}
-    broken = values.copy()
-    broken[7, 0, 0] = 3
+    broken = values.astype(np.float32)
+    broken[7, 0, 0] = np.nan
 
     def table() -> EventTable:
         parts = (
