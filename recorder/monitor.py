@@ -32,8 +32,8 @@ from recorder.session.steps import Steps
 from recorder.session.telling import Teller, layer_lines
 from recorder.stores import StoreLike, open_store
 from recorder.tape import TapeWriter
-from recorder.tape.beginning import check_names, write_errors
-from recorder.tape.finalizing import finish_when_gone
+from recorder.tape.holding.beginning import check_names, write_errors
+from recorder.tape.holding.finalizing import finish_when_gone
 
 COMMIT_INTERVAL = 10.0
 QUEUE_LIMIT_BYTES = 256 * 2**20

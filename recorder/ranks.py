@@ -25,7 +25,7 @@ from recorder.stores import ByteStore, StoreLike
 from recorder.stores.rank_names import RankRecord, rank_location
 from recorder.stores.redaction import without_secrets
 from recorder.tape import TapeReader
-from recorder.tape.beginning import is_unbegun
+from recorder.tape.holding.beginning import is_unbegun
 
 RESUME_TIMEOUT = timedelta(minutes=5)
 

@@ -12,7 +12,7 @@ from recorder.frameworks import SpikingLayer
 from recorder.provenance import class_name
 from recorder.stores import ByteStore
 from recorder.tape import TapeReader
-from recorder.tape.beginning import is_unbegun
+from recorder.tape.holding.beginning import is_unbegun
 
 _SCRIPT: Final = "__main__."
 

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 
 from recorder.capture.calls import Alike, Call
-from recorder.capture.device_packing import Verdict
-from recorder.capture.device_values import puts_out_values
+from recorder.capture.device.packing import Verdict
+from recorder.capture.device.values import puts_out_values
 from recorder.capture.host_packing import HostPacker, NotSpikesError, WholeRows
 from recorder.capture.other_values import describe_others
 from recorder.capture.packers import OnDevice, Packer, Packers

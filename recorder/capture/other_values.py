@@ -7,7 +7,7 @@ import math
 import numpy as np
 import torch
 
-from recorder.capture.device_packing import Verdict
+from recorder.capture.device.packing import Verdict
 from recorder.format.scales import ROUNDING
 from recorder.format.values import MAX_LEVEL
 

@@ -6,10 +6,10 @@ from typing import TypeAlias
 
 import torch
 
-from recorder.capture.device_packing import DevicePacker
-from recorder.capture.device_values import DeviceValuePacker
+from recorder.capture.device.packing import DevicePacker
+from recorder.capture.device.transfer import TransferRings
+from recorder.capture.device.values import DeviceValuePacker
 from recorder.capture.host_packing import HostPacker, StagePool
-from recorder.capture.transfer import TransferRings
 from recorder.capture.value_packing import ValuePacker
 from recorder.format.metadata import ValuesCommit
 from recorder.format.scales import find_scale

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from recorder.capture.device.transfer import Transfer, TransferRing, TransferRings
 from recorder.capture.signals import Signal, SignalError
-from recorder.capture.transfer import Transfer, TransferRing, TransferRings
 from recorder.format.extents import TableCommit
 from recorder.format.segments import SegmentLog
 from recorder.format.signals import SIGNAL_DTYPES, Kept, SignalCommit, is_flat, kept_shape, plan_signal

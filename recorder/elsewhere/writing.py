@@ -21,7 +21,7 @@ from recorder.format.trials import TrialLog
 from recorder.format.values import PackedValues, pending_rows
 from recorder.stores import ByteStore, StoreLike, open_store
 from recorder.tape import LayerProgress, TapeReader, TapeWriter
-from recorder.tape.beginning import check_names, is_unbegun, write_errors
+from recorder.tape.holding.beginning import check_names, is_unbegun, write_errors
 
 COMMIT_INTERVAL: Final = 10.0
 # Stands in each layer of what is written here, in place of a module's class.

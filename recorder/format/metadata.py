@@ -1,7 +1,7 @@
 """The commit record as frozen dataclasses, and how they become attributes of the recording's root.
 
-`recorder.format.parsing` turns stored attributes back into these dataclasses, and checks every field against
-its type and the limits below.
+`recorder.format.parsing.record` turns stored attributes back into these dataclasses, and checks every field
+against its type and the limits below.
 """
 
 from __future__ import annotations

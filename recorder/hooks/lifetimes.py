@@ -18,8 +18,8 @@ from recorder.hooks.network import SessionLink
 from recorder.session import RecordingSession
 from recorder.session.telling import warn_of_unused
 from recorder.stores import ByteStore
-from recorder.tape.holder import held_owners
-from recorder.tape.lock import read_holder
+from recorder.tape.holding.holder import held_owners
+from recorder.tape.holding.lock import read_holder
 
 # Owner of a lock → the `close` of the monitor that records under it.
 _closing: dict[str, weakref.WeakMethod[Callable[[], None]]] = {}

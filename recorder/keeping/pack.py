@@ -34,7 +34,7 @@ from recorder.format.documents import (
 )
 from recorder.format.layout import ROOT_DOCUMENT
 from recorder.format.metadata import MAX_DOCUMENT_BYTES
-from recorder.format.parsing import parse_document
+from recorder.format.parsing.record import parse_document
 from recorder.format.shards import SHARD_BYTES, decoded_bytes, plan_shards, shard_pieces
 from recorder.keeping.digest import digest_recording
 from recorder.stores import ByteStore, Folder, is_url, open_store
@@ -44,7 +44,7 @@ from recorder.stores.opening import local_path
 from recorder.stores.read_ahead import read_ahead
 from recorder.stores.redaction import shown_address
 from recorder.tape import TapeReader
-from recorder.tape.lock import WriterLock
+from recorder.tape.holding.lock import WriterLock
 from recorder.tape.reading import as_recorded
 from recorder.tape.tables import stored_limit
 

@@ -29,7 +29,7 @@ from recorder.keeping.verification import Problem
 from recorder.stores import ByteStore
 from recorder.tape import LayerReader, TapeReader, TapeWriter
 from recorder.tape.cutting import cut_layer
-from recorder.tape.lock import LOCK_KEY, WriterLock
+from recorder.tape.holding.lock import LOCK_KEY, WriterLock
 from recorder.tape.reading import refuse_if_packed
 from recorder.tape.signal_reading import SignalReader
 from recorder.tape.tables import TableWriter, rows_checksum
@@ -188,7 +188,7 @@ def recover(
     cut : bool
         Consent to cut off committed frames, if the plan says so.
     take_over : bool
-        Take the lock also from a writer that cannot be seen, see `recorder.tape.lock.WriterLock.acquire`.
+        Take the lock also from a writer that cannot be seen, see `WriterLock.acquire`.
 
     Returns
     -------

@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 from recorder.capture import LayerError, LayerRecorder, SpikeValueError
+from recorder.capture.device.transfer import TransferRings
 from recorder.capture.host_packing import PUT_BYTES, FullStage, StagePool, WholeRows, pack_whole
 from recorder.capture.packers import Packers
 from recorder.capture.signals import Signals
 from recorder.capture.thresholds import Threshold
-from recorder.capture.transfer import TransferRings
 from recorder.format import RecordingStoppedWarning, plan_chunks
 from recorder.format.bits import Counts
 from recorder.format.connections import Connections

@@ -6,9 +6,9 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from recorder.capture.device.transfer import TransferRings
 from recorder.capture.signal_recorder import SignalRecorder, Values
 from recorder.capture.signals import SignalError, Signals
-from recorder.capture.transfer import TransferRings
 from recorder.format import LayerCommit, RecordingStoppedWarning
 from recorder.format.segments import SegmentLog
 from recorder.frameworks import SpikingLayer

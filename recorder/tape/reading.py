@@ -18,7 +18,7 @@ from recorder.format import (
 from recorder.format.documents import plain_documents
 from recorder.format.layout import ROOT_DOCUMENT
 from recorder.format.metadata import MAX_DOCUMENT_BYTES, to_record
-from recorder.format.parsing import parse_document
+from recorder.format.parsing.record import parse_document
 from recorder.format.shards import plan_shards
 from recorder.stores import ByteStore
 from recorder.stores.sharded import ShardedStore

@@ -19,17 +19,17 @@ from recorder.format.layout import (
     layer_folder,
 )
 from recorder.format.metadata import TrialsCommit
-from recorder.format.parsing import parse_attributes
+from recorder.format.parsing.record import parse_attributes
 from recorder.format.segments import Rows
 from recorder.format.signals import SignalCommit
 from recorder.format.trials import Columns
 from recorder.format.values import PackedValues, Pending
 from recorder.stores import ByteStore
 from recorder.tape import in_order
-from recorder.tape.beginning import check_room
+from recorder.tape.holding.beginning import check_room
+from recorder.tape.holding.lock import WriterLock
 from recorder.tape.in_order import InOrder
 from recorder.tape.layer_writing import LayerProgress, LayerWriter
-from recorder.tape.lock import WriterLock
 from recorder.tape.reading import TapeReader, refuse_if_packed
 from recorder.tape.signal_writing import Values
 from recorder.tape.trial_columns import TrialsWriter
@@ -92,7 +92,7 @@ class TapeWriter:
             Replace a recording that is there. Only keys of the recording are removed; other files in its
             folder stay.
         take_over : bool
-            Take the lock also from a writer that cannot be seen, see `recorder.tape.lock.WriterLock.acquire`.
+            Take the lock also from a writer that cannot be seen, see `WriterLock.acquire`.
 
         Raises
         ------
@@ -146,7 +146,7 @@ class TapeWriter:
         own : RecordingMetadata, optional
             Commit record of the recording that it must be, at whatever commit.
         take_over : bool
-            Take the lock also from a writer that cannot be seen, see `recorder.tape.lock.WriterLock.acquire`.
+            Take the lock also from a writer that cannot be seen, see `WriterLock.acquire`.
 
         Raises
         ------

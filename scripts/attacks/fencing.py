@@ -24,7 +24,7 @@ from analysis.keeping import find_problems
 from recorder import Monitor
 from recorder.stores import Folder
 from recorder.tape import TapeReader
-from recorder.tape.fence import TRUSTED_SECONDS
+from recorder.tape.holding.fence import TRUSTED_SECONDS
 
 ROOT = Path(__file__).parents[2]
 WAYS = ("overwritten", "resumed", "removed")

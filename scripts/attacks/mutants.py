@@ -33,14 +33,18 @@ TAPE, LAYER = "recorder/tape/writing.py", "recorder/tape/layer_writing.py"
 BITS, LEVELS = "recorder/tape/bits_writing.py", "recorder/tape/levels.py"
 VALUES, VALUE_PACKING = "recorder/format/values.py", "recorder/capture/value_packing.py"
 READING, STORES = "recorder/tape/layer_reading.py", "recorder/stores/folder.py"
-LOCK, HOLDER, HOOKS = "recorder/tape/lock.py", "recorder/tape/holder.py", "recorder/hooks/network.py"
-FENCE = "recorder/tape/fence.py"
+LOCK, HOLDER, HOOKS = (
+    "recorder/tape/holding/lock.py",
+    "recorder/tape/holding/holder.py",
+    "recorder/hooks/network.py",
+)
+FENCE = "recorder/tape/holding/fence.py"
 LAYER_RECORDER = "recorder/capture/layer_recorder.py"
 STEPS, ROWS = "recorder/session/steps.py", "recorder/session/layers.py"
 SESSION, PACKING = "recorder/session/session.py", "recorder/capture/host_packing.py"
 ENTRANCE, TRIALS = "recorder/session/entrance.py", "recorder/format/trials.py"
-TRANSFER, DEVICE_PACKING = "recorder/capture/transfer.py", "recorder/capture/device_packing.py"
-FINALIZING = "recorder/tape/finalizing.py"
+TRANSFER, DEVICE_PACKING = "recorder/capture/device/transfer.py", "recorder/capture/device/packing.py"
+FINALIZING = "recorder/tape/holding/finalizing.py"
 ELSEWHERE = "recorder/elsewhere/writing.py"
 SIGNAL_READING, SIGNAL_WRITING = "recorder/tape/signal_reading.py", "recorder/tape/signal_writing.py"
 SIGNAL_RECORDER, STATES = "recorder/capture/signal_recorder.py", "recorder/hooks/states.py"
@@ -320,7 +324,13 @@ MUTANTS = (
     Mutant(
         "frames of a refused output stay",
         "recording/packing/test_host_packing.py::test_other_values_are_refused_and_nothing_of_them_is_kept",
-        ((PACKING, "            self._stage, self._waiting, self.has_fired, self.undo = stage, waiting, has_fired, None", "            self.undo = None"),),
+        (
+            (
+                PACKING,
+                "self._stage, self._waiting, self.has_fired, self.undo = stage, waiting, has_fired, None",
+                "self.undo = None",
+            ),
+        ),
     ),
     Mutant(
         "close() keeps what a forward has begun",

@@ -25,7 +25,7 @@ from recorder.format import RecordingInUseError
 from recorder.session import RecordingSession
 from recorder.stores import Folder, open_store
 from recorder.tape import TapeReader
-from recorder.tape.lock import LOCK_KEY
+from recorder.tape.holding.lock import LOCK_KEY
 
 
 def test_a_second_monitor_is_refused_until_the_first_is_closed(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_a_recording_that_was_just_forgotten_can_be_gone_on_with(
 
 FORGETS_AT_THE_END = """
 import gc, time
-from recorder.tape.finalizing import finish_when_gone
+from recorder.tape.holding.finalizing import finish_when_gone
 from concurrent.futures import ThreadPoolExecutor
 
 class Owner:

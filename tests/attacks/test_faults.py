@@ -17,7 +17,7 @@ from recorder.format.bits import pack_frames
 from recorder.format.segments import SegmentLog
 from recorder.stores import ByteStore
 from recorder.tape import LayerProgress, TapeReader, TapeWriter
-from recorder.tape.beginning import is_unbegun
+from recorder.tape.holding.beginning import is_unbegun
 
 NEURONS = {"a": 3, "b": 9}
 # Blocks of two chunks of 64 frames.

@@ -140,7 +140,7 @@ def test_labels_of_a_batch_larger_than_any_memory_are_looked_up() -> None:
 PARSER = """
 import resource, sys
 from recorder.format import RecordingFormatError
-from recorder.format.parsing import parse_document
+from recorder.format.parsing.record import parse_document
 resource.setrlimit(resource.RLIMIT_AS, (2**30, resource.RLIM_INFINITY))
 column = '{"name":"a","kind":"category","crc32c":0,"categories":[' + "null," * 2_000_000 + 'null]}'
 record = '{"format_version":1,"state":"closed","trials":{"columns":[' + column + ']}}'

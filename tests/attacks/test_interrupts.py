@@ -207,7 +207,7 @@ def test_a_trial_after_an_interrupted_one_keeps_its_label(
 
 INTERRUPTED_WHILE_COLLECTING = """
 import gc, signal, time
-from recorder.tape import finalizing
+from recorder.tape.holding import finalizing
 
 def interrupted(*_):
     raise KeyboardInterrupt

@@ -22,7 +22,7 @@ from processes import line, python
 from recorder.format import RecordingNotFoundError
 from recorder.stores import Folder
 from recorder.tape import LayerReader, TapeReader
-from recorder.tape.beginning import is_unbegun
+from recorder.tape.holding.beginning import is_unbegun
 
 NEURONS = 11
 NO_END = 10**9
@@ -39,7 +39,7 @@ from recorder.capture import signal_recorder
 from recorder.session import layers as recorded
 from recorder.tape.reading import TapeReader
 from recorder.stores.folder import Folder
-from recorder.tape.beginning import is_unbegun
+from recorder.tape.holding.beginning import is_unbegun
 from test_kill import inputs
 
 class Threshold(nn.Module):

@@ -31,7 +31,7 @@ from recorder.format import (
     StoreError,
 )
 from recorder.stores import ByteStore, open_store
-from recorder.tape.lock import LOCK_KEY, WriterLock
+from recorder.tape.holding.lock import LOCK_KEY, WriterLock
 from tapes import Run, write_recording
 
 

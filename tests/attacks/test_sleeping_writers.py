@@ -22,9 +22,9 @@ from recorder import Monitor
 from recorder.format import RecordingInUseError
 from recorder.stores import ByteStore, Folder, open_store
 from recorder.tape import TapeReader
-from recorder.tape.fence import TRUSTED_SECONDS
-from recorder.tape.holder import Holder
-from recorder.tape.lock import LOCK_KEY, WriterLock
+from recorder.tape.holding.fence import TRUSTED_SECONDS
+from recorder.tape.holding.holder import Holder
+from recorder.tape.holding.lock import LOCK_KEY, WriterLock
 from scripts import script
 
 fencing = script("attacks/fencing")

@@ -25,7 +25,7 @@ from recorder.format.segments import SegmentLog
 from recorder.keeping import plan_recovery, recover
 from recorder.stores import Folder
 from recorder.tape import LayerProgress, TapeReader, TapeWriter
-from recorder.tape.lock import LOCK_KEY
+from recorder.tape.holding.lock import LOCK_KEY
 from tapes import Run, write_recording
 
 pytestmark = pytest.mark.filterwarnings("ignore::recorder.format.errors.LostFramesWarning")

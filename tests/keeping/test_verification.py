@@ -20,7 +20,7 @@ from recorder.format.chunks import encode_rows, encode_spikes, encode_values
 from recorder.keeping import plan_recovery, recover
 from recorder.stores import Folder
 from recorder.tape import TapeReader, TapeWriter
-from recorder.tape.lock import LOCK_KEY
+from recorder.tape.holding.lock import LOCK_KEY
 
 
 def call(*arguments: object) -> Result:

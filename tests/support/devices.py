@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from recorder.capture.transfer import CudaLane, Lane, TransferRing
+from recorder.capture.device.transfer import CudaLane, Lane, TransferRing
 
 cuda = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"))
 DEVICES = ["late", cuda]

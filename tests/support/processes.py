@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from recorder.tape.finalizing import wait_for_finished
+from recorder.tape.holding.finalizing import wait_for_finished
 
 SUPPORT = Path(__file__).parent
 ROOT = SUPPORT.parents[1]

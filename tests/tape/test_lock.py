@@ -18,8 +18,8 @@ from processes import collect_garbage, finished, line, python
 from recorder.format import RecordingExistsError, RecordingInUseError
 from recorder.stores import ByteStore, Folder, ZarrStore
 from recorder.tape import TapeReader, TapeWriter, lock, writing
-from recorder.tape.holder import Holder
-from recorder.tape.lock import LOCK_KEY, WriterLock, read_holder
+from recorder.tape.holding.holder import Holder
+from recorder.tape.holding.lock import LOCK_KEY, WriterLock, read_holder
 
 WRITER = """
 import sys

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from recorder.format import ChunkPlan, LayerCommit, RecordingFormatError, RecordingMetadata
 from recorder.format.extents import TableCommit
 from recorder.format.metadata import ColumnCommit, TrialsCommit, _record_checksum, to_attributes
-from recorder.format.parsing import parse_attributes, parse_document
+from recorder.format.parsing.record import parse_attributes, parse_document
 from recorder.format.signals import SignalCommit, signal_to_json
 
 
@@ -269,7 +269,7 @@ def test_documents_that_are_no_recording_are_refused(document: bytes, problem: s
 
 
 def test_an_oversized_document_is_refused_unparsed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recorder.format.parsing.MAX_DOCUMENT_BYTES", 10)
+    monkeypatch.setattr("recorder.format.parsing.record.MAX_DOCUMENT_BYTES", 10)
     with pytest.raises(RecordingFormatError, match="has 11 bytes, more than the 10"):
         parse_document(b"x" * 11, "here")
 

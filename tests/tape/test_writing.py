@@ -19,7 +19,7 @@ from recorder.format.layout import layer_folder
 from recorder.format.segments import SegmentLog
 from recorder.stores import Folder, ZarrStore
 from recorder.tape import LayerProgress, TapeReader, TapeWriter
-from recorder.tape.beginning import is_unbegun
+from recorder.tape.holding.beginning import is_unbegun
 from writer_logs import Recording, check_layer
 
 SHAPES = {"one": (), "7": (7,), "a/b": (3, 3), "features.0": (2, 3, 5)}

@@ -21,7 +21,7 @@ from processes import collect_garbage, finished, python
 from recorder import Monitor
 from recorder.format import RecordingClosedWarning, RecordingInUseError, UncalledLayersWarning
 from recorder.session import RecordingSession
-from recorder.tape.lock import LOCK_KEY
+from recorder.tape.holding.lock import LOCK_KEY
 
 
 class Threshold(nn.Module):

@@ -17,7 +17,7 @@ from analysis.keeping import find_problems
 from recorder import Monitor
 from recorder.format import RecordingFormatError, columns
 from recorder.format.metadata import MAX_CATEGORY_BYTES
-from recorder.format.parsing import parse_document
+from recorder.format.parsing.record import parse_document
 from recorder.keeping.digest import digest_recording
 from recorder.keeping.pack import pack_recording
 from recorder.keeping.recovery import plan_recovery, recover

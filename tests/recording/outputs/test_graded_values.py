@@ -16,9 +16,9 @@ import analysis
 from devices import LateLane
 from frameworks import currents, framework, pass_under_spikingjelly_2
 from recorder import Monitor, SpikeOutput, SpikeValueError
+from recorder.capture.device.transfer import TransferRing, TransferRings
 from recorder.capture.layer_recorder import GATHER_AFTER_CALLS
 from recorder.capture.packers import Packers
-from recorder.capture.transfer import TransferRing, TransferRings
 from recorder.format.scales import find_scale
 from tellers import Pair, Teller, monitor_of
 

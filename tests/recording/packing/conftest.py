@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from devices import LateLane
+from recorder.capture.device.transfer import TransferRing, TransferRings
 from recorder.capture.packers import Packers
-from recorder.capture.transfer import TransferRing, TransferRings
 
 
 @pytest.fixture

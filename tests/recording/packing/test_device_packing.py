@@ -16,9 +16,9 @@ from torch import nn
 import analysis
 from devices import DEVICES, make_ring
 from recorder import Monitor, SpikeOutput, SpikeValueError
-from recorder.capture.device_packing import DevicePacker, PackFrames, Verdict, choose_packing, pack_with_torch
+from recorder.capture.device.packing import DevicePacker, PackFrames, Verdict, choose_packing, pack_with_torch
+from recorder.capture.device.transfer import TransferRings
 from recorder.capture.packers import Packers
-from recorder.capture.transfer import TransferRings
 from recorder.format.bits import Bools
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int64]
@@ -100,7 +100,7 @@ def kernel() -> PackFrames:
     pytest.importorskip("triton", reason="no Triton")
     if not torch.cuda.is_available():
         os.environ["TRITON_INTERPRET"] = "1"
-    from recorder.capture.packing_kernel import pack_with_triton
+    from recorder.capture.device.kernel import pack_with_triton
 
     return pack_with_triton
 
@@ -176,7 +176,7 @@ class Overwrite(nn.Module):
 @pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> torch.device:
     """A device whose outputs are packed there: CUDA, or the CPU made to look like one that works late."""
-    monkeypatch.setattr("recorder.capture.transfer.RING_BYTES", 2000)
+    monkeypatch.setattr("recorder.capture.device.transfer.RING_BYTES", 2000)
     ring, where = make_ring(request.param, 2000)
     if request.param == "late":
         monkeypatch.setattr(Packers, "is_on_host", lambda *_: False)

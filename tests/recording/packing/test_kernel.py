@@ -18,7 +18,7 @@ COMPILE = """
 import sys
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile as compile_kernel
-from recorder.capture.packing_kernel import BLOCK_NEURONS, _pack
+from recorder.capture.device.kernel import BLOCK_NEURONS, _pack
 
 for frames in sys.argv[1].split():
     types = {"frames": frames, "frame_stride": "i64", "neuron_stride": "i32", "before": "*u8", "rows": "*u8",

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devices import DEVICES, LateLane, make_ring
-from recorder.capture.transfer import CudaLane, TransferRing, TransferRings
+from recorder.capture.device.transfer import CudaLane, TransferRing, TransferRings
 
 
 @given(

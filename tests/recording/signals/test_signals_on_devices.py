@@ -13,8 +13,8 @@ from torch import nn
 from devices import DEVICES, make_ring
 from recorder import Monitor, Signal
 from recorder.capture import signal_recorder
+from recorder.capture.device.transfer import TransferRings
 from recorder.capture.signal_recorder import Arriving, SignalRecorder
-from recorder.capture.transfer import TransferRings
 from recorder.stores import Folder
 from recorder.tape import TapeReader
 

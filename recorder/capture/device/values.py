@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from recorder.capture.device_packing import Verdict, on_device
+from recorder.capture.device.packing import Verdict, on_device
+from recorder.capture.device.transfer import Transfer, TransferRing
 from recorder.capture.host_packing import WholeRows
-from recorder.capture.transfer import Transfer, TransferRing
 from recorder.capture.value_packing import ValuePacker
 from recorder.format.metadata import ValuesCommit
 from recorder.format.values import Pending

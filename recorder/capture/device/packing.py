@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from recorder.capture.device.transfer import Transfer, TransferRing
 from recorder.capture.host_packing import WholeRows
-from recorder.capture.transfer import Transfer, TransferRing
 from recorder.format.bits import Bools, Packed, pack_frames
 
 # Most outputs until a row is full, as a row has eight frames, and each output at least one.
@@ -104,7 +104,7 @@ def pack_with_torch(
 def choose_packing(device_type: str) -> PackFrames:
     """Return the Triton kernel for CUDA devices if Triton is installed, `pack_with_torch` otherwise."""
     if device_type == "cuda" and importlib.util.find_spec("triton") is not None:
-        from recorder.capture.packing_kernel import pack_with_triton  # noqa: PLC0415 - takes a second
+        from recorder.capture.device.kernel import pack_with_triton  # noqa: PLC0415 - takes a second
 
         return pack_with_triton
     return pack_with_torch

@@ -4,7 +4,7 @@ In folders, and in buckets that support conditional writes, the lock is created 
 that begin at once, one is refused. Other stores have no atomic creation. There a writer looks for a lock,
 writes its own and reads it back, so that two writers that begin at once may both go on. The same can happen
 outside folders when two writers take over the lock of the same dead one. In both cases the later one owns the
-lock, and the other notices when it writes, because writes look at the lock (`recorder.tape.fence`).
+lock, and the other notices when it writes, because writes look at the lock (`recorder.tape.holding.fence`).
 
 A process that was killed does not remove its lock. On the same host, the next writer can see that the process
 is dead, and takes the lock over. The processes of another host cannot be seen; there the user has to say that
@@ -23,9 +23,9 @@ from typing import Final
 
 from recorder.format import RecordingFormatError, RecordingInUseError
 from recorder.stores import ByteStore
-from recorder.tape.fence import LOCK_KEY, FencedStore, read_holder
-from recorder.tape.finalizing import finish_now, finish_when_gone, wait_for_finished
-from recorder.tape.holder import Holder, age_text, held_owners
+from recorder.tape.holding.fence import LOCK_KEY, FencedStore, read_holder
+from recorder.tape.holding.finalizing import finish_now, finish_when_gone, wait_for_finished
+from recorder.tape.holding.holder import Holder, age_text, held_owners
 
 __all__ = ["LOCK_KEY", "WriterLock", "read_holder", "refuse_if_held"]
 

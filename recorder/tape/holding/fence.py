@@ -11,7 +11,7 @@ from typing import Final
 
 from recorder.format import RecordingFormatError, RecordingInUseError
 from recorder.stores import ByteStore
-from recorder.tape.holder import Holder
+from recorder.tape.holding.holder import Holder
 
 LOCK_KEY: Final = "writer.lock"
 

@@ -23,7 +23,7 @@ from recorder.format.metadata import MAX_DOCUMENT_BYTES, MAX_NAME_LENGTH
 from recorder.stores import ByteStore
 from recorder.stores.folder import PARTIAL, WRITING
 from recorder.stores.redaction import without_secrets
-from recorder.tape.lock import LOCK_KEY, WriterLock, refuse_if_held
+from recorder.tape.holding.lock import LOCK_KEY, WriterLock, refuse_if_held
 
 
 def is_unbegun(store: ByteStore) -> bool:

@@ -15,8 +15,6 @@ from typing import Any, get_args
 from recorder.format.columns import KEYS, identity, is_text
 from recorder.format.connections import parse_connections
 from recorder.format.errors import RecordingFormatError
-from recorder.format.fields import Fields, short
-from recorder.format.layer_parsing import parse_layer, parse_table
 from recorder.format.layout import (
     ATTRIBUTE,
     FORMAT_VERSION,
@@ -41,6 +39,8 @@ from recorder.format.metadata import (
     TrialsCommit,
     _record_checksum,
 )
+from recorder.format.parsing.fields import Fields, short
+from recorder.format.parsing.layers import parse_layer, parse_table
 
 
 def parse_document(document: bytes, place: str) -> RecordingMetadata:

@@ -8,7 +8,6 @@ from typing import Any
 
 from recorder.format.columns import is_text
 from recorder.format.extents import TableCommit
-from recorder.format.fields import Fields, short
 from recorder.format.layout import CHUNK_FRAMES_STEP, ChunkPlan, folder_name
 from recorder.format.metadata import (
     DTYPES,
@@ -24,7 +23,8 @@ from recorder.format.metadata import (
     PlaneCommit,
     ValuesCommit,
 )
-from recorder.format.signal_parsing import parse_signals
+from recorder.format.parsing.fields import Fields, short
+from recorder.format.parsing.signals import parse_signals
 from recorder.format.values import MAX_LEVEL, PLANES, in_order
 
 # The layers of a thousand runs of one network have the same few plans.

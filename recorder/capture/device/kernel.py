@@ -1,6 +1,6 @@
 """Check and pack frames in one Triton kernel.
 
-`recorder.capture.device_packing.pack_with_torch` does the same in about ten kernels. This kernel reads the
+`recorder.capture.device.packing.pack_with_torch` does the same in about ten kernels. This kernel reads the
 frames once, and needs no intermediate memory. Triton comes with torch for CUDA.
 """
 
@@ -23,7 +23,7 @@ def pack_with_triton(
     verdict: torch.Tensor,
     others: torch.Tensor,
 ) -> None:
-    """Do the same as `recorder.capture.device_packing.pack_with_torch`, in one kernel."""
+    """Do the same as `recorder.capture.device.packing.pack_with_torch`, in one kernel."""
     total, neurons = frames.shape
     if frames.dtype == torch.bool:
         frames = frames.view(torch.uint8)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from recorder.format.extents import TableCommit
-from recorder.format.fields import Fields, short
 from recorder.format.layout import ChunkPlan
 from recorder.format.metadata import (
     MAX_CHUNK_BYTES,
@@ -17,6 +16,7 @@ from recorder.format.metadata import (
     MAX_RANK,
     MAX_ROWS,
 )
+from recorder.format.parsing.fields import Fields, short
 from recorder.format.signals import (
     MAX_FLAT_NEURONS,
     MAX_SIGNALS,
