@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.harness import Options, Report
 from recorder import SpikeDataset, write_recording
@@ -55,9 +55,29 @@ def measure_elsewhere(options: Options, report: Report) -> None:
                     TARGET,
                     at_least=True,
                 )
+    ones = DataLoader(Ones(trials), batch_size=None, num_workers=1)
+
+    def load_ones() -> None:
+        for _ in ones:
+            pass
+
+    rows.append(["uint8 ones, nothing read", "1", *_rates(load_ones, slots, laps, in_children=True)])
     report.table(
         "Load presentations into torch", ["values", "workers", "Gslots/s of CPU", "Gslots/s"], rows, _NOTE
     )
+
+
+class Ones(Dataset[torch.Tensor]):
+    """Batches that take no work: what is left is what a worker's way to the loader costs."""
+
+    def __init__(self, batches: int) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return torch.ones(STEPS, BATCH, NEURONS, dtype=torch.uint8)
 
 
 _NOTE = (

@@ -391,3 +391,36 @@ def test_minus_zero_is_zero_and_a_boolean_of_any_byte_is_true(tmp_path: Path) ->
     write_recording(tmp_path / "a.zarr", {"1": odd, "2": np.array([[[-0.0, 0.0, 1.0]]])})
     assert frames(tmp_path / "a.zarr", "1").tolist() == [[False, True, True, True]]
     assert frames(tmp_path / "a.zarr", "2").tolist() == [[False, False, True]]
+
+
+def test_the_lists_of_a_tutorial_of_snntorch(tmp_path: Path) -> None:
+    import snntorch
+
+    class Net(nn.Module):
+        """As in the tutorials: the spikes of each layer in a list, step by step."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc1, self.lif1 = nn.Linear(7, 9), snntorch.Leaky(beta=0.9)
+            self.fc2, self.lif2 = nn.Linear(9, 4), snntorch.Leaky(beta=0.8)
+
+        def forward(self, x: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+            mem1, mem2 = self.lif1.init_leaky(), self.lif2.init_leaky()
+            spk1_rec, spk2_rec = [], []
+            for _ in range(STEPS):
+                spk1, mem1 = self.lif1(self.fc1(x), mem1)
+                spk2, mem2 = self.lif2(self.fc2(spk1), mem2)
+                spk1_rec.append(spk1)
+                spk2_rec.append(spk2)
+            return spk1_rec, spk2_rec
+
+    torch.manual_seed(0)
+    net = Net()
+    targets = torch.tensor([3, 1, 2, 0])
+    monitor = Monitor(net, store=tmp_path / "recorded.zarr", durability="process")
+    with monitor, monitor.trial(label=targets):
+        spk1_rec, spk2_rec = net(torch.rand(4, 7) * 4)
+    assert sum(spikes.sum() for spikes in spk2_rec) > 0
+    write_recording(tmp_path / "written.zarr", {"lif1": spk1_rec, "lif2": spk2_rec}, labels=targets)
+    one, other = (analysis.open_recording(tmp_path / f"{name}.zarr") for name in ("recorded", "written"))
+    assert one.digest() == other.digest()
