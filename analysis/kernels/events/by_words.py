@@ -131,12 +131,14 @@ class Choice:
         return self._choose(whole, self._groups_of_lanes(whole), by_word, by_event)
 
     def for_latencies(self, groups: Integers) -> tuple[WordPieces, Walk]:
-        """Pieces whose latencies are found by words, and the others; ``groups`` of all lanes."""
-        whole = self._is_whole() & self._walk.counts_latency
+        """Pieces whose latencies are found by words, and the others.
+
+        ``groups`` of all lanes are -1 also where latencies do not count.
+        """
         words = self._parts * self._reach
         by_word = _BEGUN_NS + words * (_TAKEN_NS + _COMPARED_NS), words * _COMPARED_NS
         by_event = (self._listed + self._events * _LATENCY_NS) * self._reach / self._steps, 0.0
-        return self._choose(whole, groups, by_word, by_event)
+        return self._choose(self._is_whole(), groups, by_word, by_event)
 
     def for_lags(self, groups: Integers, lags: int) -> tuple[WordPieces, Walk]:
         """Pieces whose lags are found by words, and the others; ``groups`` of all lanes."""
