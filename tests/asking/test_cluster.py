@@ -28,7 +28,7 @@ from analysis.kernels.counting.tasks import add_up
 from recorder.stores import Folder
 from recorder.tape import TapeReader
 from spiketape_worker import Parcel
-from tapes import Run, Trial, write_recording
+from tapes import Made, Run, Trial, write_recording
 
 WORKERS = 2
 
@@ -45,7 +45,8 @@ def path(tmp_path_factory: pytest.TempPathFactory, spikes: np.ndarray) -> Path:
     trials = [
         Trial(trial, 100, {"label": [(trial + sample) % 3 for sample in range(100)]}) for trial in range(12)
     ]
-    write_recording(path, {"1": spikes}, runs, trials, chunk_bytes=8000)
+    signals = {("1", "v"): Made(np.cumsum(spikes, axis=0) * 0.5, every=7, samples=9)}
+    write_recording(path, {"1": spikes}, runs, trials, chunk_bytes=8000, signals=signals)
     return path
 
 
@@ -89,6 +90,13 @@ def questions(recording: Any) -> list[Any]:
         layer.information(kind="skaggs"),
         recording.similarity(),
         layer.similarity(layer.select(neurons=np.s_[:2, ::3])),
+        layer.signals["v"].mean(("label", "channel")),
+        layer.signals["v"].std("step"),
+        layer.signals["v"].max("presentation"),
+        layer.signals["v"].histogram([0, 0.25, 1], "trial"),
+        layer.signals["v"].spike_triggered_average(3, 3),
+        layer.signals["v"].values[100:200],
+        layer.signals["v"].values.label[:50],
         layer.spikes[100:200],
         layer.spikes.label[:50],
     ]
