@@ -24,7 +24,7 @@ def values() -> np.ndarray:
 
 @pytest.fixture(params=[400, 100], ids=["whole", "in parts"])
 def signal(tmp_path: Path, request: pytest.FixtureRequest) -> SignalReader:
-    """Chunks of three frames, the last of two; or of one frame in several parts, of which the last is padded."""
+    """Chunks of three frames, the last of two; or of one frame in parts, of which the last is padded."""
     sizes = {"chunk_bytes": request.param, "limit_bytes": 100 if request.param == 100 else 2**24}
     made = {("a", "v"): Made(values())}
     write_recording(
