@@ -216,9 +216,8 @@ def _of_one(source: Source, columns: Mapping[str, ColumnCommit], laid: Laid) -> 
         )
     chunks = tuple(kept_blocks(source, block_frames)[1].tolist())
     selection = source.selection if laid.kept is None else replace(source.selection, neurons=None)
-    token = tokenize(
-        source.identity, source.layer, selection.token(), *([source.signal] if source.signal else [])
-    )
+    of_signal = [source.signal] if source.signal else []
+    token = tokenize(source.identity, source.layer, selection.token(), *of_signal)
 
     def lazy(what: str, dtype: Any, task: Any, rest: tuple[tuple[int, ...], ...], **arguments: Any) -> Any:
         shape = (0,) * (1 + len(rest))
@@ -237,7 +236,7 @@ def _of_one(source: Source, columns: Mapping[str, ColumnCommit], laid: Laid) -> 
         )
 
     shown = xr.DataArray(
-        lazy(f"values-{laid.name}" if source.signal else laid.name, laid.dtype, laid.task, laid.lengths),
+        lazy(laid.task.__name__ if source.signal else laid.name, laid.dtype, laid.task, laid.lengths),
         dims=("frame", *laid.dimensions),
         name=laid.name,
         attrs={"long_name": laid.long_name},

@@ -51,9 +51,9 @@ class Signal:
     ----------
     what : str or callable
         ``"v"``: the membrane potential after the step. ``"input"``: the first argument of the layer's
-        forward. ``"output"``: its output. Any other text: the attribute of this name after the forward; with
-        dots, names in names. A function is given the module, its inputs as a tuple, and its output, and
-        returns a tensor.
+        forward. ``"output"``: its output, before any threshold. Any other text: the attribute of this name
+        after the forward; with dots, names in names. A function is given the module, its inputs as a tuple,
+        and its output, and returns a tensor.
     layers : str, type, or several, optional
         Names or types of the recorded layers that have it; all of them if left out.
     neurons : optional

@@ -53,12 +53,12 @@ GRAPH, OPERATIONS = "recorder/connections/forward_graph.py", "analysis/statistic
 MUTANTS = (
     Mutant(
         "any values pass for the last chunk of a signal",
-        "attacks/test_damage.py::test_no_damage_changes_an_answer_and_verification_finds_all_of_it",
+        "tape/test_signal_reading.py::test_other_values_in_the_last_chunk_are_refused",
         ((SIGNAL_READING, "if rows_checksum(values) != self.commit.tail[part]:", "if False:"),),
     ),
     Mutant(
         "any chunk passes for that of a signal",
-        "attacks/test_damage.py::test_no_damage_changes_an_answer_and_verification_finds_all_of_it",
+        "tape/test_signal_reading.py::test_swapped_chunks_are_refused",
         ((SIGNAL_READING, "is_full = (chunk + 1) * plan.chunk_frames <= self.frames", "is_full = False"),),
     ),
     Mutant(

@@ -29,7 +29,7 @@ from recorder.format.connections import Connections, FanOut, InputReader, Reader
 from recorder.stores import Folder
 from recorder.tape import TapeReader
 from spiketape_worker import Parcel
-from tapes import Run, Trial, write_recording
+from tapes import Made, Run, Trial, write_recording
 
 WORKERS = 2
 
@@ -50,7 +50,9 @@ def path(tmp_path_factory: pytest.TempPathFactory, spikes: np.ndarray) -> Path:
     readers = (Reader("2", "Conv1d", (2, 5, 3), borders, None),)
     inputs = (InputReader("0", "Linear", 800, 700, 8, is_binary=False),)
     connections = Connections({"1": readers}, inputs)
-    write_recording(path, {"1": spikes}, runs, trials, chunk_bytes=8000, connections=connections)
+    signals = {("1", "v"): Made(np.cumsum(spikes, axis=0) * 0.5, every=7, samples=9)}
+    beside = {"connections": connections, "signals": signals}
+    write_recording(path, {"1": spikes}, runs, trials, chunk_bytes=8000, **beside)
     return path
 
 
@@ -98,6 +100,13 @@ def questions(recording: Any) -> list[Any]:
         layer.information(kind="skaggs"),
         recording.similarity(),
         layer.similarity(layer.select(neurons=np.s_[:2, ::3])),
+        layer.signals["v"].mean(("label", "channel")),
+        layer.signals["v"].std("step"),
+        layer.signals["v"].max("presentation"),
+        layer.signals["v"].histogram([0, 0.25, 1], "trial"),
+        layer.signals["v"].spike_triggered_average(3, 3),
+        layer.signals["v"].values[100:200],
+        layer.signals["v"].values.label[:50],
         layer.spikes[100:200],
         layer.spikes.label[:50],
     ]

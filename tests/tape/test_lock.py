@@ -17,8 +17,8 @@ import zarr.storage
 from processes import collect_garbage, finished, line, python
 from recorder.format import RecordingExistsError, RecordingInUseError
 from recorder.stores import ByteStore, Folder, ZarrStore
-from recorder.tape import TapeReader, TapeWriter
-from recorder.tape.holding import lock, writing
+from recorder.tape import TapeReader, TapeWriter, writing
+from recorder.tape.holding import lock
 from recorder.tape.holding.holder import Holder
 from recorder.tape.holding.lock import LOCK_KEY, WriterLock, read_holder
 

@@ -91,14 +91,14 @@ def tally_values(
         return total
     with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinities are values like others
         for values, frames, labels in _slabs(source, groups, first, last):
+            sorted_by = _Sorted.by(labels)
             if tallied.what == "triggered":
                 around = tallied.before, tallied.after, tallied.boundary
                 for lag, (shown, spikes) in enumerate(around_spikes(source, values, frames, *around)):
                     for column, part in ((lag, shown), (tallied.lags + lag, spikes)):
-                        present, sums = _reduce(np.add, part, labels, starts)
-                        total[present, :, column] += sums
+                        total[sorted_by.present, :, column] += sorted_by.reduce(np.add, part, starts)
                 continue
-            present, part = _tally_slab(values, labels, starts, tallied)
+            present, part = sorted_by.present, _tally_slab(values, sorted_by, starts, tallied)
             total[present] = join_two(total[present], part, tallied)
     return total
 
@@ -106,7 +106,7 @@ def tally_values(
 def _slabs(
     source: Source, groups: CodedGroups, first: int, last: int
 ) -> Iterator[tuple[NDArray[Any], Integers, Integers]]:
-    """Values of selected frames that are in a group, [frames, neurons]; these frames; their groups."""
+    """Values of selected frames that are in a group, [neurons, frames]; these frames; their groups."""
     signal, frames, neurons = signal_of(source), frames_of(source), neurons_of(source)
     _, begin, end = frames.runs(first, last)
     size = signal.plan.chunk_frames
@@ -123,44 +123,75 @@ def _slabs(
             labels = labels_of(groups.pieces(source, at, behind, at))
             inside = np.flatnonzero(labels >= 0)
             if len(inside):
-                yield kept[:, at - chunk * size + inside].T, at + inside, labels[inside]
+                yield kept[:, at - chunk * size + inside], at + inside, labels[inside]
 
 
-def _reduce(
-    add: np.ufunc, values: NDArray[Any], labels: Integers, starts: Integers
-) -> tuple[Integers, NDArray[Any]]:
-    """Groups that occur, and values [frames, neurons] reduced to [these groups, places]."""
-    order = np.argsort(labels, kind="stable")
-    ordered = labels[order]
-    begins = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    by_group = add.reduceat(values[order], begins, axis=0)
-    return ordered[begins], add.reduceat(by_group, starts, axis=1)
+@dataclass(frozen=True, eq=False)
+class _Sorted:
+    """Frames sorted by their group.
+
+    Attributes
+    ----------
+    order : int64 array, optional
+        None where they come sorted.
+    begins : int64 array, shape [groups that occur]
+        Where each of these begins.
+    lengths : int64 array, likewise
+    present : int64 array, likewise
+    """
+
+    order: Integers | None
+    begins: Integers
+    lengths: Integers
+    present: Integers
+
+    @classmethod
+    def by(cls, labels: Integers) -> _Sorted:
+        order = None
+        if (labels[1:] < labels[:-1]).any():
+            order = np.argsort(labels, kind="stable")
+            labels = labels[order]
+        begins = np.flatnonzero(np.concatenate([[True], labels[1:] != labels[:-1]]))
+        return cls(order, begins, np.diff(np.append(begins, len(labels))), labels[begins])
+
+    def reduce(self, by: np.ufunc, values: NDArray[Any], starts: Integers) -> NDArray[Any]:
+        """Values [neurons, frames] reduced to [groups that occur, places], which begin at ``starts``."""
+        ordered = values if self.order is None else values[:, self.order]
+        reduced: NDArray[Any] = by.reduceat(by.reduceat(ordered, self.begins, axis=1), starts, axis=0)
+        return reduced.T
+
+    def spread(self, figures: Floats) -> Floats:
+        """Figures [groups that occur, neurons] laid on the frames that were sorted, [neurons, frames]."""
+        laid = np.repeat(figures.T, self.lengths, axis=1)
+        if self.order is None:
+            return laid
+        out = np.empty_like(laid)
+        out[:, self.order] = laid
+        return out
 
 
-def _tally_slab(
-    values: NDArray[Any], labels: Integers, starts: Integers, tallied: SignalTallied
-) -> tuple[Integers, Floats]:
+def _tally_slab(values: NDArray[Any], frames: _Sorted, starts: Integers, tallied: SignalTallied) -> Floats:
     wide = values.astype(np.float64)
-    present, number = _reduce(np.add, np.ones_like(wide), labels, starts)
+    lengths = np.diff(np.append(starts, len(wide)))
+    number = np.outer(frames.lengths, lengths).astype(np.float64)
     if tallied.what == "extremes":
-        least, most = (_reduce(by, wide, labels, starts)[1] for by in (np.minimum, np.maximum))
-        return present, np.stack([number, least, most], axis=-1)
+        least, most = (frames.reduce(by, wide, starts) for by in (np.minimum, np.maximum))
+        return np.stack([number, least, most], axis=-1)
     if tallied.what == "histogram":
         edges = np.array(tallied.edges)
         bins = np.searchsorted(edges, wide, side="right") - 1
         bins[wide == edges[-1]] = len(edges) - 2  # the last bin has both of its edges
         bins[(bins < 0) | (bins >= len(edges) - 1) | np.isnan(wide)] = len(edges) - 1
         each = [
-            _reduce(np.add, (bins == place).astype(np.float64), labels, starts)[1]
-            for place in range(len(edges))
+            frames.reduce(np.add, (bins == place).astype(np.float64), starts) for place in range(len(edges))
         ]
-        return present, np.stack(each, axis=-1)
-    _, sums = _reduce(np.add, wide, labels, starts)
+        return np.stack(each, axis=-1)
+    sums = frames.reduce(np.add, wide, starts)
     # Second pass: deviations from the mean of each group and place, which rounding does not hide.
-    lengths = np.diff(np.append(starts, wide.shape[1]))
     mean = np.repeat(sums / number, lengths, axis=1)
-    _, squares = _reduce(np.add, (wide - mean[np.searchsorted(present, labels)]) ** 2, labels, starts)
-    return present, np.stack([number, sums, squares], axis=-1)
+    wide -= mean.T if len(mean) == 1 else frames.spread(mean)
+    squares = frames.reduce(np.add, np.square(wide, out=wide), starts)
+    return np.stack([number, sums, squares], axis=-1)
 
 
 def join_two(one: Floats, other: Floats, tallied: SignalTallied) -> Floats:

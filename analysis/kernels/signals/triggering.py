@@ -26,7 +26,7 @@ def around_spikes(
     ----------
     source : Source
         Of a signal whose frames have the shape of the layer's.
-    values : array, shape [frames, neurons]
+    values : array, shape [neurons, frames]
     frames : int64 array, shape [frames]
         Frames of the signal that these are.
     before, after, boundary
@@ -34,7 +34,7 @@ def around_spikes(
 
     Yields
     ------
-    shown, spikes : float64 array, shape [frames, neurons]
+    shown, spikes : float64 array, shape [neurons, frames]
         The value where the neuron has fired ``lag`` steps before it, and 0 elsewhere; 1 where it has.
     """
     segments = frames_of(source).segments
@@ -50,7 +50,7 @@ def around_spikes(
         spikes = np.zeros(values.shape)
         if len(inside):
             there, fired = _spikes_at(layer, sequences, at[inside], sample[inside], flat)
-            spikes[inside[there]] = fired
+            spikes[:, inside[there]] = fired.T
         yield np.where(spikes > 0, wide, 0), spikes
 
 
