@@ -61,6 +61,8 @@ class LayerComparison:
         Spikes of each neuron in a where b has none, and the other way round; along the neuron axes.
     by_time, by_sample : xarray.DataArray of int64
         Differing slots at each time of a trial, and of each place in a batch.
+    unlike : int
+        Differing slots in which both have fired, with values other than 0 and 1 that differ.
     near : tuple of two int
         Spikes of a near which b has one of the same neuron, within ``within`` steps in the same presentation;
         and spikes of b near which a has one.
@@ -77,6 +79,7 @@ class LayerComparison:
     by_time: xr.DataArray
     by_sample: xr.DataArray
     near: tuple[int, int]
+    unlike: int = 0
 
     @property
     def equal(self) -> bool:
@@ -131,6 +134,7 @@ class Comparison:
             "spikes_b": [layer.spikes[1] for layer in every],
             "only_a": [int(layer.only_a.sum()) for layer in every],
             "only_b": [int(layer.only_b.sum()) for layer in every],
+            "unlike": [layer.unlike for layer in every],
             "agreement": [layer.agreement for layer in every],
         }
         values = {name: ("layer", np.array(column)) for name, column in columns.items()}
@@ -156,7 +160,7 @@ class Comparison:
             )
         headings = (
             *("layer", "frames", "unmatched in a", "in b", "slots", "differing"),
-            *("only in a", "only in b", "agreement"),
+            *("only in a", "only in b", "other value", "agreement"),
         )
         rows = [
             (
@@ -167,6 +171,7 @@ class Comparison:
                 layer.differing,
                 int(layer.only_a.sum()),
                 int(layer.only_b.sum()),
+                layer.unlike,
                 layer.agreement,
             )
             for layer in self.layers.values()

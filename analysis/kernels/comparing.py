@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.kernels.compared_frames import ComparedFrames, ComparedValues
 from analysis.kernels.selecting.source import Source, frames_of, reader_of
 from recorder.format.bits import (
     Bools,
@@ -25,7 +26,6 @@ from recorder.format.bits import (
     unpack_trains,
 )
 from recorder.format.segments import Segments
-from recorder.tape import LayerReader
 
 # Slots that are compared as booleans at a time.
 SLAB_SLOTS: Final = 2**24
@@ -106,6 +106,8 @@ class Differences:
         Differing slots; time as in `Alignment`, of frames outside of trials the step.
     first : tuple of int, or None
         Frame of the one layer, and neuron, of the first difference.
+    unlike : int
+        Slots in which both fired, with values that differ; they count as differing slots, too.
     """
 
     frames: int
@@ -116,6 +118,7 @@ class Differences:
     by_time: Counts
     by_sample: Counts
     first: tuple[int, int] | None
+    unlike: int = 0
 
     @classmethod
     def nothing(cls, neurons: int) -> Differences:
@@ -135,6 +138,7 @@ def add_differences(parts: Sequence[Differences]) -> Differences:
         _sum([part.by_time for part in parts]),
         _sum([part.by_sample for part in parts]),
         min((part.first for part in parts if part.first is not None), default=None),
+        sum(part.unlike for part in parts),
     )
 
 
@@ -177,7 +181,8 @@ def compare_frames(
     found = _Found(reader.plan.neurons, times, samples)
     size = reader.plan.chunk_frames
     chosen = _chunks_of(one, first, last)
-    others = _Frames(other, chosen)
+    others = ComparedFrames(other, chosen)
+    values = ComparedValues(one, other) if one.commit.values or other.commit.values else None
     for chunk, trains in zip(chosen, reader.chunks(chosen, passing=True), strict=True):
         begin, end = max(first, chunk * size), min(last, (chunk + 1) * size)
         selected = frames.selected_frames(begin, end)
@@ -189,7 +194,7 @@ def compare_frames(
         time = frames.segments.steps_of(selected, row)
         time = time - np.maximum(_look_up(alignment.starts[0], frames.segments.trial[row]), 0)
         sample = frames.segments.samples_of(selected, row)
-        if within == 0 and others.size == size and (partners == selected).all():
+        if values is None and within == 0 and others.size == size and (partners == selected).all():
             inside = selected - chunk * size
             found.add_packed(trains, others.next_chunk(chunk), inside, selected, time, sample)
             continue
@@ -198,7 +203,9 @@ def compare_frames(
             part = slice(some, some + slab)
             inside = selected[part] - chunk * size
             ones = unpack_trains(trains, int(inside[0]), int(inside[-1]) + 1)[inside - inside[0]]
-            found.add(ones, others.bits(partners[part]), selected[part], time[part], sample[part])
+            theirs = others.bits(partners[part])
+            unlike = None if values is None else values.differ(ones, theirs, selected[part], partners[part])
+            found.add(ones, theirs, selected[part], time[part], sample[part], unlike)
             if within:
                 near = others.bits(partners[part])
                 for shift in (*range(-within, 0), *range(1, within + 1)):
@@ -220,57 +227,6 @@ def _chunks_of(source: Source, first: int, last: int) -> list[int]:
     return sorted(touched)
 
 
-class _Frames:
-    """The selected frames of a layer, looked up in any order; a few decoded chunks are kept.
-
-    Chunks that are asked for in the order in which they are ``expected`` are read ahead.
-    """
-
-    def __init__(self, source: Source, expected: Sequence[int]) -> None:
-        self._reader: LayerReader = reader_of(source)
-        self._frames = frames_of(source)
-        self.segments = self._frames.segments
-        self.size = self._reader.plan.chunk_frames
-        self._kept: dict[int, NDArray[np.uint8]] = {}
-        chunks = self._reader.plan.chunk_count(self._reader.frames)
-        there = [chunk for chunk in expected if chunk < chunks and not self._reader.is_lost(chunk)]
-        self._expected = iter(there)
-        self._ahead = self._reader.chunks(there, passing=True)
-
-    def selected_only(self, frames: Integers) -> Integers:
-        """The same frames, -1 for those that are not selected."""
-        if not self._frames.masked.any():
-            return frames
-        before = self._frames.frames_before
-        is_selected = before(frames + 1) > before(frames)
-        return np.where((frames >= 0) & is_selected, frames, -1)
-
-    def next_chunk(self, chunk: int) -> NDArray[np.uint8]:
-        """Packed trains of a chunk among those expected, valid until the next; none is asked for twice."""
-        for expected, trains in zip(self._expected, self._ahead, strict=False):
-            if expected == chunk:
-                return trains
-        raise ValueError(f"chunk {chunk} is not expected any more")
-
-    def chunk(self, chunk: int) -> NDArray[np.uint8]:
-        """Packed trains of any chunk."""
-        if chunk not in self._kept:
-            while len(self._kept) > 1:
-                self._kept.pop(next(iter(self._kept)))
-            self._kept[chunk] = self._reader.chunk(chunk)
-        return self._kept[chunk]
-
-    def bits(self, frames: Integers) -> Bools:
-        """Frames as booleans, shape [frames, neurons]; silence for -1."""
-        bits = np.zeros((len(frames), self._reader.plan.neurons), np.bool_)
-        for chunk in np.unique(frames[frames >= 0] // self.size).tolist():
-            here = np.flatnonzero((frames >= 0) & (frames // self.size == chunk))
-            inside = frames[here] - chunk * self.size
-            low = int(inside.min())
-            bits[here] = unpack_trains(self.chunk(chunk), low, int(inside.max()) + 1)[inside - low]
-        return bits
-
-
 class _Found:
     """Differences found so far."""
 
@@ -283,6 +239,7 @@ class _Found:
         self._by_time = np.zeros(times, np.int64)
         self._by_sample = np.zeros(samples, np.int64)
         self._first: tuple[int, int] | None = None
+        self._unlike = 0
 
     def add_packed(
         self,
@@ -314,14 +271,25 @@ class _Found:
         self._spikes[0] += spikes
         self._spikes[1] += spikes + int(per_neuron.sum() - 2 * only_one.sum())
 
-    def add(self, one: Bools, other: Bools, frames: Integers, time: Integers, sample: Integers) -> None:
-        """Add frames, given as booleans, shape [frames, neurons]."""
+    def add(
+        self,
+        one: Bools,
+        other: Bools,
+        frames: Integers,
+        time: Integers,
+        sample: Integers,
+        unlike: Bools | None = None,
+    ) -> None:
+        """Add frames, given as booleans, shape [frames, neurons]; ``unlike`` where values differ."""
         self._frames += len(frames)
         self._spikes[0] += int(np.count_nonzero(one))
         self._spikes[1] += int(np.count_nonzero(other))
         self._only_one += (one & ~other).sum(axis=0, dtype=np.int64)
         self._only_other += (other & ~one).sum(axis=0, dtype=np.int64)
         differing = one ^ other
+        if unlike is not None:
+            differing |= unlike
+            self._unlike += int(np.count_nonzero(unlike))
         per_frame = differing.sum(axis=1, dtype=np.int64)
         self._note(per_frame, frames, time, sample, lambda place: int(np.argmax(differing[place])))
 
@@ -352,6 +320,7 @@ class _Found:
             self._by_time,
             self._by_sample,
             self._first,
+            self._unlike,
         )
 
 

@@ -305,3 +305,32 @@ def test_lost_frames_stand_for_none(tmp_path: Path) -> None:
     lost = found.unmatched[0]
     assert 64 <= lost < 80
     assert (found.unmatched[1], found.frames, found.differing) == (0, 600 - lost, 1)
+
+
+def test_values_are_compared_where_both_have_fired(tmp_path: Path) -> None:
+    """The same events of other values are no equal layers; a scale alone makes no difference."""
+    random = np.random.default_rng(0)
+    levels = random.integers(-2, 4, (300, 2, 3)).astype(np.int16)
+    other = levels.copy()
+    places = [(17, 1, 2), (17, 1, 1), (200, 0, 0)]
+    for place in places:
+        other[place] = 3 if levels[place] != 3 else -1
+        levels[place] = levels[place] or 1
+    runs = [Run(0, 100, 3)]
+    made = {"a": (levels, 1.0), "b": (other, 1.0), "c": (levels * 2, 0.5), "spikes": (levels != 0, 1.0)}
+    for name, (frames, scale) in made.items():
+        path = tmp_path / name
+        write_recording(path, {"1": frames}, runs, chunk_bytes=1, scales={"1": scale}).release()
+    a, b, c, spikes = (analysis.open_recording(tmp_path / name) for name in made)
+    assert analysis.compare(a, c).equal
+    found = analysis.compare(a, b)
+    layer = found.layers["1"]
+    assert (found.equal, layer.equal, layer.unlike, layer.differing) == (False, False, 3, 3)
+    assert int(layer.only_a.sum()) == int(layer.only_b.sum()) == 0
+    assert found.first is not None
+    assert (found.first.step, found.first.sample, found.first.neuron) == (5, 2, (1, 1))
+    assert int(layer.by_sample.values[2]) == 3
+    assert "other value" in repr(found)
+    assert analysis.compare(a, b, within=1).layers["1"].unlike == 3
+    ones = analysis.compare(a, spikes).layers["1"]
+    assert ones.differing == ones.unlike == np.count_nonzero((levels != 0) & (levels != 1))
