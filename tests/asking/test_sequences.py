@@ -284,11 +284,14 @@ def test_presentations_that_chunks_cut_reach_the_loops_whole_unless_they_are_lar
     assert found.values.tolist() == histogram(lanes)
 
 
-@pytest.mark.parametrize("trials", [[0, 1, 2, 3], [0, 3], [0]])
+@pytest.mark.parametrize("task_bytes", [24, 48, 72, 96, 2**24])
+@pytest.mark.parametrize("trials", [[0, 1, 2, 3], [0, 3]])
 def test_frames_that_wait_are_looked_at_also_if_nothing_follows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trials: list[int]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trials: list[int], task_bytes: int
 ) -> None:
     layer, lanes = cut_presentations(tmp_path)
+    monkeypatch.setattr(planning, "SMALL_TASK_BYTES", task_bytes)
+    monkeypatch.setattr(planning, "MANY_TASKS", 10**9)
     monkeypatch.setattr(sequence_tasks, "_unfinished_from", lambda source, sequences, frame, kept: frame - 30)
     found = layer.select(trials=trials).isi_histogram(longest=4).compute(scheduler="synchronous")
     assert found.values.tolist() == histogram(lanes[trials])
