@@ -248,15 +248,27 @@ def first_steps(example: Example, name: str) -> tuple[dict[Any, int], dict[Any, 
     return starts, first
 
 
+def cut_presentations(folder: Path) -> tuple[analysis.Layer, np.ndarray]:
+    """A layer of 4 presentations of 100 frames in chunks of 64, and its lanes, bool [4, 60, 5]."""
+    spikes = np.random.default_rng(0).random((4 * 100, 3)) < 0.5
+    runs = [Run(5 * trial, 5, 20, trial) for trial in range(4)]
+    trials = [Trial(trial, 20, {"label": [0] * 20}) for trial in range(4)]
+    write_recording(folder / "run.zarr", {"1": spikes}, runs, trials, chunk_bytes=24)
+    lanes = spikes.reshape(4, 5, 20, 3).transpose(0, 2, 3, 1).reshape(4, -1, 5)
+    return analysis.open_recording(folder / "run.zarr")["1"], lanes
+
+
+def histogram(lanes: np.ndarray) -> list[int]:
+    intervals = np.concatenate([np.diff(np.flatnonzero(lane)) for lane in lanes.reshape(-1, 5)])
+    found: list[int] = np.bincount(intervals, minlength=5)[1:].tolist()
+    return found
+
+
 @pytest.mark.parametrize(("kept_bytes", "whole"), [(38, True), (36, False)])
 def test_presentations_that_chunks_cut_reach_the_loops_whole_unless_they_are_large(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_bytes: int, whole: bool
 ) -> None:
-    spikes = np.random.default_rng(0).random((4 * 100, 3)) < 0.5
-    runs = [Run(5 * trial, 5, 20, trial) for trial in range(4)]
-    trials = [Trial(trial, 20, {"label": [0] * 20}) for trial in range(4)]
-    write_recording(tmp_path / "run.zarr", {"1": spikes}, runs, trials, chunk_bytes=24)
-    layer = analysis.open_recording(tmp_path / "run.zarr")["1"]
+    layer, lanes = cut_presentations(tmp_path)
     monkeypatch.setattr(sequence_tasks, "KEPT_BYTES", kept_bytes)
     added: list[int] = []
     add = IntervalTally.add
@@ -269,6 +281,17 @@ def test_presentations_that_chunks_cut_reach_the_loops_whole_unless_they_are_lar
     found = layer.isi_histogram(longest=4).compute(scheduler="synchronous")
     assert sum(added) == 400
     assert (added == [100] * 4) == whole
-    lanes = spikes.reshape(4, 5, 20, 3).transpose(0, 2, 3, 1).reshape(-1, 5)
-    intervals = np.concatenate([np.diff(np.flatnonzero(lane)) for lane in lanes])
-    assert found.values.tolist() == np.bincount(intervals, minlength=5)[1:].tolist()
+    assert found.values.tolist() == histogram(lanes)
+
+
+@pytest.mark.parametrize("task_bytes", [24, 48, 72, 96, 2**24])
+@pytest.mark.parametrize("trials", [[0, 1, 2, 3], [0, 3]])
+def test_frames_that_wait_are_looked_at_also_if_nothing_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trials: list[int], task_bytes: int
+) -> None:
+    layer, lanes = cut_presentations(tmp_path)
+    monkeypatch.setattr(planning, "SMALL_TASK_BYTES", task_bytes)
+    monkeypatch.setattr(planning, "MANY_TASKS", 10**9)
+    monkeypatch.setattr(sequence_tasks, "_unfinished_from", lambda source, sequences, frame, kept: frame - 30)
+    found = layer.select(trials=trials).isi_histogram(longest=4).compute(scheduler="synchronous")
+    assert found.values.tolist() == histogram(lanes[trials])
