@@ -140,7 +140,7 @@ class Signal:
             return (inputs[0] if inputs else None), expected
         potential = layer.potential
         if what == POTENTIAL and potential is not None:
-            kept = module.__dict__.pop(KEPT, None)
+            kept = KEPT.get(module)
             found = potential.read(module, output, expected.has_steps) if kept is None else kept
             return found, potential.axes or expected
         return follow(module, tuple(what.split("."))), expected

@@ -7,6 +7,7 @@ for the time of a forward.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,8 +16,9 @@ import torch
 
 from recorder.frameworks.outputs import SpikeOutput
 
-# Attribute of a module in which the potential lies between its forward and the hook that records it.
-KEPT: Final = "_spiketape_potential"
+# Where the potentials of a module lie between its forward and the next one, or until it is not recorded any
+# more. Not in the module, whose copies and pickles would have them, too.
+KEPT: Final[weakref.WeakKeyDictionary[Any, torch.Tensor]] = weakref.WeakKeyDictionary()
 
 Read = Callable[[Any, Any, bool], Any]
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from recorder.frameworks import SpikeOutput, SpikingLayer
 from recorder.frameworks.outputs import Layout
 from recorder.frameworks.potentials import KEPT, Potential
@@ -25,6 +27,7 @@ class _KeepingForward(Replacement[Keeping]):
     def __call__(self, *args: Any, **settings: Any) -> Any:
         """Run the forward with the states of each step kept, and leave the potential for the layer's hook."""
         module, (potential, layout) = self.module, self.kept[0]
+        KEPT.pop(module, None)
         has_steps = (layout if isinstance(layout, SpikeOutput) else layout(module)).has_steps
         # An attribute that is not there, or that the user has switched on, is let be.
         if not has_steps or getattr(module, potential.switch, True):
@@ -32,7 +35,9 @@ class _KeepingForward(Replacement[Keeping]):
         setattr(module, potential.switch, True)
         try:
             output = self.call_replaced(*args, **settings)
-            module.__dict__[KEPT] = potential.read(module, output, True)
+            found = potential.read(module, output, True)
+            if isinstance(found, torch.Tensor):
+                KEPT[module] = found.detach()
             return potential.forget(module, output)
         finally:
             setattr(module, potential.switch, False)
@@ -56,5 +61,5 @@ class KeptStates:
         """Keep them no longer."""
         module = self._forward.module_if_there
         if module is not None:
-            module.__dict__.pop(KEPT, None)
+            KEPT.pop(module, None)
         self._forward.forget(self._keeping)

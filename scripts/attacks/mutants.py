@@ -89,7 +89,7 @@ MUTANTS = (
     ),
     Mutant(
         "the values of a chunk that goes on growing are written when it is full",
-        "attacks/test_kill.py::test_a_killed_recording_has_every_acknowledged_step_and_goes_on",
+        "tape/test_signal_reading.py::test_values_are_read_in_any_range",
         (
             (
                 SIGNAL_WRITING,

@@ -18,7 +18,8 @@ import torch
 from torch import nn
 
 from frameworks import FEATURES, N, T, currents, framework, norse_neuron, pass_under_spikingjelly_2
-from recorder import Monitor, SignalError
+from recorder import Monitor, Signal, SignalError
+from recorder.frameworks.potentials import KEPT
 from recorder.stores import Folder
 from recorder.tape import TapeReader
 
@@ -125,6 +126,26 @@ def test_in_a_compiled_network_potentials_of_each_step_are_kept(tmp_path: Path) 
             plain(steps)
             seen.append(plain[1].v_seq.clone())
     np.testing.assert_array_equal(values_of(tmp_path / "run", "1"), torch.cat(seen).numpy())
+
+
+def test_activation_based_several_signals_and_monitors_see_the_same_potential(tmp_path: Path) -> None:
+    neuron = framework("spikingjelly.activation_based.neuron")
+    net = nn.Sequential(neuron.LIFNode(step_mode="m"))
+    plain = copy.deepcopy(net)
+    plain[0].store_v_seq = True
+    one = Monitor(net, store=tmp_path / "one", signals=["v", Signal("v", dtype="float64", name="wide")])
+    seen = []
+    with one, Monitor(net, store=tmp_path / "other", signals="v"), torch.no_grad():
+        for steps in currents(CALLS * T, N, FEATURES).split(T):
+            net(steps)
+            plain(steps)
+            seen.append(plain[0].v_seq.clone())
+    expected = torch.cat(seen).numpy()
+    np.testing.assert_array_equal(values_of(tmp_path / "one", "0"), expected)
+    np.testing.assert_array_equal(values_of(tmp_path / "one", "0", "wide"), expected.astype(np.float64))
+    np.testing.assert_array_equal(values_of(tmp_path / "other", "0"), expected)
+    assert net[0] not in KEPT
+    assert "forward" not in net[0].__dict__
 
 
 def test_activation_based_states_that_the_user_keeps_stay(tmp_path: Path) -> None:
