@@ -47,12 +47,8 @@ TRANSFER, DEVICE_PACKING = "recorder/capture/device/transfer.py", "recorder/capt
 FINALIZING = "recorder/tape/holding/finalizing.py"
 ELSEWHERE = "recorder/elsewhere/writing.py"
 SIGNAL_READING, SIGNAL_WRITING = "recorder/tape/signal_reading.py", "recorder/tape/signal_writing.py"
-<<<<<<< HEAD
-SIGNAL_RECORDER, STATES = "recorder/capture/signal_recorder.py", "recorder/hooks/states.py"
-GRAPH, OPERATIONS = "recorder/connections/forward_graph.py", "analysis/statistics/operations.py"
-=======
 SIGNAL_RECORDER = "recorder/capture/signal_recorder.py"
->>>>>>> 22fe5c7ee5d3080ba7933340d32bfbd610a4678d
+GRAPH, OPERATIONS = "recorder/connections/forward_graph.py", "analysis/statistics/operations.py"
 
 MUTANTS = (
     Mutant(
