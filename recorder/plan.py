@@ -21,6 +21,8 @@ from recorder.format.layout import SEGMENT_COLUMNS, table_chunk_rows
 from recorder.tape.in_order import ENCODING_THREADS
 
 _MIB = 2**20
+# So many planes, or more, may belong to levels of more than a byte.
+_BYTE_PLANES = 8
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class LayerPlan:
         Most memory that the recorder keeps for the layer on an accelerator; 0 if the layer runs on the CPU.
     output_frames : int
         Number of frames in the largest output so far. A multi-step layer puts out several steps at once.
+    planes : int
+        Planes that the values of the layer need so far, beside its events.
     """
 
     name: str
@@ -46,11 +50,17 @@ class LayerPlan:
     chunks: ChunkPlan
     device_bytes: int = 0
     output_frames: int = 0
+    planes: int = 0
+
+    @property
+    def slots_per_step(self) -> int:
+        """Number of slots in a step."""
+        return self.frames_per_step * self.chunks.neurons
 
     @property
     def bits_per_step(self) -> int:
-        """Number of slots in a step, each of which is packed to one bit; compressed, they take less."""
-        return self.frames_per_step * self.chunks.neurons
+        """Bits to which the slots of a step are packed, one each and one more for each plane."""
+        return self.slots_per_step * (1 + self.planes)
 
     @property
     def host_bytes(self) -> int:
@@ -66,12 +76,13 @@ class LayerPlan:
                 ((len(SEGMENT_COLUMNS),), 8),
             )
         )
-        return self.chunk_bytes + self.stage_bytes + GATHER_BYTES + counts + tables
+        arrays = (self.chunk_bytes + counts + tables) * (1 + self.planes)
+        return arrays + self.stage_bytes + GATHER_BYTES
 
     @property
     def stage_bytes(self) -> int:
-        """Bytes of one stage: booleans that wait to be packed."""
-        return stage_bytes(self.chunks.neurons)
+        """Bytes of one stage: booleans, or levels, that wait to be packed."""
+        return stage_bytes(self.chunks.neurons, 1 if self.planes < _BYTE_PLANES else 2)
 
     @property
     def chunk_bytes(self) -> int:
@@ -79,8 +90,9 @@ class LayerPlan:
         return self.chunks.neurons * self.chunks.chunk_bytes
 
     def files(self, steps: int) -> int:
-        """Number of files for ``spikes`` of ``steps`` steps; the small arrays add a few per cent."""
-        return self.chunks.chunk_count(steps * self.frames_per_step) * self.chunks.parts
+        """Number of files for spikes and planes of so many steps; the small arrays add a few per cent."""
+        chunks = self.chunks.chunk_count(steps * self.frames_per_step) * self.chunks.parts
+        return chunks * (1 + self.planes)
 
 
 @dataclass(frozen=True)
@@ -232,7 +244,7 @@ class RecordingPlan:
         """One line to show to people."""
         device = f" and {self.device_bytes_limit / _MIB:,.0f} MiB on the device" * bool(self.ring_bytes)
         return (
-            f"{len(self.layers)} layers, {sum(layer.bits_per_step for layer in self.layers):,} slots a step"
+            f"{len(self.layers)} layers, {sum(layer.slots_per_step for layer in self.layers):,} slots a step"
             f"{self._with_signals()}: "
             f"at most {self.bytes_per_step / 1000:,.1f} kB a step, "
             f"{self.bytes_per_step * 1e6 / 1e9:,.1f} GB and {self.files(10**6):,} files in a million steps"

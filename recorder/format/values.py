@@ -57,6 +57,11 @@ def level_dtype(most: int) -> np.dtype[Any]:
     return np.dtype(np.int8 if most <= np.iinfo(np.int8).max else np.int16)
 
 
+def planes_of(least: int, most: int) -> int:
+    """Number of planes that levels of this range need."""
+    return max(max(most, -least) - 1, 0).bit_length() + (least < 0)
+
+
 def pack_levels(levels: Levels) -> PackedValues:
     """Pack frames of levels, [frames, neurons], into rows of eight, the last row padded with silence."""
     pack = pack_frames if len(levels) % 8 else pack_whole_rows

@@ -19,7 +19,7 @@ from recorder.format import RecordingStoppedWarning, plan_chunks
 from recorder.format.bits import Counts
 from recorder.format.connections import Connections
 from recorder.format.segments import SegmentLog
-from recorder.format.values import Pending, pending_rows
+from recorder.format.values import Pending, pending_rows, planes_of
 from recorder.plan import LayerPlan, RecordingPlan, RecordingStats
 from recorder.session.background import BackgroundWriter
 from recorder.session.signals import LayerSignals, SignalPiece
@@ -200,6 +200,7 @@ class RecordedLayers:
                 plan_chunks(layer.neuron_shape or ()),
                 layer.device_bytes,
                 layer.output_frames,
+                planes_of(layer.values.least, layer.values.most) if layer.values else 0,
             )
             for layer in self.called
         ]

@@ -297,3 +297,16 @@ def test_rockpool_puts_out_several_spikes_a_step(tmp_path: Path) -> None:
     assert given.max() > 1
     (name,) = monitor.layers
     check(monitor, tmp_path / "run.zarr", name, [*given.detach().movedim(1, 0)])
+
+
+def test_the_plan_counts_planes(tmp_path: Path) -> None:
+    net = Pair()
+    with monitor_of(net, tmp_path / "run.zarr") as monitor:
+        net(torch.ones(2, 3), torch.full((2, 3), -5.0))
+        plan = monitor.plan
+    zeros_and_ones, graded = plan.layers
+    assert (zeros_and_ones.planes, graded.planes) == (0, 4)
+    assert (graded.slots_per_step, graded.bits_per_step) == (6, 30)
+    assert graded.files(10) == 5 * zeros_and_ones.files(10)
+    assert graded.host_bytes > 3 * (zeros_and_ones.host_bytes - zeros_and_ones.stage_bytes)
+    assert "12 slots a step" in str(plan)
