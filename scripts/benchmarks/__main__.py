@@ -26,9 +26,11 @@ from benchmarks.recording import measure_calls, measure_run_time
 from benchmarks.scaling import measure_scaling
 from benchmarks.signals import measure_signals
 from benchmarks.storage import measure_storage
+from benchmarks.values import measure_values
 
 SECTIONS: Mapping[str, Callable[[Options, Report], None]] = {
     "recording": measure_run_time,
+    "values": measure_values,
     "signals": measure_signals,
     "calls": measure_calls,
     "profile": measure_profile,

@@ -31,6 +31,7 @@ def test_every_section_prints_tables_and_writes_figures(tmp_path: Path) -> None:
     measured = " ".join(figure["name"] for figure in found["figures"])
     for what in (
         "run time",
+        "values 0 to 4",
         "processor time with v of conv2.spikes",
         "cost per call",
         "peak memory",
