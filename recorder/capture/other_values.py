@@ -16,8 +16,8 @@ _BUT_FOR_ROUNDING = (
     "what is nearer to 1 for a spike"
 )
 _BY_HEIGHT = (
-    "If a value counts as one spike from some height on, say which: Monitor(..., threshold=...). Analog "
-    "values are recorded as a signal"
+    "If a value counts as one spike from some height on, say which: Monitor(..., threshold=...); with "
+    'signals="output" the analog values are recorded beside these spikes, too'
 )
 
 

@@ -87,8 +87,14 @@ def test_a_late_error_names_the_same(tmp_path: Path) -> None:
     [
         ([0.99999994, 0.0], "but for rounding.*threshold=0.5"),
         ([1e-8, 1.0], "such as 1e-08 of.*but for rounding.*threshold=0.5"),
-        ([0.0, 1.0, 0.618], r"say which: Monitor\(\.\.\., threshold=\.\.\.\).*as a signal"),
-        ([0.0, -0.1, 0.7318, 3.2], r"say which: Monitor\(\.\.\., threshold=\.\.\.\).*as a signal"),
+        (
+            [0.0, 1.0, 0.618],
+            r"say which: Monitor\(\.\.\., threshold=\.\.\.\).*signals=\"output\" the analog values",
+        ),
+        (
+            [0.0, -0.1, 0.7318, 3.2],
+            r"say which: Monitor\(\.\.\., threshold=\.\.\.\).*signals=\"output\" the analog values",
+        ),
     ],
 )
 def test_errors_say_what_helps_and_it_does(tmp_path: Path, values: list[float], advice: str) -> None:
@@ -261,3 +267,14 @@ def test_wrong_thresholds_are_refused(
     with pytest.raises(error, match=message):
         monitor_of(nn.Sequential(Teller()), tmp_path / "a.zarr", threshold=threshold)
     assert not (tmp_path / "a.zarr").exists()
+
+
+def test_analog_values_are_recorded_as_a_signal_beside_what_a_threshold_makes_of_them(tmp_path: Path) -> None:
+    """The two ways out that the error names, taken together."""
+    net, given = nn.Sequential(Teller()), torch.randn(5, 2, 3)
+    with monitor_of(net, tmp_path / "run.zarr", threshold=0.5, signals="output"):
+        for step in given:
+            net(step)
+    layer = analysis.open_recording(tmp_path / "run.zarr")["0"]
+    np.testing.assert_array_equal(layer.spikes.values.reshape(given.shape), given.numpy() >= 0.5)
+    np.testing.assert_array_equal(layer.signals["output"].values.values.reshape(given.shape), given.numpy())
