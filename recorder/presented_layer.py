@@ -113,6 +113,20 @@ class PresentedLayer:
         return bits
 
 
+def check_dtype(reader: LayerReader, dtype: torch.dtype) -> None:
+    """Raise ValueError unless a data type has the values that a layer has put out."""
+    values = reader.commit.values
+    if values is None or dtype.is_floating_point:
+        return
+    is_whole = values.scale == 1 and dtype != torch.bool
+    limits = torch.iinfo(dtype) if is_whole else None
+    if limits is None or not limits.min <= values.least <= values.most <= limits.max:
+        raise ValueError(
+            f"layer {reader.name!r} has put out {values.least} to {values.most} times {values.scale:g}, which "
+            f"{dtype} does not have: give another dtype, such as torch.float32"
+        )
+
+
 class ChunkCache:
     """Decoded chunks, those that were used last; each process has its own."""
 

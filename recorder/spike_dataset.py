@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from recorder.format import RecordingFormatError
 from recorder.format.columns import MISSING_INTEGER
-from recorder.presented_layer import ChunkCache, PresentedLayer
+from recorder.presented_layer import ChunkCache, PresentedLayer, check_dtype
 from recorder.stores import StoreLike, open_store
 from recorder.tape import TapeReader
 
@@ -67,7 +67,8 @@ class SpikeDataset(Dataset[Item]):
     KeyError
         If there is no such layer.
     ValueError
-        If presentations are incomplete and ``incomplete`` is ``"error"``.
+        If presentations are incomplete and ``incomplete`` is ``"error"``, or a data type does not have the
+        values of a layer.
     """
 
     def __init__(
@@ -97,6 +98,8 @@ class SpikeDataset(Dataset[Item]):
                 f"{store.location} has no trials, and so no presentations: record inside `with "
                 "monitor.trial(label=y):`, or write_recording(..., labels=...)"
             )
+        for name in names:
+            check_dtype(reader.layers[name], given.get(name, torch.float32))
         self._layers = {
             name: PresentedLayer(reader.layers[name], given.get(name, torch.float32)) for name in names
         }

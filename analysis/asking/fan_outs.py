@@ -46,6 +46,17 @@ def uncovered_of(connections: Sequence[Connections]) -> dict[str, str]:
     return {name: why for one in connections for name, why in one.uncovered.items()}
 
 
+def readers_of_values(layers: Sequence[Sequence[Source]]) -> dict[str, str]:
+    """What reads layers that have put out other values than 0 and 1, of which events tell no operations."""
+    return {
+        reader.name: f"reads layer {source.layer!r}, which puts out other values than 0 and 1"
+        for layer in layers
+        for source in layer
+        if source.commit.values
+        for reader in readers_of(source)
+    }
+
+
 def listed_uncovered(uncovered: dict[str, str]) -> str:
     """The same as text, some of it."""
     shown = [f"{name!r} ({why})" for name, why in [*uncovered.items()][:_SHOWN]]
@@ -74,6 +85,11 @@ def readers_of(source: Source) -> tuple[Reader, ...]:
     if source.connections is None:
         return ()
     return tuple(source.connections.layers.get(source.layer, ()))
+
+
+def counted_readers_of(source: Source) -> tuple[Reader, ...]:
+    """Those of which spikes tell the operations: none of a layer with other values than 0 and 1."""
+    return () if source.commit.values else readers_of(source)
 
 
 def fan_out_of(source: Source, weights: Weights) -> LayerFanOut:

@@ -35,7 +35,7 @@ def per_second(rate: xr.DataArray, unit: str | None, members: Members) -> xr.Dat
         return rate
     if unit != "Hz":
         raise QuestionError(f"unit={unit!r}; expected 'Hz', or none for a rate per step")
-    long_name = "firing rate: spikes per neuron and second"
+    long_name = str(rate.attrs["long_name"]).replace("and step", "and second")
     return (rate / seconds_of_step(members, unit)).assign_attrs(long_name=long_name, units="Hz")
 
 

@@ -19,9 +19,10 @@ from analysis.asking.axes import FrameAxes, check_axes, frame_axes
 from analysis.asking.fan_outs import (
     Weights,
     connections_of,
+    counted_readers_of,
     fan_out_of,
     listed_uncovered,
-    readers_of,
+    readers_of_values,
     uncovered_of,
 )
 from analysis.asking.graphs import count_frames_of_layer, count_layer
@@ -166,7 +167,7 @@ class Operations(Answering):
         if uncovered not in ("refuse", "leave out"):
             raise QuestionError(f"uncovered={uncovered!r}; expected 'refuse' or 'leave out'")
         layers = self._layers()
-        missing = uncovered_of(connections_of(layers))
+        missing = uncovered_of(connections_of(layers)) | readers_of_values(layers)
         left_out: list[str] = []
         if missing:
             if uncovered == "refuse":
@@ -174,7 +175,7 @@ class Operations(Answering):
                     "the network does operations that spikes alone do not tell: "
                     f"{listed_uncovered(missing)}. uncovered='leave out' gives those of the others"
                 )
-            left_out = [layer[0].layer for layer in layers if not any(map(readers_of, layer))]
+            left_out = [layer[0].layer for layer in layers if not any(map(counted_readers_of, layer))]
             layers = [layer for layer in layers if layer[0].layer not in left_out]
             if not layers:
                 raise QuestionError(

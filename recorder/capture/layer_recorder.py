@@ -338,7 +338,7 @@ class LayerRecorder:
         if self._values is None and not on_host:
             if puts_out_values(spikes):
                 fired = self._has_fired or bool(self.segments.frames) or bool(pending.any())
-                self._values = self._packers.find_values(spikes, has_fired=fired)
+                self._values = self._packers.find_values(spikes, self.dtype, has_fired=fired)
             elif self._has_turned or (is_graded and bool(spikes.any())):
                 self._values = ValuesCommit(1.0, 0, 0)
         self._must_look = is_graded and self._values is None and not on_host
@@ -364,8 +364,7 @@ class LayerRecorder:
             following = self._follow(packer, spikes)
             if following is None:
                 raise self._value_error(str(error), call, spikes) from error
-            packer = following
-            packer.push(spikes)
+            packer = self._packer = following
         self.segments.extend(call.step, call.steps, call.batch, call.trial)
         packer.undo = None
         return packer
@@ -378,17 +377,22 @@ class LayerRecorder:
     def _follow(self, packer: HostPacker, spikes: torch.Tensor) -> HostPacker | None:
         """Go on with a packer for values behind the frames of one of zeros and ones; None if in vain."""
         if isinstance(packer, ValuePacker):
+            return packer if packer.refine(spikes) else None
+        fired = self._has_fired or packer.has_fired
+        values = self._packers.find_values(spikes, self.dtype, has_fired=fired)
+        if values is None:
             return None
-        self._values = self._packers.find_values(spikes, has_fired=self._has_fired or packer.has_fired)
-        if self._values is None:
+        following, rows = self._packers.follow(packer, self.dtype, values), len(packer.ready)
+        try:
+            following.push(spikes)
+        except NotSpikesError:
+            del packer.ready[rows:]
             return None
-        following = self._packers.follow(packer, self.dtype, self._values)
-        self._packer = following
         return following
 
     def _value_error(self, what: str, call: Call, found: torch.Tensor | Verdict) -> SpikeValueError:
         steps = range(call.step, call.step + call.steps)
         shape = call.batch, *(self.neuron_shape or ())
         scale = self.values.scale if self.values else None
-        text = describe_others(what, found, steps, shape, self._hint, scale)
+        text = describe_others(what, found, steps, shape, self._hint, scale, self.dtype)
         return SpikeValueError(f"layer {self.name!r} ({self.layer_class}) put out {text}", self.name)

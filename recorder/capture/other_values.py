@@ -28,6 +28,7 @@ def describe_others(
     shape: tuple[int, ...],
     hint: str,
     scale: float | None = None,
+    dtype: str = "",
 ) -> str:
     """Text about an output that cannot be recorded, to follow "the layer put out".
 
@@ -45,11 +46,13 @@ def describe_others(
         What is known of the layer's class.
     scale : float, optional
         Of a layer with other values than 0 and 1: of what its values were whole multiples so far.
+    dtype : str, optional
+        Data type of the layer's first output, in which values are given back.
     """
     known_scale = "" if scale is None else f", {scale:g} so far"
     if isinstance(found, torch.Tensor):
         values = found.detach().reshape(-1)
-        is_other = (values != 0) & (values != 1) if scale is None else _is_no_multiple(values, scale)
+        is_other = (values != 0) & (values != 1) if scale is None else _is_no_multiple(values, scale, dtype)
         first = int(is_other.view(torch.uint8).argmax())
         others, which = int(is_other.sum()), f"such as {_value_text(values[first])}"
     else:
@@ -59,17 +62,28 @@ def describe_others(
     place = f"{others} of these {size} values are not, {which} {_place_text(first, steps, shape)}"
     where = f"step {steps[0]}" if len(steps) == 1 else f"steps {steps[0]} to {steps[-1]}"
     advice = _advice(values.double(), is_other)
+    changed = _of_other_type(found, dtype) if isinstance(found, torch.Tensor) else ""
     known = "".join(f"{sentence}. " for sentence in (hint, advice) if sentence)
     return (
         f"{what}, at {where}; spikes are 0 or 1, or whole multiples of one scale{known_scale}, and {place}. "
-        f"{known}If this is not a spiking layer, leave it out with layers=..."
+        f"{changed}{'' if changed else known}If this is not a spiking layer, leave it out with layers=..."
     )
 
 
-def _is_no_multiple(values: torch.Tensor, scale: float) -> torch.Tensor:
+def _is_no_multiple(values: torch.Tensor, scale: float, dtype: str) -> torch.Tensor:
     wide = values.double()
-    given_back: torch.Tensor = (torch.round(wide / scale) * scale).to(values.dtype)
-    return (given_back != values) | ~(wide.abs() / scale <= MAX_LEVEL)
+    given_back: torch.Tensor = (torch.round(wide / scale) * scale).to(getattr(torch, dtype))
+    return (given_back.double() != wide) | ~(wide.abs() / scale <= MAX_LEVEL)
+
+
+def _of_other_type(values: torch.Tensor, dtype: str) -> str:
+    """Sentence about an output of another data type than the layer's first one; empty of the same."""
+    if str(values.dtype).removeprefix("torch.") == dtype or not dtype:
+        return ""
+    return (
+        f"The layer's first output was {dtype}, in which values are given back, and this one is "
+        f"{str(values.dtype).removeprefix('torch.')}: let it put out one data type. "
+    )
 
 
 def _place_text(place: int, steps: range, shape: tuple[int, ...]) -> str:

@@ -67,12 +67,11 @@ class Packers:
         """True if outputs on this device are packed by the host."""
         return device.type == "cpu"
 
-    def find_values(self, spikes: torch.Tensor, *, has_fired: bool) -> ValuesCommit | None:
-        """Scale of an output with other values than 0 and 1; None if it has none.
+    def find_values(self, spikes: torch.Tensor, dtype: str, *, has_fired: bool) -> ValuesCommit | None:
+        """Scale of an output with other values than 0 and 1, which a layer's data type gives back; or None.
 
         Once the layer has put out ones, they are the scale.
         """
-        dtype = str(spikes.dtype).removeprefix("torch.")
         scale = find_scale(spikes.detach().cpu().double().numpy(), dtype)
         if scale is None or (scale != 1 and has_fired):
             return None

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from recorder.capture.host_packing import HostPacker, NotSpikesError, StagePool, describe_values
 from recorder.format.metadata import ValuesCommit
+from recorder.format.scales import refine_scale
 from recorder.format.values import MAX_LEVEL, Pending, level_dtype, scale_levels
 
 
@@ -63,6 +64,21 @@ class ValuePacker(HostPacker):
             self.roll_back()
             self._widen()
             super().push(frames)
+
+    def refine(self, frames: torch.Tensor) -> bool:
+        """Add frames that were refused if they are multiples of a scale that is this one but for rounding."""
+        wide = frames.detach().double().numpy()
+        scale = refine_scale(wide, self._dtype, self.scale, *self._range)
+        if scale is None:
+            return False
+        known, self.scale = self.scale, scale
+        try:
+            self.push(frames)
+        except NotSpikesError:
+            self.roll_back()
+            self.scale = known
+            return False
+        return True
 
     def push_levels(self, levels: torch.Tensor) -> None:
         """Add frames of levels, shape [frames, neurons], as `push` adds those of values."""

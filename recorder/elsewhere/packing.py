@@ -82,7 +82,7 @@ def pack_values(
     if known is None:
         scale = find_scale(values[is_event], state.dtype)
         if scale is None or (scale != 1 and state.has_fired):
-            raise _refused(values, is_other, layer, first_step, None)
+            raise _refused(values, is_other, layer, first_step, None, state.dtype)
         known = ValuesCommit(scale, 0, int(state.has_fired))
     levels = _levels_of(values, known.scale, state.dtype, layer, first_step).reshape(-1, neurons)
     ends = min(known.least, int(levels.min())), max(known.most, int(levels.max()))
@@ -114,22 +114,25 @@ def _levels_of(
         levels = np.where(is_other, 0, multiples).astype(np.int16)
     is_other |= scale_levels(levels, scale, dtype) != values
     if is_other.any():
-        raise _refused(values, is_other, layer, first_step, scale)
+        raise _refused(values, is_other, layer, first_step, scale, dtype)
     return levels
 
 
 def _refused(
-    values: NDArray[Any], is_other: Bools, layer: str, first_step: int, scale: float | None
+    values: NDArray[Any], is_other: Bools, layer: str, first_step: int, scale: float | None, dtype: str
 ) -> OtherValuesError:
     step, sample, *neuron = (int(place[0]) for place in np.nonzero(is_other))
     shown = neuron[0] if len(neuron) == 1 else tuple(neuron)
     found = values[is_other]
     expected = "0 and 1, or whole multiples of one scale" + ("" if scale is None else f", {scale:g} so far")
+    kept = (
+        "" if values.dtype.name == dtype else f" Values of the layer are kept as {dtype}, as its first."
+    )
     return OtherValuesError(
         f"layer {layer!r} has values other than {expected}: from {found.min()} to {found.max()} (dtype "
         f"{values.dtype}), {len(found)} of the {values.size} in steps {first_step} to "
         f"{first_step + len(values) - 1}, the first of them {found[0]}, of sample {sample}, neuron {shown}, "
-        f"step {first_step + step}. If a value counts as one spike from some height on, give `values >= "
+        f"step {first_step + step}.{kept} If a value counts as one spike from some height on, give `values >= "
         "height`; analog values such as membrane potentials are no spikes"
     )
 

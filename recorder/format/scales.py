@@ -32,20 +32,65 @@ def find_scale(values: NDArray[Any], dtype: str) -> float | None:
     dtype : str
         Data type of the layer's outputs, of which ``values`` may be a wider one.
     """
-    numbers = np.unique(np.abs(values.astype(np.float64)))
-    numbers = numbers[numbers != 0]
+    signed = np.unique(values.astype(np.float64))
+    signed = signed[signed != 0]
+    numbers = np.unique(np.abs(signed))
     if not np.isfinite(numbers).all() or not len(numbers):
         return None
     if (numbers == np.rint(numbers)).all():
-        return 1.0 if numbers[-1] <= MAX_LEVEL else None
+        return 1.0 if numbers[-1] <= MAX_LEVEL and _are_given_back(signed, 1.0, dtype) else None
     most = _FEWER_LEVELS.get(dtype, MAX_SCALED_LEVEL)
     if len(numbers) > most or _is_rounding(numbers):
         return None
     for scale in _candidates(numbers):
-        levels = np.rint(numbers / scale)
-        if levels[-1] <= most and np.array_equal(scale_levels(levels, scale, dtype), numbers):
+        if round(numbers[-1] / scale) <= most and _are_given_back(signed, scale, dtype):
             return scale
     return None
+
+
+def refine_scale(values: NDArray[Any], dtype: str, known: float, least: int, most: int) -> float | None:
+    """A scale that is the known one but for rounding, and has these values among its multiples, too.
+
+    A first output that holds one level tells the scale no better than its data type rounds: 1 / 7 in single
+    precision is a seventh and a float32, and of the two only one has what comes next.
+
+    Parameters
+    ----------
+    values, dtype
+        As of `find_scale`.
+    known : float
+        The scale so far.
+    least, most : int
+        Range of the levels so far, which the new scale gives back as the known one does.
+
+    Returns
+    -------
+    float, or None
+    """
+    signed = np.unique(values.astype(np.float64))
+    signed = signed[signed != 0]
+    if known == 1 or not np.isfinite(signed).all() or most - least > MAX_SCALED_LEVEL:
+        return None
+    before = np.arange(least, most + 1)
+    given = scale_levels(before, known, dtype)
+    levels = np.maximum(np.rint(np.abs(signed) / known), 1)
+    for scale in [float(scale_levels(np.ones(1), known, dtype)[0]), *np.abs(signed) / levels]:
+        whole = 1 / max(round(1 / scale), 1)
+        for candidate in (scale, whole):
+            is_near = abs(candidate / known - 1) < 1e-2
+            if (
+                is_near
+                and np.array_equal(scale_levels(before, candidate, dtype), given)
+                and _are_given_back(signed, candidate, dtype)
+            ):
+                return float(candidate)
+    return None
+
+
+def _are_given_back(values: NDArray[np.float64], scale: float, dtype: str) -> bool:
+    """True if the levels of values give these back."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.array_equal(scale_levels(np.rint(values / scale), scale, dtype), values)
 
 
 def _is_rounding(numbers: NDArray[np.float64]) -> bool:

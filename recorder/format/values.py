@@ -113,9 +113,7 @@ def scale_levels(levels: NDArray[Any], scale: float, dtype: str) -> NDArray[Any]
     A product is rounded once, from float64. So it is the number that the layer put out: capture accepts a
     value only if this gives it back.
     """
-    if scale == 1:
-        return levels.astype("float32" if dtype == "bfloat16" else dtype)
-    values = levels * np.float64(scale)
+    values = levels if scale == 1 else levels * np.float64(scale)
     return _round_to_bfloat16(values.astype(np.float32)) if dtype == "bfloat16" else values.astype(dtype)
 
 

@@ -19,6 +19,7 @@ from recorder import Monitor, SpikeOutput, SpikeValueError
 from recorder.capture.device.transfer import TransferRing, TransferRings
 from recorder.capture.layer_recorder import GATHER_AFTER_CALLS
 from recorder.capture.packers import Packers
+from recorder.format import RecordingStoppedWarning
 from recorder.format.scales import find_scale
 from tellers import Pair, Teller, monitor_of
 
@@ -310,3 +311,82 @@ def test_the_plan_counts_planes(tmp_path: Path) -> None:
     assert graded.files(10) == 5 * zeros_and_ones.files(10)
     assert graded.host_bytes > 3 * (zeros_and_ones.host_bytes - zeros_and_ones.stage_bytes)
     assert "12 slots a step" in str(plan)
+
+
+# -- data types and scales that change ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("on_error", ["raise", "warn"])
+@pytest.mark.parametrize(
+    ("first", "bad"),
+    [
+        (torch.zeros(1, 3, dtype=torch.int32), torch.tensor([[0, 0.5, 1.5]])),
+        (torch.tensor([[True, False, True]]), torch.tensor([[0, 2.0, 1]])),
+        (torch.tensor([[2, 0, 1]], dtype=torch.uint8), torch.tensor([[-1, 0, 1]], dtype=torch.int8)),
+        (torch.zeros(1, 3, dtype=torch.int8), torch.tensor([[200.0, 0, 1]])),
+        (torch.tensor([[1, 0, 0]], dtype=torch.float16), torch.tensor([[2049.0, 0, 1]])),
+        (torch.tensor([[0, 1, 0]], dtype=torch.bfloat16), torch.tensor([[0, 257.0, 301]])),
+    ],
+)
+def test_values_that_the_first_data_type_does_not_have_are_refused_and_nothing_else_is_lost(
+    tmp_path: Path, first: torch.Tensor, bad: torch.Tensor, on_error: str
+) -> None:
+    net, path = Pair(), tmp_path / "run.zarr"
+    sound = (torch.rand(20, 1, 3) < 0.5).float()
+    monitor = monitor_of(net, path, on_error=on_error)
+    monitor.enable()
+    for step in sound[:10]:
+        net(step, first)
+    dtype = str(first.dtype).removeprefix("torch.")
+    said = rf"layer 'b'.*first output was {dtype}, in which values are given back"
+    caught: Any = (
+        pytest.raises(SpikeValueError, match=said)
+        if on_error == "raise"
+        else pytest.warns(RecordingStoppedWarning, match=said)
+    )
+    with caught:
+        net(sound[10], bad)
+    for step in sound[11:]:
+        net(step, first)
+    monitor.close()
+    recording = analysis.open_recording(path)
+    np.testing.assert_array_equal(recording["a"].values.values.reshape(20, 1, 3), sound)
+    values = recording["b"].values.values
+    assert len(values) == (19 if on_error == "raise" else 10)
+    np.testing.assert_array_equal(values, np.repeat(as_numbers(first), len(values), axis=0))
+
+
+def test_a_refused_output_tells_no_scale(tmp_path: Path) -> None:
+    net, path = nn.Sequential(Teller()), tmp_path / "run.zarr"
+    given = torch.tensor([[0, 0.1, 0.2]], dtype=torch.float16)
+    with monitor_of(net, path) as monitor:
+        net(torch.zeros(1, 3, dtype=torch.float16))
+        with pytest.raises(SpikeValueError):
+            net(torch.tensor([[0, 0.3, 0.4]]))
+        net(given)
+    check_last(monitor, given)
+
+
+def check_last(monitor: Monitor, given: torch.Tensor) -> None:
+    np.testing.assert_array_equal(as_numbers(monitor.s["0"][-1]), as_numbers(given))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("parts", [3, 5, 6, 7, 12, 15])
+@pytest.mark.parametrize("by", ["division", "multiplication"])
+def test_a_first_output_of_one_level_does_not_pin_how_the_scale_is_rounded(
+    tmp_path: Path, dtype: str, parts: int, by: str
+) -> None:
+    one = torch.ones((), dtype=getattr(torch, dtype))
+    levels = torch.tensor([[0, 1, 0]]), torch.tensor([[2, 3, 8]]), torch.tensor([[-1, 5, 7]])
+    given = [each.to(one.dtype) / parts if by == "division" else each * (one / parts) for each in levels]
+    if dtype == "float64" and by == "division":
+        pytest.skip("quotients in double precision are no multiples of one number")
+    net, path = nn.Sequential(Teller()), tmp_path / "run.zarr"
+    with monitor_of(net, path) as monitor:
+        for each in given:
+            net(each)
+    np.testing.assert_array_equal(
+        np.stack([as_numbers(step) for step in monitor.s["0"]]), np.stack([as_numbers(each) for each in given])
+    )
+
