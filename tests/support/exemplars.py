@@ -22,6 +22,7 @@ from unittest import mock
 import numpy as np
 from numpy.typing import NDArray
 
+import exemplars_of_values
 from made_recordings import lose_chunks
 from recorder.format import plan_chunks
 from recorder.format.bits import pack_frames
@@ -84,6 +85,10 @@ def make_all(folder: Path) -> dict[str, Any]:
     answers: dict[str, Any] = {}
     for make in (_parts, _trials, _names, _growing, _ranks):
         answers |= make(folder)
+    for name, written in exemplars_of_values.make_all(folder).items():
+        answer = _answer(folder / name, written.events(), written.columns, len(written.trials))
+        more = {layer: written.answers(layer) for layer in answer["layers"]}
+        answers[name] = answer | {"layers": {layer: answer["layers"][layer] | more[layer] for layer in more}}
     return answers
 
 

@@ -97,8 +97,8 @@ def write_recording(
 ) -> TapeWriter:
     """Write layers of bool [frames, *neuron]; ``chunk_bytes`` makes the chunks so small.
 
-    Of integers, which are levels, values are written; ``scales`` has what they are multiples of, by layer, and
-    ``dtypes`` data types of what layers put out, if it is not float32.
+    Of integers, which are levels, values are written; ``scales`` has what they are multiples of by layer,
+    and ``dtypes`` the data type of what it puts out where that is not float32.
 
     ``limit_bytes`` is the size from which a chunk is stored in parts, ``counts_share`` what counts may cost.
     ``signals`` are those of each layer, by the names of both.
