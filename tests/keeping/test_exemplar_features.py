@@ -209,6 +209,11 @@ def features_of_connections(records: dict[str, Any]) -> dict[str, bool]:
             len(each["layers"][name]) for each in found for name in each["layers"]
         }
         >= {0, 1, 2},
+        "readers of a layer that is not there any more": any(
+            {*record["connections"]["layers"]} - {layer["name"] for layer in record["layers"]}
+            for record in records.values()
+            if "connections" in record
+        ),
         "readers of the input, and what is not covered": all(
             each["inputs"] and each["uncovered"] for each in found
         ),

@@ -140,7 +140,7 @@ def test_fan_outs_are_those_that_were_written(name: str) -> None:
     expected, found = exemplars_of_values.fan_outs(), FormatReader(RECORDINGS / name).fan_outs
     ours = our_reader(name).metadata.connections
     assert ours is not None
-    assert [*found] == [*expected] == [*ours.layers]
+    assert [*found] == [*expected] == [layer for layer in ours.layers if layer != "gone"]
     for layer, readers in expected.items():
         assert [*found[layer]] == [*readers]
         for reader, of_ours in zip(readers, ours.layers[layer], strict=True):

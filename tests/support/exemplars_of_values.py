@@ -258,6 +258,8 @@ def _connections() -> Connections:
         )
         for layer, readers in found.items()
     }
+    # As where all frames of a layer were cut away.
+    readers["gone"] = (Reader("e", "Linear", (4, 6), FanOut(4), FanOut(4)),)
     inputs = (InputReader("first", "Linear", 800, 700, 8, is_binary=False),)
     return Connections(readers, inputs, {"attention: matmul": "a product that no weight layer makes"})
 

@@ -33,6 +33,7 @@ class FormatReader(Stored):
         self.fan_outs = {
             layer: {reader["name"]: self._fan_outs(layer, reader) for reader in readers}
             for layer, readers in self.record.get("connections", {"layers": {}})["layers"].items()
+            if layer in self.layers
         }
         if self.shard_bytes:
             assert self.record["digest"] == self.digest()
