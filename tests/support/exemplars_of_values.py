@@ -240,6 +240,17 @@ def fan_outs() -> dict[str, dict[str, tuple[NDArray[Any], NDArray[Any] | None]]]
     }
 
 
+def fan_out_answers() -> dict[str, Any]:
+    """All of these, by layer and reader, in C order: of all weights, and of those that were not 0."""
+    return {
+        layer: {
+            reader: [None if each is None else each.ravel().tolist() for each in arrays]
+            for reader, arrays in readers.items()
+        }
+        for layer, readers in fan_outs().items()
+    }
+
+
 def _connections() -> Connections:
     def form(array: NDArray[Any] | None) -> FanOut | None:
         return None if array is None else FanOut.of_array(array.astype(np.int64))
