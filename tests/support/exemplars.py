@@ -4,6 +4,9 @@ For whoever writes another reader: ``python tests/support/exemplars.py FOLDER`` 
 ``answers.json``. What is committed in ``tests/recordings`` was made so. Answers follow from what was written,
 and not from what our reader makes of it; digests are ours, and compared with those of a reader written from
 FORMAT.md alone.
+
+In the answers, ``sha256`` of a layer is of its events, a byte for each slot; of its values and signals of all
+numbers, little-endian, in C order, 0 in lost frames, and of bfloat16 as float32.
 """
 
 from __future__ import annotations
