@@ -122,8 +122,8 @@ def check_dtype(reader: LayerReader, dtype: torch.dtype) -> None:
     limits = torch.iinfo(dtype) if is_whole else None
     if limits is None or not limits.min <= values.least <= values.most <= limits.max:
         raise ValueError(
-            f"layer {reader.name!r} has put out {values.least} to {values.most} times {values.scale:g}, which "
-            f"{dtype} does not have: give another dtype, such as torch.float32"
+            f"layer {reader.name!r} has put out {values.least} to {values.most} times {values.scale:g}, "
+            f"which {dtype} does not have: give another dtype, such as torch.float32"
         )
 
 

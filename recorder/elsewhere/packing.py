@@ -125,15 +125,13 @@ def _refused(
     shown = neuron[0] if len(neuron) == 1 else tuple(neuron)
     found = values[is_other]
     expected = "0 and 1, or whole multiples of one scale" + ("" if scale is None else f", {scale:g} so far")
-    kept = (
-        "" if values.dtype.name == dtype else f" Values of the layer are kept as {dtype}, as its first."
-    )
+    kept = "" if values.dtype.name == dtype else f" Values of the layer are kept as {dtype}, as its first."
     return OtherValuesError(
         f"layer {layer!r} has values other than {expected}: from {found.min()} to {found.max()} (dtype "
         f"{values.dtype}), {len(found)} of the {values.size} in steps {first_step} to "
         f"{first_step + len(values) - 1}, the first of them {found[0]}, of sample {sample}, neuron {shown}, "
-        f"step {first_step + step}.{kept} If a value counts as one spike from some height on, give `values >= "
-        "height`; analog values such as membrane potentials are no spikes"
+        f"step {first_step + step}.{kept} If a value counts as one spike from some height on, give "
+        "`values >= height`; analog values such as membrane potentials are no spikes"
     )
 
 

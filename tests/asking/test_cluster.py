@@ -56,6 +56,19 @@ def path(tmp_path_factory: pytest.TempPathFactory, spikes: np.ndarray) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def graded_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Levels from -3 to 3, negative and large ones from a later chunk on, quartered."""
+    random = np.random.default_rng(8)
+    levels = random.integers(0, 2, (6000, 3, 7), np.int8)
+    levels[2000:] = random.integers(-3, 4, (4000, 3, 7), np.int8)
+    path = tmp_path_factory.mktemp("graded") / "run.zarr"
+    runs = [Run(trial * 50, 50, 40, trial) for trial in range(3)]
+    trials = [Trial(trial, 40, {"label": [sample % 3 for sample in range(40)]}) for trial in range(3)]
+    write_recording(path, {"1": levels}, runs, trials, chunk_bytes=400, scales={"1": 0.25})
+    return path
+
+
 def questions(recording: Any) -> list[Any]:
     layer = recording["1"]
     return [
@@ -109,6 +122,17 @@ def questions(recording: Any) -> list[Any]:
         layer.signals["v"].values.label[:50],
         layer.spikes[100:200],
         layer.spikes.label[:50],
+    ]
+
+
+def questions_of_values(recording: Any) -> list[Any]:
+    layer = recording["1"]
+    return [
+        recording.firing_rate(of="sum"),
+        layer.firing_rate(("label", "channel"), of="sum"),
+        layer.spike_count("step", of="magnitude"),
+        layer.select(steps=slice(20, 131)).firing_rate("neuron", of="sum"),
+        layer.values[1900:2300],
     ]
 
 
@@ -173,8 +197,9 @@ def modules_named_by(pickled: bytes) -> list[str]:
 
 
 @pytest.mark.usefixtures("many_tasks")
-def test_graphs_name_what_is_ours_only_inside_parcels(path: Path) -> None:
-    for result in questions(analysis.open_recording(path)):
+def test_graphs_name_what_is_ours_only_inside_parcels(path: Path, graded_path: Path) -> None:
+    asked = questions(analysis.open_recording(path))
+    for result in asked + questions_of_values(analysis.open_recording(graded_path)):
         (optimised,) = dask.optimize(result.data)
         names = modules_named_by(pickle.dumps(dict(optimised.__dask_graph__())))
         roots = {name.partition(".")[0] for name in names}
@@ -183,9 +208,12 @@ def test_graphs_name_what_is_ours_only_inside_parcels(path: Path) -> None:
 
 
 @pytest.mark.usefixtures("many_tasks")
-def test_every_statistic_is_exact_on_a_cluster(path: Path, cluster: tuple[Any, Any]) -> None:
+def test_every_statistic_is_exact_on_a_cluster(
+    path: Path, graded_path: Path, cluster: tuple[Any, Any]
+) -> None:
     for use_counts in (True, False):
         asked = questions(analysis.open_recording(path, use_counts=use_counts))
+        asked += questions_of_values(analysis.open_recording(graded_path, use_counts=use_counts))
         wanted = dask.compute(*asked, scheduler="synchronous")
         found = dask.compute(*asked)
         for one, other in zip(wanted, found, strict=True):

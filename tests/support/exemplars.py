@@ -4,6 +4,9 @@ For whoever writes another reader: ``python tests/support/exemplars.py FOLDER`` 
 ``answers.json``. What is committed in ``tests/recordings`` was made so. Answers follow from what was written,
 and not from what our reader makes of it; digests are ours, and compared with those of a reader written from
 FORMAT.md alone.
+
+In the answers, ``sha256`` of a layer is of its events, a byte for each slot; of its values and signals of all
+numbers, little-endian, in C order, 0 in lost frames, and of bfloat16 as float32.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from unittest import mock
 import numpy as np
 from numpy.typing import NDArray
 
+import exemplars_of_values
 from made_recordings import lose_chunks
 from recorder.format import plan_chunks
 from recorder.format.bits import pack_frames
@@ -84,6 +88,12 @@ def make_all(folder: Path) -> dict[str, Any]:
     answers: dict[str, Any] = {}
     for make in (_parts, _trials, _names, _growing, _ranks):
         answers |= make(folder)
+    for name, written in exemplars_of_values.make_all(folder).items():
+        answer = _answer(folder / name, written.events(), written.columns, len(written.trials))
+        more = {layer: written.answers(layer) for layer in answer["layers"]}
+        answers[name] = answer | {"layers": {layer: answer["layers"][layer] | more[layer] for layer in more}}
+        if written.connections is not None:
+            answers[name]["fan_outs"] = exemplars_of_values.fan_out_answers()
     return answers
 
 

@@ -91,12 +91,14 @@ def write_recording(
     limit_bytes: int = CHUNK_LIMIT_BYTES,
     counts_share: float = COUNTS_SHARE,
     scales: Mapping[str, float] | None = None,
+    dtypes: Mapping[str, str] | None = None,
     signals: Mapping[tuple[str, str], Made] | None = None,
     connections: Connections | None = None,
 ) -> TapeWriter:
     """Write layers of bool [frames, *neuron]; ``chunk_bytes`` makes the chunks so small.
 
-    Of integers, which are levels, values are written; ``scales`` has what they are multiples of, by layer.
+    Of integers, which are levels, values are written; ``scales`` has what they are multiples of by layer,
+    and ``dtypes`` the data type of what it puts out where that is not float32.
 
     ``limit_bytes`` is the size from which a chunk is stored in parts, ``counts_share`` what counts may cost.
     ``signals`` are those of each layer, by the names of both.
@@ -107,7 +109,8 @@ def write_recording(
         plan = plan_chunks(
             frames.shape[1:], target_bytes=chunk_bytes, limit_bytes=limit_bytes, counts_share=counts_share
         )
-        writer.add_layer(name, plan, "float32", "torch.nn.modules.module.Module", position)
+        dtype = (dtypes or {}).get(name, "float32")
+        writer.add_layer(name, plan, dtype, "torch.nn.modules.module.Module", position)
     progress = {}
     for name, frames in layers.items():
         log = SegmentLog()

@@ -328,10 +328,12 @@ def test_values_are_given_as_they_were_put_out(tmp_path: Path) -> None:
     batch, _ = next(iter(DataLoader(whole, batch_size=5, collate_fn=SpikeDataset.collate)))
     np.testing.assert_array_equal(batch["1"], values)
     for dtype in (torch.bool, torch.int8, torch.int64):
-        with pytest.raises(ValueError, match="has put out -3 to 3 times 0.5, which torch.* does not have"):
+        with pytest.raises(
+            ValueError, match=r"has put out -3 to 3 times 0\.5, which torch\..* does not have"
+        ):
             SpikeDataset(tmp_path / "run.zarr", dtype=dtype)
     write_recording(tmp_path / "whole.zarr", {"1": (values * 200).astype(np.int16)}, labels=0)
-    with pytest.raises(ValueError, match="torch.int8 does not have"):
+    with pytest.raises(ValueError, match=r"torch\.int8 does not have"):
         SpikeDataset(tmp_path / "whole.zarr", dtype=torch.int8)
     spikes, _ = SpikeDataset(tmp_path / "whole.zarr", "1", dtype=torch.int16)[0]
     np.testing.assert_array_equal(spikes, values[:, 0] * 200)

@@ -28,7 +28,7 @@ DTYPES = ["float16", "bfloat16", "float32", "float64", "int8", "int16", "int32",
 
 
 def as_numbers(values: Any) -> np.ndarray:
-    return np.asarray(values.float() if torch.is_tensor(values) else values, np.float64)
+    return np.asarray(values.double() if torch.is_tensor(values) else values, np.float64)
 
 
 def check(monitor: Monitor, path: Path, name: str, given: list[torch.Tensor]) -> None:
@@ -387,6 +387,6 @@ def test_a_first_output_of_one_level_does_not_pin_how_the_scale_is_rounded(
         for each in given:
             net(each)
     np.testing.assert_array_equal(
-        np.stack([as_numbers(step) for step in monitor.s["0"]]), np.stack([as_numbers(each) for each in given])
+        np.stack([as_numbers(step) for step in monitor.s["0"]]),
+        np.stack([as_numbers(each) for each in given]),
     )
-
