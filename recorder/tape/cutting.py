@@ -11,6 +11,7 @@ from recorder.format.extents import TableCommit
 from recorder.format.metadata import PlaneCommit
 from recorder.format.segments import clip_segments
 from recorder.tape.layer_reading import LayerReader
+from recorder.tape.levels import count_bits
 from recorder.tape.tables import rows_checksum
 
 
@@ -24,7 +25,7 @@ def cut_layer(layer: LayerReader, frames: int) -> LayerCommit:
         kept = (plane for plane in layer.planes.values() if plane.first_chunk < chunks)
         planes = (PlaneCommit(plane.plane, plane.first_chunk, *_cut_bits(plane, frames)) for plane in kept)
         values = replace(values, planes=tuple(planes))
-    return replace(
+    cut = replace(
         layer.commit,
         frames=frames,
         segments=TableCommit(len(segments), rows_checksum(segments)),
@@ -34,6 +35,10 @@ def cut_layer(layer: LayerReader, frames: int) -> LayerCommit:
         lost=tuple((begin, min(end, frames)) for begin, end in layer.commit.lost if begin < frames),
         values=values,
     )
+    if values is not None and count_bits(LayerReader(layer.store, cut)) == 0:
+        # Nothing but silence is left, which has no scale.
+        return replace(cut, values=None)
+    return cut
 
 
 def _cut_bits(layer: LayerReader, frames: int) -> tuple[TableCommit, TableCommit, tuple[int, ...]]:

@@ -42,19 +42,19 @@ def sum_levels(layer: LayerReader) -> int:
 
     Counts are enough, but where some levels are negative and some larger than 1: then chunks are read.
     """
-    total = _count(layer)
+    total = count_bits(layer)
     sign = layer.planes.get(SIGN)
     if sign is not None:
-        total -= 2 * _count(sign)
+        total -= 2 * count_bits(sign)
     for name, plane in layer.planes.items():
         if name != SIGN:
             negative = 0 if sign is None else _count_both(plane, sign)
-            total += (_count(plane) - 2 * negative) << int(name)
+            total += (count_bits(plane) - 2 * negative) << int(name)
     return total
 
 
-def _count(layer: LayerReader) -> int:
-    """Number of bits that are true."""
+def count_bits(layer: LayerReader) -> int:
+    """Number of bits of a boolean array that are true, without those in frames marked lost."""
     plan, rows = layer.plan, layer.commit.counts_checksums.rows
     chunks = range(rows * plan.block_chunks, plan.chunk_count(layer.frames))
     behind = sum(int(count_per_neuron(trains).sum()) for trains in layer.kept_chunks(chunks))

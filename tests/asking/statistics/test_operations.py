@@ -337,3 +337,20 @@ def test_what_a_stranger_claims_of_connections_is_checked(tmp_path: Path) -> Non
     write_recording(tmp_path / "kept", layers, [Run(0, 4, 4)], connections=kept)
     with pytest.raises(QuestionError, match='ask with weights="all"'):
         analysis.open_recording(tmp_path / "kept").synaptic_operations(weights="nonzero")
+
+
+def test_layers_that_turn_to_values_later_are_refused_by_name(tmp_path: Path) -> None:
+    """The first forward saw zeros and ones; what the recording holds is looked at, too."""
+    spikes = np.ones((64, 3), np.int16)
+    spikes[40:] = 3
+    readers = (Reader("2", "Linear", (4, 3), FanOut(4), None),)
+    write_recording(
+        tmp_path / "run.zarr", {"1": spikes}, [Run(0, 64, 1)], connections=Connections({"1": readers}, ())
+    )
+    recording = analysis.open_recording(tmp_path / "run.zarr")
+    with pytest.raises(
+        QuestionError, match=r"'2' \(reads layer '1', which puts out other values than 0 and 1\)"
+    ):
+        recording.synaptic_operations()
+    with pytest.raises(QuestionError, match="no weight layer is known that reads '1' directly"):
+        recording.energy(uncovered="leave out")

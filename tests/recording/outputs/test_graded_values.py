@@ -378,7 +378,11 @@ def test_a_first_output_of_one_level_does_not_pin_how_the_scale_is_rounded(
     tmp_path: Path, dtype: str, parts: int, by: str
 ) -> None:
     one = torch.ones((), dtype=getattr(torch, dtype))
-    levels = torch.tensor([[0, 1, 0]]), torch.tensor([[2, 3, 8]]), torch.tensor([[-1, 5, 7]])
+    levels = (
+        torch.tensor([[0, 1, 0, -1, 0, 0]]),
+        torch.tensor([[2, 3, 8, -1, 5, 7]]),
+        torch.arange(-1, 5)[None],
+    )
     given = [each.to(one.dtype) / parts if by == "division" else each * (one / parts) for each in levels]
     if dtype == "float64" and by == "division":
         pytest.skip("quotients in double precision are no multiples of one number")
@@ -390,3 +394,17 @@ def test_a_first_output_of_one_level_does_not_pin_how_the_scale_is_rounded(
         np.stack([as_numbers(step) for step in monitor.s["0"]]),
         np.stack([as_numbers(each) for each in given]),
     )
+
+
+def test_a_forward_that_is_cut_short_tells_no_scale(tmp_path: Path) -> None:
+    net, path = Pair(), tmp_path / "run.zarr"
+    monitor = monitor_of(net, path)
+    monitor.enable()
+    net(torch.zeros(2, 3), torch.zeros(2, 3))
+    handle = net.b.register_forward_hook(lambda *_: monitor.close())
+    net(torch.full((2, 3), 0.25), torch.ones(2, 3))
+    handle.remove()
+    with monitor_of(net, path, resume=True) as monitor:
+        net(torch.full((2, 3), 0.1), torch.ones(2, 3))
+    assert monitor.s["a"][-1].tolist() == torch.full((2, 3), 0.1).tolist()
+    assert len(monitor.s["a"]) == 2
