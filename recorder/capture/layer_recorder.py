@@ -334,11 +334,12 @@ class LayerRecorder:
         than ones, each until one holds anything but zeros.
         """
         ready, self._values = self.ready, self.values
+        # Of frames on an accelerator it is not known whether they are silent.
+        self._has_fired |= getattr(self._packer, "has_fired", self.segments.frames > 0)
         self._device, on_host = spikes.device, self._packers.is_on_host(spikes.device)
         if self._values is None and not on_host:
             if puts_out_values(spikes):
-                fired = self._has_fired or bool(self.segments.frames) or bool(pending.any())
-                self._values = self._packers.find_values(spikes, self.dtype, has_fired=fired)
+                self._values = self._packers.find_values(spikes, self.dtype, has_fired=self._has_fired)
             elif self._has_turned or (is_graded and bool(spikes.any())):
                 self._values = ValuesCommit(1.0, 0, 0)
         self._must_look = is_graded and self._values is None and not on_host

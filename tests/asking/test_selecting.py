@@ -88,5 +88,5 @@ def test_too_long_results_are_refused(path: Path, monkeypatch: pytest.MonkeyPatc
         recording.firing_rate(per="step")
     monkeypatch.setattr("analysis.spikes.MAX_BLOCKS", 0)
     monkeypatch.setattr("analysis.spikes.BLOCK_FRAMES", 64)
-    with pytest.raises(analysis.QuestionError, match="400 frames, too many for one lazy array"):
+    with pytest.raises(analysis.QuestionError, match="400 frames of spikes, too many for one lazy array"):
         recording["1"].spikes  # noqa: B018

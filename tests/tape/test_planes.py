@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import recorder.format
 from recorder.format import RecordingFormatError
 from recorder.format.segments import SegmentLog
-from recorder.format.values import join_levels, pack_levels, pending_rows, scale_levels
+from recorder.format.values import join_levels, pack_levels, pending_rows
 from recorder.keeping import plan_recovery, recover
 from recorder.keeping.digest import digest_recording
 from recorder.keeping.pack import pack
@@ -222,19 +222,6 @@ def test_the_worked_example_of_the_format_is_true() -> None:
     assert {name: bytes.fromhex(train) for train, name in shown} == {
         name: rows.T.tobytes() for name, rows in found.items()
     }
-
-
-@pytest.mark.parametrize(
-    ("dtype", "parts"),
-    [(dtype, n) for dtype in ("float16", "bfloat16", "float32") for n in (1, 3, 4, 10, 255)]
-    + [("float64", n) for n in (1, 3, 4, 64)],
-)
-def test_multiples_of_a_scale_are_rounded_once(dtype: str, parts: int) -> None:
-    import torch
-
-    levels = np.arange(-parts, parts + 1)
-    given = (torch.from_numpy(levels).double() / parts).to(getattr(torch, dtype))
-    np.testing.assert_array_equal(scale_levels(levels, 1 / parts, dtype), given.double().numpy())
 
 
 def test_reading_needs_no_more_than_the_planes_there_are(tmp_path: Path) -> None:

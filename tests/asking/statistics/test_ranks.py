@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -326,7 +327,7 @@ def test_presentations_are_those_of_all_ranks(layer: Any, along: tuple[str, ...]
 
 
 def test_presentations_of_other_lengths_are_not_compared(layer: Any) -> None:
-    for ask in (layer.fano_factor, layer.participation_ratio):
+    for ask in (layer.fano_factor, partial(layer.sparseness, over="presentations")):
         with pytest.raises(analysis.QuestionError, match="some have 7 frames and some 11"):
             ask()
 

@@ -103,7 +103,7 @@ def test_a_commit_record_too_large_for_readers_is_not_written(
     root = tmp_path / "run.zarr/zarr.json"
     before = root.read_bytes()
     # As large as it would take days to reach.
-    for module in ("documents", "parsing"):
+    for module in ("documents", "parsing.record"):
         monkeypatch.setattr(f"recorder.format.{module}.MAX_DOCUMENT_BYTES", len(before) + 1000)
     with monitor.trial(label=[f"{place}: {'a long text ' * 50}" for place in range(2)]):
         run(net, (2,))

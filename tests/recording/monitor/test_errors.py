@@ -90,7 +90,7 @@ def test_unknown_layers_are_named_with_the_valid_ones(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("value", "range_"),
-    [(0.5, "values from 0.5 to 0.5"), (-1, "values from -1 to -1"), (float("nan"), "NaN")],
+    [(0.5, "values from 0.5 to 0.5"), (40_000, "values from 40000 to 40000"), (float("nan"), "NaN")],
 )
 def test_other_values_are_refused_with_layer_step_range_and_dtype(
     tmp_path: Path, value: float, range_: str
@@ -103,6 +103,7 @@ def test_other_values_are_refused_with_layer_step_range_and_dtype(
 
     net = nn.Sequential(nn.Identity(), Graded())
     with on_store(tmp_path, net, layers=[Graded]) as monitor:
+        net[1].value = 1.0
         net(torch.zeros(2, 3))
         net[1].value = value
         message = rf"layer '1' \(.*Graded\) put out {range_}.* dtype float32, at step 1; spikes are 0 or 1"

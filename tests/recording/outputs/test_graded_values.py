@@ -21,6 +21,7 @@ from recorder.capture.layer_recorder import GATHER_AFTER_CALLS
 from recorder.capture.packers import Packers
 from recorder.format import RecordingStoppedWarning
 from recorder.format.scales import find_scale
+from recorder.format.values import scale_levels
 from tellers import Pair, Teller, monitor_of
 
 T, N = 5, 3
@@ -408,3 +409,14 @@ def test_a_forward_that_is_cut_short_tells_no_scale(tmp_path: Path) -> None:
         net(torch.full((2, 3), 0.1), torch.ones(2, 3))
     assert monitor.s["a"][-1].tolist() == torch.full((2, 3), 0.1).tolist()
     assert len(monitor.s["a"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("dtype", "parts"),
+    [(dtype, n) for dtype in ("float16", "bfloat16", "float32") for n in (1, 3, 4, 10, 255)]
+    + [("float64", n) for n in (1, 3, 4, 64)],
+)
+def test_multiples_of_a_scale_are_rounded_once(dtype: str, parts: int) -> None:
+    levels = np.arange(-parts, parts + 1)
+    given = (torch.from_numpy(levels).double() / parts).to(getattr(torch, dtype))
+    np.testing.assert_array_equal(scale_levels(levels, 1 / parts, dtype), given.double().numpy())

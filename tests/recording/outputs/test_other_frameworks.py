@@ -234,12 +234,11 @@ def test_sinabs_leaks_are_not_taken_nor_layers_without_spike_function() -> None:
     assert list(find_spiking_layers(net)) == ["2"]
 
 
-def test_sinabs_default_puts_out_several_spikes_per_step_and_the_hint_says_so() -> None:
-    """The values are read unchanged: it is for the recorder to refuse them, with this hint."""
+def test_sinabs_default_puts_out_several_spikes_per_step_and_is_known_to() -> None:
     layers = framework("sinabs.layers")
     module = layers.IAF()
     assert assert_read(module, currents(N, T, FEATURES), batch_first).max() > 1
-    assert "SingleSpike" in find_spiking_layers(module)[""].hint
+    assert find_spiking_layers(module)[""].is_graded
 
 
 def test_sinabs_converted_network_is_found_inside_its_wrapper() -> None:
