@@ -45,7 +45,7 @@ with atheris.instrument_imports(include=["recorder", "analysis.kernels"]):
     from recorder.stores import archive
     from recorder.stores.sharded import ShardedStore
     from recorder.tape import LayerReader, TapeReader, tables
-from recorder.tape.holding import lock
+    from recorder.tape.holding import lock
     from recorder.tape.holding.holder import Holder
     from recorder.tape.signal_reading import SignalReader
     from recorder.tape.trial_columns import read_columns

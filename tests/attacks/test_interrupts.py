@@ -56,7 +56,6 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, owner: type, place: str, *, after
         (LayerSignals, "record", False, 9),
         (LayerSignals, "record", True, 9),
         (SignalRecorder, "_push", True, 9),
-        (SignalRecorder, "_put_stage", True, 9),
         (CollectedRows, "take_signals", False, 8),
     ],
 )

@@ -111,7 +111,7 @@ def test_other_values_are_refused_with_layer_step_range_and_dtype(
             net(torch.zeros(2, 3))
         net[1].value = 0.0
         net(torch.zeros(2, 3))
-        assert [step.tolist() for step in monitor.s["1"]] == [[[0] * 3] * 2] * 2
+        assert [step.tolist() for step in monitor.s["1"]] == [[[1] * 3] * 2, [[0] * 3] * 2]
 
 
 def test_what_cannot_be_recorded_is_refused_at_the_first_step(tmp_path: Path) -> None:

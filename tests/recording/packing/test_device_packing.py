@@ -255,7 +255,7 @@ def test_a_layer_moves_to_the_host_and_loses_nothing_whatever_it_puts_out_there(
             net(spikes.to(device))
         if device.type == "cpu":  # the one that only looks like another
             monkeypatch.setattr(Packers, "is_on_host", IS_ON_HOST)
-            for recorder, _ in monitor._session.layers.by_name.values():
+            for recorder, *_ in monitor._session.layers.by_name.values():
                 recorder._device = torch.device("meta")
         with pytest.raises(SpikeValueError, match=r"layer '0'.*at step 5"):
             net(given[5] * 0.5)
