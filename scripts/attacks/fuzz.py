@@ -33,7 +33,6 @@ with atheris.instrument_imports(include=["recorder", "analysis.kernels"]):
         arrays,
         chunks,
         metadata,
-        parsing,
         segments,
         shards,
     )
@@ -41,6 +40,7 @@ with atheris.instrument_imports(include=["recorder", "analysis.kernels"]):
     from recorder.format.documents import expected_documents
     from recorder.format.extents import TableCommit
     from recorder.format.metadata import CategoriesCommit, ColumnCommit, TrialsCommit
+    from recorder.format.parsing import record
     from recorder.format.signals import SignalCommit
     from recorder.stores import archive
     from recorder.stores.sharded import ShardedStore
@@ -84,8 +84,8 @@ def sealed(data: bytes) -> bytes:
 
 def fuzz_metadata(data: bytes) -> None:
     """The root document; its record comes back from JSON as it was understood."""
-    parsed = parsing.parse_document(_resealed(data) or data, "fuzzed")
-    again = parsing.parse_attributes(json.loads(json.dumps(metadata.to_attributes(parsed))), "again")
+    parsed = record.parse_document(_resealed(data) or data, "fuzzed")
+    again = record.parse_attributes(json.loads(json.dumps(metadata.to_attributes(parsed))), "again")
     assert again == parsed
     reader = TapeReader(OneChunkStore(b""), parsed)  # type: ignore[arg-type]
     expected_documents(parsed)
