@@ -179,7 +179,7 @@ MUTANTS = (
     Mutant(
         "negative values count as positive ones",
         "tape/test_planes.py::test_a_writer_goes_on_with_values_and_cuts_them",
-        ((LEVELS, "total -= 2 * _count(sign)", "total -= 0 * _count(sign)"),),
+        ((LEVELS, "total -= 2 * count_bits(sign)", "total -= 0 * count_bits(sign)"),),
     ),
     Mutant(
         "values are rounded, not refused",

@@ -244,5 +244,8 @@ def test_a_failing_disk_is_told_while_gathering(tmp_path: Path, monkeypatch: pyt
 
     with pytest.raises(RecordingWriteError, match="No space left"):
         run_for_long()
+    # From the first hook of the next forward on: one exception, and no warning of another.
+    with pytest.raises(RecordingWriteError, match="No space left"):
+        net(some_steps(100, 1, 100)[0])
     with pytest.raises(RecordingWriteError, match="No space left"):
         monitor.close()
