@@ -261,7 +261,7 @@ class _EndHook(_Hook):
             try:
                 session.end_forward(succeeded=error is None or error is self._link.handled_error)
             except RecordingWriteError as failure:
-                # Another hook of this forward may have told it already; torch would warn of a second exception.
+                # Another hook of this forward may have told it; torch would warn of a second exception.
                 if error is self._link.handled_error or not isinstance(error, RecordingWriteError):
                     self._link.stop(failure)
             if not session.steps.is_in_forward:

@@ -13,7 +13,7 @@ TESTS = Path(__file__).parents[1]
 # Those that record with torch, and those that it is enough to pass once, which is elsewhere.
 ELSEWHERE = (
     *("encoding", "live", "lock", "lost", "slurm", "verification"),
-    *("batches", "compute", "events", "shards", "sequences", "stats_command"),
+    *("batches", "compute", "events", "packed_damage", "planning", "shards", "sequences", "stats_command"),
 )
 WITHOUT_TORCH = sorted(
     str(path)
