@@ -33,6 +33,8 @@ class LayerSummary:
     steps: int
     lost_frames: int
     signals: tuple[str, ...] = ()
+    value_range: tuple[float, float] = (0.0, 1.0)
+    value_scale: float | None = 1.0
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,32 @@ def describe_layer(layer: LayerSummary) -> str:
         f"<Layer {printable(layer.name)!r}: {printable(layer.layer_class)}, "
         f"neurons {shape_text(layer.neuron_shape)}, {layer.steps} steps, {layer.frames} frames"
         f"{f', {layer.lost_frames} frames lost' if layer.lost_frames else ''}"
-        f"{printable(_signals_of(layer)) if layer.signals else ''}>"
+        f"{printable(_signals_of(layer)) if layer.signals else ''}"
+        f"{f', {values_text(layer.value_range, layer.value_scale)}' if _has_values(layer) else ''}>"
     )
+
+
+def _has_values(layer: LayerSummary) -> bool:
+    return (layer.value_range, layer.value_scale) != ((0, 1), 1)
+
+
+def values_text(value_range: Sequence[float], scale: float | None) -> str:
+    """What a layer put out, e.g. ``values from -1 to 1.5, multiples of 0.5``."""
+    least, most = value_range
+    multiples = (
+        "multiples of another number in each recording" if scale is None else f"multiples of {scale:g}"
+    )
+    return f"values from {least:g} to {most:g}, {multiples}"
+
+
+def _value_facts(layers: Sequence[LayerSummary]) -> list[str]:
+    graded = [layer for layer in layers if _has_values(layer)]
+    listed = "; ".join(
+        f"layer {layer.name!r}, {values_text(layer.value_range, layer.value_scale)}"
+        for layer in graded[:_MAX_MEMBERS]
+    )
+    more = f"; and {len(graded) - _MAX_MEMBERS} more layers" * (len(graded) > _MAX_MEMBERS)
+    return [printable(f"not only zeros and ones: {listed}{more}")] if graded else []
 
 
 def _signals_of(layer: LayerSummary) -> str:
@@ -151,7 +177,7 @@ def describe_recording(recording: RecordingSummary) -> str:
 
 def layer_html(layer: LayerSummary) -> str:
     """A layer as HTML, for notebooks."""
-    facts = [*_lost_facts([layer]), *_signal_facts([layer])]
+    facts = [*_lost_facts([layer]), *_value_facts([layer]), *_signal_facts([layer])]
     return _html_table(f"Layer {layer.name}", facts, [layer], 0)
 
 
@@ -175,6 +201,7 @@ def _facts(recording: RecordingSummary) -> list[str]:
     trials = f"{recording.trials} trials, " if recording.trials else ""
     facts = [printable(f"{trials}created {recording.created}, {state}")]
     facts += _lost_facts(recording.layers)
+    facts += _value_facts(recording.layers)
     facts += _signal_facts(recording.layers)
     if recording.uncalled:
         facts.append(

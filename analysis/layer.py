@@ -101,6 +101,16 @@ class Layer(Statistics):
         return lazy_values(self._sources, self._members.names)
 
     @property
+    def value_range(self) -> tuple[float, float]:
+        """Least and greatest value of the whole layer, 0 included; 0 and 1 of a layer of zeros and ones."""
+        return value_range(self._sources)
+
+    @property
+    def value_scale(self) -> float | None:
+        """The number that all values are whole multiples of; None where recordings differ in it."""
+        return value_scale(self._sources)
+
+    @property
     def signals(self) -> LayerSignals:
         """What was recorded beside the spikes, by name, such as ``layer.signals["v"]``."""
         return LayerSignals(self._sources, self._members)
@@ -153,6 +163,20 @@ def selected_steps(sources: Sequence[Source], members: Members) -> int:
     return sum(int(frames_of(source).segments.steps.sum()) for source in sources)
 
 
+def value_range(sources: Sequence[Source]) -> tuple[float, float]:
+    """Least and greatest value of a layer in all its recordings."""
+    values = [source.commit.values for source in sources]
+    least = min(each.least * each.scale if each else 0.0 for each in values)
+    most = max(each.most * each.scale if each else 1.0 for each in values)
+    return float(least), float(most)
+
+
+def value_scale(sources: Sequence[Source]) -> float | None:
+    """The number that all values of a layer are multiples of; None if its recordings differ in it."""
+    scales = {source.commit.values.scale if source.commit.values else 1.0 for source in sources}
+    return scales.pop() if len(scales) == 1 else None
+
+
 def summarise_layer(sources: Sequence[Source], members: Members) -> LayerSummary:
     """Facts about a layer that are shown."""
     source = sources[0]
@@ -165,4 +189,6 @@ def summarise_layer(sources: Sequence[Source], members: Members) -> LayerSummary
         steps=selected_steps(sources, members),
         lost_frames=sum(source.commit.lost_frames for source in sources),
         signals=tuple(signal.name for signal in source.commit.signals),
+        value_range=value_range(sources),
+        value_scale=value_scale(sources),
     )

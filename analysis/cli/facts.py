@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from analysis.display import bytes_text, printable, provenance_lines, shape_text, text_table, uncalled_text
+from analysis.display import (
+    bytes_text,
+    printable,
+    provenance_lines,
+    shape_text,
+    text_table,
+    uncalled_text,
+    values_text,
+)
 from analysis.recording import Recording
 
 
@@ -26,6 +34,8 @@ def facts_of(recording: Recording) -> dict[str, Any]:
                 "frames": layer.frames,
                 "lost_frames": layer.lost_frames,
                 "stored_bytes": stored,
+                "value_range": list(layer.value_range),
+                "value_scale": layer.value_scale,
                 "bits_per_slot": stored * 8 / slots if stored is not None and slots else None,
                 "signals": [
                     {
@@ -85,6 +95,10 @@ def facts_text(facts: dict[str, Any]) -> str:
     if lost:
         listed = ", ".join(f"{frames} frames of layer {name!r}" for name, frames in lost)
         lines.append(f"  lost         {printable(listed)}; no figure has them")
+    for layer in facts["layers"]:
+        if (layer["value_range"], layer["value_scale"]) != ([0, 1], 1):
+            about = values_text(layer["value_range"], layer["value_scale"])
+            lines.append(f"  values       of {printable(layer['name'])}: {about.removeprefix('values ')}")
     for layer in facts["layers"]:
         for signal in layer["signals"]:
             kept = f", every {signal['every']} steps" * (signal["every"] > 1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -174,3 +177,27 @@ def test_the_command_line_takes_it(tmp_path: Path) -> None:
     found = CliRunner().invoke(main, arguments)
     assert found.exit_code == 0, found.stderr
     assert found.stdout.splitlines()[1].split(",")[-1] == str(made.sum())
+
+
+def test_scale_and_range_are_told(tmp_path: Path) -> None:
+    made = np.zeros((FRAMES, *SHAPE), np.int16)
+    made[5], made[-1] = 3, -2
+    write(tmp_path / "graded", made, scale=0.25)
+    write(tmp_path / "plain", np.abs(made) // 2)
+    graded, plain = (analysis.open_recording(tmp_path / name) for name in ("graded", "plain"))
+    assert (graded["1"].value_range, graded["1"].value_scale) == ((-0.5, 0.75), 0.25)
+    assert (plain["1"].value_range, plain["1"].value_scale) == ((0, 1), 1)
+    told = "values from -0.5 to 0.75, multiples of 0.25"
+    for shown in (repr(graded), graded._repr_html_(), repr(graded["1"]), graded["1"]._repr_html_()):
+        assert told in shown
+    assert "values" not in repr(plain) + repr(plain["1"])
+    shown = info_of(tmp_path / "graded")
+    assert "values       of 1: from -0.5 to 0.75, multiples of 0.25" in shown
+    facts = json.loads(info_of(tmp_path / "graded", "--format", "json"))["layers"][0]
+    assert (facts["value_range"], facts["value_scale"]) == ([-0.5, 0.75], 0.25)
+    assert "values" not in info_of(tmp_path / "plain")
+
+
+def info_of(path: Path, *options: str) -> str:
+    command = [sys.executable, "-m", "analysis.cli", "info", str(path), *options]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
