@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -230,3 +231,18 @@ def test_reading_needs_no_more_than_the_planes_there_are(tmp_path: Path) -> None
     assert reader.layers["1"].planes == {}
     assert reader.metadata.format_version == 1
     np.testing.assert_array_equal(read_levels(reader.layers["1"], 0, 100), 1)
+
+
+@pytest.mark.parametrize("scale", [0, -1, True, "1", None, 1e308, 10**400])
+def test_a_scale_that_gives_no_values_is_refused(tmp_path: Path, scale: object) -> None:
+    write(tmp_path / "run.zarr", np.full((70, 3), 2, np.int8), scales={"1": 0.5})
+    document = tmp_path / "run.zarr/zarr.json"
+    root = json.loads(document.read_text())
+    (layer,) = root["attributes"]["spiketape"]["layers"]
+    assert layer["values"]["scale"] == 0.5
+    layer["values"]["scale"] = scale
+    document.write_text(json.dumps(root))
+    with pytest.raises(
+        RecordingFormatError, match=r"scale is .*, expected a positive number whose multiples are finite"
+    ):
+        TapeReader.open(Folder(tmp_path / "run.zarr"))

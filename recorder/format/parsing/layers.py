@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from functools import lru_cache
 from typing import Any
 
@@ -107,12 +108,6 @@ def _parse_values(layer: Fields, plan: ChunkPlan, frames: int, dtype: str) -> Va
     if "values" not in layer.record:
         return None
     fields = layer.child("values")
-    scale: Any = fields.record.get("scale")
-    if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < math.inf:
-        fields.problem("scale", f"is {short(scale)}, expected a positive number")
-        scale = 1
-    elif scale != 1 and "float" not in dtype:
-        fields.problem("scale", f"is {short(scale)}, expected 1 for a layer that puts out {short(dtype)}")
     ends = fields.items("range", 2)
     least, most = (
         fields.item_integer("range", index, level, -MAX_LEVEL, MAX_LEVEL)
@@ -120,6 +115,13 @@ def _parse_values(layer: Fields, plan: ChunkPlan, frames: int, dtype: str) -> Va
     )
     if len(ends) != 2 or not least <= 0 <= most:
         fields.problem("range", f"is {short(ends)}, expected two whole numbers, with 0 between them")
+    scale: Any = fields.record.get("scale")
+    greatest = sys.float_info.max / max(-least, most, 1)
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale <= greatest:
+        fields.problem("scale", f"is {short(scale)}, expected a positive number whose multiples are finite")
+        scale = 1
+    elif scale != 1 and "float" not in dtype:
+        fields.problem("scale", f"is {short(scale)}, expected 1 for a layer that puts out {short(dtype)}")
     planes = tuple(_parse_plane(plane, plan, frames) for plane in fields.objects("planes", len(PLANES)))
     names = [plane.name for plane in planes]
     if names != in_order({*names} & {*PLANES}):
