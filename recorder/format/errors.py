@@ -75,10 +75,10 @@ UNFINISHED_RESET: Final = (
 )
 
 
-def out_of_step(layer: str) -> str:
-    """Message for a layer whose number of frames does not match the steps noted for it."""
+def out_of_step(what: str) -> str:
+    """Message for ``"layer '1'"`` or a signal whose frames do not match the steps noted for it."""
     return (
-        f"the frames of layer {layer!r} and their steps do not fit any more: an exception, such as that of "
+        f"the frames of {what} and their steps do not fit any more: an exception, such as that of "
         "Ctrl-C, came in the midst of recording them. To go on behind the last commit, close() the monitor, "
         "then enable() it again"
     )

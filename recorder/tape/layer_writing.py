@@ -10,9 +10,8 @@ import numpy as np
 from recorder.format import ChunkPlan, LayerCommit
 from recorder.format.arrays import layer_tables, plane_array, plane_tables
 from recorder.format.bits import Counts, Packed
-from recorder.format.errors import out_of_step
 from recorder.format.extents import TableCommit
-from recorder.format.layout import SEGMENT_COLUMNS, SPIKES, layer_folder
+from recorder.format.layout import SPIKES, layer_folder
 from recorder.format.metadata import PlaneCommit, ValuesCommit
 from recorder.format.segments import Rows, SegmentLog
 from recorder.format.signals import SignalCommit
@@ -23,8 +22,8 @@ from recorder.tape.cutting import cut_layer
 from recorder.tape.in_order import InOrder
 from recorder.tape.layer_reading import LayerReader
 from recorder.tape.levels import read_levels
+from recorder.tape.segments_writing import SegmentsWriter
 from recorder.tape.signal_writing import SignalProgress, SignalWriter, Values
-from recorder.tape.tables import TableWriter, rows_checksum
 
 
 @dataclass(frozen=True)
@@ -81,12 +80,8 @@ class LayerWriter:
         tables = layer_tables(name, plan, is_apart=is_apart)
         self._spikes = BitsWriter(store, encoding, self.folder, SPIKES, tables, plan)
         self._planes: dict[str, BitsWriter] = {}
-        self._segments = TableWriter(store, tables.segments)
+        self.segments = SegmentsWriter(store, tables.segments, f"layer {name!r}")
         self.pending_frames: Pending = np.empty((0, plan.neurons), np.bool_)
-        self.last_segment = np.empty((0, len(SEGMENT_COLUMNS)), np.int64)
-        # Number of frames in finished segments, and the last finished segment.
-        self._described = 0
-        self._last_closed = np.empty((0, len(SEGMENT_COLUMNS)), np.int64)
         nothing = TableCommit()
         self._commit = LayerCommit(
             name, layer_class, dtype, plan, 0, nothing, nothing, nothing, (), is_apart=is_apart
@@ -108,11 +103,8 @@ class LayerWriter:
             layer._planes[name].resume(plane)
         for signal, reader in kept.signals.items():
             layer.signals[signal] = SignalWriter.resume(reader, encoding, layer.folder)
-        segments = kept.segments().rows
-        layer._segments.resume(segments[:-1], rows_checksum(segments[:-1]))
+        layer.segments.resume(kept.segments().rows)
         layer.pending_frames = _last_frames(kept)
-        layer.last_segment = segments[-1:]
-        layer._described, layer._last_closed = _frames_in(segments[:-1]), segments[:-1][-1:]
         layer._commit, layer._is_committed = layer._resumed(commit), True
         return layer
 
@@ -197,17 +189,14 @@ class LayerWriter:
     def commit(self, progress: LayerProgress, *, close: bool) -> LayerCommit:
         """Write the chunk that is not full and the small arrays; return what a commit may then promise."""
         frames = self._spikes.frames + progress.pending_frames
-        closed = progress.closed_segments
-        new = closed[closed[:, SEGMENT_COLUMNS.index("first_frame")] >= self._described]
-        self._check_described(new, progress.open_segment, frames)
-        self._segments.append(new)
+        self.segments.append(progress.closed_segments, progress.open_segment, frames)
         self._add_planes(progress.pending_planes)
         spikes = self._spikes.commit(progress.pending_row, frames, close=close)
         self._commit = replace(
             self._commit,
             frames=frames,
             counts_checksums=spikes.counts_checksums,
-            segments=self._segments.flush(progress.open_segment),
+            segments=self.segments.flush(progress.open_segment),
             checksums=spikes.checksums,
             tail=spikes.tail,
             values=self._commit_values(progress, frames, close=close),
@@ -276,19 +265,8 @@ class LayerWriter:
         pending = self.pending_frames
         row, planes = pending_rows(pending)
         signals = {name: signal.last_progress() for name, signal in self.signals.items()}
-        segments = SegmentLog(self.last_segment).look()
+        segments = SegmentLog(self.segments.last).look()
         return LayerProgress(len(pending), row, *segments, planes, self._commit.values, signals)
-
-    def _check_described(self, closed: Rows, growing: Rows, frames: int) -> None:
-        """Raise RuntimeError unless the segments describe exactly the frames, with no step twice."""
-        self._described += _frames_in(closed)
-        segments = np.concatenate([self._last_closed, closed, growing])
-        first_step, steps = (segments[:, SEGMENT_COLUMNS.index(name)] for name in ("first_step", "steps"))
-        is_twice = (first_step[1:] < (first_step + steps)[:-1]).any()
-        if len(closed):
-            self._last_closed = closed[-1:]
-        if is_twice or self._described + _frames_in(growing) != frames:
-            raise RuntimeError(out_of_step(self._commit.name))
 
 
 def _last_frames(kept: LayerReader) -> Pending:
@@ -300,8 +278,3 @@ def _last_frames(kept: LayerReader) -> Pending:
     if kept.commit.values is None:
         return kept.frame_bits(first, last, kept.chunk_or_silence).reshape(pending, -1)
     return read_levels(kept, first, last, LayerReader.chunk_or_silence).reshape(pending, -1)
-
-
-def _frames_in(segments: Rows) -> int:
-    steps, batch = SEGMENT_COLUMNS.index("steps"), SEGMENT_COLUMNS.index("batch")
-    return int((segments[:, steps] * segments[:, batch]).sum())

@@ -14,11 +14,12 @@ from recorder.format import ChunkPlan
 from recorder.format.arrays import signal_tables
 from recorder.format.chunks import encode_values, stored_checksum
 from recorder.format.extents import TableCommit
-from recorder.format.layout import SEGMENT_COLUMNS, array_chunk_key
+from recorder.format.layout import array_chunk_key
 from recorder.format.segments import Rows, SegmentLog
 from recorder.format.signals import VALUES, SignalCommit
 from recorder.stores import ByteStore
 from recorder.tape.in_order import InOrder
+from recorder.tape.segments_writing import SegmentsWriter
 from recorder.tape.signal_reading import SignalReader
 from recorder.tape.tables import TableWriter, rows_checksum
 
@@ -75,14 +76,11 @@ class SignalWriter:
         self.folder = about.folder(layer_folder)
         tables = signal_tables(self.folder, about.plan)
         self._checksums = TableWriter(store, tables.checksums)
-        self._segments = TableWriter(store, tables.segments)
+        self.segments = SegmentsWriter(store, tables.segments, f"signal {about.name!r} of layer {layer!r}")
         self._rows = np.empty((self._plan.chunk_frames, self._plan.neurons), about.dtype)
         self._spare: list[Values] = []
         self._chunk = 0
         self._filled = 0
-        self.last_segment = np.empty((0, len(SEGMENT_COLUMNS)), np.int64)
-        self._described = 0
-        self._last_closed = self.last_segment
         self.committed = about
 
     @classmethod
@@ -91,13 +89,11 @@ class SignalWriter:
         about = replace(kept.commit, frames=0, segments=TableCommit(), checksums=TableCommit(), tail=())
         signal = cls(kept.store, encoding, kept.layer, layer_folder, about)
         signal._chunk, signal._filled = divmod(kept.frames, kept.plan.chunk_frames)
-        checksums, segments = kept.checksums()[: signal._chunk], kept.segments().rows
-        for table, rows in ((signal._checksums, checksums), (signal._segments, segments[:-1])):
-            table.resume(rows, rows_checksum(rows))
+        checksums = kept.checksums()[: signal._chunk]
+        signal._checksums.resume(checksums, rows_checksum(checksums))
+        signal.segments.resume(kept.segments().rows)
         if signal._filled:
             signal._rows[: signal._filled] = next(kept.trains([signal._chunk])).T[: signal._filled]
-        signal.last_segment = segments[-1:]
-        signal._described, signal._last_closed = _frames_in(segments[:-1]), segments[:-1][-1:]
         # A closed recording also has a checksum of its last chunk, which grows again.
         signal.committed = replace(kept.commit, checksums=signal._checksums.committed)
         return signal
@@ -150,14 +146,11 @@ class SignalWriter:
             tail = tuple(rows_checksum(trains[plan.part_slice(part)]) for part in range(plan.parts))
             stored = self._write_chunk(trains, self._chunk)
             last_checksum = stored if close else None
-        closed = progress.closed_segments
-        new = closed[closed[:, SEGMENT_COLUMNS.index("first_frame")] >= self._described]
-        self._check_described(new, progress.open_segment, frames)
-        self._segments.append(new)
+        self.segments.append(progress.closed_segments, progress.open_segment, frames)
         self.committed = replace(
             self._about,
             frames=frames,
-            segments=self._segments.flush(progress.open_segment),
+            segments=self.segments.flush(progress.open_segment),
             checksums=self._checksums.flush(last_checksum),
             tail=tail,
         )
@@ -165,30 +158,10 @@ class SignalWriter:
 
     def last_progress(self) -> SignalProgress:
         """Progress of a signal to which nothing was appended since it was resumed."""
-        return SignalProgress(*SegmentLog(self.last_segment).look())
+        return SignalProgress(*SegmentLog(self.segments.last).look())
 
     def delete_chunks(self, first: int, last: int) -> None:
         """Delete chunks ``first`` to ``last`` (exclusive), which are given up."""
         for chunk in range(first, last):
             for part in range(self._plan.parts):
                 self._store.delete(array_chunk_key(f"{self.folder}/{VALUES}", self._plan, chunk, part))
-
-    def _check_described(self, closed: Rows, growing: Rows, frames: int) -> None:
-        """Raise RuntimeError unless the segments describe exactly the frames, with no step twice."""
-        self._described += _frames_in(closed)
-        segments = np.concatenate([self._last_closed, closed, growing])
-        first_step, steps = (segments[:, SEGMENT_COLUMNS.index(name)] for name in ("first_step", "steps"))
-        is_twice = (first_step[1:] < (first_step + steps)[:-1]).any()
-        if len(closed):
-            self._last_closed = closed[-1:]
-        if is_twice or self._described + _frames_in(growing) != frames:
-            raise RuntimeError(
-                f"the frames of signal {self._about.name!r} of layer {self._layer!r} and their steps do not "
-                "fit any more: an exception came in the midst of recording them. To go on behind the last "
-                "commit, close() the monitor, then enable() it again"
-            )
-
-
-def _frames_in(segments: Rows) -> int:
-    steps, batch = SEGMENT_COLUMNS.index("steps"), SEGMENT_COLUMNS.index("batch")
-    return int((segments[:, steps] * segments[:, batch]).sum())

@@ -244,11 +244,11 @@ class TapeWriter:
 
     def resumed_layers(self) -> dict[str, tuple[LayerCommit, Rows]]:
         """For each layer of a resumed recording, its last commit and its last segment, shape [0 or 1, 5]."""
-        return {name: (layer.committed, layer.last_segment) for name, layer in self._layers.items()}
+        return {name: (layer.committed, layer.segments.last) for name, layer in self._layers.items()}
 
     def last_signal_segments(self, name: str) -> dict[str, Rows]:
         """For each signal of a resumed layer, its last segment, shape [0 or 1, 5]."""
-        return {signal: rows.last_segment for signal, rows in self._layers[name].signals.items()}
+        return {signal: rows.segments.last for signal, rows in self._layers[name].signals.items()}
 
     def totals(self, name: str) -> Counts:
         """Number of spikes of each neuron of a layer, int64 [neurons], in the rows appended so far.
