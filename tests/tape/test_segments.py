@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
 from recorder.format import RecordingFormatError
+from recorder.format.arrays import layer_tables
+from recorder.format.layout import plan_chunks
 from recorder.format.segments import SegmentLog, Segments, check_segments, clip_segments
+from recorder.stores import ZarrStore
+from recorder.tape.segments_writing import SegmentsWriter
 
 # Skipped steps, steps, batch, trial.
 runs = st.lists(
@@ -159,3 +164,12 @@ def test_frames_between_the_rows_of_a_selection_belong_to_none() -> None:
     assert segments.segment_of(np.array([0, 8, 15, 16, 24, 32])).tolist() == [-1, 0, 0, -1, 1, -1]
     assert [row[1] for row in segments] == [1, 3]
     assert segments.select(np.array([False, True])).rows.tolist() == [[24, 3, 1, 8, -1]]
+
+
+def test_a_step_that_is_there_twice_is_refused_each_time() -> None:
+    tables = layer_tables("1", plan_chunks((3,)))
+    writer = SegmentsWriter(ZarrStore(zarr.storage.MemoryStore()), tables.segments, "layer '1'")
+    closed, growing = np.array([[0, 0, 5, 2, -1]], np.int64), np.array([[10, 4, 1, 2, -1]], np.int64)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="layer '1' and their steps do not fit"):
+            writer.append(closed, growing, 12)
