@@ -169,7 +169,7 @@ def pack(
     ]
     absent = {key for layer in reader.layers.values() for bits in layer.bits for key in bits.absent_keys()}
     for layer in reader.layers.values():
-        absent |= {key for signal in layer.signals.values() for key in signal.lost_keys()}
+        absent |= {key for signal in layer.signals.values() for key in signal.absent_keys()}
     done, total = 0, sum(plan.total_rows for _, _, plan in arrays)
     for folder, chunk_bytes, plan in arrays:
         for shard in range(plan.shards):

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from itertools import chain, islice, tee
-from typing import Any
+from itertools import islice, tee
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recorder.format import (
-    ChunkPlan,
     LayerCommit,
     RecordingFormatError,
 )
@@ -26,16 +24,16 @@ from recorder.format.bits import (
     range_mask,
     unpack_trains,
 )
-from recorder.format.chunks import checksum, decode_spikes, room_for_spikes, stored_checksum
+from recorder.format.chunks import checksum, decode_spikes, room_for_spikes
 from recorder.format.layout import SPIKES, spikes_chunk_key
-from recorder.format.segments import Segments, check_segments, clip_segments
 from recorder.stores import ByteStore
 from recorder.stores.read_ahead import Read, read_ahead
+from recorder.tape.array_reading import ArrayReader
 from recorder.tape.signal_reading import SignalReader
-from recorder.tape.tables import check_rows, read_committed, read_rows, rows_checksum, stored_limit
+from recorder.tape.tables import read_committed, read_rows, rows_checksum, stored_limit
 
 
-class LayerReader:
+class LayerReader(ArrayReader):
     """One layer of a recording as of one commit.
 
     The reader holds the `LayerCommit` and no spikes. Each method reads what it needs, checks it against the
@@ -58,16 +56,12 @@ class LayerReader:
         The chunk with which the array of bits begins. Before it all is silent, and nothing is stored.
     """
 
-    def __init__(self, store: ByteStore, commit: LayerCommit, plane: str = "", first_chunk: int = 0) -> None:
-        self.store = store
-        self.commit = commit
-        self.plane = plane
-        self.first_chunk = first_chunk
-        self._read: dict[str, NDArray[Any]] = {}
+    not_absence = "spikes are not silence"
+    commit: LayerCommit
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Without this, all small arrays would be sent to every worker with every task.
-        return {**self.__dict__, "_read": {}}
+    def __init__(self, store: ByteStore, commit: LayerCommit, plane: str = "", first_chunk: int = 0) -> None:
+        super().__init__(store, commit, first_chunk)
+        self.plane = plane
 
     # Of many layers of many recordings few are ever read, so what reading needs is made when it is needed.
     @cached_property
@@ -108,19 +102,9 @@ class LayerReader:
         return (self, *self.planes.values())
 
     @property
-    def name(self) -> str:
-        """PyTorch module name."""
-        return self.commit.name
-
-    @property
-    def plan(self) -> ChunkPlan:
-        """Plan by which the layer is cut into chunks."""
-        return self.commit.plan
-
-    @property
-    def frames(self) -> int:
-        """Number of committed frames."""
-        return self.commit.frames
+    def described(self) -> str:
+        """The layer, as errors name it."""
+        return f"layer {self.name!r}"
 
     @cached_property
     def signals(self) -> dict[str, SignalReader]:
@@ -129,37 +113,6 @@ class LayerReader:
             signal.name: SignalReader(self.store, self.name, self.folder, signal)
             for signal in self.commit.signals
         }
-
-    def segments(self) -> Segments:
-        """Segments of the committed frames."""
-        return Segments(self._once("segments", self._read_segments))
-
-    def kept_segments(self) -> Segments:
-        """Segments without the lost steps, which look as if the layer had not been called in them."""
-        return Segments(self._once("kept segments", self._read_kept_segments))
-
-    @cached_property
-    def lost(self) -> NDArray[np.int64]:
-        """Ranges of frames marked lost, shape [ranges, 2], the second column exclusive."""
-        return np.array(self.commit.lost, np.int64).reshape(-1, 2)
-
-    def is_lost(self, chunk: int) -> bool:
-        """True if all frames of a chunk are marked lost. Nothing is promised about such a chunk."""
-        begin = chunk * self.plan.chunk_frames
-        end = min(begin + self.plan.chunk_frames, self.frames)
-        return bool(((self.lost[:, 0] <= begin) & (end <= self.lost[:, 1])).any())
-
-    def absent_keys(self) -> Iterator[str]:
-        """Keys of the chunks that need not be there: all frames marked lost, or before the first chunk."""
-        size, plan = self.plan.chunk_frames, self.plan
-        lost = (
-            chunk
-            for first, last in self.lost.tolist()
-            for chunk in range(first // size, -(-last // size))
-            if self.is_lost(chunk)
-        )
-        for chunk in chain(range(self.first_chunk), lost):
-            yield from (self.chunk_key(chunk, part) for part in range(plan.parts))
 
     def chunk_key(self, chunk: int, part: int) -> str:
         """Key of one stored chunk of the array of bits."""
@@ -170,16 +123,10 @@ class LayerReader:
         begin = block * self.plan.block_frames
         return bool(((self.lost[:, 0] < begin + self.plan.block_frames) & (begin < self.lost[:, 1])).any())
 
-    def checksums(self) -> NDArray[np.uint32]:
-        """Checksums of the stored chunks of ``spikes``, shape [chunks, parts]."""
-        return self._once(
-            "checksums", lambda: read_committed(self.store, self.tables.checksums, self.commit.checksums)
-        )
-
     def counts_checksums(self) -> NDArray[np.uint32]:
         """Checksums of the rows of ``counts``, shape [blocks]."""
         table, commit = self.tables.counts_checksums, self.commit.counts_checksums
-        return self._once("counts_checksums", lambda: read_committed(self.store, table, commit))
+        return self.once("counts_checksums", lambda: read_committed(self.store, table, commit))
 
     def counts(self, first: int, last: int) -> NDArray[np.uint32]:
         """Number of spikes of each neuron in each of some blocks, shape [blocks, *neuron].
@@ -346,50 +293,8 @@ class LayerReader:
 
     def _decode(self, chunk: int, part: int, read: Read, room: Packed | None) -> Packed:
         plan = self.plan
-        if self.is_lost(chunk):
-            raise self.chunk_error(chunk, part, "is marked lost; lost spikes are not silence")
-        try:
-            stored = read()
-        except RecordingFormatError as error:
-            raise self.chunk_error(chunk, part, f"cannot be read: {error}") from error
-        if stored is None:
-            raise self.chunk_error(chunk, part, "is missing; absent spikes are not silence")
-        is_full = (chunk + 1) * plan.chunk_frames <= self.frames
-        if is_full and stored_checksum(stored) != self.checksums()[chunk, part]:
-            raise self.chunk_error(
-                chunk, part, "is not the chunk that the commit names: altered, cut short or swapped"
-            )
-        try:
+
+        def decode(stored: bytes) -> Packed:
             return decode_spikes(stored, plan.part_neurons, plan.chunk_bytes, room)
-        except RecordingFormatError as error:
-            raise self.chunk_error(chunk, part, f"is damaged: {error}") from error
 
-    def chunk_error(self, chunk: int, part: int, what: str) -> RecordingFormatError:
-        """Error that says what is wrong with one stored part, with its file, layer and frames."""
-        key = self.chunk_key(chunk, part)
-        first = chunk * self.plan.chunk_frames
-        last = min(first + self.plan.chunk_frames, self.frames)
-        return RecordingFormatError(
-            f"{self.store.location}/{key}: the chunk of layer {self.name!r} with frames {first} to "
-            f"{last - 1} {what}"
-        )
-
-    def _read_segments(self) -> NDArray[np.int64]:
-        table, commit = self.tables.segments, self.commit.segments
-        rows = clip_segments(read_rows(self.store, table, 0, commit.rows), self.frames)
-        rows = check_rows(rows, commit, self.store, table)
-        return check_segments(rows, self.frames, f"{self.store.location}/{table.folder}").rows
-
-    def _read_kept_segments(self) -> NDArray[np.int64]:
-        segments = self.segments()
-        try:
-            return segments.without(self.lost).rows
-        except ValueError as error:
-            raise RecordingFormatError(
-                f"{self.store.location}: frames of layer {self.name!r} are marked lost, but {error}"
-            ) from error
-
-    def _once(self, name: str, read: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-        if name not in self._read:
-            self._read[name] = read()
-        return self._read[name]
+        return self.read_part(chunk, part, read, decode)

@@ -33,6 +33,7 @@ TAPE, LAYER = "recorder/tape/writing.py", "recorder/tape/layer_writing.py"
 BITS, LEVELS = "recorder/tape/bits_writing.py", "recorder/tape/levels.py"
 VALUES, VALUE_PACKING = "recorder/format/values.py", "recorder/capture/value_packing.py"
 READING, STORES = "recorder/tape/layer_reading.py", "recorder/stores/folder.py"
+ARRAY_READING = "recorder/tape/array_reading.py"
 LOCK, HOLDER, HOOKS = (
     "recorder/tape/holding/lock.py",
     "recorder/tape/holding/holder.py",
@@ -59,7 +60,7 @@ MUTANTS = (
     Mutant(
         "any chunk passes for that of a signal",
         "tape/test_signal_reading.py::test_swapped_chunks_are_refused",
-        ((SIGNAL_READING, "is_full = (chunk + 1) * plan.chunk_frames <= self.frames", "is_full = False"),),
+        ((ARRAY_READING, "is_full = (chunk + 1) * self.plan.chunk_frames <= self.frames", "is_full = 0"),),
     ),
     Mutant(
         "signals keep the forward that close cuts short",
@@ -127,12 +128,12 @@ MUTANTS = (
     Mutant(
         "names of chunks are not looked at",
         "attacks/test_damage.py::test_no_damage_changes_an_answer_and_verification_finds_all_of_it",
-        ((READING, "if is_full and stored_checksum", "if False and stored_checksum"),),
+        ((ARRAY_READING, "if is_full and stored_checksum", "if False and stored_checksum"),),
     ),
     Mutant(
         "readers see frames behind the commit",
         "tape/test_writing.py::test_an_older_reader_still_sees_its_commit_after_later_ones",
-        ((READING, "clip_segments(read_rows(self.store, table, 0, commit.rows), self.frames)",
+        ((ARRAY_READING, "clip_segments(read_rows(self.store, table, 0, commit.rows), self.frames)",
                 "read_rows(self.store, table, 0, commit.rows)"),),
     ),
     Mutant(
@@ -150,8 +151,8 @@ MUTANTS = (
         "keeping/test_lost.py::test_a_step_of_which_frames_are_lost_is_a_gap_and_no_silence",
         (
             (
-                READING,
-                'raise self.chunk_error(chunk, part, "is marked lost; lost spikes are not silence")',
+                ARRAY_READING,
+                'raise self.chunk_error(chunk, part, f"is marked lost; lost {self.not_absence}")',
                 "return np.zeros((self.plan.part_neurons, self.plan.chunk_bytes), np.uint8)",
             ),
         ),
