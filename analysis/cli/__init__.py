@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import sys
+
 __all__ = ["main"]
 
 
@@ -12,6 +14,9 @@ def main() -> None:
     """Run the command; where what it needs is not installed, end with a line that says what to install."""
     try:
         from analysis.cli import commands
+    except KeyboardInterrupt:
+        print("\nspiketape: interrupted before anything was done", file=sys.stderr)  # noqa: T201 - click is not there yet
+        raise SystemExit(130) from None
     except ModuleNotFoundError as missing:
         raise SystemExit(
             f"spiketape: {missing.name} is not installed, the command line needs it: "

@@ -10,17 +10,14 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, redirect_stdout
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 from dask import config
-from dask.base import compute, persist
-from dask.diagnostics.progress import ProgressBar
 
 LOOPBACK: Final = "127.0.0.1"
-_PROGRESS_AFTER_SECONDS: Final = 1.0
 # Schedulers and workers serve some pages in any case, and by default to everybody.
 _PAGES: Final = f"{LOOPBACK}:0"
 _HTTP: Final[dict[str, Any]] = {"dashboard": False, "dashboard_address": _PAGES}
@@ -151,31 +148,3 @@ def _slurm(jobs: int) -> Iterator[Any]:
     with started:
         started.scale(jobs=jobs)
         yield started
-
-
-def compute_shown(*collections: Any, out: TextIO | None) -> tuple[Any, ...]:
-    """As `dask.compute`, and show on ``out``, if given, how far it has come."""
-    if out is None:
-        return tuple(compute(*collections))
-    show_progress = _cluster_progress()
-    if show_progress is None:
-        with ProgressBar(minimum=_PROGRESS_AFTER_SECONDS, out=out):
-            return tuple(compute(*collections))
-    # What is kept on the workers can be watched.
-    kept = persist(*collections)
-    with redirect_stdout(out):
-        show_progress(list(kept), notebook=False)
-    out.write("\n")
-    return tuple(compute(*kept))
-
-
-def _cluster_progress() -> Callable[..., Any] | None:
-    """Display of the progress of a cluster, if one is in use."""
-    try:
-        from distributed import default_client, progress  # noqa: PLC0415 - an extra
-
-        default_client()
-    except (ModuleNotFoundError, ValueError):
-        return None
-    shown: Callable[..., Any] = progress
-    return shown

@@ -1,7 +1,8 @@
 """The command ``spiketape``: what is in a recording, and how much its layers fire.
 
 Figures go to standard output or a file, everything else to standard error. The exit status is 0 if all went
-well, 1 if something is wrong with the recording or the machine, and 2 if the command was called wrongly.
+well, 1 if something is wrong with the recording or the machine, 2 if the command was called wrongly, and 130
+if Ctrl-C has ended it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 import pandas as pd
@@ -22,7 +25,8 @@ from analysis.cli.comparing import compare
 from analysis.cli.facts import facts_of, facts_text
 from analysis.cli.importing import import_files
 from analysis.cli.merging import merge
-from analysis.cli.running import compute_here, errors_as_messages, on_cluster, open_shown, shown_on
+from analysis.cli.progress import Progress, progress
+from analysis.cli.running import Commands, compute_here, errors_as_messages, on_cluster, open_shown
 from analysis.cli.stats import stats, table_of, writer, written
 from analysis.display import printable, uncalled_text
 from analysis.keeping import find_digest, find_problems
@@ -41,7 +45,7 @@ from recorder.stores.redaction import shown_address
 from recorder.tape import TapeReader
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="spiketape", message="%(package)s %(version)s")
 def main() -> None:
     """Look into recordings of spiking neural networks.
@@ -49,7 +53,8 @@ def main() -> None:
     PATH is a folder, a URL such as s3://bucket/run.zarr, or anything else that recordings are opened by: the
     name of a distributed run, or a quoted pattern such as 'runs/*.zarr', for several as one.
 
-    Exit status: 0 all went well, 1 something is wrong with the recording, 2 the command was called wrongly.
+    Exit status: 0 all went well, 1 something is wrong with the recording, 2 the command was called wrongly,
+    130 Ctrl-C has ended it.
     """
 
 
@@ -131,7 +136,7 @@ def verify(path: str, expected: str | None, where: str | None) -> None:
     _check_digest(expected)
     with errors_as_messages(), cluster(where):
         readers = open_readers(path)
-        found = [[str(problem) for problem in _find_problems(reader)] for reader in readers]
+        found = [list(map(str, problems)) for problems in _find_all_problems(readers)]
         if not any(found):
             found = [
                 _other_digest(reader, reader.metadata.digest, reader.store.location) for reader in readers
@@ -142,6 +147,27 @@ def verify(path: str, expected: str | None, where: str | None) -> None:
         _show_problems(reader, problems)
     if any(found):
         sys.exit(1)
+
+
+def _find_all_problems(readers: list[TapeReader]) -> list[list[Problem]]:
+    """Problems of each recording; those of what Ctrl-C has cut short are listed."""
+    found: dict[Problem, None] = {}
+
+    def note(result: Any) -> None:
+        if isinstance(result, list):
+            found.update(dict.fromkeys(problem for problem in result if isinstance(problem, Problem)))
+
+    def list_found() -> str:
+        for problem in found:
+            click.echo(printable(problem))
+        return f"{len(found)} problem(s) so far, nothing is known of the rest"
+
+    problems = []
+    with progress("verifying", left=list_found) as work:
+        for number, reader in enumerate(readers, 1):
+            work.begin(f"verifying {number} of {len(readers)}" if len(readers) > 1 else "verifying", "tasks")
+            problems.append(find_problems(reader, partial(work.compute, note=note)))
+    return problems
 
 
 def _other_digest(readers: TapeReader | list[TapeReader], expected: str, location: str) -> list[str]:
@@ -191,10 +217,11 @@ def pack(source: str, destination: str) -> None:
     """
     with errors_as_messages():
         readers = open_readers(source)
-        digests = [
-            _pack(reader, place).digest
-            for reader, place in zip(readers, _places(readers, destination), strict=True)
-        ]
+        places = _places(readers, destination)
+        with progress("packing", "chunks", left="ask again to go on from here") as work:
+            digests = [
+                _pack(reader, place, work).digest for reader, place in zip(readers, places, strict=True)
+            ]
         click.echo(join_recordings(digests))
     click.echo(f"{printable(shown_address(destination))}: packed, with the digest above", err=True)
 
@@ -211,16 +238,13 @@ def _places(readers: list[TapeReader], destination: str) -> list[str]:
     return [rank_location(destination, record.rank, record.ranks) for record in ranks]
 
 
-def _pack(reader: TapeReader, destination: str) -> RecordingMetadata:
-    with click.progressbar(
-        length=1, label="packing", file=sys.stderr, hidden=shown_on() is None, update_min_steps=1
-    ) as bar:
+def _pack(reader: TapeReader, destination: str, work: Progress) -> RecordingMetadata:
+    def read_back(packed: TapeReader) -> str:
+        work.begin("reading back", "tasks")
+        return find_digest(packed, work.compute)
 
-        def show(done: int, total: int) -> None:
-            bar.length = total
-            bar.update(done - bar.pos)
-
-        return pack_recording(reader, destination, progress=show, find_digest=_find_digest)
+    work.begin("packing", "chunks")
+    return pack_recording(reader, destination, progress=work, find_digest=read_back)
 
 
 @main.command()

@@ -1,16 +1,18 @@
-"""The way in which each command runs: errors as messages, where it computes, and its progress."""
+"""The way in which each command runs: errors as messages, where it computes, and how Ctrl-C ends it."""
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, TextIO
+from contextlib import contextmanager, suppress
+from typing import Any, Final, NoReturn
 
 import click
 
-from analysis.cli.clusters import ClusterError, compute_shown
+from analysis.cli.clusters import ClusterError
+from analysis.cli.progress import progress
 from analysis.display import printable
 from analysis.members import JointRecordingError
 from analysis.opening import open_recording
@@ -18,6 +20,9 @@ from analysis.questions import QuestionError, UnknownLayerError
 from analysis.recording import Recording
 from recorder.format import LostFramesWarning, RecordingFormatError, StoreError
 from recorder.stores.redaction import without_secrets
+
+# What shells say of a process that Ctrl-C has ended.
+INTERRUPTED: Final = 130
 
 on_cluster = click.option(
     "--cluster",
@@ -45,7 +50,8 @@ def warnings_as_lines(category: type[Warning]) -> Iterator[None]:
 
 def compute_here(*collections: Any) -> tuple[Any, ...]:
     """As `dask.compute`, with progress where somebody sees it."""
-    return compute_shown(*collections, out=shown_on())
+    with progress("computing", left="no figure was printed or written") as work:
+        return work.compute(*collections)
 
 
 @contextmanager
@@ -61,6 +67,23 @@ def errors_as_messages() -> Iterator[None]:
         raise click.ClickException("\n".join(map(printable, without_secrets(error).splitlines()))) from error
 
 
-def shown_on() -> TextIO | None:
-    """Standard error, if somebody sees what goes there."""
-    return sys.stderr if sys.stderr.isatty() else None
+class Commands(click.Group):
+    """Commands that Ctrl-C ends at once, with a sentence and the exit status 130."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt as interrupt:
+            end_interrupted(str(interrupt) or "interrupted")
+
+
+def end_interrupted(sentence: str) -> NoReturn:
+    """End this process at once: threads that still compute for nobody are not waited for."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    with suppress(OSError):
+        # Behind the ^C that a terminal shows.
+        click.echo("\n" * sys.stderr.isatty() + f"spiketape: {printable(sentence)}", err=True)
+    os._exit(INTERRUPTED)

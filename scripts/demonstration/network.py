@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
 import sklearn.datasets
 import torch
+from rich.progress import track
 from sklearn.model_selection import train_test_split
 from spikingjelly.activation_based.functional import reset_net
 from spikingjelly.activation_based.neuron import LIFNode
@@ -73,12 +75,14 @@ def train(network: nn.Module, digits: Digits, epochs: int = 3) -> None:
     network.train()
     for epoch in range(1, epochs + 1):
         losses = []
-        for images, labels in digits.batches(64, shuffle=True):
+        batches = [*digits.batches(64, shuffle=True)]
+        # A line that changes in place is for people; logs get a line an epoch.
+        is_seen = sys.stdout.isatty()
+        for images, labels in track(batches, f"Epoch {epoch}", disable=not is_seen, transient=True):
             target = nn.functional.one_hot(labels, 10).float()
             loss = nn.functional.mse_loss(show(network, images), target)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
-            print(f"\repoch {epoch} of {epochs}: loss {sum(losses) / len(losses):.3f}", end="", flush=True)
-        print()
+        print(f"Epoch {epoch} of {epochs}: loss {sum(losses) / len(losses):.3f}", flush=True)

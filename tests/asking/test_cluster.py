@@ -22,7 +22,7 @@ from click.testing import CliRunner
 import analysis
 import recorder.format
 from analysis.asking import planning
-from analysis.cli import clusters, commands, running
+from analysis.cli import clusters, commands, progress
 from analysis.keeping import find_problems
 from analysis.kernels.counting.tasks import add_up
 from recorder.format.connections import Connections, FanOut, InputReader, Reader
@@ -278,14 +278,19 @@ def test_a_worker_that_has_imported_a_file_of_the_user_says_so_at_once(
 def test_the_command_line_computes_where_it_is_told(
     path: Path, folder: Path, cluster: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "shown_on", lambda: sys.stderr)
+    counted: list[tuple[int, int]] = []
+    count = progress.Progress.__call__
+    monkeypatch.setattr(
+        progress.Progress, "__call__", lambda work, *at: counted.append(at) or count(work, *at)
+    )
     client = cluster[0]
     wanted = CliRunner().invoke(commands.main, ["rates", str(path), "--per", "step", "--format", "csv"])
+    tasks = counted[-1][1]
     for where in (client.scheduler.address, str(folder / "scheduler.json")):
         options = ["--per", "step", "--format", "csv", "--cluster", where]
         found = CliRunner().invoke(commands.main, ["rates", str(path), *options])
         assert found.stdout == wanted.stdout
-        assert "100% Completed" in found.stderr
+        assert counted[-1] == (tasks, tasks)
     verified = CliRunner().invoke(commands.main, ["verify", str(path), "--cluster", where])
     assert verified.exit_code == 0
     assert "sound" in verified.stderr

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import analysis
-from analysis.cli import clusters, commands, running
+from analysis.cli import commands
 from analysis.cli.output import write_csv_for_spreadsheets
 from analysis.display import printable
 from tapes import Run, Trial, write_recording
@@ -230,14 +230,6 @@ def test_damage_is_a_message(path: str) -> None:
     result = call("rates", path)
     assert result.exit_code == 1
     assert "is damaged" in result.stderr
-
-
-def test_progress_is_shown_to_people(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clusters, "_PROGRESS_AFTER_SECONDS", 0.0)
-    monkeypatch.setattr(running, "shown_on", lambda: sys.stderr)
-    result = call("rates", path, "--format", "json")
-    assert "100% Completed" in result.stderr
-    assert len(json.loads(result.stdout)) == 3
 
 
 def test_a_missing_package_is_named_without_a_traceback() -> None:

@@ -41,6 +41,9 @@ def test_demo_records_and_reports(demo: tuple[Path, str]) -> None:
     # Chance is 10 %.
     percent = float(recorded.rpartition("%")[0].rpartition(" ")[2])
     assert percent > 90
+    # A log has a line for each epoch, and nothing that changes in place.
+    assert re.search(r"\nEpoch 1 of 3: loss 0\.\d+\nEpoch 2 of 3: loss 0\.\d+\nEpoch 3", recorded)
+    assert not re.search("[\r\x1b]", recorded)
 
     reported = run("report", str(folder))
     for layer in ("conv1.spikes", "conv2.spikes", "output.spikes"):
