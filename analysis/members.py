@@ -135,8 +135,14 @@ def presented(readers: Sequence[TapeReader], names: Sequence[str], selection: Se
 
 
 def _selected(columns: Mapping[str, Column], selection: Selection) -> dict[str, Column]:
+    rows = selected_rows(columns, selection)
+    return {name: values[rows] for name, values in columns.items()}
+
+
+def selected_rows(columns: Mapping[str, Column], selection: Selection) -> NDArray[np.bool_]:
+    """Whether each row of a table of trials is of a selected sample of a selected trial."""
     if not columns:
-        return {}
+        return np.zeros(0, np.bool_)
     rows = selection.has_trials(columns["trial"])
     if selection.samples is not None:
         rows &= contains(selection.samples, columns["sample"])
@@ -144,7 +150,7 @@ def _selected(columns: Mapping[str, Column], selection: Selection) -> dict[str, 
         values = columns[name].tolist() if name in columns else [None] * len(rows)
         chosen = set(map(identity, wanted))
         rows &= np.array([identity(value) in chosen for value in values], np.bool_)
-    return {name: values[rows] for name, values in columns.items()}
+    return rows
 
 
 def join_columns(columns: Sequence[Column | None], rows: Sequence[int]) -> Column:

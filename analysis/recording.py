@@ -18,6 +18,7 @@ from analysis.asking.narrowing import (
     recorded_steps,
 )
 from analysis.display import RecordingSummary, describe_recording, recording_html
+from analysis.export import Contents, RecordingExport
 from analysis.keeping import find_digest
 from analysis.kernels.selecting.selection import Indices, Selection
 from analysis.kernels.selecting.source import Source
@@ -35,7 +36,7 @@ from recorder.tape import TapeReader
 from recorder.tape.reading import read_root
 
 
-class Recording(Statistics):
+class Recording(Statistics, RecordingExport):
     """A recording as of the commit that was the newest when it was opened; made by `open_recording`.
 
     ``per`` in the statistics says what is kept apart: ``"network"``, which is meant where it is left out,
@@ -351,6 +352,9 @@ class Recording(Statistics):
             connections=reader.metadata.connections,
         )
         return source if selection.times is None else source.with_starts()
+
+    def _contents(self) -> Contents:
+        return Contents(self._readers, self._members, self._sources(), self._selection)
 
     def _trials_begun(self) -> int:
         """Trials of the recording that has the most."""

@@ -15,13 +15,7 @@ import click
 import xarray as xr
 from dask.base import is_dask_collection
 
-from analysis.cli.choosing import (
-    need_one_layer,
-    parse_indices,
-    parse_numbers,
-    parse_range,
-    parse_settings,
-)
+from analysis.cli.choosing import CHOSEN, need_one_layer, parse_settings, select
 from analysis.cli.running import warnings_as_lines
 from analysis.display import printable
 from analysis.questions import UncoveredOperationsWarning, listed
@@ -93,7 +87,7 @@ class Asked:
             If no statistic has such a name or takes such an option, or if they differ in dimensions.
         """
         arguments = self._arguments()
-        recording = self._selected(recording)
+        recording = select(recording, **{name: getattr(self, name) for name in CHOSEN})
         need_one_layer(recording, self.per, ",".join(self.per))
         answers = {}
         with warnings_as_lines(UncoveredOperationsWarning):
@@ -150,23 +144,6 @@ class Asked:
                 f"{printable(repr(self.boundary))}; expected none, or a number of steps",
                 param_hint="--boundary",
             ) from None
-
-    def _selected(self, recording: Recording) -> Recording:
-        where = {
-            name: [each for value in values for each in (value if isinstance(value, list) else [value])]
-            for name, values in parse_settings(self.conditions, "where").items()
-        }
-        return recording.select(
-            steps=parse_range(self.steps) if self.steps else None,
-            time=parse_range(self.time, "time") if self.time else None,
-            layers=self.layers or None,
-            neurons=parse_indices(self.neurons) if self.neurons else None,
-            channels=parse_numbers(self.channels, "channels") if self.channels else None,
-            samples=parse_numbers(self.samples, "samples") if self.samples else None,
-            trials=parse_numbers(self.trials, "trials") if self.trials else None,
-            where=where or None,
-            recordings=self.recordings or None,
-        )
 
 
 def _joined(answers: Mapping[str, xr.DataArray]) -> xr.Dataset:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 import click
 
@@ -15,6 +15,70 @@ from analysis.recording import Recording
 _INDEX = re.compile(
     r"\s*((?P<number>-?\d+)|\[(?P<several>[\d\s,-]+)\]|(?P<range>[^,\[\]]*:[^,\[\]]*?))\s*(?=,|$)"
 )
+
+_RANGES: Final = {
+    "steps": ("A:B", "Only steps A to B, B exclusive; either may be left out."),
+    "time": ("A:B", "Only these steps of each trial, counted from its first."),
+    "trials": ("A:B|N,N", "Only these trials."),
+    "samples": ("A:B|N,N", "Only these samples of each batch."),
+    "neurons": ("INDICES", "Only these neurons, by an index along each axis, as in :,::2,[0,3]."),
+    "channels": ("A:B|N,N", "Only these channels."),
+}
+# Names of the options that say which part is meant.
+CHOSEN: Final = ("layers", "recordings", "conditions", *_RANGES)
+
+
+def chosen(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say which part of a recording is meant; their names are those of `select`."""
+    options = [
+        click.option("--layer", "layers", multiple=True, help="Only this layer; may be given several times."),
+        click.option("--recording", "recordings", multiple=True, help="Of several, only this one; likewise."),
+        click.option(
+            "--where",
+            "conditions",
+            multiple=True,
+            metavar="COLUMN=VALUE",
+            help="Only samples with this value, such as epoch=3; likewise. A value is JSON, or else text.",
+        ),
+        *(
+            click.option(f"--{name}", default="", metavar=metavar, help=text)
+            for name, (metavar, text) in _RANGES.items()
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def select(
+    recording: Recording,
+    *,
+    layers: Sequence[str],
+    recordings: Sequence[str],
+    conditions: Sequence[str],
+    steps: str,
+    time: str,
+    trials: str,
+    samples: str,
+    neurons: str,
+    channels: str,
+) -> Recording:
+    """The part of a recording that options say; empty where one is left out."""
+    where = {
+        name: [each for value in values for each in (value if isinstance(value, list) else [value])]
+        for name, values in parse_settings(conditions, "where").items()
+    }
+    return recording.select(
+        steps=parse_range(steps) if steps else None,
+        time=parse_range(time, "time") if time else None,
+        layers=layers or None,
+        neurons=parse_indices(neurons) if neurons else None,
+        channels=parse_numbers(channels, "channels") if channels else None,
+        samples=parse_numbers(samples, "samples") if samples else None,
+        trials=parse_numbers(trials, "trials") if trials else None,
+        where=where or None,
+        recordings=recordings or None,
+    )
 
 
 def parse_range(text: str, what: str = "steps") -> slice:

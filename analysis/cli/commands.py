@@ -22,6 +22,7 @@ import xarray as xr
 from analysis.cli.choosing import need_one_layer, parse_range
 from analysis.cli.clusters import cluster
 from analysis.cli.comparing import compare
+from analysis.cli.exporting import export
 from analysis.cli.facts import facts_of, facts_text
 from analysis.cli.importing import import_files
 from analysis.cli.merging import merge
@@ -59,6 +60,7 @@ def main() -> None:
 
 
 main.add_command(compare)
+main.add_command(export)
 main.add_command(import_files)
 main.add_command(merge)
 main.add_command(stats)

@@ -14,6 +14,7 @@ import xarray as xr
 from analysis.asking.rounds import in_rounds
 from analysis.asking.shards import Sharded, name_of
 from analysis.cli.asking import DEFAULT_PER, Asked, statistics_text
+from analysis.cli.choosing import chosen
 from analysis.cli.clusters import cluster
 from analysis.cli.output import FORMATS, WRITERS, format_of, write_csv_for_spreadsheets
 from analysis.cli.parts import MAX_SHARDS, Part, commits_of
@@ -70,14 +71,8 @@ def _shard(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int
 
 
 def asked(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that make up a question; their names are those of `Asked`."""
+    """Add the options that make up a question, besides what is chosen; their names are those of `Asked`."""
     texts = {
-        "steps": ("A:B", "Only steps A to B, B exclusive; either may be left out."),
-        "time": ("A:B", "Only these steps of each trial, counted from its first."),
-        "trials": ("A:B|N,N", "Only these trials."),
-        "samples": ("A:B|N,N", "Only these samples of each batch."),
-        "neurons": ("INDICES", "Only these neurons, by an index along each axis, as in :,::2,[0,3]."),
-        "channels": ("A:B|N,N", "Only these channels."),
         "boundary": ("none|N", "Where no trials say so: a sequence is the whole run, or N steps."),
         "unit": ("UNIT", "Of rates and times, such as Hz; step durations must have been recorded."),
     }
@@ -98,15 +93,6 @@ def asked(command: Callable[..., Any]) -> Callable[..., Any]:
             help=f"What to keep apart: {', '.join(PER)}, or a column of the trials; joined by commas.",
         ),
         click.option("--window", type=click.IntRange(min=1), help="Steps in a window, for --per window."),
-        click.option("--layer", "layers", multiple=True, help="Only this layer; may be given several times."),
-        click.option("--recording", "recordings", multiple=True, help="Of several, only this one; likewise."),
-        click.option(
-            "--where",
-            "conditions",
-            multiple=True,
-            metavar="COLUMN=VALUE",
-            help="Only samples with this value, such as epoch=3; likewise. A value is JSON, or else text.",
-        ),
         click.option(
             "--set",
             "settings",
@@ -127,6 +113,7 @@ def asked(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command()
 @click.argument("path")
 @asked
+@chosen
 @written
 @click.option(
     "--list",

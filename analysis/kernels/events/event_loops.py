@@ -83,6 +83,33 @@ def label_frames(walk, labels):
 
 
 @compiled
+def list_in_runs(trains, runs, neurons, places, steps, samples):
+    """See `plain_loops.list_in_runs`."""
+    words = trains.view(np.uint64)
+    listed = np.empty(_BLOCK_FRAMES + _SPARE, np.int32)
+    kept = 0
+    for neuron in range(words.shape[0]):
+        for run in range(len(runs.begin)):
+            begin, end = runs.begin[run], runs.end[run]
+            skip, batch = runs.skipped[run] - begin, np.uint64(runs.batch[run])
+            first_step, chosen_at = runs.first_step[run], runs.chosen_at[run]
+            while begin < end:
+                block_end = _block_end(begin, end)
+                events = _list_events(words[neuron], begin, block_end, listed)
+                begin = block_end
+                for event in range(events):
+                    # A division of numbers without a sign is the faster one.
+                    place = np.uint64(listed[event] + skip)
+                    step_in_run = place // batch
+                    sample = np.int64(place - step_in_run * batch)
+                    # What is not kept is overwritten by the next event.
+                    neurons[kept], places[kept] = neuron, run
+                    steps[kept], samples[kept] = first_step + np.int64(step_in_run), sample
+                    kept += chosen_at < 0 or runs.chosen[chosen_at + sample]
+    return kept
+
+
+@compiled
 def count_labelled(trains, labels, counts):
     """Add events of each neuron in the frames of each label; negative ones are none.
 

@@ -20,6 +20,7 @@ from recorder.format.bits import Counts, Integers, Packed
 SLAB_ELEMENTS = 2**20
 
 label_frames = event_loops.label_frames
+list_in_runs = event_loops.list_in_runs
 
 
 def count_groups(trains: Packed, walk: Walk, counts: Counts) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.kernels.selecting.grouping import count_up
-from analysis.kernels.selecting.pieces import NEVER, Walk
+from analysis.kernels.selecting.pieces import NEVER, Runs, Walk
 from recorder.format.bits import Counts, Integers, Packed
 
 # What is made of intervals.
@@ -62,6 +62,36 @@ def count_groups(trains: Packed, walk: Walk, counts: Counts) -> None:
     neuron, frame = np.nonzero(np.unpackbits(trains, axis=1, count=len(labels)))
     labelled = labels[frame] >= 0
     np.add.at(counts, (labels[frame[labelled]], neuron[labelled]), 1)
+
+
+def list_in_runs(
+    trains: Packed, runs: Runs, neurons: Integers, places: Integers, steps: Integers, samples: Integers
+) -> int:
+    """Write down each event of some runs of frames, neuron by neuron and frame by frame; how many they are.
+
+    Parameters
+    ----------
+    trains : uint8 array, shape [neurons, bytes], ``bytes`` a multiple of 8, contiguous
+    runs : Runs
+    neurons, places, steps, samples : int64 array, shape [one more than there are events in the trains]
+        Row of the trains, index of the run, step and sample of each event. What lies behind the last event
+        means nothing.
+    """
+    length = runs.end - runs.begin
+    run_of_frame = np.full(int(runs.end[-1]) if len(length) else 0, -1, np.int64)
+    run_of_frame[np.repeat(runs.begin, length) + count_up(length)] = np.repeat(np.arange(len(length)), length)
+    neuron, frame = np.nonzero(np.unpackbits(trains, axis=1, count=len(run_of_frame)))
+    inside = run_of_frame[frame] >= 0
+    neuron, frame = neuron[inside], frame[inside]
+    run = run_of_frame[frame]
+    step, sample = np.divmod(runs.skipped[run] + frame - runs.begin[run], runs.batch[run])
+    at = runs.chosen_at[run]
+    kept = at < 0
+    kept[~kept] = runs.chosen[(at + sample)[~kept]]
+    events = int(kept.sum())
+    neurons[:events], places[:events], samples[:events] = neuron[kept], run[kept], sample[kept]
+    steps[:events] = (runs.first_step[run] + step)[kept]
+    return events
 
 
 def tally_intervals(

@@ -139,6 +139,23 @@ class Pieces:
         )
 
 
+class Runs(NamedTuple):
+    """Runs of frames, each within one segment, as loops take them that list events.
+
+    Frame ``f`` of a run has place ``q = skipped + f - begin``, step ``first_step + q // batch`` and sample
+    ``q % batch``. All samples of a run are meant where its ``chosen_at`` is negative; otherwise sample ``s``
+    is if ``chosen[chosen_at + s]``. Int64 arrays of shape [runs], but for ``chosen``, which is of booleans.
+    """
+
+    begin: Integers
+    end: Integers
+    first_step: Integers
+    skipped: Integers
+    batch: Integers
+    chosen_at: Integers
+    chosen: NDArray[np.bool_]
+
+
 class Walk(NamedTuple):
     """The arrays of `Pieces`, contiguous, and what follows from them for each piece.
 

@@ -1,0 +1,71 @@
+"""What is handed over: layers of recordings, as they are selected, and what is known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from analysis.export.presentations import Presentations, presentations_of
+from analysis.keeping import find_digest
+from analysis.kernels.selecting.selection import Selection
+from analysis.kernels.selecting.source import Source
+from analysis.members import Members
+from recorder.keeping.digest import join_recordings
+from recorder.tape import TapeReader
+
+Run = Callable[..., tuple[Any, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """What is handed over.
+
+    Attributes
+    ----------
+    readers : sequence of TapeReader
+        The recordings.
+    members : Members
+    layers : sequence of sequence of Source
+        Each selected layer, in each recording.
+    selection : Selection
+        Of frames.
+    """
+
+    readers: Sequence[TapeReader]
+    members: Members
+    layers: Sequence[Sequence[Source]]
+    selection: Selection
+
+    @cached_property
+    def presentations(self) -> list[Presentations]:
+        """The selected presentations of each recording."""
+        if not self.layers:
+            return []
+        return [presentations_of(source) for source in self.layers[0]]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is left out."""
+        every = [layer.name for layer in self.readers[0].metadata.layers]
+        return (
+            self.selection == Selection()
+            and [sources[0].layer for sources in self.layers] == every
+            and all(sources[0].selection.neurons is None for sources in self.layers)
+        )
+
+    @property
+    def stated_digest(self) -> str | None:
+        """Digest that packed recordings state; None if one does not."""
+        stated = [reader.metadata.digest for reader in self.readers]
+        return join_recordings(stated) if all(stated) else None
+
+    def digest(self, run: Run) -> str | None:
+        """Digest of the recordings, see `Recording.digest`; None if it would have to be computed for a part.
+
+        That of recordings which do not state it is computed, which reads every chunk.
+        """
+        if self.stated_digest is None and self.is_whole:
+            return find_digest(self.readers, run)
+        return self.stated_digest

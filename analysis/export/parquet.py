@@ -1,0 +1,241 @@
+"""Events as Parquet files, a folder a layer, with tables of neurons and trials beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import groupby, pairwise
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from dask.delayed import delayed
+
+from analysis.asking.planning import cut_frames, whole_range
+from analysis.export.contents import Contents, Run
+from analysis.export.places import layer_folders, written_whole
+from analysis.export.trial_tables import trial_table
+from analysis.kernels.exporting.event_rows import value_dtype
+from analysis.kernels.exporting.parquet_parts import PartLayout, WrittenPart, write_part
+from analysis.kernels.selecting.source import Source, frames_of, kept_neurons, reader_of
+from analysis.kernels.selecting.trial_table import TrialStarts
+from recorder.format import ChunkPlan
+from recorder.format.layout import neuron_dimensions
+from spiketape_worker import Parcel
+
+# Packed bits that a task reads, at least a chunk: it holds them while it writes the file.
+PART_BYTES: Final = 16 * 2**20
+METADATA: Final = "metadata.json"
+EXPORT_VERSION: Final = 1
+_NEURONS_AT_ONCE: Final = 2**20
+_COLUMNS: Final = {
+    "neuron": "flat index in the layer, in C order; neurons.parquet has its place along each axis",
+    "trial": "trial, null for none",
+    "sample": "sample of the batch",
+    "time": "steps since the first step of the trial, null outside of trials",
+    "step": "step of the recording",
+    "value": "what the neuron put out; where some layer has values other than 0 and 1",
+    "recording": "name of the recording; where several are exported together",
+}
+
+
+def write_parquet(contents: Contents, out: str | os.PathLike[str], run: Run, *, digest: bool = True) -> Path:
+    """Write all events of some layers to a new folder; see `Recording.export`."""
+    with written_whole(out) as folder:
+        folder.mkdir()
+        return _write(contents, folder, Path(out), run, digest=digest)
+
+
+def _write(contents: Contents, folder: Path, out: Path, run: Run, *, digest: bool) -> Path:
+    found = contents.digest(run) if digest else contents.stated_digest
+    about = _about(contents, found)
+    parts = list(_parts(contents, folder, about))
+    for part in parts:
+        part.file.parent.mkdir(exist_ok=True)
+    _write_neurons(contents, folder, about)
+    as_json = _write_trials(contents, folder, about)
+    written: Sequence[WrittenPart] = run(*(part.task for part in parts))
+    for part, one in zip(parts, written, strict=True):
+        part.check(one)
+    document = about | {
+        "columns": _COLUMNS,
+        "json_columns": as_json,
+        "layers": list(_layers(contents, folder, parts, written)),
+    }
+    text = json.dumps(document, indent=1, allow_nan=False)
+    (folder / METADATA).write_text(text + "\n", encoding="utf-8")
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """A file that is to be written, and the task that does it."""
+
+    layer: str
+    recording: str
+    file: Path
+    frames: int
+    task: Any
+
+    def check(self, written: WrittenPart) -> None:
+        """Raise OSError unless the file is here, as it was written."""
+        size = self.file.stat().st_size if self.file.is_file() else None
+        if size != written.size:
+            raise OSError(
+                f"{self.file} has {size} bytes, and the task that wrote it wrote {written.size}: workers "
+                "must write to the same folder as this process, as on a file system that they share"
+            )
+
+
+def _parts(contents: Contents, folder: Path, about: dict[str, Any]) -> Iterator[_Part]:
+    names, several = contents.members.names, len(contents.readers) > 1
+    folders = layer_folders(sources[0].layer for sources in contents.layers)
+    every = [source for sources in contents.layers for source in sources]
+    is_wide = any(map(_is_wide, every))
+    # Readers of many files take the columns of the first one for those of all.
+    values = {dtype for dtype in map(value_dtype, every) if dtype is not None}
+    value = str(np.result_type(*values)) if values else None
+    for sources in contents.layers:
+        number = 0
+        for name, source in zip(names, sources, strict=True):
+            of_layer = about | {"layer": source.layer, "neuron_shape": source.commit.plan.neuron_shape}
+            if several:
+                of_layer["recording"] = name
+            text = {"spiketape": json.dumps(of_layer)}
+            layout = PartLayout(is_wide, value, name if several else None, text)
+            sent, layout_sent = Parcel(source), Parcel(layout)
+            starts = source.with_starts().starts
+            for first, last in part_bounds(source, PART_BYTES):
+                file = folder / folders[source.layer] / f"part-{number:05}.parquet"
+                frames = int(np.diff(frames_of(source).frames_before(np.array([first, last])))[0])
+                in_range = Parcel(_starts_within(source, starts, first, last))
+                task = delayed(Parcel(write_part))(sent, first, last, in_range, layout_sent, str(file))
+                yield _Part(source.layer, name, file, frames, task)
+                number += 1
+
+
+def part_bounds(source: Source, part_bytes: int) -> list[tuple[int, int]]:
+    """Ranges of frames, a task each; an empty one where no frame is selected."""
+    frames, plan = frames_of(source), source.commit.plan
+    planes = len(source.commit.values.planes) if source.commit.values else 0
+    tasks = -(-_packed_bytes(plan, frames.segments.frames) * (1 + planes) // part_bytes)
+    bounds = cut_frames(frames, *whole_range(frames), tasks, plan.chunk_frames)
+    return list(pairwise(bounds))
+
+
+def _packed_bytes(plan: ChunkPlan, frames: int) -> int:
+    return frames * plan.neurons // 8
+
+
+def _starts_within(source: Source, starts: TrialStarts | None, first: int, last: int) -> TrialStarts:
+    """First steps of the trials of a range of frames."""
+    frames = frames_of(source)
+    trials = np.unique(frames.segments.trial[frames.runs(first, last)[0]])
+    trials = trials[trials >= 0]
+    return TrialStarts(trials, trials if starts is None else starts.of_trials(trials))
+
+
+def _is_wide(source: Source) -> bool:
+    """Whether 32 bits do not hold every number of a neuron, trial, sample or time."""
+    segments = reader_of(source).segments()
+    numbers = (segments.trial, segments.batch, segments.last_step - segments.first_step.min(initial=0))
+    largest = max(int(each.max(initial=0)) for each in numbers)
+    return max(source.commit.plan.neurons, largest) >= 2**31
+
+
+def _about(contents: Contents, digest: str | None) -> dict[str, Any]:
+    """What is said of an export in each of its files."""
+    duration, unit = contents.members.step_duration or (None, None)
+    recordings = [
+        {
+            "name": name,
+            "recording_id": reader.metadata.recording_id,
+            "commit": reader.metadata.commit_number,
+            "committed": reader.metadata.committed,
+            "state": reader.metadata.state,
+        }
+        for name, reader in zip(contents.members.names, contents.readers, strict=True)
+    ]
+    return {
+        "spiketape_export": EXPORT_VERSION,
+        "made_by": f"spiketape {version('spiketape')}",
+        "digest": digest,
+        "dt": duration,
+        "dt_unit": unit,
+        "recordings": recordings,
+    }
+
+
+def _layers(
+    contents: Contents, folder: Path, parts: Sequence[_Part], written: Sequence[WrittenPart]
+) -> Iterator[dict[str, Any]]:
+    grouped = groupby(zip(parts, written, strict=True), lambda pair: pair[0].layer)
+    for sources, (name, of_layer) in zip(contents.layers, grouped, strict=True):
+        files = [
+            {
+                "file": part.file.relative_to(folder).as_posix(),
+                "recording": part.recording,
+                "events": one.events,
+                "frames": part.frames,
+            }
+            for part, one in of_layer
+        ]
+        lost = zip(contents.members.names, map(lost_steps, sources), strict=True)
+        commit = sources[0].commit
+        yield {
+            "layer": name,
+            "class": commit.layer_class,
+            "dtype": commit.dtype,
+            "neuron_shape": commit.plan.neuron_shape,
+            "dimensions": neuron_dimensions(commit.plan.neuron_shape),
+            "neurons": sources[0].neurons,
+            "frames": sum(part["frames"] for part in files),
+            "events": sum(part["events"] for part in files),
+            "lost_steps": {recording: steps for recording, steps in lost if steps},
+            "files": files,
+        }
+
+
+def lost_steps(source: Source) -> list[tuple[int, int]]:
+    """Ranges of steps of a layer that are marked lost, the second of each exclusive."""
+    reader = reader_of(source)
+    segments, first, last = reader.segments(), reader.lost[:, 0], reader.lost[:, 1] - 1
+    begin = segments.steps_of(first, segments.segment_of(first))
+    end = segments.steps_of(last, segments.segment_of(last)) + 1
+    return list(zip(begin.tolist(), end.tolist(), strict=True))
+
+
+def _write_neurons(contents: Contents, folder: Path, about: dict[str, Any]) -> None:
+    """A row for each selected neuron of each layer, with its place along each axis of its layer."""
+    shapes = [sources[0].commit.plan.neuron_shape for sources in contents.layers]
+    axes = dict.fromkeys(name for shape in shapes for name in neuron_dimensions(shape) if name != "neuron")
+    fields = [("layer", pa.string()), ("neuron", pa.int64()), *((name, pa.int64()) for name in axes)]
+    schema = pa.schema(fields, metadata={"spiketape": json.dumps(about)})
+    with pq.ParquetWriter(folder / "neurons.parquet", schema, compression="zstd") as writer:
+        for sources in contents.layers:
+            kept, shape = kept_neurons(sources[0]), sources[0].commit.plan.neuron_shape
+            for begin in range(0, sources[0].neurons, _NEURONS_AT_ONCE):
+                end = min(begin + _NEURONS_AT_ONCE, sources[0].neurons)
+                neurons = np.arange(begin, end) if kept is None else kept[begin:end]
+                along = dict(
+                    zip(neuron_dimensions(shape), np.unravel_index(neurons, shape or (1,)), strict=False)
+                )
+                columns = {name: along.get(name, pa.nulls(len(neurons), pa.int64())) for name in axes}
+                layer = pa.repeat(pa.scalar(sources[0].layer, pa.string()), len(neurons))
+                writer.write_table(pa.table({"layer": layer, "neuron": neurons, **columns}, schema=schema))
+
+
+def _write_trials(contents: Contents, folder: Path, about: dict[str, Any]) -> list[str]:
+    """A row for each presentation of a trial; the columns that are JSON."""
+    table, as_json = trial_table(contents)
+    rows = pa.Table.from_pandas(table, preserve_index=False)
+    rows = rows.replace_schema_metadata(
+        {**(rows.schema.metadata or {}), "spiketape": json.dumps(about | {"json_columns": as_json})}
+    )
+    pq.write_table(rows, folder / "trials.parquet", compression="zstd")
+    return as_json

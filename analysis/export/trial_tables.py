@@ -1,0 +1,108 @@
+"""The table of trials in forms that other tools have: a row for each presentation, a column of one kind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.export.contents import Contents
+from analysis.kernels.booleans import free_name
+from analysis.members import join_columns, selected_rows
+from recorder.format.bits import Integers
+from recorder.format.columns import KEYS, MISSING_INTEGER
+
+Column = NDArray[Any]
+COLUMNS = ("trial", "sample", "first_step", "steps")
+
+
+def trial_table(contents: Contents) -> tuple[pd.DataFrame, list[str]]:
+    """A row for each selected presentation of a trial, by recording, trial and sample.
+
+    Those of which no frame is selected, or left, have no ``first_step``, and 0 ``steps``; what is attached to
+    a presentation that has no row in the recording is missing.
+
+    Returns
+    -------
+    table : DataFrame
+        Columns ``recording``, where there are several, ``trial``, ``sample``, ``first_step``, ``steps``, and
+        what was attached; ``trial_`` is in front of names that are taken.
+    as_json : list of str
+        Columns that hold values of several kinds, and have them as JSON: ``true``, ``1``, ``1.0``, ``"1"``.
+    """
+    several = len(contents.readers) > 1
+    parts = [_rows(contents, member) for member in range(len(contents.readers))]
+    columns: dict[str, Any] = {}
+    if several:
+        names = np.array(contents.members.names, object)
+        columns["recording"] = np.repeat(names, [len(rows) for rows, _ in parts])
+    keys = np.concatenate([np.empty((0, 5), np.int64), *(rows for rows, _ in parts)])
+    columns |= {name: keys[:, place] for place, name in enumerate(COLUMNS)}
+    columns["first_step"] = pd.array(keys[:, 2], "Int64")
+    columns["first_step"][keys[:, 2] < 0] = pd.NA
+    as_json = []
+    taken = [*COLUMNS, "recording"] if several else COLUMNS
+    for name in dict.fromkeys(name for _, table in parts for name in table if name not in KEYS):
+        joined = join_columns(
+            [_at(table.get(name), rows[:, 4]) for rows, table in parts], [len(rows) for rows, _ in parts]
+        )
+        shown = free_name(name, taken)
+        columns[shown], is_json = of_one_kind(joined)
+        as_json += [shown] * is_json
+    return pd.DataFrame(columns), as_json
+
+
+def _rows(contents: Contents, member: int) -> tuple[Integers, dict[str, Column]]:
+    """Presentations of a recording, int64 [presentations, 5]: `COLUMNS` and row; and its table of trials."""
+    table = contents.readers[member].trials()
+    found = contents.presentations[member]
+    inside = found.trial >= 0
+    rows = np.stack([found.trial, found.sample, found.first_step, found.steps, found.row], axis=1)[inside]
+    if table:
+        selected = np.flatnonzero(selected_rows(table, contents.selection))
+        silent = np.setdiff1d(selected, rows[:, 4])
+        nothing = np.full(len(silent), -1)
+        more = [table["trial"][silent], table["sample"][silent], nothing, nothing * 0, silent]
+        rows = np.concatenate([rows, np.stack(more, axis=1)])
+    return rows[np.lexsort((rows[:, 1], rows[:, 0]))], table
+
+
+def _at(column: Column | None, row: Integers) -> Column | None:
+    """A column at some rows, missing where there is none."""
+    if column is None:
+        return None
+    missing = {"O": None, "f": np.nan}.get(column.dtype.kind, MISSING_INTEGER)
+    return np.append(column, np.array([missing], column.dtype))[row]
+
+
+def of_one_kind(values: Column) -> tuple[Any, bool]:
+    """A column as an array of one kind, missing values as pandas has them, and whether it is JSON."""
+    if values.dtype == np.float64:
+        return values, False
+    if values.dtype == np.int64:
+        missing = values == MISSING_INTEGER
+        return (pd.arrays.IntegerArray(values, missing), False) if missing.any() else (values, False)
+    listed = values.tolist()
+    kinds = {type(value) for value in listed if not _is_missing(value)}
+    if len(kinds) > 1:
+        return _as_text([json.dumps(None if _is_missing(value) else value) for value in listed]), True
+    present = [None if _is_missing(value) else value for value in listed]
+    kind = kinds.pop() if kinds else str
+    if kind is str:
+        return _as_text(present), False
+    dtype = {bool: "boolean", int: "Int64"}.get(kind, "Float64")
+    return pd.array(present, dtype=dtype), False  # type: ignore[call-overload]
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value != value  # noqa: PLR0124 - NaN
+
+
+def _as_text(values: Sequence[str | None]) -> Any:
+    texts = np.empty(len(values), object)
+    texts[:] = values
+    return texts

@@ -1,0 +1,152 @@
+"""Write events to Parquet files, a file a task."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from analysis.kernels.exporting.event_rows import EventRows, event_rows
+from analysis.kernels.selecting.source import Source, frames_of
+from analysis.kernels.selecting.trial_table import TrialStarts
+from recorder.format.bits import Bools, Integers
+
+# Columns of few different values, which Parquet keeps as places in a list of them.
+_LISTED: Final = ("neuron", "trial", "sample", "time", "value", "recording")
+_ENCODINGS: Final = {"step": "DELTA_BINARY_PACKED"}
+
+
+@dataclass(frozen=True)
+class PartLayout:
+    """What the files of a layer in a recording have in common.
+
+    Attributes
+    ----------
+    is_wide : bool
+        Whether 32 bits do not hold every neuron, trial, sample and time of the export.
+    value : str or None
+        Data type of the values of events; None where all layers that are exported are of zeros and ones.
+    recording : str or None
+        Name of the recording, where several are exported.
+    about : mapping of str to str
+        What stands in the metadata of each file.
+    """
+
+    is_wide: bool
+    value: str | None
+    recording: str | None
+    about: Mapping[str, str]
+
+    def schema(self) -> pa.Schema:
+        """Columns of the files."""
+        number = pa.int64() if self.is_wide else pa.int32()
+        fields = [
+            pa.field("neuron", number, nullable=False),
+            pa.field("trial", number),
+            pa.field("sample", number, nullable=False),
+            pa.field("time", number),
+            pa.field("step", pa.int64(), nullable=False),
+        ]
+        if self.value is not None:
+            fields.append(pa.field("value", pa.from_numpy_dtype(self.value), nullable=False))
+        if self.recording is not None:
+            fields.append(pa.field("recording", pa.string(), nullable=False))
+        return pa.schema(fields, metadata=dict(self.about))
+
+
+@dataclass(frozen=True)
+class WrittenPart:
+    """A file that was written: its rows and its bytes."""
+
+    events: int
+    size: int
+
+
+def write_part(
+    source: Source, first: int, last: int, starts: TrialStarts, layout: PartLayout, path: str
+) -> WrittenPart:
+    """Write the events of the selected ones of frames ``first`` to ``last`` (exclusive) to a file.
+
+    Parameters
+    ----------
+    source : Source
+    first, last : int
+    starts : TrialStarts
+        First steps of the trials of these frames.
+    layout : PartLayout
+    path : str
+        Where the file is to be; its folder is there. A file that is there is replaced.
+
+    Raises
+    ------
+    RecordingFormatError
+        If a chunk is missing or damaged; it names file, layer and frames.
+    OSError
+        If the file cannot be written, as where the folder is on another machine.
+    """
+    schema = layout.schema()
+    trial, start = _trials(source, first, last, starts)
+    events = 0
+    # A task may run twice, on two machines: each writes a file of its own, and one takes the place.
+    partial = Path(f"{path}.{secrets.token_hex(8)}.partial")
+    try:
+        with pq.ParquetWriter(
+            partial,
+            schema,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=[name for name in _LISTED if name in schema.names],
+            column_encoding=_ENCODINGS,
+            sorting_columns=[pq.SortingColumn(0)],
+        ) as writer:
+            for rows in event_rows(source, first, last, values=layout.value is not None):
+                writer.write_table(
+                    _table(rows, trial, start, layout, schema), row_group_size=len(rows.neuron)
+                )
+                events += len(rows.neuron)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return WrittenPart(events, Path(path).stat().st_size)
+
+
+def _trials(source: Source, first: int, last: int, starts: TrialStarts) -> tuple[Integers, Integers]:
+    """Trial of each segment, -1 for none, and its first step; of those in the range."""
+    frames = frames_of(source)
+    row = frames.runs(first, last)[0]
+    trial, start = np.full((2, len(frames.segments)), -1, np.int64)
+    trial[row] = frames.segments.trial[row]
+    inside = row[trial[row] >= 0]
+    start[inside] = starts.of_trials(trial[inside])
+    return trial, start
+
+
+def _table(
+    rows: EventRows, trial: Integers, start: Integers, layout: PartLayout, schema: pa.Schema
+) -> pa.Table:
+    trial_of = trial[rows.segment]
+    outside = trial_of < 0
+    number = np.int64 if layout.is_wide else np.int32
+    columns: dict[str, Any] = {
+        "neuron": pa.array(rows.neuron.astype(number)),
+        "trial": _nullable(trial_of.astype(number), outside),
+        "sample": pa.array(rows.sample.astype(number)),
+        "time": _nullable((rows.step - start[rows.segment]).astype(number), outside),
+        "step": pa.array(rows.step),
+    }
+    if layout.value is not None:
+        value = np.ones(len(rows.neuron)) if rows.value is None else rows.value
+        columns["value"] = pa.array(value.astype(layout.value))
+    if layout.recording is not None:
+        columns["recording"] = pa.repeat(pa.scalar(layout.recording, pa.string()), len(rows.neuron))
+    return pa.Table.from_pydict(columns, schema=schema)
+
+
+def _nullable(values: Any, missing: Bools) -> pa.Array:
+    return pa.array(values, mask=missing) if missing.any() else pa.array(values)
