@@ -24,10 +24,11 @@ from analysis.cli.clusters import cluster
 from analysis.cli.comparing import compare
 from analysis.cli.exporting import export
 from analysis.cli.facts import facts_of, facts_text
+from analysis.cli.helping import GroupedByTask, complete_path, completion
 from analysis.cli.importing import import_files
 from analysis.cli.merging import merge
 from analysis.cli.progress import Progress, progress
-from analysis.cli.running import Commands, compute_here, errors_as_messages, on_cluster, open_shown
+from analysis.cli.running import compute_here, errors_as_messages, on_cluster, open_shown
 from analysis.cli.stats import stats, table_of, writer, written
 from analysis.display import printable, uncalled_text
 from analysis.keeping import find_digest, find_problems
@@ -46,7 +47,9 @@ from recorder.stores.redaction import shown_address
 from recorder.tape import TapeReader
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=GroupedByTask, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(package_name="spiketape", message="%(package)s %(version)s")
 def main() -> None:
     """Look into recordings of spiking neural networks.
@@ -61,13 +64,14 @@ def main() -> None:
 
 main.add_command(compare)
 main.add_command(export)
+main.add_command(completion)
 main.add_command(import_files)
 main.add_command(merge)
 main.add_command(stats)
 
 
 @main.command()
-@click.argument("path")
+@click.argument("path", shell_complete=complete_path)
 @click.option(
     "--format", "file_format", type=click.Choice(["table", "json"]), default="table", show_default=True
 )
@@ -82,7 +86,7 @@ def info(path: str, file_format: str) -> None:
 
 
 @main.command()
-@click.argument("path")
+@click.argument("path", shell_complete=complete_path)
 @click.option(
     "--per",
     default="layer",
@@ -125,7 +129,7 @@ def rates(
 
 
 @main.command()
-@click.argument("path")
+@click.argument("path", shell_complete=complete_path)
 @click.option("--digest", "expected", metavar="HEX", help="The digest that the recording should have.")
 @on_cluster
 def verify(path: str, expected: str | None, where: str | None) -> None:
@@ -196,7 +200,7 @@ def _show_problems(reader: TapeReader, problems: list[str]) -> None:
 
 
 @main.command()
-@click.argument("path")
+@click.argument("path", shell_complete=complete_path)
 @on_cluster
 def digest(path: str, where: str | None) -> None:
     """Print the digest of the recording at PATH, to quote: SHA-256 over all that was recorded.
@@ -209,8 +213,8 @@ def digest(path: str, where: str | None) -> None:
 
 
 @main.command()
-@click.argument("source")
-@click.argument("destination")
+@click.argument("source", shell_complete=complete_path)
+@click.argument("destination", shell_complete=complete_path)
 def pack(source: str, destination: str) -> None:
     """Rewrite the closed recording at SOURCE for keeping: few files, checked, with its digest.
 
@@ -250,7 +254,7 @@ def _pack(reader: TapeReader, destination: str, work: Progress) -> RecordingMeta
 
 
 @main.command()
-@click.argument("path")
+@click.argument("path", shell_complete=complete_path)
 @click.option("--apply", is_flag=True, help="Do it. Without this, only say what would be done.")
 @click.option(
     "--cut", is_flag=True, help="Where committed frames are damaged, cut all layers before that step."

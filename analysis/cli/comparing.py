@@ -10,14 +10,15 @@ from typing import Any
 import click
 
 from analysis.cli.clusters import cluster
+from analysis.cli.helping import complete_path
 from analysis.cli.running import compute_here, errors_as_messages, on_cluster, open_shown
 from analysis.comparison import Comparison
 from analysis.comparison import compare as compare_recordings
 
 
 @click.command()
-@click.argument("a")
-@click.argument("b")
+@click.argument("a", shell_complete=complete_path)
+@click.argument("b", shell_complete=complete_path)
 @click.option("--by", metavar="COLUMN", help="Column of the trials that says which presentations to compare.")
 @click.option("--within", type=click.IntRange(min=0), default=0, help="Steps by which a spike may be off.")
 @click.option("--layer", "layers", multiple=True, help="Only this layer; may be given several times.")

@@ -16,6 +16,7 @@ from analysis.asking.shards import Sharded, name_of
 from analysis.cli.asking import DEFAULT_PER, Asked, statistics_text
 from analysis.cli.choosing import chosen
 from analysis.cli.clusters import cluster
+from analysis.cli.helping import complete_path, complete_statistics
 from analysis.cli.output import FORMATS, WRITERS, format_of, write_csv_for_spreadsheets
 from analysis.cli.parts import MAX_SHARDS, Part, commits_of
 from analysis.cli.running import compute_here, errors_as_messages, on_cluster, open_shown
@@ -82,6 +83,7 @@ def asked(command: Callable[..., Any]) -> Callable[..., Any]:
             default="firing_rate,silent_ratio",
             show_default=True,
             callback=_words,
+            shell_complete=complete_statistics,
             help="Statistics, joined by commas; --list names them.",
         ),
         click.option(
@@ -111,7 +113,7 @@ def asked(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
-@click.argument("path")
+@click.argument("path", shell_complete=complete_path)
 @asked
 @chosen
 @written

@@ -137,7 +137,7 @@ class SequenceStatistics(Answering):
     def isi_cv2(
         self, per: Per | None = None, *, window: int | None = None, boundary: Boundary = None
     ) -> xr.DataArray:
-        """Local variation CV2: mean of 2 |a - b| ÷ (a + b) over successive intervals a, b.
+        """Local variation CV2: mean of ``2 |a - b| ÷ (a + b)`` over successive intervals a, b.
 
         Pairs lie within a presentation. Equal to ``elephant.statistics.cv2`` (Holt et al. 1996). Terms are
         rounded to 2⁻⁵², and summed up exactly.

@@ -111,7 +111,7 @@ class Signal:
     def read(
         self, layer: SpikingLayer, inputs: tuple[Any, ...], output: object, expected: SpikeOutput
     ) -> torch.Tensor:
-        """Values after a forward of the layer's module, [T, N, *neuron]; [N, *neuron] of a single step.
+        """Values after a forward of the module, ``[T, N, *neuron]``; ``[N, *neuron]`` of a single step.
 
         Raises
         ------
