@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import xarray as xr
+from dask.base import compute
 
 from analysis.asking.narrowing import (
     conditions,
@@ -205,6 +208,37 @@ class Recording(Statistics, RecordingExport):
             If something is missing or damaged; it names file, layer and frames.
         """
         return find_digest(self._readers)
+
+    def report(self, path: str | os.PathLike[str], *, run: Callable[..., tuple[Any, ...]] = compute) -> Path:
+        """Write a page that shows the recording: findings in words, pictures, and the numbers behind them.
+
+        The page is one file of at most 3 MB, which opens in any browser, also from a disk, and makes no
+        request. It is the same to the last byte for the same recording. All numbers come from the public
+        statistics, computed in one pass; expensive ones are of a part of a large recording, which the page
+        names. Under each picture stands the line of Python that gives its numbers, and a button for them.
+
+        Parameters
+        ----------
+        path : str or path
+            Where to write; a file that is there is replaced.
+        run : callable
+            Function that computes, as `dask.compute` does.
+
+        Returns
+        -------
+        pathlib.Path
+            The file.
+
+        Raises
+        ------
+        QuestionError
+            If nothing has been recorded yet.
+        RecordingFormatError
+            If something is missing or damaged; it names file, layer and frames.
+        """
+        from analysis.report import write_report  # noqa: PLC0415 - the room above, which asks recordings
+
+        return write_report(self, path, run=run)
 
     def select(
         self,

@@ -28,6 +28,7 @@ from analysis.cli.helping import GroupedByTask, complete_path, completion
 from analysis.cli.importing import import_files
 from analysis.cli.merging import merge
 from analysis.cli.progress import Progress, progress
+from analysis.cli.reporting import report
 from analysis.cli.running import compute_here, errors_as_messages, on_cluster, open_shown
 from analysis.cli.stats import stats, table_of, writer, written
 from analysis.display import printable, uncalled_text
@@ -67,6 +68,7 @@ main.add_command(export)
 main.add_command(completion)
 main.add_command(import_files)
 main.add_command(merge)
+main.add_command(report)
 main.add_command(stats)
 
 

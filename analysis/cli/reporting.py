@@ -1,0 +1,34 @@
+"""The command ``spiketape report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from analysis.cli.clusters import cluster
+from analysis.cli.running import compute_here, errors_as_messages, on_cluster, open_shown
+from analysis.display import printable
+
+
+@click.command()
+@click.argument("path")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="report.html",
+    show_default=True,
+    help="Write to this file; one that is there is replaced.",
+)
+@on_cluster
+def report(path: str, output: Path, where: str | None) -> None:
+    """Write a page with pictures of the recording at PATH, to look at in any browser.
+
+    The page is one file that makes no request, and the same to the last byte for the same recording.
+    """
+    with errors_as_messages():
+        recording = open_shown(path)
+        with cluster(where):
+            written = recording.report(output, run=compute_here)
+    click.echo(printable(written), err=True)

@@ -1,0 +1,172 @@
+"""Findings in words: what somebody who knows such networks would point at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import xarray as xr
+
+from analysis.display import printable
+from analysis.report.activity import SATURATED_FROM
+from analysis.report.scope import Scope
+
+# A layer is named where so many of its neurons never fired, or fired nearly always.
+MOSTLY_SILENT: Final = 0.5
+SOME_SATURATED: Final = 0.05
+# Activity dies with depth if it falls to less than this from its highest.
+FADED: Final = 0.1
+# The rate drifts if the first and the last fifth of the recording differ by this share.
+DRIFTED: Final = 0.2
+FEW_FRAMES: Final = 100
+FEW_PRESENTATIONS: Final = 5
+_MAX_NAMED: Final = 6
+
+# The answer of a picture under a key, if there is one.
+Answer = Callable[[str, str], xr.DataArray | None]
+
+
+def findings_of(scope: Scope, answer: Answer) -> list[tuple[str, str]]:
+    """Sentences, each with what kind it is: ``"bad"``, ``"watch"`` or ``"good"``."""
+    every = [
+        *_silent(scope, answer("strip", "silent")),
+        *_saturated(scope, answer("strip", "saturated")),
+        *_fading(scope, answer("strip", "rate")),
+        *_drifting(answer("drift", "rate")),
+        *_few(scope),
+        *_gone(scope),
+    ]
+    if not every:
+        every = [
+            (
+                "good",
+                "No layer is dead or saturated, activity does not die with depth, and it does not drift.",
+            )
+        ]
+    return [(kind, printable(text)) for kind, text in every]
+
+
+def _named(names: Sequence[str]) -> str:
+    listed = ", ".join(map(repr, names[:_MAX_NAMED]))
+    return f"{listed} and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else listed
+
+
+def _by_layer(answer: xr.DataArray | None) -> Mapping[str, float]:
+    if answer is None:
+        return {}
+    return dict(zip(answer.layer.values.tolist(), answer.values.tolist(), strict=True))
+
+
+def _silent(scope: Scope, answer: xr.DataArray | None) -> Iterator[tuple[str, str]]:
+    silent = _by_layer(answer)
+    dead = [name for name in scope.names if silent.get(name, 0) == 1]
+    if dead:
+        yield "bad", f"Dead: no neuron of {_named(dead)} fired even once."
+    mostly = [name for name in scope.names if MOSTLY_SILENT <= silent.get(name, 0) < 1]
+    if mostly:
+        worst = max(mostly, key=silent.__getitem__)
+        yield (
+            "watch",
+            f"Mostly silent: half or more of the neurons of {_named(mostly)} never fired; of {worst!r} "
+            f"{silent[worst]:.0%}.",
+        )
+
+
+def _saturated(scope: Scope, answer: xr.DataArray | None) -> Iterator[tuple[str, str]]:
+    saturated = _by_layer(answer)
+    many = [name for name in scope.names if saturated.get(name, 0) >= SOME_SATURATED]
+    if many:
+        worst = max(many, key=saturated.__getitem__)
+        yield (
+            "watch",
+            f"Saturated: neurons of {_named(many)} fired in at least {SATURATED_FROM:.0%} of their slots; of "
+            f"{worst!r} {saturated[worst]:.0%} of them.",
+        )
+
+
+def _fading(scope: Scope, answer: xr.DataArray | None) -> Iterator[tuple[str, str]]:
+    rates = _by_layer(answer)
+    known = [name for name in scope.names if not np.isnan(rates.get(name, np.nan))]
+    if len(known) < 2:
+        return
+    highest, last = max(known, key=lambda name: rates[name]), known[-1]
+    between = [rates[name] for name in known[known.index(highest) :]]
+    if rates[last] < FADED * rates[highest] and all(np.diff(between) <= 0):
+        yield (
+            "bad" if rates[last] == 0 else "watch",
+            f"Activity dies with depth: from {rates[highest]:.3g} spikes per neuron and step in {highest!r} "
+            f"it falls with every layer, to {rates[last]:.3g} in {last!r}.",
+        )
+
+
+def _drifting(answer: xr.DataArray | None) -> Iterator[tuple[str, str]]:
+    if answer is None or answer.ndim != 2 or answer.shape[1] < 5:
+        return
+    along = str(answer.dims[1])
+    fifth = answer.shape[1] // 5
+    changed: list[tuple[float, str, float, float]] = []
+    for name, rates in zip(answer.layer.values.tolist(), answer.values, strict=True):
+        known = rates[~np.isnan(rates)]
+        if len(known) < 5:
+            continue
+        begin, end = known[:fifth], known[-fifth:]
+        before, after = float(begin.mean()), float(end.mean())
+        # Of a recording that is level, fifths differ by chance: windows vary from one to the next, too.
+        noise = float(np.abs(np.diff(known)).mean()) / np.sqrt(fifth)
+        if abs(after - before) > max(DRIFTED * max(before, after), 3 * noise):
+            changed.append((abs(after - before) / max(before, after), name, before, after))
+    if changed:
+        _, worst, before, after = max(changed)
+        names = [name for _, name, _, _ in changed]
+        yield (
+            "watch",
+            f"Drift: the rate of {_named(names)} is not level over {along}s; of {worst!r} it goes from "
+            f"{before:.3g} in the first fifth to {after:.3g} in the last.",
+        )
+
+
+def _few(scope: Scope) -> Iterator[tuple[str, str]]:
+    layers = scope.recording.layers
+    few = [name for name, layer in layers.items() if layer.frames < FEW_FRAMES]
+    if few:
+        least = min(few, key=lambda name: layers[name].frames)
+        yield (
+            "watch",
+            f"Too few slots to say much: of {_named(few)} there are fewer than {FEW_FRAMES} frames "
+            f"({layers[least].frames} of {least!r}), so that a rate is known to "
+            f"{1 / max(layers[least].frames, 1):.1g} at best, and a silent neuron may just not have "
+            "fired yet.",
+        )
+    if scope.labels:
+        of_each = _counts(scope.table["label"])
+        seldom = [label for label, number in of_each.items() if number < FEW_PRESENTATIONS]
+        if seldom:
+            yield (
+                "watch",
+                f"Too few presentations to say what neurons select: {len(seldom)} of {len(of_each)} labels "
+                f"have fewer than {FEW_PRESENTATIONS}.",
+            )
+
+
+def _counts(labels: Sequence[Any]) -> Mapping[str, int]:
+    counts: dict[str, int] = {}
+    for label in labels:
+        if label is not None and label == label:  # noqa: PLR0124 - NaN
+            counts[str(label)] = counts.get(str(label), 0) + 1
+    return counts
+
+
+def _gone(scope: Scope) -> Iterator[tuple[str, str]]:
+    members = scope.recording.recordings.values()
+    uncalled = [name for member in members for name in member.metadata.uncalled]
+    if uncalled:
+        yield "watch", f"Monitored, and not called at the end: {_named(list(dict.fromkeys(uncalled)))}."
+    lost = [name for name, layer in scope.recording.layers.items() if layer.lost_frames]
+    if lost:
+        yield "watch", f"Frames of {_named(lost)} were damaged and are marked lost; no figure has them."
+    if scope.recording.state != "closed":
+        yield (
+            "watch",
+            "The recording is not closed: it grows, or was interrupted. This is what was committed so far.",
+        )

@@ -1,0 +1,139 @@
+"""A picture of the report: what is asked for it, and what becomes of the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import xarray as xr
+
+from analysis.report.asked import LAYER, Asked
+from analysis.report.figures import Figures, Pool
+from analysis.report.scope import Scope
+
+Answers = Mapping[str, xr.DataArray]
+# Figures of answers, of one layer or, without a name, of all together.
+Finish = Callable[[Answers, str], Mapping[str, Figures]]
+
+
+def as_they_are(answers: Answers, _: str) -> Mapping[str, Figures]:
+    """Every figure of every answer."""
+    return {key: Figures.of(answer) for key, answer in answers.items()}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture, the questions behind it, and what is said of it.
+
+    Attributes
+    ----------
+    name : str
+        Identifies it in the page and in names of files.
+    kind : str
+        How the page draws it.
+    title, caption : str
+    asked : mapping of str to Asked
+        What is asked of all layers together, by the name that the page knows it by.
+    of_layers : mapping of str to sequence of Asked, or None
+        What is asked of each layer, in the order of the scope; None where a layer has nothing to ask.
+    finish : callable
+        Makes figures of the answers.
+    why_not : str
+        Why there is no picture; a sentence.
+    about : mapping of str to object
+        What the page needs besides.
+    """
+
+    name: str
+    kind: str
+    title: str
+    caption: str
+    asked: Mapping[str, Asked] = field(default_factory=dict)
+    of_layers: Mapping[str, Sequence[Asked | None]] = field(default_factory=dict)
+    finish: Finish = as_they_are
+    why_not: str = ""
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the report, and its pictures in order."""
+
+    name: str
+    title: str
+    intro: str
+    pictures: Sequence[Picture]
+
+
+class Pending:
+    """The answers of a picture, lazy at first: for all layers together, and for each of them."""
+
+    def __init__(self, picture: Picture, scope: Scope) -> None:
+        self.picture = picture
+        self._scope = scope
+        self._answers: dict[tuple[str, str], xr.DataArray] = {}
+        self.said: dict[tuple[str, str], str] = {}
+        for key, asked in picture.asked.items():
+            self._ask(key, "", asked)
+        for key, each in picture.of_layers.items():
+            for layer, asked_or_none in zip(scope.names, each, strict=True):
+                if asked_or_none is not None:
+                    self._ask(key, layer, asked_or_none)
+
+    def _ask(self, key: str, layer: str, asked: Asked) -> None:
+        answer, said = asked.ask(self._scope.views)
+        if said:
+            self.said[key, layer] = said
+        if answer is not None:
+            self._answers[key, layer] = answer
+
+    @property
+    def lazy(self) -> list[xr.DataArray]:
+        """What is to be computed."""
+        return list(self._answers.values())
+
+    def take(self, computed: Sequence[xr.DataArray]) -> None:
+        """Take the results, in the order of `lazy`."""
+        self._answers = dict(zip(self._answers, computed, strict=True))
+
+    def answer(self, key: str) -> xr.DataArray | None:
+        """The answer for all layers together; None if there is none."""
+        return self._answers.get((key, ""))
+
+    def figures(self, layer: str = "") -> Mapping[str, Figures]:
+        """Figures of one layer, or of all together."""
+        answers = {key: answer for (key, name), answer in self._answers.items() if name == layer}
+        return self.picture.finish(answers, layer) if answers else {}
+
+
+def packed(pendings: Sequence[Pending], scope: Scope, pool: Pool) -> dict[str, Any]:
+    """A picture of one recording, or of two, as JSON values: its lines, and its figures in each."""
+    picture = pendings[0].picture
+    tables: dict[str, dict[str, Any]] = {}
+    together = [pending.figures() for pending in pendings]
+    for key, asked in picture.asked.items():
+        tables[key] = {
+            "line": asked.line(),
+            "data": [pool.packed(figures[key]) if key in figures else None for figures in together],
+            "said": [pending.said.get((key, ""), "") for pending in pendings],
+        }
+    apart = [[pending.figures(layer) for layer in scope.names] for pending in pendings]
+    for key, each in picture.of_layers.items():
+        lines = [None if asked is None else asked.line(LAYER) for asked in each]
+        same = len(set(lines)) == 1
+        tables[key] = {
+            "line": lines[0] if same else lines,
+            "layers": [
+                [pool.packed(figures[key]) if key in figures else None for figures in of_recording]
+                for of_recording in apart
+            ],
+            "said": [[pending.said.get((key, layer), "") for layer in scope.names] for pending in pendings],
+        }
+    return {
+        "name": picture.name,
+        "kind": picture.kind,
+        "title": picture.title,
+        "tables": tables,
+        **picture.about,
+    }
