@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from analysis.cli.clusters import cluster
-from analysis.cli.running import compute_here, errors_as_messages, on_cluster, open_shown
+from analysis.cli.progress import progress
+from analysis.cli.running import errors_as_messages, on_cluster, open_shown
 from analysis.display import printable
 
 
@@ -29,6 +30,6 @@ def report(path: str, output: Path, where: str | None) -> None:
     """
     with errors_as_messages():
         recording = open_shown(path)
-        with cluster(where):
-            written = recording.report(output, run=compute_here)
+        with cluster(where), progress("reporting", left="no page was written") as work:
+            written = recording.report(output, run=work.compute)
     click.echo(printable(written), err=True)
