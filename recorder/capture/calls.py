@@ -37,6 +37,8 @@ class Alike:
         The step that the next of them is.
     calls : int
         Outputs that are in no segment yet.
+    is_small : bool
+        Whether they are gathered once there have been many.
     limit : int
         How many those may become.
     gathered : array, shape [limit, N, *neuron], or None
@@ -48,6 +50,7 @@ class Alike:
     dtype: torch.dtype
     trial: int
     next_step: int
+    is_small: bool
     calls: int = 0
     limit: int = sys.maxsize
     gathered: NDArray[np.generic] | None = None

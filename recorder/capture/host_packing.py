@@ -43,6 +43,11 @@ def stage_bytes(neurons: int, itemsize: int = 1) -> int:
     return max(STAGE_BYTES, 8 * neurons * itemsize)
 
 
+def stage_frames(neurons: int, itemsize: int = 1) -> int:
+    """Frames that a stage has room for, a multiple of eight."""
+    return stage_bytes(neurons, itemsize) // (neurons * itemsize) // 8 * 8
+
+
 class StagePool:
     """Memory for stages that is used again, because fresh memory is slow: the system has to clear it.
 
@@ -55,9 +60,8 @@ class StagePool:
 
     def take(self, neurons: int, itemsize: int = 1) -> Bools:
         """Get a stage: bool array, shape [frames, neurons * itemsize], with a multiple of eight frames."""
-        size = stage_bytes(neurons, itemsize)
+        size, frames = stage_bytes(neurons, itemsize), stage_frames(neurons, itemsize)
         neurons *= itemsize
-        frames = size // neurons // 8 * 8
         try:
             # The memory that was given back last is most likely to be in a cache.
             memory = self._spare.setdefault(size, []).pop()
@@ -152,6 +156,9 @@ class HostPacker:
         Neurons of the layer.
     """
 
+    # Frames in a row of the stage.
+    _frames_each = 1
+
     def __init__(self, pending: Pending, pool: StagePool) -> None:
         self.ready: list[WholeRows] = []
         self.undo: tuple[Any, int, int, bool] | None = None
@@ -160,12 +167,15 @@ class HostPacker:
         self.neurons = self._neurons = pending.shape[1]
         self._stage = self._new_stage()
         self._waiting = len(pending)
-        self._stage[: self._waiting] = pending
+        self._begin(pending)
         self._one: NDArray[Any] = np.ones((), np.bool_)
         self._bits = self._one.dtype
 
     def _new_stage(self) -> Any:
         return self._pool.take(self._neurons)
+
+    def _begin(self, pending: Pending) -> None:
+        self._stage[: len(pending)] = pending
 
     def push(self, frames: torch.Tensor) -> None:
         """Add frames, which do not count before ``undo`` is set to None.
@@ -180,7 +190,7 @@ class HostPacker:
         NotSpikesError
             If any value is neither 0 nor 1. Then none of ``frames`` has been added.
         """
-        self._push_array(_as_array(frames).reshape(-1, self._neurons))
+        self._push_array(as_array(frames).reshape(-1, self._neurons))
 
     def _push_array(self, values: NDArray[Any]) -> None:
         if values.dtype is not self._one.dtype:
@@ -191,15 +201,16 @@ class HostPacker:
         total = len(values)
         mark = len(self.ready)
         self.undo = self._stage, self._waiting, mark, self.has_fired
-        if total < len(self._stage) - self._waiting:
+        room = len(self._stage) * self._frames_each
+        if total < room - self._waiting:
             self._add(values)
             return
         first = 0
         while first < total:
-            taken = min(len(self._stage) - self._waiting, total - first)
+            taken = min(room - self._waiting, total - first)
             self._add(values[first : first + taken])
             first += taken
-            if self._waiting == len(self._stage):
+            if self._waiting == room:
                 left_bytes = (len(self.ready) - mark) * stage_bytes(self._neurons)
                 self._put_full(leave=left_bytes < PUT_BYTES)
 
@@ -262,12 +273,12 @@ class HostPacker:
         np.equal(values, self._one, out=ones)
         fired = np.count_nonzero(ones)
         if np.count_nonzero(values.view(self._bits)) != fired:
-            _refuse_others(values, ones)
+            refuse_others(values, ones)
         if fired:
             self.has_fired = True
 
 
-def _as_array(spikes: torch.Tensor) -> NDArray[np.generic]:
+def as_array(spikes: torch.Tensor) -> NDArray[np.generic]:
     """View a tensor in host memory as a C-contiguous array; copied only if that is impossible.
 
     Half precision becomes float32.
@@ -282,7 +293,7 @@ def _as_array(spikes: torch.Tensor) -> NDArray[np.generic]:
     return array
 
 
-def _refuse_others(values: NDArray[np.generic], ones: Bools) -> None:
+def refuse_others(values: NDArray[np.generic], ones: Bools) -> None:
     """Raise NotSpikesError if any value is neither 0 nor 1. Minus zero, which has a bit set, is 0."""
     is_other = (values != 0) ^ ones
     if is_other.any():

@@ -34,8 +34,9 @@ from recorder.format.segments import SegmentLog
 from recorder.format.values import MAX_LEVEL, Pending
 from recorder.frameworks import SpikingLayer
 
-# Calls after which small outputs are gathered, how small they are, and how much of them.
-GATHER_AFTER_CALLS = 256
+# Calls after which it is looked whether outputs are recorded in a faster way: small ones are gathered then.
+LOOK_AFTER_CALLS = 256
+# How small those are, and how much of them is gathered.
 GATHER_OUTPUT_BYTES = 4096
 GATHER_BYTES = 64 * 1024
 GATHER_CALLS = 1024
@@ -225,7 +226,9 @@ class LayerRecorder:
             except NotSpikesError:
                 self._pack_one_by_one(alike, outputs, step)
         self._calls += calls
-        if alike.gathered is None and self._calls >= alike.limit:
+        slots = calls * alike.shape.numel()
+        self._packer = alike.packer = self._packers.faster(alike.packer, slots, alike.dtype)
+        if alike.gathered is None and alike.is_small and self._calls >= LOOK_AFTER_CALLS:
             self._gather(alike)
 
     def settle_before(self, output: torch.Tensor) -> None:
@@ -289,16 +292,18 @@ class LayerRecorder:
         self.first_batch = self.first_batch or call.batch
         self.output_frames = max(self.output_frames, call.steps * call.batch)
         self._calls += 1
-        if steps is None and isinstance(self._packer, HostPacker):
-            self._alike = self._expect_more(self._packer, spikes, call)
+        if isinstance(self._packer, HostPacker):
+            packer = self._packer = self._packers.faster(self._packer, spikes.numel(), spikes.dtype)
+            if steps is None:
+                self._alike = self._expect_more(packer, spikes, call)
 
     def _expect_more(self, packer: HostPacker, spikes: torch.Tensor, call: Call) -> Alike:
-        alike = Alike(packer, spikes.shape, spikes.dtype, call.trial, call.step + 1)
         # NumPy has no bfloat16.
-        if spikes.numel() * spikes.element_size() <= GATHER_OUTPUT_BYTES and spikes.dtype != torch.bfloat16:
-            alike.limit = GATHER_AFTER_CALLS
-            if self._calls >= GATHER_AFTER_CALLS:
-                self._gather(alike)
+        is_small = spikes.nbytes <= GATHER_OUTPUT_BYTES and spikes.dtype != torch.bfloat16
+        alike = Alike(packer, spikes.shape, spikes.dtype, call.trial, call.step + 1, is_small=is_small)
+        alike.limit = LOOK_AFTER_CALLS
+        if is_small and self._calls >= LOOK_AFTER_CALLS:
+            self._gather(alike)
         return alike
 
     def _gather(self, alike: Alike) -> None:

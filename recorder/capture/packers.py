@@ -10,10 +10,12 @@ from recorder.capture.device.packing import DevicePacker
 from recorder.capture.device.transfer import TransferRings
 from recorder.capture.device.values import DeviceValuePacker
 from recorder.capture.host_packing import HostPacker, StagePool
+from recorder.capture.native_packing import LEAST_NEURONS, NativePacker
 from recorder.capture.value_packing import ValuePacker
 from recorder.format.metadata import ValuesCommit
 from recorder.format.scales import find_scale
 from recorder.format.values import Pending
+from recorder.native.loading import PASS
 
 OnDevice: TypeAlias = DevicePacker | DeviceValuePacker
 Packer: TypeAlias = HostPacker | OnDevice
@@ -50,12 +52,32 @@ class Packers:
         on_host = self.is_on_host(device)
         if values is None:
             if on_host:
-                return HostPacker(pending, self._pool)
+                return self._make_on_host(pending, dtype)
             return DevicePacker(pending, device, self._rings.of(device))
         host = ValuePacker(pending, self._pool, values.scale, dtype, values)
         if on_host:
             return host
         return DeviceValuePacker(host, device, self._rings.of(device), getattr(torch, dtype))
+
+    def _make_on_host(self, pending: Pending, dtype: str) -> HostPacker:
+        if pending.shape[1] < LEAST_NEURONS or PASS.ready(dtype) is None:
+            return HostPacker(pending, self._pool)
+        return NativePacker(pending, self._pool, PASS, dtype)
+
+    def faster(self, packer: HostPacker, slots: int, dtype: torch.dtype) -> HostPacker:
+        """The compiled packer behind the frames of one of numpy's, which has packed ``slots`` since then.
+
+        Until it is there, or where it would be no faster, that packer itself.
+        """
+        if type(packer) is not HostPacker or packer.neurons < LEAST_NEURONS:
+            return packer
+        name = str(dtype).removeprefix("torch.")
+        if PASS.ready(name) is None:
+            PASS.note(slots, name)
+            return packer
+        following = NativePacker(packer.drain(), self._pool, PASS, name)
+        following.ready = packer.ready
+        return following
 
     def follow(self, packer: HostPacker, dtype: str, values: ValuesCommit) -> ValuePacker:
         """A packer for values on the host, which goes on behind the frames of one of zeros and ones."""

@@ -43,6 +43,7 @@ FENCE = "recorder/tape/holding/fence.py"
 LAYER_RECORDER = "recorder/capture/layer_recorder.py"
 STEPS, ROWS = "recorder/session/steps.py", "recorder/session/layers.py"
 SESSION, PACKING = "recorder/session/session.py", "recorder/capture/host_packing.py"
+NATIVE, LOOPS = "recorder/capture/native_packing.py", "recorder/native/packing_loops.py"
 ENTRANCE, TRIALS = "recorder/session/entrance.py", "recorder/format/trials.py"
 TRANSFER, DEVICE_PACKING = "recorder/capture/device/transfer.py", "recorder/capture/device/packing.py"
 FINALIZING = "recorder/tape/holding/finalizing.py"
@@ -349,7 +350,32 @@ MUTANTS = (
     Mutant(
         "values are not checked",
         "recording/packing/test_host_packing.py::test_other_values_are_refused_and_nothing_of_them_is_kept",
-        ((PACKING, "            _refuse_others(values, ones)\n", "            pass\n"),),
+        ((PACKING, "            refuse_others(values, ones)\n", "            pass\n"),),
+    ),
+    Mutant(
+        "the compiled pass takes every value",
+        "recording/packing/test_native_packing.py::test_the_compiled_pass_does_what_numpy_does",
+        ((LOOPS, "return both(others, significant) != zero, ", "return False, "),),
+    ),
+    Mutant(
+        "the compiled pass keeps frames that do not count",
+        "recording/packing/test_native_packing.py::test_the_compiled_pass_does_what_numpy_does",
+        ((LOOPS, "either(both(row[neuron], before), spike)", "either(row[neuron], spike)"),),
+    ),
+    Mutant(
+        "the compiled pass takes -0.0 for another value",
+        "recording/packing/test_native_packing.py::test_every_half_is_told_as_numpy_tells_it",
+        (("recorder/native/loading.py", "(1 << (8 * size - has_sign)) - 1", "(1 << (8 * size)) - 1"),),
+    ),
+    Mutant(
+        "frames that fill no row are lost when the compiled pass takes over",
+        "recording/packing/test_native_packing.py::test_a_recording_goes_on_in_the_compiled_pass_when_it_is_there",
+        ((NATIVE, "self._stage[:1] = np.packbits(pending, axis=0)\n", "self._stage[:1] = 0\n"),),
+    ),
+    Mutant(
+        "a disk without room for compiled loops is an error",
+        "recording/packing/test_native_packing.py::test_a_cache_of_compiled_loops_that_fails_is_no_error",
+        (("recorder/native/compiling.py", "contextlib.suppress(OSError)", "contextlib.suppress(EOFError)"),),
     ),
     Mutant(
         "copies from a device are not waited for",

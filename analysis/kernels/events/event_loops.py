@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.kernels.events.compiling import compiled, count_ones, leading_zeros, ordered
 from analysis.kernels.events.plain_loops import CV2, HISTOGRAM, LV, MOMENTS
+from recorder.native.compiling import compiled, count_ones, leading_zeros, ordered
 
 _TOP = np.uint64(1 << 63)
 _FULL = np.uint64(2**64 - 1)

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.kernels.events.compiling import compiled, count_ones, ordered
 from analysis.kernels.events.plain_loops import HISTOGRAM
+from recorder.native.compiling import compiled, count_ones, ordered
 
 _FULL, _TOP = np.uint64(2**64 - 1), np.uint64(1 << 63)
 _ONE, _ZERO = np.uint64(1), np.uint64(0)

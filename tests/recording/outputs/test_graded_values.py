@@ -17,7 +17,7 @@ from devices import LateLane
 from frameworks import currents, framework, pass_under_spikingjelly_2
 from recorder import Monitor, SpikeOutput, SpikeValueError
 from recorder.capture.device.transfer import TransferRing, TransferRings
-from recorder.capture.layer_recorder import GATHER_AFTER_CALLS
+from recorder.capture.layer_recorder import LOOK_AFTER_CALLS
 from recorder.capture.packers import Packers
 from recorder.format import RecordingStoppedWarning
 from recorder.format.scales import find_scale
@@ -103,7 +103,7 @@ def test_values_are_given_back_as_they_were_put_out(
         check(monitor, path, "0", given)
 
 
-@pytest.mark.parametrize("turn", [0, 20, GATHER_AFTER_CALLS + 20])
+@pytest.mark.parametrize("turn", [0, 20, LOOK_AFTER_CALLS + 20])
 @pytest.mark.parametrize("resumed", [False, True])
 def test_a_small_layer_may_turn_to_values_at_any_time(tmp_path: Path, turn: int, resumed: bool) -> None:
     torch.manual_seed(0)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,12 +24,32 @@ from recorder.capture.host_packing import (
     WholeRows,
     pack_whole,
 )
+from recorder.capture.native_packing import NativePacker
+from recorder.native.loading import CompiledPass
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int64]
 
 
-def packer_of(neurons: int) -> HostPacker:
-    return HostPacker(np.empty((0, neurons), np.bool_), StagePool())
+def packer_of(neurons: int, pending: np.ndarray | None = None) -> HostPacker:
+    return HostPacker(np.empty((0, neurons), np.bool_) if pending is None else pending, StagePool())
+
+
+@functools.cache
+def compiled_pass() -> CompiledPass:
+    loaded = CompiledPass()
+    for dtype in ("bool", "bfloat16", "float32", "float64"):
+        loaded.load(dtype)
+    return loaded
+
+
+def native_packer_of(neurons: int, pending: np.ndarray | None = None) -> HostPacker:
+    pytest.importorskip("numba")
+    pending = np.empty((0, neurons), np.bool_) if pending is None else pending
+    return NativePacker(pending, StagePool(), compiled_pass(), "float32")
+
+
+Make = Callable[..., HostPacker]
+both = pytest.mark.parametrize("make", [packer_of, native_packer_of], ids=["numpy", "compiled"])
 
 
 def push(packer: HostPacker, frames: torch.Tensor) -> list[WholeRows]:
@@ -54,6 +76,7 @@ def unpacked(pieces: list[np.ndarray], pending: np.ndarray) -> np.ndarray:
     return np.concatenate([np.unpackbits(rows, axis=0).astype(np.bool_), pending])
 
 
+@both
 @given(
     st.sampled_from([1, 7, 8, 9, 31, 33, 257]),
     st.lists(st.sampled_from([0, 1, 3, 7, 8, 9, 16, 40]), max_size=8),
@@ -61,19 +84,19 @@ def unpacked(pieces: list[np.ndarray], pending: np.ndarray) -> np.ndarray:
     st.integers(0, 99),
 )
 def test_frames_come_out_as_they_went_in(
-    neurons: int, batches: list[int], dtype: torch.dtype, seed: int
+    make: Make, neurons: int, batches: list[int], dtype: torch.dtype, seed: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         # So small that pushes fill it, and more than once; some of it is packed by the push itself.
         patch.setattr("recorder.capture.host_packing.STAGE_BYTES", 512)
         patch.setattr("recorder.capture.host_packing.PUT_BYTES", 600)
-        push_and_compare(neurons, batches, dtype, seed)
+        push_and_compare(make(neurons), batches, dtype, seed)
 
 
-def push_and_compare(neurons: int, batches: list[int], dtype: torch.dtype, seed: int) -> None:
+def push_and_compare(packer: HostPacker, batches: list[int], dtype: torch.dtype, seed: int) -> None:
+    neurons = packer.neurons
     generator = np.random.default_rng(seed)
     batches_of_frames = [generator.random((frames, neurons)) < 0.3 for frames in batches]
-    packer = packer_of(neurons)
     pieces: list[WholeRows] = [np.empty((0, neurons), np.uint8)]
     for number, frames in enumerate(batches_of_frames):
         pieces += push(packer, torch.from_numpy(frames).to(dtype))
@@ -141,23 +164,25 @@ def test_one_output_leaves_no_more_than_a_bound_to_others() -> None:
     assert np.array_equal(np.unpackbits(rows, axis=0), frames.numpy())
 
 
-def test_a_packer_goes_on_from_pending_frames() -> None:
+@both
+def test_a_packer_goes_on_from_pending_frames(make: Make) -> None:
     frames = np.random.default_rng(0).random((29, 5)) < 0.5
-    packer = HostPacker(frames[:6], StagePool())
+    packer = make(5, frames[:6])
     assert push(packer, torch.from_numpy(frames[6:])) == []
     rows, pending = drained(packer)
     assert np.array_equal(unpacked([rows], pending), frames)
 
 
+@both
 @pytest.mark.parametrize("value", [0.5, -1.0, 2.0, float("nan"), float("inf"), 1e-40, 1.0000001])
 @pytest.mark.parametrize("place", [0, 8, 37])
-def test_other_values_are_refused_and_nothing_of_them_is_kept(value: float, place: int) -> None:
+def test_other_values_are_refused_and_nothing_of_them_is_kept(make: Make, value: float, place: int) -> None:
     # Wide enough for the bad value to come after rows have been packed already.
     neurons = STAGE_BYTES // 8
     good = np.random.default_rng(0).random((5, neurons)) < 0.5
     bad = torch.zeros(40, neurons)
     bad[place, 3] = value
-    packer = packer_of(neurons)
+    packer = make(neurons)
     push(packer, torch.from_numpy(good))
     with pytest.raises(NotSpikesError, match=r"dtype float32"):
         push(packer, bad)
@@ -166,6 +191,7 @@ def test_other_values_are_refused_and_nothing_of_them_is_kept(value: float, plac
     assert np.array_equal(pending, good)
 
 
+@both
 @pytest.mark.parametrize(
     ("dtype", "others"),
     [
@@ -178,14 +204,15 @@ def test_other_values_are_refused_and_nothing_of_them_is_kept(value: float, plac
         (torch.int64, [2**32, 2**32 + 1, 2**56, -1]),
     ],
 )
-def test_other_values_of_any_dtype_are_refused(dtype: torch.dtype, others: list[float]) -> None:
+def test_other_values_of_any_dtype_are_refused(make: Make, dtype: torch.dtype, others: list[float]) -> None:
     for other in others:
-        packer = packer_of(9)
+        packer = make(9)
         with pytest.raises(NotSpikesError):
             push(packer, torch.tensor([[0, 1, 0, 1, 0, 1, 0, 1, other]], dtype=dtype))
         assert len(drained(packer)[1]) == 0
 
 
+@both
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -194,20 +221,22 @@ def test_other_values_of_any_dtype_are_refused(dtype: torch.dtype, others: list[
         (torch.tensor([[1, float("nan")]], dtype=torch.float64), "NaN among values of dtype float64"),
     ],
 )
-def test_the_range_of_other_values_is_told(values: torch.Tensor, message: str) -> None:
+def test_the_range_of_other_values_is_told(make: Make, values: torch.Tensor, message: str) -> None:
     with pytest.raises(NotSpikesError, match=message):
-        push(packer_of(2), values)
+        push(make(2), values)
 
 
+@both
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_minus_zero_is_silence(dtype: torch.dtype) -> None:
-    packer = packer_of(2)
+def test_minus_zero_is_silence(make: Make, dtype: torch.dtype) -> None:
+    packer = make(2)
     push(packer, torch.tensor([[-0.0, 1.0]], dtype=dtype))
     assert drained(packer)[1].tolist() == [[False, True]]
 
 
-def test_bytes_of_booleans_other_than_0_and_1_are_true_as_everywhere() -> None:
-    packer = packer_of(3)
+@both
+def test_bytes_of_booleans_other_than_0_and_1_are_true_as_everywhere(make: Make) -> None:
+    packer = make(3)
     push(packer, torch.tensor([[0, 1, 7]], dtype=torch.uint8).view(torch.bool))
     assert drained(packer)[1].view(np.uint8).tolist() == [[0, 1, 1]]
 
@@ -224,10 +253,11 @@ def layouts() -> dict[str, torch.Tensor]:
     }
 
 
+@both
 @pytest.mark.parametrize("layout", layouts())
-def test_frames_are_in_logical_order_whatever_the_memory_layout(layout: str) -> None:
+def test_frames_are_in_logical_order_whatever_the_memory_layout(make: Make, layout: str) -> None:
     spikes: Any = layouts()[layout]
     frames = spikes.numpy().reshape(6, -1)
-    packer = packer_of(frames.shape[1])
+    packer = make(frames.shape[1])
     assert len(push(packer, spikes)) == 0
     assert np.array_equal(drained(packer)[1], frames)

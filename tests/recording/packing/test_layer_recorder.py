@@ -16,12 +16,12 @@ from torch import nn
 from zarr.storage import MemoryStore
 
 from recorder import Monitor, SpikeValueError
-from recorder.capture.layer_recorder import GATHER_AFTER_CALLS, GATHER_BYTES
+from recorder.capture.layer_recorder import GATHER_BYTES, LOOK_AFTER_CALLS
 from recorder.format import RecordingWriteError
 from recorder.stores import Folder, open_store
 from recorder.tape import TapeReader
 
-MANY = GATHER_AFTER_CALLS + 700
+MANY = LOOK_AFTER_CALLS + 700
 # Batch, data type, and whether in a trial.
 KINDS = [
     (1, torch.float32, False),
@@ -76,7 +76,7 @@ def test_many_small_outputs_are_recorded_in_order(tmp_path: Path, shape: tuple[i
         for number, step in enumerate(steps):
             output = net(step)
             output.zero_()  # after it has been recorded
-            if number in (GATHER_AFTER_CALLS + 5, MANY - 1):
+            if number in (LOOK_AFTER_CALLS + 5, MANY - 1):
                 assert len(monitor.s["1"]) == number + 1
     expected = some_steps(MANY, *shape)
     for name in ("0", "1"):
@@ -120,7 +120,7 @@ def test_calls_alike_and_others_are_recorded_one_after_the_other(
     store = MemoryStore()
     expected, trials = [], []
     with Monitor(net, store=store, layers=[Given]) as monitor, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("recorder.capture.layer_recorder.GATHER_AFTER_CALLS", 20)
+        patch.setattr("recorder.capture.layer_recorder.LOOK_AFTER_CALLS", 20)
         patch.setattr("recorder.capture.layer_recorder.GATHER_BYTES", 3000)
         patch.setattr("recorder.capture.host_packing.STAGE_BYTES", 2000)
         patch.setattr("recorder.capture.host_packing.PUT_BYTES", 5000)
@@ -163,7 +163,7 @@ def test_a_label_for_each_sample_is_checked_against_gathered_batches_too(tmp_pat
 def test_another_value_is_told_of_later_and_left_out_alone(tmp_path: Path, noticed: str) -> None:
     net = Given()
     steps = some_steps(MANY, 1, 100)
-    bad = GATHER_AFTER_CALLS + 20
+    bad = LOOK_AFTER_CALLS + 20
     steps[bad][0, 7] = 0.5
     monitor = monitored(tmp_path, net)
     monitor.enable()

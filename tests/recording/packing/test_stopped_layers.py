@@ -12,7 +12,7 @@ import torch
 
 import analysis
 from recorder import NeuronShapeError, SpikeValueError
-from recorder.capture.layer_recorder import GATHER_AFTER_CALLS
+from recorder.capture.layer_recorder import LOOK_AFTER_CALLS
 from recorder.format import RecordingStoppedWarning
 from tellers import Pair, Teller, monitor_of
 
@@ -24,7 +24,7 @@ def ones_and_zeros(steps: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("late", [False, True])
-@pytest.mark.parametrize("bad_step", [0, 20, GATHER_AFTER_CALLS + 20])
+@pytest.mark.parametrize("bad_step", [0, 20, LOOK_AFTER_CALLS + 20])
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
@@ -68,7 +68,7 @@ def test_a_layer_that_puts_out_no_spikes_stops_and_the_others_go_on(
     steps_kept = kept.step.values[::2]
     assert bad_step not in steps_kept
     assert steps_kept[:bad_step].tolist() == list(range(bad_step))
-    if not late and bad_step < GATHER_AFTER_CALLS:
+    if not late and bad_step < LOOK_AFTER_CALLS:
         assert len(steps_kept) == bad_step
     expected = np.stack([b[step].numpy() for step in steps_kept]) if len(steps_kept) else np.empty((0, 2, 3))
     np.testing.assert_array_equal(kept.values.reshape(-1, 2, 3), expected > 0)

@@ -17,7 +17,7 @@ from torch import nn
 
 import analysis
 from recorder import SpikeValueError
-from recorder.capture.layer_recorder import GATHER_AFTER_CALLS
+from recorder.capture.layer_recorder import LOOK_AFTER_CALLS
 from recorder.capture.thresholds import Threshold
 from recorder.frameworks import SpikeOutput, SpikingLayerError
 from tellers import Pair, Teller, monitor_of
@@ -71,12 +71,12 @@ def test_a_late_error_names_the_same(tmp_path: Path) -> None:
     bad[1, 2] = 0.25  # of a layer that has put out ones
     monitor = monitor_of(net, tmp_path / "run.zarr")
     monitor.enable()
-    for _ in range(GATHER_AFTER_CALLS + 5):
+    for _ in range(LOOK_AFTER_CALLS + 5):
         net(torch.ones(2, 3))
     net(bad)
     net(torch.ones(2, 3))
     place = (
-        rf"1 of these 6 values are not, such as 0\.25 of sample 1, neuron 2, step {GATHER_AFTER_CALLS + 5}\."
+        rf"1 of these 6 values are not, such as 0\.25 of sample 1, neuron 2, step {LOOK_AFTER_CALLS + 5}\."
     )
     with pytest.raises(SpikeValueError, match=place):
         monitor.close()
@@ -149,7 +149,7 @@ def test_what_reaches_a_threshold_is_a_spike(
     if late:
         request.getfixturevalue("on_late_device")
     torch.manual_seed(0)
-    given = (torch.randn(GATHER_AFTER_CALLS + 20, 3, 5) * 2).round(decimals=1).to(dtype)
+    given = (torch.randn(LOOK_AFTER_CALLS + 20, 3, 5) * 2).round(decimals=1).to(dtype)
     net = nn.Sequential(Teller())
     with monitor_of(
         net, tmp_path / "a.zarr", layers={Teller: SpikeOutput(axes)}, threshold=height

@@ -1,0 +1,95 @@
+"""How loops are compiled by numba, and what processors do with words.
+
+numba keeps what it has compiled, and compiles a function again only if the file of that function changes. So
+all compiled functions that call each other are in one file, but for those here, which say what they do to a
+word and stay as they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import sys
+
+import numba
+from numba import types
+from numba.core.caching import FunctionCache
+from numba.extending import intrinsic
+
+_LITTLE = sys.byteorder == "little"
+# What goes wrong with files: no place is left, or what is there was cut short or is another version's.
+_NOT_KEPT = (OSError, EOFError, pickle.PickleError, AttributeError, ImportError, ValueError, IndexError)
+
+
+class _Kept(FunctionCache):
+    """numba's cache on disk, without which a loop is only compiled again: what fails in it is no error."""
+
+    def load_overload(self, signature, context):
+        with contextlib.suppress(*_NOT_KEPT):
+            return super().load_overload(signature, context)
+
+    def save_overload(self, signature, result):
+        with contextlib.suppress(OSError):
+            super().save_overload(signature, result)
+
+
+def compiled(function):
+    """Compile a function when it is first called; keep it on disk where there is a place for it."""
+    loop = numba.njit(function, nogil=True, error_model="numpy")
+    # RuntimeError: neither our folder nor the user's can be written.
+    with contextlib.suppress(RuntimeError):
+        loop._cache = _Kept(function)  # noqa: SLF001 - what `cache=True` does, with numba's own class
+    return loop
+
+
+@intrinsic
+def leading_zeros(context, word):  # noqa: ARG001
+    """How many of the highest bits of a word are 0."""
+
+    def generate(context, builder, signature, arguments):  # noqa: ARG001
+        return builder.ctlz(arguments[0], context.get_constant(types.boolean, False))
+
+    return types.uint64(types.uint64), generate
+
+
+@intrinsic
+def count_ones(context, word):  # noqa: ARG001
+    """How many bits of a word are 1."""
+
+    def generate(context, builder, signature, arguments):  # noqa: ARG001
+        return builder.ctpop(arguments[0])
+
+    return types.uint64(types.uint64), generate
+
+
+@intrinsic
+def ordered(context, word):  # noqa: ARG001
+    """A word of a train with its first frame in the highest bit."""
+
+    def generate(context, builder, signature, arguments):  # noqa: ARG001
+        return builder.bswap(arguments[0]) if _LITTLE else arguments[0]
+
+    return types.uint64(types.uint64), generate
+
+
+@intrinsic
+def either(context, one, other):  # noqa: ARG001
+    """The bits that are set in one or the other of two words of a type, in a word of that type.
+
+    numba makes 64 bits of all that ``|`` gives, and then as few words fit into a register of the processor.
+    """
+
+    def generate(context, builder, signature, arguments):  # noqa: ARG001
+        return builder.or_(*arguments)
+
+    return one(one, one), generate
+
+
+@intrinsic
+def both(context, one, other):  # noqa: ARG001
+    """The bits that are set in both of two words of a type, likewise."""
+
+    def generate(context, builder, signature, arguments):  # noqa: ARG001
+        return builder.and_(*arguments)
+
+    return one(one, one), generate
