@@ -9,6 +9,7 @@ import xarray as xr
 
 from analysis.asking.narrowing import conditions, narrow_frames, narrow_neurons
 from analysis.display import LayerSummary, describe_layer, layer_html
+from analysis.export import Contents, LayerExport
 from analysis.kernels.selecting.grouping import Grouping, range_size, unite_ranges
 from analysis.kernels.selecting.source import Source, frames_of
 from analysis.members import Members
@@ -19,7 +20,7 @@ from recorder.format.columns import Value
 from recorder.format.layout import neuron_dimensions
 
 
-class Layer(Statistics):
+class Layer(Statistics, LayerExport):
     """One layer of a recording as of one commit; comes from `Recording.layers`.
 
     ``per`` in the statistics says what is kept apart, as in `analysis.recording.Recording`; besides,
@@ -144,6 +145,10 @@ class Layer(Statistics):
 
     def _layers(self) -> Sequence[Sequence[Source]]:
         return [self._sources]
+
+    def _contents(self, neurons: Any = None) -> Contents:
+        sources = self.select(neurons=neurons).sources
+        return Contents(self._members, [sources], sources[0].selection)
 
     def __repr__(self) -> str:
         return describe_layer(self._summary())

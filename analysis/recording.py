@@ -388,7 +388,7 @@ class Recording(Statistics, RecordingExport):
         return source if selection.times is None else source.with_starts()
 
     def _contents(self) -> Contents:
-        return Contents(self._readers, self._members, self._sources(), self._selection)
+        return Contents(self._members, self._sources(), self._selection, self._readers)
 
     def _trials_begun(self) -> int:
         """Trials of the recording that has the most."""

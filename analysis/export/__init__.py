@@ -5,6 +5,6 @@
 """
 
 from analysis.export.contents import Contents
-from analysis.export.methods import FORMS, RecordingExport
+from analysis.export.methods import FORMS, LayerExport, RecordingExport
 
-__all__ = ["FORMS", "Contents", "RecordingExport"]
+__all__ = ["FORMS", "Contents", "LayerExport", "RecordingExport"]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from numpy.typing import NDArray
+
 from analysis.export.presentations import Presentations, presentations_of
 from analysis.keeping import find_digest
 from analysis.kernels.selecting.selection import Selection
@@ -14,6 +16,7 @@ from analysis.kernels.selecting.source import Source
 from analysis.members import Members
 from recorder.keeping.digest import join_recordings
 from recorder.tape import TapeReader
+from recorder.tape.trial_columns import read_values
 
 Run = Callable[..., tuple[Any, ...]]
 
@@ -24,19 +27,30 @@ class Contents:
 
     Attributes
     ----------
-    readers : sequence of TapeReader
-        The recordings.
     members : Members
     layers : sequence of sequence of Source
         Each selected layer, in each recording.
     selection : Selection
         Of frames.
+    readers : sequence of TapeReader
+        The recordings; none where a layer is handed over, and nothing is said of them.
     """
 
-    readers: Sequence[TapeReader]
     members: Members
     layers: Sequence[Sequence[Source]]
     selection: Selection
+    readers: Sequence[TapeReader] = ()
+
+    @property
+    def several(self) -> bool:
+        """Whether several recordings were opened as one."""
+        return len(self.members.names) > 1
+
+    @cached_property
+    def tables(self) -> list[dict[str, NDArray[Any]]]:
+        """Table of trials of each recording, see `TapeReader.trials`."""
+        sources = self.layers[0] if self.layers else ()
+        return [read_values(source.store, source.trials) for source in sources]
 
     @cached_property
     def presentations(self) -> list[Presentations]:

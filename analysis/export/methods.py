@@ -5,15 +5,141 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Literal
+from typing import Any, Final, Literal
 
+import pandas as pd
 from dask.base import compute
 
 from analysis.export.contents import Contents, Run
+from analysis.export.timeline import timeline_of
 from analysis.questions import QuestionError
 
 Form = Literal["parquet"]
-FORMS: tuple[str, ...] = ("parquet",)
+FORMS: Final = ("parquet",)
+MAX_BYTES: Final = 2**30
+
+
+class LayerExport(ABC):
+    """The way out of a layer, into memory."""
+
+    @abstractmethod
+    def _contents(self, neurons: Any = None) -> Contents:
+        """What is handed over, of some neurons."""
+
+    def events(self) -> Any:
+        """All events as a lazy table of Dask: a row for each slot whose value is not 0.
+
+        Returns
+        -------
+        dask.dataframe.DataFrame
+            Whole numbers ``neuron`` (flat index in the layer, in C order), ``trial``, ``sample``, ``time``
+            (steps since the first step of the trial) and ``step``, of 32 bits where these are enough;
+            ``trial`` and ``time`` are nullable where there are frames outside of trials. ``value`` has what
+            layers with values other than 0 and 1 put out, ``recording`` the name of the recording where there
+            are several. A partition has the events of some steps, ascending by neuron, then by step and
+            sample, of about 4 MiB of packed bits; partitions follow each other.
+
+        Raises
+        ------
+        RecordingFormatError
+            When computed, if a chunk is missing or damaged; it names file, layer and frames.
+
+        Examples
+        --------
+        >>> layer.events().groupby("neuron").size().nlargest(10).compute()  # doctest: +SKIP
+        """
+        from analysis.export.tables import lazy_events  # noqa: PLC0415 - dask's tables take their time
+
+        return lazy_events(self._contents())
+
+    def to_pynapple(
+        self,
+        neurons: Any = None,
+        *,
+        dt: float | None = None,
+        dt_unit: str | None = None,
+        max_bytes: int = MAX_BYTES,
+    ) -> Any:
+        """Spike trains of the selected neurons, for pynapple; computed at once, on the active scheduler.
+
+        pynapple knows one line of time: presentations are laid on it end to end, recording after recording,
+        by first step, then sample after sample; steps outside of trials likewise, each sample of each run of
+        them for itself. A spike is at the beginning of its step. `presentations` has the bounds of each.
+
+        Parameters
+        ----------
+        neurons : index, or tuple of indices, optional
+            As in `select`.
+        dt, dt_unit : float and str, optional
+            Duration of a step, where it was not recorded; ``"s"`` if there is no unit.
+        max_bytes : int
+            What the spikes may take in memory.
+
+        Returns
+        -------
+        pynapple.TsGroup
+            The times of each neuron in seconds, silent neurons too, by its flat index in the whole layer;
+            metadata ``layer`` and the place along each axis. ``time_support`` is cut where the layer was not
+            called, and at lost steps.
+
+        Raises
+        ------
+        QuestionError
+            If nobody knows how long a step is, or there are too many spikes.
+        ModuleNotFoundError
+            If pynapple is not installed: ``pip install 'spiketape[neuro]'``.
+
+        Examples
+        --------
+        >>> group = layer.to_pynapple(neurons=np.s_[:10])  # doctest: +SKIP
+        >>> table = layer.presentations()  # doctest: +SKIP
+        >>> nap.IntervalSet(table[table.label == 3])  # doctest: +SKIP
+        """
+        from analysis.export.trains import to_pynapple  # noqa: PLC0415 - likewise
+
+        contents = self._contents(neurons)
+        return to_pynapple(contents, timeline_of(contents, dt, dt_unit), max_bytes, compute)
+
+    def to_neo(
+        self,
+        neurons: Any = None,
+        *,
+        dt: float | None = None,
+        dt_unit: str | None = None,
+        max_bytes: int = MAX_BYTES,
+    ) -> Any:
+        """Spike trains of the selected neurons, for neo and elephant; otherwise as `to_pynapple`.
+
+        Returns
+        -------
+        neo.Block
+            One segment with a ``neo.SpikeTrain`` for each neuron, annotated with ``layer``, ``neuron`` and
+            its place along each axis, an epoch ``presentations``, annotated with all columns of the trials,
+            and an epoch ``recorded``, which is cut where the layer was not called, and at lost steps.
+        """
+        from analysis.export.trains import to_neo  # noqa: PLC0415 - likewise
+
+        contents = self._contents(neurons)
+        return to_neo(contents, timeline_of(contents, dt, dt_unit), max_bytes, compute)
+
+    def presentations(self, *, dt: float | None = None, dt_unit: str | None = None) -> pd.DataFrame:
+        """Where `to_pynapple`, `to_neo` and NWB have each presentation; in memory.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``start_time`` and ``stop_time`` in seconds, ``recording`` where there are several, ``trial``, -1
+            for none, ``sample``, ``first_step``, ``steps``, and the columns of the trials.
+
+        Raises
+        ------
+        QuestionError
+            If nobody knows how long a step is.
+        """
+        from analysis.export.trains import presentations_table  # noqa: PLC0415 - likewise
+
+        contents = self._contents()
+        return presentations_table(contents, timeline_of(contents, dt, dt_unit))
 
 
 class RecordingExport(ABC):

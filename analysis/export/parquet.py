@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
-from itertools import groupby, pairwise
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,15 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from dask.delayed import delayed
 
-from analysis.asking.planning import cut_frames, whole_range
 from analysis.export.contents import Contents, Run
+from analysis.export.cutting import part_arguments, table_layouts
 from analysis.export.places import layer_folders, written_whole
 from analysis.export.trial_tables import trial_table
-from analysis.kernels.exporting.event_rows import value_dtype
-from analysis.kernels.exporting.parquet_parts import PartLayout, WrittenPart, write_part
+from analysis.kernels.exporting.event_tables import WrittenPart, write_part
 from analysis.kernels.selecting.source import Source, frames_of, kept_neurons, reader_of
-from analysis.kernels.selecting.trial_table import TrialStarts
-from recorder.format import ChunkPlan
 from recorder.format.layout import neuron_dimensions
 from spiketape_worker import Parcel
 
@@ -93,59 +90,22 @@ class _Part:
 
 
 def _parts(contents: Contents, folder: Path, about: dict[str, Any]) -> Iterator[_Part]:
-    names, several = contents.members.names, len(contents.readers) > 1
+    names, several = contents.members.names, contents.several
     folders = layer_folders(sources[0].layer for sources in contents.layers)
-    every = [source for sources in contents.layers for source in sources]
-    is_wide = any(map(_is_wide, every))
-    # Readers of many files take the columns of the first one for those of all.
-    values = {dtype for dtype in map(value_dtype, every) if dtype is not None}
-    value = str(np.result_type(*values)) if values else None
+    layouts = table_layouts(contents)
     for sources in contents.layers:
         number = 0
-        for name, source in zip(names, sources, strict=True):
+        for name, source, layout in zip(names, sources, layouts, strict=True):
             of_layer = about | {"layer": source.layer, "neuron_shape": source.commit.plan.neuron_shape}
             if several:
                 of_layer["recording"] = name
-            text = {"spiketape": json.dumps(of_layer)}
-            layout = PartLayout(is_wide, value, name if several else None, text)
-            sent, layout_sent = Parcel(source), Parcel(layout)
-            starts = source.with_starts().starts
-            for first, last in part_bounds(source, PART_BYTES):
+            sent = Parcel(replace(layout, about={"spiketape": json.dumps(of_layer)}))
+            for first, last, arguments in part_arguments(source, PART_BYTES):
                 file = folder / folders[source.layer] / f"part-{number:05}.parquet"
                 frames = int(np.diff(frames_of(source).frames_before(np.array([first, last])))[0])
-                in_range = Parcel(_starts_within(source, starts, first, last))
-                task = delayed(Parcel(write_part))(sent, first, last, in_range, layout_sent, str(file))
+                task = delayed(Parcel(write_part))(*arguments, sent, str(file))
                 yield _Part(source.layer, name, file, frames, task)
                 number += 1
-
-
-def part_bounds(source: Source, part_bytes: int) -> list[tuple[int, int]]:
-    """Ranges of frames, a task each; an empty one where no frame is selected."""
-    frames, plan = frames_of(source), source.commit.plan
-    planes = len(source.commit.values.planes) if source.commit.values else 0
-    tasks = -(-_packed_bytes(plan, frames.segments.frames) * (1 + planes) // part_bytes)
-    bounds = cut_frames(frames, *whole_range(frames), tasks, plan.chunk_frames)
-    return list(pairwise(bounds))
-
-
-def _packed_bytes(plan: ChunkPlan, frames: int) -> int:
-    return frames * plan.neurons // 8
-
-
-def _starts_within(source: Source, starts: TrialStarts | None, first: int, last: int) -> TrialStarts:
-    """First steps of the trials of a range of frames."""
-    frames = frames_of(source)
-    trials = np.unique(frames.segments.trial[frames.runs(first, last)[0]])
-    trials = trials[trials >= 0]
-    return TrialStarts(trials, trials if starts is None else starts.of_trials(trials))
-
-
-def _is_wide(source: Source) -> bool:
-    """Whether 32 bits do not hold every number of a neuron, trial, sample or time."""
-    segments = reader_of(source).segments()
-    numbers = (segments.trial, segments.batch, segments.last_step - segments.first_step.min(initial=0))
-    largest = max(int(each.max(initial=0)) for each in numbers)
-    return max(source.commit.plan.neurons, largest) >= 2**31
 
 
 def _about(contents: Contents, digest: str | None) -> dict[str, Any]:

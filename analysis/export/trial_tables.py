@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from analysis.export.contents import Contents
 from analysis.kernels.booleans import free_name
 from analysis.members import join_columns, selected_rows
 from recorder.format.bits import Integers
-from recorder.format.columns import KEYS, MISSING_INTEGER
+from recorder.format.columns import EXACT_IN_FLOAT, KEYS, MISSING_INTEGER
 
 Column = NDArray[Any]
 COLUMNS = ("trial", "sample", "first_step", "steps")
@@ -34,8 +34,8 @@ def trial_table(contents: Contents) -> tuple[pd.DataFrame, list[str]]:
     as_json : list of str
         Columns that hold values of several kinds, and have them as JSON: ``true``, ``1``, ``1.0``, ``"1"``.
     """
-    several = len(contents.readers) > 1
-    parts = [_rows(contents, member) for member in range(len(contents.readers))]
+    several = contents.several
+    parts = [_rows(contents, member) for member in range(len(contents.tables))]
     columns: dict[str, Any] = {}
     if several:
         names = np.array(contents.members.names, object)
@@ -44,21 +44,44 @@ def trial_table(contents: Contents) -> tuple[pd.DataFrame, list[str]]:
     columns |= {name: keys[:, place] for place, name in enumerate(COLUMNS)}
     columns["first_step"] = pd.array(keys[:, 2], "Int64")
     columns["first_step"][keys[:, 2] < 0] = pd.NA
-    as_json = []
+    attached, as_json = attached_columns([(table, rows[:, 4]) for rows, table in parts], several=several)
+    return pd.DataFrame(columns | attached), as_json
+
+
+def attached_columns(
+    parts: Sequence[tuple[Mapping[str, Column], Integers]], *, several: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """What is attached to some rows of the tables of trials of recordings, one behind the other.
+
+    Parameters
+    ----------
+    parts : sequence of (mapping of str to array, int64 array)
+        For each recording its table of trials, and rows of it; -1 stands for a row of missing values.
+    several : bool
+        Whether there is a column ``recording`` beside these.
+
+    Returns
+    -------
+    columns : dict of str to array
+        By the names under which they are shown; see `of_one_kind`.
+    as_json : list of str
+        Those that are JSON.
+    """
+    columns, as_json = {}, []
     taken = [*COLUMNS, "recording"] if several else COLUMNS
-    for name in dict.fromkeys(name for _, table in parts for name in table if name not in KEYS):
+    for name in dict.fromkeys(name for table, _ in parts for name in table if name not in KEYS):
         joined = join_columns(
-            [_at(table.get(name), rows[:, 4]) for rows, table in parts], [len(rows) for rows, _ in parts]
+            [_at(table.get(name), rows) for table, rows in parts], [len(rows) for _, rows in parts]
         )
         shown = free_name(name, taken)
         columns[shown], is_json = of_one_kind(joined)
         as_json += [shown] * is_json
-    return pd.DataFrame(columns), as_json
+    return columns, as_json
 
 
 def _rows(contents: Contents, member: int) -> tuple[Integers, dict[str, Column]]:
     """Presentations of a recording, int64 [presentations, 5]: `COLUMNS` and row; and its table of trials."""
-    table = contents.readers[member].trials()
+    table = contents.tables[member]
     found = contents.presentations[member]
     inside = found.trial >= 0
     rows = np.stack([found.trial, found.sample, found.first_step, found.steps, found.row], axis=1)[inside]
@@ -106,3 +129,23 @@ def _as_text(values: Sequence[str | None]) -> Any:
     texts = np.empty(len(values), object)
     texts[:] = values
     return texts
+
+
+def without_missing(values: Any) -> tuple[Column, bool]:
+    """A column of one kind for tools that know nothing missing, and whether it is JSON for that.
+
+    Missing numbers are NaN, in whole numbers as long as float64 has all of them; missing text is empty,
+    unless another is. Otherwise all values are JSON, and what is missing is ``null``.
+    """
+    missing = np.asarray(pd.isna(values), np.bool_)
+    array = np.asarray(values)
+    if not missing.any() or array.dtype == np.float64:
+        return array, False
+    if array.dtype == object and all(isinstance(value, int) for value in array[~missing]):
+        numbers = array[~missing]
+        if not any(isinstance(value, bool) or abs(value) > EXACT_IN_FLOAT for value in numbers):
+            return np.where(missing, np.nan, array).astype(np.float64), False
+    elif all(isinstance(value, str) for value in array[~missing]) and "" not in array[~missing].tolist():
+        return np.where(missing, "", array), False
+    texts = [json.dumps(None if gone else value) for value, gone in zip(array.tolist(), missing, strict=True)]
+    return _as_text(texts), True

@@ -7,7 +7,6 @@ import json
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from recorder.format import (
@@ -23,7 +22,7 @@ from recorder.format.shards import plan_shards
 from recorder.stores import ByteStore
 from recorder.stores.sharded import ShardedStore
 from recorder.tape.layer_reading import LayerReader
-from recorder.tape.trial_columns import read_categories, read_columns
+from recorder.tape.trial_columns import read_values
 
 
 class TapeReader:
@@ -97,15 +96,7 @@ class TapeReader:
         values are NaN in float columns, the smallest int64 in integer columns, None in category columns
         (objects).
         """
-        columns = {}
-        for column, stored in read_columns(self.store, self.metadata.trials).items():
-            values = stored
-            if column.kind == "category":
-                categories = read_categories(self.store, column, values)
-                # Index -1, a missing value, finds the last item, None.
-                values = np.array([*categories, None], object)[values]
-            columns[column.name] = values
-        return columns
+        return read_values(self.store, self.metadata.trials)
 
 
 def read_root(store: ByteStore) -> tuple[ByteStore, bytes | None]:

@@ -180,6 +180,19 @@ def read_columns(store: ByteStore, commit: TrialsCommit) -> dict[ColumnCommit, N
     return columns
 
 
+def read_values(store: ByteStore, commit: TrialsCommit) -> dict[str, NDArray[Any]]:
+    """Committed values of every column by name, see `recorder.tape.TapeReader.trials`."""
+    columns = {}
+    for column, stored in read_columns(store, commit).items():
+        values = stored
+        if column.kind == "category":
+            categories = read_categories(store, column, values)
+            # Index -1, a missing value, finds the last item, None.
+            values = np.array([*categories, None], object)[values]
+        columns[column.name] = values
+    return columns
+
+
 def read_categories(store: ByteStore, column: ColumnCommit, places: NDArray[Any]) -> tuple[Value, ...]:
     """All categories of a column, wherever they are stored.
 

@@ -1,14 +1,15 @@
-"""Write events to Parquet files, a file a task."""
+"""Events as tables: a Parquet file a task, or a table of pandas."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -23,8 +24,8 @@ _ENCODINGS: Final = {"step": "DELTA_BINARY_PACKED"}
 
 
 @dataclass(frozen=True)
-class PartLayout:
-    """What the files of a layer in a recording have in common.
+class TableLayout:
+    """What the tables of a layer in a recording have in common.
 
     Attributes
     ----------
@@ -36,16 +37,24 @@ class PartLayout:
         Name of the recording, where several are exported.
     about : mapping of str to str
         What stands in the metadata of each file.
+    has_gaps : bool
+        Whether tables of pandas have trials and times that may be missing.
     """
 
     is_wide: bool
     value: str | None
     recording: str | None
-    about: Mapping[str, str]
+    about: Mapping[str, str] = field(default_factory=dict)
+    has_gaps: bool = True
+
+    @property
+    def number(self) -> type[np.signedinteger[Any]]:
+        """Data type of neurons, trials, samples and times."""
+        return np.int64 if self.is_wide else np.int32
 
     def schema(self) -> pa.Schema:
         """Columns of the files."""
-        number = pa.int64() if self.is_wide else pa.int32()
+        number = pa.from_numpy_dtype(self.number)
         fields = [
             pa.field("neuron", number, nullable=False),
             pa.field("trial", number),
@@ -69,7 +78,7 @@ class WrittenPart:
 
 
 def write_part(
-    source: Source, first: int, last: int, starts: TrialStarts, layout: PartLayout, path: str
+    source: Source, first: int, last: int, starts: TrialStarts, layout: TableLayout, path: str
 ) -> WrittenPart:
     """Write the events of the selected ones of frames ``first`` to ``last`` (exclusive) to a file.
 
@@ -79,7 +88,7 @@ def write_part(
     first, last : int
     starts : TrialStarts
         First steps of the trials of these frames.
-    layout : PartLayout
+    layout : TableLayout
     path : str
         Where the file is to be; its folder is there. A file that is there is replaced.
 
@@ -116,6 +125,32 @@ def write_part(
     return WrittenPart(events, Path(path).stat().st_size)
 
 
+def read_table(
+    source: Source, first: int, last: int, starts: TrialStarts, layout: TableLayout
+) -> pd.DataFrame:
+    """The events of the selected ones of some frames as a table of pandas; otherwise as `write_part`."""
+    trial, start = _trials(source, first, last, starts)
+    schema = layout.schema()
+    tables = [
+        _table(rows, trial, start, layout, schema)
+        for rows in event_rows(source, first, last, values=layout.value is not None)
+    ]
+    return _as_pandas(pa.concat_tables([schema.empty_table(), *tables]), layout)
+
+
+def empty_table(layout: TableLayout) -> pd.DataFrame:
+    """A table as `read_table` gives it, without rows."""
+    return _as_pandas(layout.schema().empty_table(), layout)
+
+
+def _as_pandas(table: pa.Table, layout: TableLayout) -> pd.DataFrame:
+    nullable = {pa.from_numpy_dtype(layout.number): pd.Int64Dtype() if layout.is_wide else pd.Int32Dtype()}
+    mapper = nullable.get if layout.has_gaps else None
+    missing = table.select(["trial", "time"]).to_pandas(types_mapper=mapper)
+    shown: pd.DataFrame = table.to_pandas().assign(trial=missing["trial"], time=missing["time"])
+    return shown
+
+
 def _trials(source: Source, first: int, last: int, starts: TrialStarts) -> tuple[Integers, Integers]:
     """Trial of each segment, -1 for none, and its first step; of those in the range."""
     frames = frames_of(source)
@@ -128,11 +163,11 @@ def _trials(source: Source, first: int, last: int, starts: TrialStarts) -> tuple
 
 
 def _table(
-    rows: EventRows, trial: Integers, start: Integers, layout: PartLayout, schema: pa.Schema
+    rows: EventRows, trial: Integers, start: Integers, layout: TableLayout, schema: pa.Schema
 ) -> pa.Table:
     trial_of = trial[rows.segment]
     outside = trial_of < 0
-    number = np.int64 if layout.is_wide else np.int32
+    number = layout.number
     columns: dict[str, Any] = {
         "neuron": pa.array(rows.neuron.astype(number)),
         "trial": _nullable(trial_of.astype(number), outside),
