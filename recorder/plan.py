@@ -18,6 +18,7 @@ from recorder.capture.host_packing import (
 from recorder.capture.layer_recorder import GATHER_BYTES
 from recorder.format import ChunkPlan
 from recorder.format.layout import SEGMENT_COLUMNS, table_chunk_rows
+from recorder.format.pace import PaceCommit
 from recorder.tape.in_order import ENCODING_THREADS
 
 _MIB = 2**20
@@ -292,6 +293,11 @@ class Pace:
         """Note that a forward has ended."""
         self.begin()
         self.ended_at = time.monotonic()
+
+    def so_far(self, steps: int, seconds_waited: float) -> PaceCommit:
+        """What a commit says of it, given the number of the next step."""
+        seconds = self.ended_at - (self.began_at or self.ended_at)
+        return PaceCommit(steps - self.first_step, round(seconds, 3), round(seconds_waited, 3))
 
     def steps_per_hour(self, steps: int) -> float:
         """Steps per hour, given the number of the next step; NaN before a forward has ended."""

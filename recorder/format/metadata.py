@@ -23,6 +23,7 @@ from recorder.format.layout import (
     folder_name,
     layer_folder,
 )
+from recorder.format.pace import PaceCommit
 from recorder.format.signals import SignalCommit, signals_to_json
 
 State = Literal["recording", "closed"]
@@ -269,6 +270,8 @@ class RecordingMetadata:
         Layers of the network that were found and are not called: the step from which on they have not been.
     connections : Connections, optional
         Which weight layers read the layers; None if no forward has shown it.
+    pace : PaceCommit, optional
+        How fast its writer was; None where nothing ran here.
     """
 
     state: State
@@ -283,15 +286,14 @@ class RecordingMetadata:
     digest: str = ""
     uncalled: Mapping[str, int] = field(default_factory=dict)
     connections: Connections | None = None
+    pace: PaceCommit | None = None
 
     @property
     def format_version(self) -> int:
         """Lowest version of the format whose readers understand this recording."""
-        if any(layer.is_apart or layer.values for layer in self.layers):
+        if any(layer.is_apart or layer.values or layer.signals for layer in self.layers):
             return NEWEST_FORMAT_VERSION
         if any(column.stored for column in self.trials.columns):
-            return NEWEST_FORMAT_VERSION
-        if any(layer.signals for layer in self.layers):
             return NEWEST_FORMAT_VERSION
         return LOST_FORMAT_VERSION if any(layer.lost for layer in self.layers) else FORMAT_VERSION
 
@@ -330,6 +332,8 @@ def to_record(metadata: RecordingMetadata) -> dict[str, Any]:
         record["uncalled"] = dict(metadata.uncalled)
     if metadata.connections is not None:
         record["connections"] = metadata.connections.to_json()
+    if metadata.pace is not None:
+        record["pace"] = metadata.pace.to_json()
     return record
 
 

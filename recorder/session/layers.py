@@ -292,6 +292,16 @@ class CollectedRows:
         if self._size_bytes >= PUT_BYTES:
             self.hand_over()
 
+    def drain(self, layers: RecordedLayers) -> dict[LayerRecorder, Pending]:
+        """Hand the whole rows of all layers to the writer; return the frames of each that fill none."""
+        layers.settle()
+        pending = {layer: layer.drain() for layer in layers.called}
+        for layer in pending:
+            self.take(layer)
+            self.take_signals(layer, layers.by_name[layer.name].signals)
+        self.hand_over()
+        return pending
+
     def hand_over(self) -> None:
         """Put all rows into the writer's queue."""
         if self._rows:

@@ -14,7 +14,6 @@ from recorder.format import RecordingMetadata
 from recorder.format.bits import Counts
 from recorder.format.errors import UNFINISHED_RESET
 from recorder.format.trials import TrialLog
-from recorder.format.values import Pending
 from recorder.frameworks import SpikingLayer
 from recorder.plan import Pace, RecordingPlan, RecordingStats
 from recorder.session.background import BackgroundWriter, CommitClock, call_if_there
@@ -234,11 +233,11 @@ class RecordingSession:
             self._teller.tell(self.steps.take_findings())
         if self._due.is_dirty:
             self._pace.end()
-            if not self._has_told_plan:
+            is_due = self._due.has_come()
+            if is_due or not self._has_told_plan:
                 self._has_told_plan = True
                 self._teller.remarks.tell_plan(self.entrance.location, self.plan())
-            if self._due.has_come():
-                self._teller.remarks.tell_plan(self.entrance.location, self.plan())
+            if is_due:
                 self._put_commit()
 
     @exclusively
@@ -299,7 +298,7 @@ class RecordingSession:
             self._writer.raise_failure()
             layers = TapeReader(self._tape.store, self.metadata).layers
             return {name: layer.totals() for name, layer in layers.items()}
-        pending = self._drain()
+        pending = self._rows.drain(self.layers)
         self._writer.wait()
         self.layers.tell_late_errors()
         return totals_of(self._tape, pending)
@@ -357,24 +356,15 @@ class RecordingSession:
         self.steps.refuse_in_forward("reset()")
         self._end(because=UNFINISHED_RESET)
 
-    def _drain(self) -> dict[LayerRecorder, Pending]:
-        """Hand the whole rows of all layers to the writer; return the frames of each that fill none."""
-        self.layers.settle()
-        pending = {layer: layer.drain() for layer in self.layers.called}
-        for layer in pending:
-            self._rows.take(layer)
-            self._rows.take_signals(layer, self.layers.by_name[layer.name].signals)
-        self._rows.hand_over()
-        return pending
-
     def _put_commit(self, *, close: bool = False) -> None:
-        pending = self._drain()
+        pending = self._rows.drain(self.layers)
         self._writer.wait_for_room(0)
         progress, presented = progress_of(pending, self.layers), self.trials.look()
         commit = partial(self._tape.commit, progress, presented, self.trials.trials, close=close)
         commit = partial(commit, uncalled=self.layers.uncalled(), connections=self.layers.connections)
+        pace = self._pace.so_far(self.steps.next_step, self._writer.seconds_waited)
         cut, cut_signals = self.layers.frames_before(self._cut_short)
-        self._writer.put(partial(commit, cut=cut, cut_signals=cut_signals), 0)
+        self._writer.put(partial(commit, pace=pace, cut=cut, cut_signals=cut_signals), 0)
         # If Ctrl-C comes before this, the next commit has the same segments and trials again, and skips them.
         self._due.mark_committed()
         for layer in pending:

@@ -19,6 +19,7 @@ from recorder.format.layout import (
     layer_folder,
 )
 from recorder.format.metadata import TrialsCommit
+from recorder.format.pace import PaceCommit
 from recorder.format.parsing.record import parse_attributes
 from recorder.format.segments import Rows
 from recorder.format.signals import SignalCommit
@@ -185,7 +186,7 @@ class TapeWriter:
             tape._positions[name] = position
         layers = tuple(layer.committed for layer in tape._layers.values())
         tape._write_record(
-            reader.metadata.next_commit(state="recording", committed=_now(), layers=layers), None
+            reader.metadata.next_commit(state="recording", committed=_now(), layers=layers, pace=None), None
         )
         return tape
 
@@ -270,6 +271,7 @@ class TapeWriter:
         *,
         uncalled: Mapping[str, int] | None = None,
         connections: Connections | None = None,
+        pace: PaceCommit | None = None,
         cut: Mapping[str, int] | None = None,
         cut_signals: Mapping[str, Mapping[str, int]] | None = None,
         close: bool = False,
@@ -289,6 +291,8 @@ class TapeWriter:
             Layers of the network that are not called, and the step from which on; as before if left out.
         connections : Connections, optional
             Which weight layers read the layers; as before if left out.
+        pace : PaceCommit, optional
+            How fast this writer is; as before if left out.
         cut : mapping, optional
             Layers whose newest frames are given up, and how many frames stay of each.
         cut_signals : mapping, optional
@@ -323,6 +327,7 @@ class TapeWriter:
             trials=trials_commit,
             uncalled=self.metadata.uncalled if uncalled is None else uncalled,
             connections=self.metadata.connections if connections is None else connections,
+            pace=self.metadata.pace if pace is None else pace,
         )
         self.store.persist()
         documents = plain_documents(record)

@@ -57,6 +57,14 @@ class Fields:
             return value
         return self._within(key, self.take(key, int, None), least, most)
 
+    def number(self, key: str, most: float) -> float:
+        """The number of a key, from 0 to ``most``; 0 where it is none."""
+        value = self.record.get(key)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+            self.problem(key, f"is {short(value)}, expected a number from 0 to {most}")
+            return 0.0
+        return float(value)
+
     def items(self, key: str, most: int) -> list[Any]:
         """The list of a key; empty where it is no list, or too long."""
         value: list[Any] = self.take(key, list, [])

@@ -39,6 +39,7 @@ from recorder.format.metadata import (
     TrialsCommit,
     _record_checksum,
 )
+from recorder.format.pace import PaceCommit
 from recorder.format.parsing.fields import Fields, short
 from recorder.format.parsing.layers import parse_layer, parse_table
 
@@ -118,6 +119,7 @@ def parse_attributes(attributes: Mapping[str, Any], place: str) -> RecordingMeta
         connections=(
             parse_connections(record["connections"], fields.problem) if "connections" in record else None
         ),
+        pace=_parse_pace(fields.child("pace")) if "pace" in record else None,
     )
     if version != metadata.format_version:
         fields.problems.append(
@@ -151,6 +153,14 @@ def _parse_uncalled(fields: Fields) -> dict[str, int]:
         if len(name) > MAX_NAME_LENGTH or not is_text(name):
             fields.problem("uncalled", f"names {short(name)}, which is too long or holds half a character")
     return {name: uncalled.integer(name, 0, MAX_FRAMES) for name in uncalled.record}
+
+
+def _parse_pace(fields: Fields) -> PaceCommit:
+    return PaceCommit(
+        fields.integer("steps", 0, MAX_FRAMES),
+        fields.number("seconds", MAX_FRAMES),
+        fields.number("waited", MAX_FRAMES),
+    )
 
 
 def _parse_packing(fields: Fields) -> tuple[int, str]:
