@@ -31,6 +31,7 @@ from analysis.cli.progress import Progress, progress
 from analysis.cli.reporting import report
 from analysis.cli.running import compute_here, errors_as_messages, on_cluster, open_shown
 from analysis.cli.stats import stats, table_of, writer, written
+from analysis.cli.watching import watch
 from analysis.display import printable, uncalled_text
 from analysis.keeping import find_digest, find_problems
 from analysis.members import ranks_of
@@ -70,6 +71,7 @@ main.add_command(import_files)
 main.add_command(merge)
 main.add_command(report)
 main.add_command(stats)
+main.add_command(watch)
 
 
 @main.command()
