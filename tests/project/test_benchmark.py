@@ -21,29 +21,36 @@ def run(*arguments: str) -> str:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
 
 
-def test_every_section_prints_tables_and_writes_figures(tmp_path: Path) -> None:
+# Sections that take some seconds; the others are left to `-m long`.
+QUICK = ("values", "signals", "calls", "profile", "storage", "questions", "opening")
+FIGURES = {
+    "recording": "run time",
+    "values": "values 0 to 4",
+    "signals": "processor time with v of conv2.spikes",
+    "calls": "cost per call",
+    "memory": "peak memory",
+    "storage": "bits per slot",
+    "analysis": "each label",
+    "questions": "intervals",
+    "opening": "chunks",
+    "scaling": "worker",
+    "many recordings": "recordings, seconds",
+    "elsewhere": "load presentations",
+}
+
+
+@pytest.mark.parametrize("sections", [QUICK, pytest.param((), marks=pytest.mark.long)], ids=["quick", "all"])
+def test_sections_print_tables_and_write_figures(sections: tuple[str, ...], tmp_path: Path) -> None:
     output = tmp_path / "figures.json"
-    printed = run("-o", str(output), "--cache", str(tmp_path))
+    chosen = [argument for section in sections for argument in ("--section", section)]
+    printed = run(*chosen, "-o", str(output), "--cache", str(tmp_path))
     found = json.loads(output.read_text())
     for table in found["tables"]:
         assert table["title"] in printed
         assert table["rows"]
     measured = " ".join(figure["name"] for figure in found["figures"])
-    for what in (
-        "run time",
-        "values 0 to 4",
-        "processor time with v of conv2.spikes",
-        "cost per call",
-        "peak memory",
-        "bits per slot",
-        "each label",
-        "intervals",
-        "chunks",
-        "worker",
-        "recordings, seconds",
-        "load presentations",
-    ):
-        assert what in measured
+    for section, what in FIGURES.items():
+        assert what in measured or (sections and section not in sections)
     assert found["skipped"] == []
     assert found["machine"]["torch"]
 
