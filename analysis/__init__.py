@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from analysis.layer import Layer
     from analysis.members import JointRecordingError
     from analysis.opening import open_recording
-    from analysis.questions import QuestionError, UncoveredOperationsWarning, UnknownLayerError
+    from analysis.questions import (
+        ManyUnitsWarning,
+        QuestionError,
+        UncoveredOperationsWarning,
+        UnknownLayerError,
+    )
     from analysis.recording import Recording
     from analysis.succession import RecordingReplacedError
     from recorder.format import (
@@ -33,6 +38,7 @@ __all__ = [
     "JointRecordingError",
     "Layer",
     "LostFramesWarning",
+    "ManyUnitsWarning",
     "QuestionError",
     "Recording",
     "RecordingFormatError",
@@ -50,6 +56,7 @@ _MODULES = {
     "JointRecordingError": "analysis.members",
     "Layer": "analysis.layer",
     "LostFramesWarning": "recorder.format",
+    "ManyUnitsWarning": "analysis.questions",
     "QuestionError": "analysis.questions",
     "Recording": "analysis.recording",
     "RecordingFormatError": "recorder.format",

@@ -162,3 +162,7 @@ class QuestionError(ValueError):
 
 class UncoveredOperationsWarning(UserWarning):
     """Weight layers are left out, as spikes alone do not tell how many operations they do."""
+
+
+class ManyUnitsWarning(UserWarning):
+    """More units than tools for NWB are made for."""

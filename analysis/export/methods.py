@@ -12,10 +12,11 @@ from dask.base import compute
 
 from analysis.export.contents import Contents, Run
 from analysis.export.timeline import timeline_of
+from analysis.export.trains import needed, presentations_table, to_neo, to_pynapple
 from analysis.questions import QuestionError
 
-Form = Literal["parquet"]
-FORMS: Final = ("parquet",)
+Form = Literal["parquet", "nwb"]
+FORMS: Final = ("parquet", "nwb")
 MAX_BYTES: Final = 2**30
 
 
@@ -95,8 +96,6 @@ class LayerExport(ABC):
         >>> table = layer.presentations()  # doctest: +SKIP
         >>> nap.IntervalSet(table[table.label == 3])  # doctest: +SKIP
         """
-        from analysis.export.trains import to_pynapple  # noqa: PLC0415 - likewise
-
         contents = self._contents(neurons)
         return to_pynapple(contents, timeline_of(contents, dt, dt_unit), max_bytes, compute)
 
@@ -117,8 +116,6 @@ class LayerExport(ABC):
             its place along each axis, an epoch ``presentations``, annotated with all columns of the trials,
             and an epoch ``recorded``, which is cut where the layer was not called, and at lost steps.
         """
-        from analysis.export.trains import to_neo  # noqa: PLC0415 - likewise
-
         contents = self._contents(neurons)
         return to_neo(contents, timeline_of(contents, dt, dt_unit), max_bytes, compute)
 
@@ -136,8 +133,6 @@ class LayerExport(ABC):
         QuestionError
             If nobody knows how long a step is.
         """
-        from analysis.export.trains import presentations_table  # noqa: PLC0415 - likewise
-
         contents = self._contents()
         return presentations_table(contents, timeline_of(contents, dt, dt_unit))
 
@@ -154,6 +149,8 @@ class RecordingExport(ABC):
         out: str | os.PathLike[str],
         to: Form = "parquet",
         *,
+        dt: float | None = None,
+        dt_unit: str | None = None,
         digest: bool = True,
         run: Run = compute,
     ) -> Path:
@@ -170,15 +167,26 @@ class RecordingExport(ABC):
         layers are percent-encoded, as readers of such folders expect. ``neurons.parquet`` has a row for each
         neuron, silent ones too, with its place along each axis; ``trials.parquet`` one for each presentation,
         with its first step, its number of steps and all that was attached. ``metadata.json`` is written last
-        and has the digest, the duration of a step, lost steps, and the files of each layer. Memory does not
-        grow with the recording.
+        and has the digest, the duration of a step, lost steps, and the files of each layer. Each task
+        writes a file.
+
+        ``"nwb"``: a file of NWB, ``<out>.nwb``. Each neuron is a unit, with ``layer``, ``neuron``, its place
+        along each axis, spike times in seconds, and ``obs_intervals``, which are cut where the layer was not
+        called, and at lost steps; ``resolution`` is a step. Presentations are laid end to end, as
+        `Layer.presentations` says, and are the ``trials``, with all columns: what is missing is NaN, or empty
+        text; columns of several kinds are JSON. Values of events are left out. This process writes the file,
+        and every chunk is read once for each 4 million events of its layer.
+
+        Memory grows with neither the recording nor the number of events, in both forms.
 
         Parameters
         ----------
         out : path
-            A folder in a file system that all workers share. Nothing must be there; it appears when all is
-            written, and what fails leaves nothing.
-        to : {"parquet"}
+            In a file system that all workers share. Nothing must be there; it appears when all is written,
+            and what fails leaves nothing.
+        to : {"parquet", "nwb"}
+        dt, dt_unit : float and str, optional
+            For NWB: duration of a step, where it was not recorded; ``"s"`` if there is no unit.
         digest : bool
             Whether to compute the digest of a whole recording that does not state it, which reads every
             chunk. Where a part is selected, only a digest that a packed recording states is written.
@@ -193,9 +201,17 @@ class RecordingExport(ABC):
         Raises
         ------
         QuestionError
-            If something is at ``out``, or ``to`` is unknown.
+            If something is at ``out``, ``to`` is unknown, or NWB is asked for and nobody knows how long a
+            step is.
         RecordingFormatError
             If something is missing or damaged; it names file, layer and frames.
+        ModuleNotFoundError
+            If pynwb is needed and not installed: ``pip install 'spiketape[nwb]'``.
+
+        Warns
+        -----
+        ManyUnitsWarning
+            If more than 100 000 neurons become units.
 
         Examples
         --------
@@ -204,6 +220,16 @@ class RecordingExport(ABC):
         """
         if to not in FORMS:
             raise QuestionError(f"to={to!r}; expected {' or '.join(map(repr, FORMS))}")
+        contents = self._contents()
+        if not contents.layers:
+            raise QuestionError("there is no layer to export; nothing has been committed yet, or selected")
+        if to == "nwb":
+            needed("pynwb", "nwb")
+            from analysis.export.nwb import write_nwb  # noqa: PLC0415 - an extra
+
+            return write_nwb(contents, out, run, (dt, dt_unit), digest=digest)
+        if dt is not None or dt_unit is not None:
+            raise QuestionError("dt and dt_unit are for NWB, whose times are in seconds; leave them out")
         from analysis.export.parquet import write_parquet  # noqa: PLC0415 - pyarrow takes its time
 
-        return write_parquet(self._contents(), out, run, digest=digest)
+        return write_parquet(contents, out, run, digest=digest)

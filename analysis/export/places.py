@@ -22,10 +22,11 @@ _NO_VALUE: Final = "__HIVE_DEFAULT_PARTITION__"
 
 
 @contextmanager
-def written_whole(out: str | os.PathLike[str]) -> Iterator[Path]:
+def written_whole(out: str | os.PathLike[str], suffix: str = "") -> Iterator[Path]:
     """A place beside ``out`` to write to, which gets its name at the end; what failed is removed.
 
-    A process that is killed leaves ``<out>.<16 hexadecimal digits>.partial``, which is no export.
+    A process that is killed leaves ``<out>.<16 hexadecimal digits>.partial``, which is no export; ``suffix``
+    is put behind that.
 
     Raises
     ------
@@ -39,7 +40,7 @@ def written_whole(out: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(out).expanduser().absolute()
     _refuse_taken(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{target.name}.{secrets.token_hex(8)}.partial")
+    partial = target.with_name(f"{target.name}.{secrets.token_hex(8)}.partial{suffix}")
     try:
         yield partial
         _refuse_taken(target)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from importlib import import_module
 from typing import Any, Final
 
@@ -54,9 +54,11 @@ def to_pynapple(contents: Contents, timeline: Timeline, max_bytes: int, run: Run
     return nap.TsGroup(trains, time_support=support, metadata=places.set_index("neuron", drop=False))
 
 
-def presentations_table(contents: Contents, timeline: Timeline) -> pd.DataFrame:
-    """A row for each presentation, with the seconds at which it begins and ends, and all that is attached."""
-    several = contents.several
+def presentations_table(contents: Contents, timeline: Timeline, taken: Collection[str] = ()) -> pd.DataFrame:
+    """A row for each presentation, with the seconds at which it begins and ends, and all that is attached.
+
+    ``trial_`` is in front of the names of attached columns that are those of others, or in ``taken``.
+    """
     found = timeline.presentations
     begins = np.concatenate([np.empty(0), *timeline.starts]).astype(np.int64)
     steps = _joined(each.steps for each in found)
@@ -64,7 +66,7 @@ def presentations_table(contents: Contents, timeline: Timeline) -> pd.DataFrame:
         "start_time": begins * timeline.seconds,
         "stop_time": (begins + steps) * timeline.seconds,
     }
-    if several:
+    if contents.several:
         names = np.array(contents.members.names, object)
         columns["recording"] = np.repeat(names, [len(each) for each in found])
     columns["trial"] = _joined(each.trial for each in found)
@@ -72,7 +74,7 @@ def presentations_table(contents: Contents, timeline: Timeline) -> pd.DataFrame:
     columns["first_step"] = _joined(each.first_step for each in found)
     columns["steps"] = steps
     rows = [each.row for each in found]
-    attached, _ = attached_columns(list(zip(contents.tables, rows, strict=True)), several=several)
+    attached, _ = attached_columns(list(zip(contents.tables, rows, strict=True)), taken={*columns, *taken})
     return pd.DataFrame(columns | attached)
 
 
@@ -153,18 +155,25 @@ def spike_times(
     QuestionError
         If all of them would take more memory than is allowed.
     """
+    neurons = sources[0].neurons
+    _check_size(f"{neurons} neurons", neurons * _NEURON_BYTES, sources[0].layer, max_bytes)
     counts = count_events(sources, run)
-    size = int(counts.sum()) * _SPIKE_BYTES + len(counts) * _NEURON_BYTES
+    spikes = int(counts.sum())
+    size = spikes * _SPIKE_BYTES + neurons * _NEURON_BYTES
+    _check_size(f"{spikes} spikes of {neurons} neurons", size, sources[0].layer, max_bytes)
+    begin = 0
+    for numbers, positions in spike_positions(timeline, sources, counts, run):
+        some = counts[begin : begin + len(numbers)]
+        begin += len(numbers)
+        yield from zip(
+            numbers.tolist(), np.split(positions * timeline.seconds, np.cumsum(some)[:-1]), strict=True
+        )
+
+
+def _check_size(what: str, size: int, layer: str, max_bytes: int) -> None:
     if size > max_bytes:
         raise QuestionError(
-            f"{int(counts.sum())} spikes of {len(counts)} neurons of layer {sources[0].layer!r} would take "
-            f"about {bytes_text(size)} as objects, and max_bytes allows {bytes_text(max_bytes)}; select "
-            "fewer neurons or trials, raise max_bytes, or export to Parquet or NWB"
-        )
-    begin = 0
-    for neurons, positions in spike_positions(timeline, sources, counts, run):
-        some = counts[begin : begin + len(neurons)]
-        begin += len(neurons)
-        yield from zip(
-            neurons.tolist(), np.split(positions * timeline.seconds, np.cumsum(some)[:-1]), strict=True
+            f"{what} of layer {layer!r} would take about {bytes_text(size)} as objects, and max_bytes allows "
+            f"{bytes_text(max_bytes)}; select fewer neurons or trials, raise max_bytes, or export to Parquet "
+            "or NWB"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,12 +44,13 @@ def trial_table(contents: Contents) -> tuple[pd.DataFrame, list[str]]:
     columns |= {name: keys[:, place] for place, name in enumerate(COLUMNS)}
     columns["first_step"] = pd.array(keys[:, 2], "Int64")
     columns["first_step"][keys[:, 2] < 0] = pd.NA
-    attached, as_json = attached_columns([(table, rows[:, 4]) for rows, table in parts], several=several)
+    at = [(table, rows[:, 4]) for rows, table in parts]
+    attached, as_json = attached_columns(at, taken=columns)
     return pd.DataFrame(columns | attached), as_json
 
 
 def attached_columns(
-    parts: Sequence[tuple[Mapping[str, Column], Integers]], *, several: bool
+    parts: Sequence[tuple[Mapping[str, Column], Integers]], *, taken: Collection[str]
 ) -> tuple[dict[str, Any], list[str]]:
     """What is attached to some rows of the tables of trials of recordings, one behind the other.
 
@@ -57,8 +58,8 @@ def attached_columns(
     ----------
     parts : sequence of (mapping of str to array, int64 array)
         For each recording its table of trials, and rows of it; -1 stands for a row of missing values.
-    several : bool
-        Whether there is a column ``recording`` beside these.
+    taken : collection of str
+        Names of the columns beside these; ``trial_`` is in front of names that are among them.
 
     Returns
     -------
@@ -68,7 +69,6 @@ def attached_columns(
         Those that are JSON.
     """
     columns, as_json = {}, []
-    taken = [*COLUMNS, "recording"] if several else COLUMNS
     for name in dict.fromkeys(name for table, _ in parts for name in table if name not in KEYS):
         joined = join_columns(
             [_at(table.get(name), rows) for table, rows in parts], [len(rows) for _, rows in parts]

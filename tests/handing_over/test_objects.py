@@ -247,8 +247,10 @@ def test_recordings_follow_each_other(tmp_path: Path) -> None:
 def test_too_many_spikes_are_refused_with_their_number(path: Path, form: str) -> None:
     layer = analysis.open_recording(path)["1"]
     spikes = int(layer.spike_count())
-    with pytest.raises(QuestionError, match=rf"{spikes} spikes of 12 neurons .* max_bytes allows 1000 B"):
-        getattr(layer, form)(max_bytes=1000)
+    with pytest.raises(QuestionError, match=rf"{spikes} spikes of 12 neurons .* max_bytes allows 50\.0 KiB"):
+        getattr(layer, form)(max_bytes=50 * 1024)
+    with pytest.raises(QuestionError, match=r"^12 neurons of layer '1' .* raise max_bytes"):
+        getattr(layer, form)(max_bytes=1024)
 
 
 def test_a_step_of_unknown_duration_is_refused(tmp_path: Path) -> None:

@@ -361,7 +361,7 @@ def test_a_folder_that_workers_do_not_share_is_an_error(path: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("what", ["csv", ""])
 def test_other_forms_are_refused(path: Path, tmp_path: Path, what: Any) -> None:
-    with pytest.raises(QuestionError, match="expected 'parquet'"):
+    with pytest.raises(QuestionError, match="expected 'parquet' or 'nwb'"):
         analysis.open_recording(path).export(tmp_path / "out", what)
 
 
