@@ -13,6 +13,7 @@ from analysis.export import Contents, LayerExport
 from analysis.kernels.selecting.grouping import Grouping, range_size, unite_ranges
 from analysis.kernels.selecting.source import Source, frames_of
 from analysis.members import Members
+from analysis.plotting import Plots
 from analysis.signals import LayerSignals
 from analysis.spikes import lazy_spikes, lazy_values
 from analysis.statistics import Statistics
@@ -100,6 +101,11 @@ class Layer(Statistics, LayerExport):
     def values(self) -> xr.DataArray:
         """What the layer put out, lazily; see `analysis.spikes.lazy_values`."""
         return lazy_values(self._sources, self._members.names)
+
+    @property
+    def plot(self) -> Plots:
+        """Pictures for notebooks and papers: ``layer.plot.raster()``, ``.rates()``, ``.heatmap()``."""
+        return Plots(self, "neuron", lambda: {self.name: self.spikes})
 
     @property
     def value_range(self) -> tuple[float, float]:

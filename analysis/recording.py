@@ -27,6 +27,7 @@ from analysis.kernels.selecting.selection import Indices, Selection
 from analysis.kernels.selecting.source import Source
 from analysis.layer import Layer, summarise_layer
 from analysis.members import Members, members_of, presented
+from analysis.plotting import Plots
 from analysis.questions import QuestionError, UnknownLayerError
 from analysis.statistics import Statistics
 from analysis.succession import refuse_another
@@ -136,6 +137,11 @@ class Recording(Statistics, RecordingExport):
         return MappingProxyType(
             {sources[0].layer: Layer(sources, self._members) for sources in self._sources()}
         )
+
+    @property
+    def plot(self) -> Plots:
+        """Pictures for notebooks and papers: ``recording.plot.raster()``, ``.rates()``, ``.heatmap()``."""
+        return Plots(self, "layer", lambda: {name: layer.spikes for name, layer in self.layers.items()})
 
     @property
     def trials(self) -> xr.Dataset:

@@ -8,6 +8,7 @@ from pathlib import Path
 import dask
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 
 import analysis
@@ -52,34 +53,12 @@ def print_potentials(recording: analysis.Recording, layer: str) -> None:
     print(f"Membrane potential of {layer}: {mean:.2f} ± {deviation:.2f}; around spikes {lags}")
 
 
-def draw_raster(axes: Axes, recording: analysis.Recording, layer: str, every: int) -> None:
-    """Draw the spikes that some neurons of a layer fire at the first image of each trial."""
-    spikes = recording[layer].spikes
-    spikes = spikes[(spikes["sample"] == 0).compute()].compute()
-    frame, neuron = spikes.values.reshape(len(spikes), -1)[:, ::every].nonzero()
-    axes.plot(spikes["step"][frame], neuron * every, "|", color="black", markersize=3)
-    for _, frames in spikes.groupby("trial"):
-        axes.axvline(frames["step"][0] - 0.5, color="lightgray")
-        axes.text(frames["step"][0], 1.01, f"a {frames['label'][0]:d}", transform=axes.get_xaxis_transform())
-    axes.set_title(f"Spikes of every {every}th neuron of {layer}, at one image after another", pad=20)
-    axes.set(xlabel="step", ylabel="neuron")
-
-
 def draw_potentials(axes: Axes, recording: analysis.Recording, layer: str) -> None:
     """Draw the membrane potentials of a layer at the first image of each trial."""
     potentials = recording.select(samples=[0])[layer].signals["v"].values.compute()
     axes.plot(potentials["step"], potentials, linewidth=1)
     axes.set_title(f"Membrane potential of each neuron of {layer} after each step")
     axes.set(xlabel="step", ylabel="potential (1: threshold)")
-
-
-def draw_rates(axes: Axes, recording: analysis.Recording) -> None:
-    """Draw how often the neurons of each layer fire over time."""
-    rates = recording.firing_rate(per=("layer", "step")).compute()
-    rates.plot.line(ax=axes, x="step", add_legend=False)
-    axes.legend(rates["layer"].values, ncols=len(rates["layer"]), loc="upper right")
-    axes.set_title("Firing rate of each layer, over all images of the batch")
-    axes.set(xlabel="step", ylabel="spikes per neuron and step", ylim=(0, 1.2 * rates.max()))
 
 
 def main() -> None:
@@ -95,9 +74,15 @@ def main() -> None:
     mpl.use("Agg")  # no screen needed
     figure, (above, between, below) = plt.subplots(3, figsize=(10, 11), sharex=True, layout="constrained")
     first_trials = recording.select(trials=slice(0, 4))
-    draw_raster(above, first_trials, "conv2.spikes", every=8)
+    # Of every fourth row and second column of the images' neurons, at the first image of each trial.
+    neurons = first_trials["conv2.spikes"].select(samples=0, neurons=np.s_[:, ::4, ::2])
+    neurons.plot.raster(above).set_title(
+        "Spikes of neurons of conv2.spikes, at one digit after another", pad=20
+    )
     draw_potentials(between, first_trials, "output.spikes")
-    draw_rates(below, first_trials)
+    first_trials.plot.rates("step", below).set_title(
+        "Firing rate of each layer, over all images of the batch"
+    )
     figure.savefig(folder / "digits.png", dpi=150)
     print(f"Saved {folder / 'digits.png'}")
 
