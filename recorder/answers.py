@@ -13,6 +13,7 @@ from recorder.frameworks import SpikingLayer
 from recorder.hooks import NetworkHooks, SessionLink
 from recorder.plan import RecordingPlan, RecordingStats
 from recorder.session import RecordingSession
+from recorder.session.logbook import Logbook
 from recorder.spike_sequence import (
     SpikeMapping,
     as_answer,
@@ -38,6 +39,7 @@ class Answers:
     """
 
     _session: RecordingSession
+    _logbook: Logbook
     _hooks: NetworkHooks
     _link: SessionLink
     _store: ByteStore
@@ -52,6 +54,41 @@ class Answers:
                 self._session.commit()
             except RecordingWriteError as failure:
                 self._link.stop(failure)
+
+    def log_to(self, writer: Any, *, every: int = 1000) -> None:
+        """Write scalars about each ``every`` steps while they are recorded; nothing is read back for that.
+
+        These are, of the steps since the entry before: ``spiketape/rate``, spikes per neuron and frame over
+        all layers, and ``spiketape/rate/<layer>``; ``spiketape/dead/<layer>``, the share of neurons that did
+        not fire once; ``spiketape/steps_per_second``; and ``spiketape/waited``, the share of time for which
+        the network waited for the writer. What has no frames in these steps is left out. Counting begins with
+        the first step, or, where steps have been recorded already, behind the next one.
+
+        They are written in the thread that writes spikes, in the order of steps; all that are due have been
+        written when `flush` or `close` returns, so close the writer behind the monitor. A writer that takes
+        long holds up writing. It must not use the monitor. If it raises an exception, that is warned of, it
+        is not written to any more, and no spike is lost.
+
+        Parameters
+        ----------
+        writer : SummaryWriter, W&B run, or callable
+            What has ``add_scalar``, as TensorBoard's ``SummaryWriter``; what has ``log``, as a run of W&B,
+            which is given a dict with ``spiketape/step`` in it, the metric of its axis; or a function that is
+            called as ``writer(step, scalars)``. Several may be given one after the other.
+        every : int
+            Steps from one entry to the next: they come with the step behind which ``every`` are complete. In
+            the thread that runs the network each costs what a commit does there.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``writer`` is none of these, or ``every`` is no positive whole number.
+        RuntimeError
+            Inside a forward of the network.
+        """
+        self._session.entrance.refuse_elsewhere()
+        self._session.refuse_in_forward("log_to()")
+        self._logbook.add(writer, every, self._session.steps.next_step)
 
     @property
     def s(self) -> SpikeMapping:

@@ -28,6 +28,7 @@ from recorder.ranks import RankPlace, begin_again, place_of_rank, without_wrappe
 from recorder.resuming import has_begun
 from recorder.session import RecordingSession
 from recorder.session.layers import RecordedLayers
+from recorder.session.logbook import Logbook
 from recorder.session.steps import Steps
 from recorder.session.telling import Teller, layer_lines
 from recorder.stores import StoreLike, open_store
@@ -169,6 +170,7 @@ class Monitor(Answers):
             durability=durability,
         )
         self._link = SessionLink(warn_of_failures=on_error == "warn")
+        self._logbook = Logbook()
         self._teller = Teller(net, self._layers, are_all=layers is None)
         self._hooks = NetworkHooks(
             net, self._layers.values(), self._link, states_of=self._signals.with_potential
@@ -367,6 +369,7 @@ class Monitor(Answers):
             commit_interval=self._commit_interval,
             queue_limit_bytes=QUEUE_LIMIT_BYTES,
             teller=self._teller,
+            logbook=self._logbook,
         )
         note_holder(tape.owner, self.close)
         self._session = self._link.session = session

@@ -6,6 +6,7 @@ need neither torch nor dask.
 
 from recorder.format.errors import (
     DurabilityWarning,
+    LogWriterWarning,
     LostFramesWarning,
     RecordingClosedWarning,
     RecordingDamagedError,
@@ -29,6 +30,7 @@ __all__ = [
     "ChunkPlan",
     "DurabilityWarning",
     "LayerCommit",
+    "LogWriterWarning",
     "LostFramesWarning",
     "RecordingClosedWarning",
     "RecordingDamagedError",

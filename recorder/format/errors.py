@@ -61,6 +61,10 @@ class RecordingStoppedWarning(UserWarning):
     """The network runs on without being recorded, or a layer of it, as it put out no spikes any more."""
 
 
+class LogWriterWarning(UserWarning):
+    """What `Monitor.log_to` was given has raised an exception; nothing more is written to it."""
+
+
 class StepsWarning(UserWarning):
     """The boundaries between steps had to be guessed, or layers have made different steps."""
 

@@ -19,9 +19,9 @@ class PaceCommit:
         Seconds for which the network had to wait for the writer, as more was recorded than the store takes.
     """
 
-    steps: int
-    seconds: float
-    waited: float
+    steps: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
 
     def to_json(self) -> dict[str, float]:
         """As it stands in the commit record."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -301,6 +301,15 @@ class CollectedRows:
             self.take_signals(layer, layers.by_name[layer.name].signals)
         self.hand_over()
         return pending
+
+    @property
+    def seconds_waited(self) -> float:
+        """Total time for which whoever handed rows over had to wait."""
+        return self._writer.seconds_waited
+
+    def put(self, task: Callable[[TapeWriter], object]) -> None:
+        """Have the thread that writes call a task with the tape, behind all rows that were handed over."""
+        self._writer.put(partial(task, self._tape), 0)
 
     def hand_over(self) -> None:
         """Put all rows into the writer's queue."""

@@ -19,6 +19,7 @@ from recorder.plan import Pace, RecordingPlan, RecordingStats
 from recorder.session.background import BackgroundWriter, CommitClock, call_if_there
 from recorder.session.entrance import Entrance, exclusively
 from recorder.session.layers import CollectedRows, RecordedLayers, progress_of, totals_of
+from recorder.session.logbook import Logbook
 from recorder.session.signals import Forward
 from recorder.session.steps import LayerSteps
 from recorder.session.telling import Teller
@@ -49,6 +50,7 @@ class RecordingSession:
     queue_limit_bytes : int
         Bytes that may wait for the disk.
     teller : Teller
+    logbook : Logbook
 
     Attributes
     ----------
@@ -66,6 +68,7 @@ class RecordingSession:
         commit_interval: float,
         queue_limit_bytes: int,
         teller: Teller,
+        logbook: Logbook,
     ) -> None:
         self._tape = tape
         self._queue_limit_bytes = queue_limit_bytes
@@ -89,6 +92,8 @@ class RecordingSession:
             idle_deadline=self._due.idle_deadline,
         )
         self._rows = CollectedRows(self._writer, tape)
+        self._logbook = logbook
+        logbook.begin(self.steps.next_step)
 
     @property
     def metadata(self) -> RecordingMetadata:
@@ -229,10 +234,13 @@ class RecordingSession:
         self._rows.take(recorder)
 
     def _pass_boundary(self) -> None:
+        self._logbook.tell_failures()
         if self.steps.findings:
             self._teller.tell(self.steps.take_findings())
         if self._due.is_dirty:
             self._pace.end()
+            if self.steps.next_step >= self._logbook.due:
+                self._logbook.put(self._rows, self.layers, self._pace)
             is_due = self._due.has_come()
             if is_due or not self._has_told_plan:
                 self._has_told_plan = True
@@ -289,6 +297,7 @@ class RecordingSession:
             self._put_commit()
         self._writer.wait()
         self.layers.tell_late_errors()
+        self._logbook.tell_failures()
 
     @exclusively
     def totals(self) -> dict[str, tuple[int, Counts]]:
@@ -339,6 +348,7 @@ class RecordingSession:
             raise
         self._end()
         self.layers.tell_late_errors()
+        self._logbook.tell_failures()
 
     def _end(self, because: str = "") -> None:
         self.closed = True
