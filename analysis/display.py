@@ -14,11 +14,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-_MAX_LISTED = 60
+MAX_LISTED: Final = 60
 _MAX_MEMBERS = 4
 # Where a cell begins, or would where spreadsheets part cells at semicolons, and is taken for a formula: also
 # behind spaces and quotes, and written with the wide characters of East Asian keyboards.
 _FORMULA: Final = re.compile(r"(^|;)(?=[\s\"]*[=+\-@\t\r\uff1d\uff0b\uff0d\uff20])")
+
+# Rates at some places of layers, and why there are none.
+Glimpse = tuple[Mapping[str, Sequence[float]], str]
+NO_GLIMPSE: Final[Glimpse] = ({}, "")
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def shape_text(shape: tuple[int, ...]) -> str:
 def uncalled_text(uncalled: Mapping[str, int]) -> str:
     """Layers that were not called, and since which step."""
     listed = [f"{name!r} since step {step}" if step else repr(name) for name, step in uncalled.items()]
-    return ", ".join(listed[:_MAX_LISTED]) + (", …" if len(listed) > _MAX_LISTED else "")
+    return ", ".join(listed[:MAX_LISTED]) + (", …" if len(listed) > MAX_LISTED else "")
 
 
 def bytes_text(size: float) -> str:
@@ -168,25 +172,24 @@ def _signal_facts(layers: Sequence[LayerSummary]) -> list[str]:
 def describe_recording(recording: RecordingSummary) -> str:
     """A recording as text, a line for each layer."""
     lines = [f"<Recording {printable(recording.location)}>", *(f"  {line}" for line in _facts(recording))]
-    table = text_table(_LAYER_HEADINGS, [_layer_row(layer) for layer in recording.layers[:_MAX_LISTED]])
+    table = text_table(_LAYER_HEADINGS, [_layer_row(layer) for layer in recording.layers[:MAX_LISTED]])
     lines += [f"  {line}" for line in table.splitlines()]
-    if len(recording.layers) > _MAX_LISTED:
-        lines.append(f"  … and {len(recording.layers) - _MAX_LISTED} more layers")
+    if len(recording.layers) > MAX_LISTED:
+        lines.append(f"  … and {len(recording.layers) - MAX_LISTED} more layers")
     return "\n".join(lines)
 
 
-def layer_html(layer: LayerSummary) -> str:
+def layer_html(layer: LayerSummary, glimpse: Glimpse = NO_GLIMPSE) -> str:
     """A layer as HTML, for notebooks."""
     facts = [*_lost_facts([layer]), *_value_facts([layer]), *_signal_facts([layer])]
-    return _html_table(f"Layer {layer.name}", facts, [layer], 0)
+    return _html_table(f"Layer {layer.name}", facts, [layer], 0, glimpse)
 
 
-def recording_html(recording: RecordingSummary) -> str:
+def recording_html(recording: RecordingSummary, glimpse: Glimpse = NO_GLIMPSE) -> str:
     """A recording as HTML, for notebooks."""
-    listed = recording.layers[:_MAX_LISTED]
-    return _html_table(
-        f"Recording {recording.location}", _facts(recording), listed, len(recording.layers) - len(listed)
-    )
+    listed = recording.layers[:MAX_LISTED]
+    more = len(recording.layers) - len(listed)
+    return _html_table(f"Recording {recording.location}", _facts(recording), listed, more, glimpse)
 
 
 _LAYER_HEADINGS = ("layer", "class", "neurons", "steps", "frames")
@@ -213,33 +216,56 @@ def _facts(recording: RecordingSummary) -> list[str]:
         facts.append(printable(f"{len(recording.recordings)} recordings as one: {names}{more}"))
     for name, values in recording.selected.items():
         shown = (
-            f"{values[0]} to {values[1] - 1}"
-            if name == "steps"
-            else ", ".join(map(str, values[:_MAX_LISTED]))
+            f"{values[0]} to {values[1] - 1}" if name == "steps" else ", ".join(map(str, values[:MAX_LISTED]))
         )
-        facts.append(printable(f"selected {name}: {shown}{', …' if len(values) > _MAX_LISTED else ''}"))
+        facts.append(printable(f"selected {name}: {shown}{', …' if len(values) > MAX_LISTED else ''}"))
     return facts
 
 
 def _lost_facts(layers: Sequence[LayerSummary]) -> list[str]:
     lost = [f"{layer.lost_frames} of layer {layer.name!r}" for layer in layers if layer.lost_frames]
-    listed = ", ".join(lost[:_MAX_LISTED]) + (", …" if len(lost) > _MAX_LISTED else "")
+    listed = ", ".join(lost[:MAX_LISTED]) + (", …" if len(lost) > MAX_LISTED else "")
     return [printable(f"frames lost, and left out of all figures: {listed}")] if lost else []
 
 
-def _html_table(title: str, facts: Sequence[str], layers: Sequence[LayerSummary], more: int) -> str:
+def _html_table(
+    title: str, facts: Sequence[str], layers: Sequence[LayerSummary], more: int, glimpse: Glimpse
+) -> str:
+    rates, trouble = glimpse
+    most = max((max(each) for each in rates.values()), default=0.0)
+
     def cells(tag: str, values: Sequence[object]) -> str:
         return "".join(
             f"<{tag} style='text-align:left'>{html.escape(printable(value))}</{tag}>" for value in values
         )
 
-    rows = "".join(f"<tr>{cells('td', _layer_row(layer))}</tr>" for layer in layers)
+    def picture(layer: LayerSummary) -> str:
+        return (
+            f"<td>{_sparkline(rates[layer.name], most) if layer.name in rates else ''}</td>" if rates else ""
+        )
+
+    rows = "".join(f"<tr>{cells('td', _layer_row(layer))}{picture(layer)}</tr>" for layer in layers)
+    headings = cells("th", [*_LAYER_HEADINGS, *(["rate, from first to last frame"] if rates else [])])
+    facts = [*facts, *([printable(trouble)] if trouble else [])]
     behind = f"<div>… and {more} more layers</div>" if more else ""
     return (
         f"<div><strong>{html.escape(printable(title))}</strong>"
         + "".join(f"<div>{html.escape(fact)}</div>" for fact in facts)
-        + f"<table><thead><tr>{cells('th', _LAYER_HEADINGS)}</tr></thead><tbody>{rows}</tbody></table>"
+        + f"<table><thead><tr>{headings}</tr></thead><tbody>{rows}</tbody></table>"
         + f"{behind}</div>"
+    )
+
+
+def _sparkline(rates: Sequence[float], most: float) -> str:
+    """Bars in one scale for all layers; what they show is also said in words."""
+    said = f"firing rate between {min(rates):.4f} and {max(rates):.4f}"
+    bars = "".join(
+        f"<rect x='{place}' y='{1 - height:.3f}' width='.9' height='{height:.3f}'/>"
+        for place, height in enumerate(rate / most if most else 0.0 for rate in rates)
+    )
+    return (
+        f"<svg width='120' height='16' viewBox='0 0 {len(rates)} 1' preserveAspectRatio='none' role='img' "
+        f"aria-label='{said}' fill='currentColor'><title>{said}</title>{bars}</svg>"
     )
 
 
@@ -247,9 +273,9 @@ def provenance_lines(provenance: Mapping[str, Any]) -> Iterator[str]:
     """Lines with the notes of a recorder; modules of the network one below the other, as far as they fit."""
     for name, value in provenance.items():
         entries = value if name == "modules" and isinstance(value, list) else [value]
-        shown = [_entry_text(entry) for entry in entries[:_MAX_LISTED]]
-        if len(entries) > _MAX_LISTED:
-            shown.append(f"… and {len(entries) - _MAX_LISTED} more")
+        shown = [_entry_text(entry) for entry in entries[:MAX_LISTED]]
+        if len(entries) > MAX_LISTED:
+            shown.append(f"… and {len(entries) - MAX_LISTED} more")
         for line, text in enumerate(line for entry in shown for line in entry.splitlines() or [""]):
             yield f"  {printable(name) if line == 0 else '':<12} {printable(text)}"
 

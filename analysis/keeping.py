@@ -35,6 +35,31 @@ from spiketape_worker import Parcel
 TASK_BYTES: Final = 64 * 2**20
 
 
+class Kept:
+    """The part of a recording that tells how it is kept."""
+
+    _readers: Sequence[TapeReader]
+
+    def stored_bytes(self) -> int:
+        """Bytes that the recording takes in its store; asks about every file, which may take a while."""
+        return sum(reader.store.size("") for reader in self._readers)
+
+    def digest(self) -> str:
+        """SHA-256 over all that was recorded, to quote: 64 hexadecimal digits, the same for every form of it.
+
+        As recorded, packed, zipped or in a bucket. Several recordings that are opened as one have a digest
+        together, of theirs in their order. Names and shapes of layers, spikes, steps, samples,
+        trials and labels enter it, whatever is selected; provenance and the way of storing do not. Reads
+        every chunk; computed at once, on the active Dask scheduler. FORMAT.md defines it.
+
+        Raises
+        ------
+        RecordingFormatError
+            If something is missing or damaged; it names file, layer and frames.
+        """
+        return find_digest(self._readers)
+
+
 def find_problems(
     reader: TapeReader, run: Callable[..., tuple[list[Problem], ...]] = compute
 ) -> list[Problem]:

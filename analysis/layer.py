@@ -10,6 +10,7 @@ import xarray as xr
 from analysis.asking.narrowing import conditions, narrow_frames, narrow_neurons
 from analysis.display import LayerSummary, describe_layer, layer_html
 from analysis.export import Contents, LayerExport
+from analysis.glimpses import rates_at_a_glance
 from analysis.kernels.selecting.grouping import Grouping, range_size, unite_ranges
 from analysis.kernels.selecting.source import Source, frames_of
 from analysis.members import Members
@@ -160,7 +161,7 @@ class Layer(Statistics, LayerExport):
         return describe_layer(self._summary())
 
     def _repr_html_(self) -> str:
-        return layer_html(self._summary())
+        return layer_html(self._summary(), rates_at_a_glance([self._sources]))
 
     def _summary(self) -> LayerSummary:
         return summarise_layer(self._sources, self._members)

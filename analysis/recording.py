@@ -20,9 +20,10 @@ from analysis.asking.narrowing import (
     narrow_recordings,
     recorded_steps,
 )
-from analysis.display import RecordingSummary, describe_recording, recording_html
+from analysis.display import MAX_LISTED, RecordingSummary, describe_recording, recording_html
 from analysis.export import Contents, RecordingExport
-from analysis.keeping import find_digest
+from analysis.glimpses import rates_at_a_glance
+from analysis.keeping import Kept
 from analysis.kernels.selecting.selection import Indices, Selection
 from analysis.kernels.selecting.source import Source
 from analysis.layer import Layer, summarise_layer
@@ -40,7 +41,7 @@ from recorder.tape import TapeReader
 from recorder.tape.reading import read_root
 
 
-class Recording(Statistics, RecordingExport):
+class Recording(Statistics, RecordingExport, Kept):
     """A recording as of the commit that was the newest when it was opened; made by `open_recording`.
 
     ``per`` in the statistics says what is kept apart: ``"network"``, which is meant where it is left out,
@@ -190,30 +191,9 @@ class Recording(Statistics, RecordingExport):
         """Number of steps recorded, whatever is selected; of several recordings the most that one has."""
         return max((recorded_steps(sources) for sources in self._sources()), default=0)
 
-    def stored_bytes(self) -> int:
-        """Bytes that the recording takes in its store; asks about every file, which may take a while."""
-        return sum(reader.store.size("") for reader in self._readers)
-
     def stored_spike_bytes(self, name: str) -> int:
         """Bytes that the spikes of a layer take in the store."""
-        name = self[name].name
-        layers = [reader.layers[name] for reader in self._readers if name in reader.layers]
-        return sum(layer.store.size(f"{layer.folder}/spikes") for layer in layers)
-
-    def digest(self) -> str:
-        """SHA-256 over all that was recorded, to quote: 64 hexadecimal digits, the same for every form of it.
-
-        As recorded, packed, zipped or in a bucket. Several recordings that are opened as one have a digest
-        together, of theirs in their order. Names and shapes of layers, spikes, steps, samples,
-        trials and labels enter it, whatever is selected; provenance and the way of storing do not. Reads
-        every chunk; computed at once, on the active Dask scheduler. FORMAT.md defines it.
-
-        Raises
-        ------
-        RecordingFormatError
-            If something is missing or damaged; it names file, layer and frames.
-        """
-        return find_digest(self._readers)
+        return sum(source.store.size(f"{source.commit.folder}/spikes") for source in self[name].sources)
 
     def report(self, path: str | os.PathLike[str], *, run: Callable[..., tuple[Any, ...]] = compute) -> Path:
         """Write a page that shows the recording: findings in words, pictures, and the numbers behind them.
@@ -356,7 +336,7 @@ class Recording(Statistics, RecordingExport):
         return describe_recording(self._summary())
 
     def _repr_html_(self) -> str:
-        return recording_html(self._summary())
+        return recording_html(self._summary(), rates_at_a_glance(self._sources()[:MAX_LISTED]))
 
     def _layers(self) -> Sequence[Sequence[Source]]:
         return self._sources()
@@ -396,10 +376,6 @@ class Recording(Statistics, RecordingExport):
     def _contents(self) -> Contents:
         return Contents(self._members, self._sources(), self._selection, self._readers)
 
-    def _trials_begun(self) -> int:
-        """Trials of the recording that has the most."""
-        return max(reader.metadata.trials.trials for reader in self._readers)
-
     def _summary(self) -> RecordingSummary:
         selection = self._selection
         every = [reader.metadata for reader in self._readers]
@@ -415,7 +391,7 @@ class Recording(Statistics, RecordingExport):
             state=self.state,
             created=min(metadata.created for metadata in every),
             committed=max(metadata.committed for metadata in every),
-            trials=self._trials_begun(),
+            trials=max(metadata.trials.trials for metadata in every),
             recordings=self._members.names,
             selected={name: values for name, values in parts.items() if values is not None},
             layers=[summarise_layer(sources, self._members) for sources in self._sources()],

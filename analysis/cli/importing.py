@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from analysis.cli.progress import progress
 from analysis.cli.running import errors_as_messages
 from analysis.display import printable
 from recorder.elsewhere import EventTable, write_recording
@@ -70,7 +71,8 @@ def import_files(
     shapes = {name: _shape(text) for name, text in _by_layer("--neurons", neurons).items()}
     of_arrays = _by_layer("--axes", axes)
     sizes = TableSizes(shapes, steps, samples, trials)
-    with errors_as_messages(), ExitStack() as opened:
+    left = "ask for the same again with --resume to go on from the last commit"
+    with errors_as_messages(), progress("importing", left=left), ExitStack() as opened:
         try:
             layers = read_layers(files, sizes, opened)
             if (shapes or steps or trials) and not any(isinstance(x, EventTable) for x in layers.values()):
