@@ -195,7 +195,13 @@ class Recording(Statistics, RecordingExport, Kept):
         """Bytes that the spikes of a layer take in the store."""
         return sum(source.store.size(f"{source.commit.folder}/spikes") for source in self[name].sources)
 
-    def report(self, path: str | os.PathLike[str], *, run: Callable[..., tuple[Any, ...]] = compute) -> Path:
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        other: Recording | None = None,
+        run: Callable[..., tuple[Any, ...]] = compute,
+    ) -> Path:
         """Write a page that shows the recording: findings in words, pictures, and the numbers behind them.
 
         The page is one file of at most 3 MB, which opens in any browser, also from a disk, and makes no
@@ -207,6 +213,9 @@ class Recording(Statistics, RecordingExport, Kept):
         ----------
         path : str or path
             Where to write; a file that is there is replaced.
+        other : Recording, optional
+            Another recording to show beside this one, with how they differ, and what `analysis.compare`
+            finds. Layers are those of this one.
         run : callable
             Function that computes, as `dask.compute` does.
 
@@ -217,14 +226,12 @@ class Recording(Statistics, RecordingExport, Kept):
 
         Raises
         ------
-        QuestionError
-            If nothing has been recorded yet.
         RecordingFormatError
             If something is missing or damaged; it names file, layer and frames.
         """
         from analysis.report import write_report  # noqa: PLC0415 - the room above, which asks recordings
 
-        return write_report(self, path, run=run)
+        return write_report([self] if other is None else [self, other], path, run=run)
 
     def select(
         self,

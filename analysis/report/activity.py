@@ -58,10 +58,8 @@ def _over_time(scope: Scope) -> Picture:
     together = None
     if scope.trials:
         asked = Asked("firing_rate", (("layer", "time"),))
-        answer, _ = asked.ask(scope.views)
-        times = 0 if answer is None else answer.sizes["time"]
-        if times > most:
-            together = ("time", math.ceil(times / most))
+        if scope.times > most:
+            together = ("time", math.ceil(scope.times / most))
             asked = Asked("firing_rate", (("layer", "time"),), together=together)
         along = "steps within a trial"
     else:

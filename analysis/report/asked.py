@@ -47,9 +47,9 @@ class Asked:
     chosen: Mapping[str, Any] = field(default_factory=dict)
     together: tuple[str, int] | None = None
 
-    def line(self, layer: str | None = None) -> str:
-        """The line of Python, with the name of the layer or what stands for it."""
-        parts = [self.view]
+    def line(self, called: Mapping[str, str], layer: str | None = None) -> str:
+        """The line of Python, with names of the views, and that of the layer or what stands for it."""
+        parts = [called[self.view]]
         if self.layer is not None:
             parts.append(f"[{self.layer!r}]" if layer is None else f"[{layer}]")
         if self.chosen:

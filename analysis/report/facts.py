@@ -15,13 +15,13 @@ _MAX_TEXT: Final = 600
 _MAX_NOTES: Final = 12
 
 
-def facts_of(scope: Scope, times: int | None) -> list[tuple[str, str]]:
-    """Facts, each with a name; ``times`` is the number of steps of the longest presentation."""
+def facts_of(scope: Scope) -> list[tuple[str, str]]:
+    """Facts, each with a name."""
     recording = scope.recording
     members = recording.recordings
     first = next(iter(members.values()))
     notes = first.provenance
-    facts = [("network", _network(notes)), ("recorded", _extent(scope, times)), ("state", _state(members))]
+    facts = [("network", _network(notes)), ("recorded", _extent(scope)), ("state", _state(members))]
     if len(members) > 1:
         facts.append(("recordings", f"{len(members)} opened as one: {', '.join(list(members)[:4])}, …"))
     if recording.members.step_duration is not None:
@@ -47,13 +47,13 @@ def _network(notes: Mapping[str, Any]) -> str:
     return f"{name}, {parameters:,} parameters" if isinstance(parameters, int) else name
 
 
-def _extent(scope: Scope, times: int | None) -> str:
+def _extent(scope: Scope) -> str:
     recording = scope.recording
     parts = [f"{len(recording.layers) + scope.left_out} layers", f"{recording.steps:,} steps"]
     if scope.trials:
         parts.append(f"{scope.presentations:,} presentations")
-        if times:
-            parts.append(f"T = {times} steps each" if times > 1 else "T = 1 step")
+        if scope.times:
+            parts.append(f"T = {scope.times} steps" if scope.times > 1 else "T = 1 step")
         if scope.labels is not None:
             parts.append(f"{len(scope.labels) + scope.labels_left_out} labels")
     else:

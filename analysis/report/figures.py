@@ -11,7 +11,7 @@ import base64
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -81,6 +81,9 @@ class Figures:
     ) -> Figures:
         """An answer whose last axes are those of neurons, put into one: ``neuron``, by place there."""
         whole = Figures.of(answer)
+        if not axes:  # of a layer that is one neuron
+            coords = {**whole.coords, "neuron": (("neuron",), [0])}
+            return replace(whole, dims=(*whole.dims, "neuron"), coords=coords, values=whole.values[..., None])
         if len(axes) == 1 and chosen is None:
             return whole
         shape = tuple(answer.sizes[axis] for axis in axes)

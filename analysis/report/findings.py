@@ -22,6 +22,7 @@ DRIFTED: Final = 0.2
 FEW_FRAMES: Final = 100
 FEW_PRESENTATIONS: Final = 5
 _MAX_NAMED: Final = 6
+_MAX_NAME: Final = 60
 
 # The answer of a picture under a key, if there is one.
 Answer = Callable[[str, str], xr.DataArray | None]
@@ -29,6 +30,8 @@ Answer = Callable[[str, str], xr.DataArray | None]
 
 def findings_of(scope: Scope, answer: Answer) -> list[tuple[str, str]]:
     """Sentences, each with what kind it is: ``"bad"``, ``"watch"`` or ``"good"``."""
+    if not scope.names:
+        return [("watch", "Nothing has been committed yet: there are no layers to show.")]
     every = [
         *_silent(scope, answer("strip", "silent")),
         *_saturated(scope, answer("strip", "saturated")),
@@ -47,8 +50,14 @@ def findings_of(scope: Scope, answer: Answer) -> list[tuple[str, str]]:
     return [(kind, printable(text)) for kind, text in every]
 
 
-def _named(names: Sequence[str]) -> str:
-    listed = ", ".join(map(repr, names[:_MAX_NAMED]))
+def quoted(name: str) -> str:
+    """A name in quotes, of which the middle is left out if it is long."""
+    return repr(name if len(name) <= _MAX_NAME else f"{name[:30]}…{name[-20:]}")
+
+
+def named(names: Sequence[str]) -> str:
+    """Some names in quotes, and how many more there are."""
+    listed = ", ".join(map(quoted, names[:_MAX_NAMED]))
     return f"{listed} and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else listed
 
 
@@ -62,13 +71,13 @@ def _silent(scope: Scope, answer: xr.DataArray | None) -> Iterator[tuple[str, st
     silent = _by_layer(answer)
     dead = [name for name in scope.names if silent.get(name, 0) == 1]
     if dead:
-        yield "bad", f"Dead: no neuron of {_named(dead)} fired even once."
+        yield "bad", f"Dead: no neuron of {named(dead)} fired even once."
     mostly = [name for name in scope.names if MOSTLY_SILENT <= silent.get(name, 0) < 1]
     if mostly:
         worst = max(mostly, key=silent.__getitem__)
         yield (
             "watch",
-            f"Mostly silent: half or more of the neurons of {_named(mostly)} never fired; of {worst!r} "
+            f"Mostly silent: half or more of the neurons of {named(mostly)} never fired; of {quoted(worst)} "
             f"{silent[worst]:.0%}.",
         )
 
@@ -80,8 +89,8 @@ def _saturated(scope: Scope, answer: xr.DataArray | None) -> Iterator[tuple[str,
         worst = max(many, key=saturated.__getitem__)
         yield (
             "watch",
-            f"Saturated: neurons of {_named(many)} fired in at least {SATURATED_FROM:.0%} of their slots; of "
-            f"{worst!r} {saturated[worst]:.0%} of them.",
+            f"Saturated: neurons of {named(many)} fired in at least {SATURATED_FROM:.0%} of their slots; of "
+            f"{quoted(worst)} {saturated[worst]:.0%} of them.",
         )
 
 
@@ -95,8 +104,8 @@ def _fading(scope: Scope, answer: xr.DataArray | None) -> Iterator[tuple[str, st
     if rates[last] < FADED * rates[highest] and all(np.diff(between) <= 0):
         yield (
             "bad" if rates[last] == 0 else "watch",
-            f"Activity dies with depth: from {rates[highest]:.3g} spikes per neuron and step in {highest!r} "
-            f"it falls with every layer, to {rates[last]:.3g} in {last!r}.",
+            f"Activity dies with depth: from {rates[highest]:.3g} spikes per neuron and step in "
+            f"{quoted(highest)} it falls with every layer, to {rates[last]:.3g} in {quoted(last)}.",
         )
 
 
@@ -121,7 +130,7 @@ def _drifting(answer: xr.DataArray | None) -> Iterator[tuple[str, str]]:
         names = [name for _, name, _, _ in changed]
         yield (
             "watch",
-            f"Drift: the rate of {_named(names)} is not level over {along}s; of {worst!r} it goes from "
+            f"Drift: the rate of {named(names)} is not level over {along}s; of {quoted(worst)} it goes from "
             f"{before:.3g} in the first fifth to {after:.3g} in the last.",
         )
 
@@ -133,8 +142,8 @@ def _few(scope: Scope) -> Iterator[tuple[str, str]]:
         least = min(few, key=lambda name: layers[name].frames)
         yield (
             "watch",
-            f"Too few slots to say much: of {_named(few)} there are fewer than {FEW_FRAMES} frames "
-            f"({layers[least].frames} of {least!r}), so that a rate is known to "
+            f"Too few slots to say much: of {named(few)} there are fewer than {FEW_FRAMES} frames "
+            f"({layers[least].frames} of {quoted(least)}), so that a rate is known to "
             f"{1 / max(layers[least].frames, 1):.1g} at best, and a silent neuron may just not have "
             "fired yet.",
         )
@@ -161,10 +170,10 @@ def _gone(scope: Scope) -> Iterator[tuple[str, str]]:
     members = scope.recording.recordings.values()
     uncalled = [name for member in members for name in member.metadata.uncalled]
     if uncalled:
-        yield "watch", f"Monitored, and not called at the end: {_named(list(dict.fromkeys(uncalled)))}."
+        yield "watch", f"Monitored, and not called at the end: {named(list(dict.fromkeys(uncalled)))}."
     lost = [name for name, layer in scope.recording.layers.items() if layer.lost_frames]
     if lost:
-        yield "watch", f"Frames of {_named(lost)} were damaged and are marked lost; no figure has them."
+        yield "watch", f"Frames of {named(lost)} were damaged and are marked lost; no figure has them."
     if scope.recording.state != "closed":
         yield (
             "watch",

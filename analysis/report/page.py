@@ -177,11 +177,13 @@ def _figure(
 ) -> str:
     head = f"<figcaption><h3>{_text(picture.title)}</h3><p>{_text(picture.caption)}</p></figcaption>"
     if packed is None:
-        inner = f'{head}<p class="why">{_text(picture.why_not)}</p>'
-        return f'<figure class="{picture.kind}">{inner}</figure>'
+        return f'<figure class="{picture.kind}">{head}<p class="why">{_text(picture.why_not)}</p></figure>'
     rows = "".join(_source(key, table, recordings) for key, table in packed["tables"].items())
-    said = dict.fromkeys(text for table in packed["tables"].values() for text in _said(table))
-    notes = "".join(f'<p class="note">{_text(text)}</p>' for text in list(said)[:3])
+    said = list(dict.fromkeys(text for table in packed["tables"].values() for text in _said(table)))
+    if not rows:
+        why = f'<p class="why">{_text(said[0] if said else "There is nothing to show.")}</p>'
+        return f'<figure class="{picture.kind}" data-picture="{picture.name}">{head}{why}</figure>'
+    notes = "".join(f'<p class="note">{_text(text)}</p>' for text in said[:3])
     return (
         f'<figure class="{picture.kind}" data-picture="{picture.name}">{head}<div class="plot"></div>'
         f'<p class="readout" aria-live="polite"></p>{notes}<div class="sources">{rows}</div></figure>'
@@ -194,14 +196,15 @@ def _said(table: Mapping[str, Any]) -> list[str]:
 
 
 def _source(key: str, table: Mapping[str, Any], recordings: Sequence[Mapping[str, str]]) -> str:
-    """The line of Python that gives the figures of a table, and buttons for them."""
-    buttons = ""
+    """The lines of Python that give the figures of a table in each recording, and buttons for them."""
+    rows = ""
     for which, each in enumerate(recordings):
         if "layers" in table or table["data"][which] is not None:
-            of = f" of {_text(each['short'])}" if len(recordings) > 1 else ""
-            buttons += f'<button type="button" data-csv="{which}">CSV{of}</button>'
-    line = table["line"] if isinstance(table["line"], str) else ""
-    return f'<div data-table="{key}"><code>{_text(line)}</code>{buttons}</div>' if buttons else ""
+            of = f" of {each['name']}" if len(recordings) > 1 else ""
+            line = table["lines"][which] if isinstance(table["lines"][which], str) else ""
+            button = f'<button type="button" aria-label="{_text(f"Figures as CSV{of}")}">CSV</button>'
+            rows += f'<div data-table="{key}" data-which="{which}"><code>{_text(line)}</code>{button}</div>'
+    return rows
 
 
 def _definitions() -> str:

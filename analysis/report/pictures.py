@@ -82,11 +82,23 @@ class Pending:
                     self._ask(key, layer, asked_or_none)
 
     def _ask(self, key: str, layer: str, asked: Asked) -> None:
-        answer, said = asked.ask(self._scope.views)
+        answer, said = self._scope.ask(asked)
         if said:
             self.said[key, layer] = said
         if answer is not None:
             self._answers[key, layer] = answer
+
+    def line(self, key: str) -> str:
+        """The line of Python behind what is asked of all layers together."""
+        return self.picture.asked[key].line(self._scope.called)
+
+    def lines(self, key: str, layers: Sequence[str]) -> str | list[str]:
+        """The lines behind what is asked of some layers; one, if they differ in their names alone."""
+        asked = dict(zip(self._scope.names, self.picture.of_layers[key], strict=True))
+        return same_for_all([self._line_of(asked.get(layer)) for layer in layers])
+
+    def _line_of(self, asked: Asked | None) -> str:
+        return "" if asked is None else asked.line(self._scope.called, LAYER)
 
     @property
     def lazy(self) -> list[xr.DataArray]:
@@ -107,28 +119,36 @@ class Pending:
         return self.picture.finish(answers, layer) if answers else {}
 
 
-def packed(pendings: Sequence[Pending], scope: Scope, pool: Pool) -> dict[str, Any]:
-    """A picture of one recording, or of two, as JSON values: its lines, and its figures in each."""
-    picture = pendings[0].picture
+def same_for_all(lines: list[str]) -> str | list[str]:
+    """One line, where all are the same."""
+    return lines[0] if len(set(lines)) == 1 else lines
+
+
+def packed(picture: Picture, pendings: Sequence[Pending | None], scope: Scope, pool: Pool) -> dict[str, Any]:
+    """A picture of one recording, or of two, as JSON values: its lines, and its figures in each.
+
+    Layers are those of the scope, which is that of the first; a recording that has no such picture has None.
+    """
     tables: dict[str, dict[str, Any]] = {}
-    together = [pending.figures() for pending in pendings]
-    for key, asked in picture.asked.items():
+    for key in picture.asked:
+        each = [pending.figures() if pending else {} for pending in pendings]
         tables[key] = {
-            "line": asked.line(),
-            "data": [pool.packed(figures[key]) if key in figures else None for figures in together],
-            "said": [pending.said.get((key, ""), "") for pending in pendings],
+            "lines": [pending.line(key) if pending else "" for pending in pendings],
+            "data": [pool.packed(figures[key]) if key in figures else None for figures in each],
+            "said": [pending.said.get((key, ""), "") if pending else "" for pending in pendings],
         }
-    apart = [[pending.figures(layer) for layer in scope.names] for pending in pendings]
-    for key, each in picture.of_layers.items():
-        lines = [None if asked is None else asked.line(LAYER) for asked in each]
-        same = len(set(lines)) == 1
+    apart = [[pending.figures(layer) if pending else {} for layer in scope.names] for pending in pendings]
+    for key in picture.of_layers:
         tables[key] = {
-            "line": lines[0] if same else lines,
+            "lines": [pending.lines(key, scope.names) if pending else "" for pending in pendings],
             "layers": [
                 [pool.packed(figures[key]) if key in figures else None for figures in of_recording]
                 for of_recording in apart
             ],
-            "said": [[pending.said.get((key, layer), "") for layer in scope.names] for pending in pendings],
+            "said": [
+                [pending.said.get((key, layer), "") if pending else "" for layer in scope.names]
+                for pending in pendings
+            ],
         }
     return {
         "name": picture.name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,6 +14,7 @@ from analysis.layer import Layer
 from analysis.report.activity import chosen_neurons
 from analysis.report.asked import LAYER, Asked
 from analysis.report.figures import Pool, packed_numbers
+from analysis.report.pictures import same_for_all
 from analysis.report.scope import Scope
 
 NEURONS: Final = 96
@@ -43,7 +43,7 @@ class Raster:
     def of(cls, scope: Scope) -> Raster:
         """Choose presentations, and neurons to read."""
         chosen, presentations, steps = _presentations(scope)
-        most = max(READ_SLOTS // (presentations * steps), 1)
+        most = max(READ_SLOTS // max(presentations * steps, 1), 1)
         layers = [scope.recording[name] for name in scope.names]
         return cls(
             scope,
@@ -54,17 +54,28 @@ class Raster:
         )
 
     def lazy(self) -> list[xr.DataArray]:
-        """The spikes of each layer, lazily."""
-        answers = [asked.ask(self.scope.views)[0] for asked in self.asked]
-        return [answer for answer in answers if answer is not None]
+        """The spikes of the layers that have any there, lazily."""
+        return [answer for answer, _ in self._answers().values() if answer is not None]
 
-    def packed(self, computed: Sequence[xr.DataArray], pool: Pool) -> dict[str, Any]:
-        """The spikes of each layer as JSON values."""
+    def _answers(self) -> dict[str, tuple[xr.DataArray | None, str]]:
+        every = zip(self.scope.names, self.asked, strict=True)
+        return {name: self.scope.ask(asked) for name, asked in every}
+
+    def packed(self, computed: Sequence[xr.DataArray], layers: Sequence[str], pool: Pool) -> dict[str, Any]:
+        """The lines of Python behind the spikes of some layers, and these as JSON values."""
+        asked, answers = dict(zip(self.scope.names, self.asked, strict=True)), self._answers()
+        there = [name for name, (answer, _) in answers.items() if answer is not None]
+        spikes = dict(zip(there, computed, strict=True))
         return {
-            "line": [asked.line(LAYER) for asked in self.asked],
+            "lines": same_for_all(
+                [asked[name].line(self.scope.called, LAYER) if name in asked else "" for name in layers]
+            ),
+            "said": [answers[name][1] if name in answers else "" for name in layers],
             "layers": [
-                _packed(spikes, self.scope.recording[name], len(self.scope.names), pool)
-                for spikes, name in zip(computed, self.scope.names, strict=True)
+                _packed(spikes[name], self.scope.recording[name], len(layers), pool)
+                if name in spikes
+                else None
+                for name in layers
             ],
         }
 
@@ -113,7 +124,8 @@ def _packed(spikes: xr.DataArray, layer: Layer, layers: int, pool: Pool) -> dict
     flat = spikes.values.reshape(len(spikes), -1)
     share = max(min(NEURONS, BITS // max(layers * len(spikes), 1)), 8)
     chosen = _chosen(flat, share)
-    indices = _indices(spikes, layer)[chosen]
+    shape = layer.sources[0].commit.plan.neuron_shape
+    indices = _indices(spikes, shape, layer.dimensions)[chosen]
     label = spikes.coords["label"].values.tolist() if "label" in spikes.coords else []
     presentations: dict[tuple[int, int], list[int]] = {}
     keys = zip(spikes.coords["trial"].values.tolist(), spikes.coords["sample"].values.tolist(), strict=True)
@@ -132,7 +144,7 @@ def _packed(spikes: xr.DataArray, layer: Layer, layers: int, pool: Pool) -> dict
             }
             for (trial, sample), frames in presentations.items()
         ],
-        "shape": list(layer.neuron_shape),
+        "shape": list(shape),
     }
 
 
@@ -149,13 +161,14 @@ def _chosen(flat: NDArray[np.bool_], most: int) -> NDArray[np.int64]:
     return np.sort(taken)
 
 
-def _indices(spikes: xr.DataArray, layer: Layer) -> NDArray[np.int64]:
-    """Flat indices in the whole layer of the neurons that were read."""
-    along = []
-    for name, length in zip(layer.dimensions, layer.neuron_shape, strict=True):
-        known = spikes.coords[name].values if name in spikes.coords else np.arange(length)
-        along.append(known)
+def _indices(spikes: xr.DataArray, shape: tuple[int, ...], axes: Sequence[str]) -> NDArray[np.int64]:
+    """Flat indices in the whole layer, whose shape is given, of the neurons that were read."""
+    if not shape:
+        return np.zeros(1, np.int64)
+    along = [
+        spikes.coords[name].values if name in spikes.coords else np.arange(length)
+        for name, length in zip(axes, shape, strict=True)
+    ]
     places = np.meshgrid(*along, indexing="ij")
-    shape = layer.neuron_shape or (1,)
     flat: NDArray[np.int64] = np.ravel_multi_index([place.ravel() for place in places], shape)
-    return flat if math.prod(shape) else flat[:0]
+    return flat

@@ -6,12 +6,17 @@ labels do are of at most `PART_SLOTS` slots, which are chosen evenly among the t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
+import xarray as xr
 
+from analysis.display import printable
+from analysis.questions import QuestionError
 from analysis.recording import Recording
+from analysis.report.asked import Asked
 
 PART_SLOTS: Final = 2**29
 MAX_TRIALS: Final = 32
@@ -36,8 +41,12 @@ class Scope:
         Layers that are shown, in network order.
     left_out : int
         Layers that are not.
+    called : mapping of str to str
+        What the lines call the recording and its part.
     trials : bool
         Whether there are presentations.
+    times : int
+        Steps of the longest of them; 0 where there is none.
     columns : tuple of str
         Columns that presentations carry.
     labels : tuple, or None
@@ -51,7 +60,9 @@ class Scope:
     setup: tuple[str, ...]
     names: tuple[str, ...]
     left_out: int
+    called: Mapping[str, str]
     trials: bool
+    times: int
     columns: tuple[str, ...]
     labels: tuple[Any, ...] | None
     labels_left_out: int
@@ -62,6 +73,13 @@ class Scope:
     def views(self) -> dict[str, Recording]:
         """What is asked, by the names that lines of Python have for it."""
         return {"recording": self.recording, "part": self.part}
+
+    def ask(self, asked: Asked) -> tuple[xr.DataArray | None, str]:
+        """The lazy answer to a question, and what there is to say of it, by names instead of places."""
+        answer, said = asked.ask(self.views)
+        for name, member in self.recording.recordings.items():
+            said = said.replace(printable(member.location), printable(name))
+        return answer, said
 
     @property
     def whole(self) -> bool:
@@ -85,6 +103,7 @@ def scope_of(recording: Recording, name: str, variable: str = "recording") -> Sc
     variable : str
         Its name in the lines of Python.
     """
+    called = {"recording": variable, "part": "part" if variable == "recording" else f"{variable}_part"}
     setup = [f"{variable} = analysis.open_recording({name!r})"]
     every = list(recording.layers)
     if len(every) > MAX_LAYERS:
@@ -98,14 +117,16 @@ def scope_of(recording: Recording, name: str, variable: str = "recording") -> Sc
     labels = _distinct(rows["label"]) if "label" in rows else None
     part, line = _part_of(recording, rows)
     if line:
-        setup.append(f"part = {variable}.select({line})")
+        setup.append(f"{called['part']} = {variable}.select({line})")
     return Scope(
         recording=recording,
         part=part,
         setup=tuple(setup),
         names=names,
         left_out=len(every) - len(names),
+        called=called,
         trials=presentations > 0,
+        times=_times(recording) if presentations else 0,
         columns=columns,
         labels=tuple(labels[:MAX_LABELS]) if labels else None,
         labels_left_out=max(len(labels or []) - MAX_LABELS, 0),
@@ -122,6 +143,14 @@ def _distinct(values: list[Any]) -> list[Any]:
         return sorted(found)
     except TypeError:
         return found
+
+
+def _times(recording: Recording) -> int:
+    """Steps of the longest presentation; of recordings that have no times in common, none."""
+    try:
+        return int(recording.firing_rate("time").sizes["time"])
+    except QuestionError:
+        return 0
 
 
 def _part_of(recording: Recording, rows: dict[str, list[Any]]) -> tuple[Recording, str]:

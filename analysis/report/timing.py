@@ -39,6 +39,7 @@ def timing_of(scope: Scope) -> Section:
 
 
 def _intervals(scope: Scope) -> Picture:
+    longest = min(LONGEST, max(scope.times - 1, 1)) if scope.times else LONGEST
     edge = {} if scope.trials else {"boundary": "none"}
     caption = "Steps from one spike of a neuron of the chosen layer to its next, within a presentation."
     if not scope.trials:
@@ -49,7 +50,7 @@ def _intervals(scope: Scope) -> Picture:
         "Interspike intervals",
         caption,
         asked={
-            "intervals": Asked("isi_histogram", ("layer",), {"longest": LONGEST, **edge}, scope.view),
+            "intervals": Asked("isi_histogram", ("layer",), {"longest": longest, **edge}, scope.view),
             "cv": Asked("isi_cv", ("layer",), edge, scope.view),
             "mean": Asked("isi_mean", ("layer",), edge, scope.view),
         },

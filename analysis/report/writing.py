@@ -13,9 +13,9 @@ from dask.base import compute
 
 from analysis.asking.rounds import in_rounds
 from analysis.display import printable
-from analysis.questions import QuestionError
 from analysis.recording import Recording
 from analysis.report.activity import activity_of, maps_of, strip_of
+from analysis.report.differing import differences
 from analysis.report.facts import facts_of, layer_facts
 from analysis.report.figures import Pool
 from analysis.report.findings import findings_of
@@ -30,14 +30,14 @@ MAX_BYTES: Final = 3_000_000
 
 
 def write_report(
-    recording: Recording,
+    recordings: Sequence[Recording],
     path: str | os.PathLike[str],
     *,
     run: Callable[..., tuple[Any, ...]] = compute,
 ) -> Path:
-    """Write a page that shows a recording; see `Recording.report`."""
+    """Write a page that shows one recording, or two and how they differ; see `Recording.report`."""
     target = Path(path).expanduser()
-    text = report_text([recording], run=run)
+    text = report_text(recordings, run=run)
     made = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         made.write_text(text, encoding="utf-8", newline="\n")
@@ -51,16 +51,25 @@ def write_report(
 def report_text(recordings: Sequence[Recording], *, run: Callable[..., tuple[Any, ...]] = compute) -> str:
     """The page as text; parameters as `write_report`."""
     names = [_short(recording.location) for recording in recordings]
-    scopes = [scope_of(recording, name) for recording, name in zip(recordings, names, strict=True)]
-    for scope, name in zip(scopes, names, strict=True):
-        if not scope.names:
-            raise QuestionError(f"{printable(name)} has no layers yet, and so there is nothing to report on")
+    if len(set(names)) < len(names):
+        names = [f"{name} ({which})" for name, which in zip(names, "ab", strict=False)]
+    every = zip(recordings, names, ("recording", "other"), strict=False)
+    scopes = [scope_of(recording, name, variable) for recording, name, variable in every]
     asked = [_Asked.of(scope) for scope in scopes]
     lazy = [answer for one in asked for answer in one.lazy]
     computed = iter(run(*in_rounds(lazy)))
     for one in asked:
         one.take([next(computed) for _ in one.lazy])
-    return _page(asked, names)
+    findings = [finding for one in asked for finding in _findings(one, names, asked)]
+    if len(recordings) == 2:
+        findings = [*differences(recordings[0], recordings[1], run), *findings]
+    return _page(asked, names, findings)
+
+
+def _findings(one: _Asked, names: Sequence[str], asked: Sequence[_Asked]) -> list[tuple[str, str]]:
+    """Findings about a recording, with its name where there are two."""
+    of = f"{names[asked.index(one)]}: " if len(asked) > 1 else ""
+    return [(kind, of + text) for kind, text in findings_of(one.scope, one.answer)]
 
 
 def _short(location: str) -> str:
@@ -80,14 +89,8 @@ class _Asked:
 
     @classmethod
     def of(cls, scope: Scope) -> _Asked:
-        neurons = Section(
-            "neurons",
-            "Neurons",
-            "Which neurons fire, at which step, and where they lie.",
-            [_RASTER, maps_of(scope)],
-        )
-        before, behind = (strip_of, activity_of), (timing_of, together_of, course_of)
-        sections = [*(of(scope) for of in before), neurons, *(of(scope) for of in behind)]
+        # Of a recording that has only just begun there is nothing to show.
+        sections = _sections(scope) if scope.names else []
         pendings = {
             picture.name: Pending(picture, scope)
             for section in sections
@@ -112,6 +115,17 @@ class _Asked:
         return self.pendings[picture].answer(key) if picture in self.pendings else None
 
 
+def _sections(scope: Scope) -> list[Section]:
+    neurons = Section(
+        "neurons",
+        "Neurons",
+        "Which neurons fire, at which step, and where they lie.",
+        [_RASTER, maps_of(scope)],
+    )
+    before, behind = (strip_of, activity_of), (timing_of, together_of, course_of)
+    return [*(of(scope) for of in before), neurons, *(of(scope) for of in behind)]
+
+
 _RASTER: Final = Picture(
     "raster",
     "raster",
@@ -121,30 +135,16 @@ _RASTER: Final = Picture(
 )
 
 
-def _page(asked: Sequence[_Asked], names: Sequence[str]) -> str:
+def _page(asked: Sequence[_Asked], names: Sequence[str], findings: Sequence[tuple[str, str]]) -> str:
     first, pool = asked[0], Pool()
     pictures = []
     for section in first.sections:
         for picture in section.pictures:
             if picture is _RASTER:
-                each = [one.raster.packed(one.spikes, pool) for one in asked]
-                table = {
-                    "line": each[0]["line"],
-                    "layers": [one["layers"] for one in each],
-                    "said": [[""] * len(first.scope.names) for _ in each],
-                }
-                pictures.append(
-                    {
-                        "name": picture.name,
-                        "kind": picture.kind,
-                        "title": picture.title,
-                        "tables": {"spikes": table},
-                    }
-                )
+                pictures.append(_packed_raster(asked, pool))
             elif picture.name in first.pendings:
-                pictures.append(packed([one.pendings[picture.name] for one in asked], first.scope, pool))
-    rates = first.answer("time", "rate")
-    times = rates.sizes["time"] if rates is not None and "time" in rates.dims else None
+                each = [one.pendings.get(picture.name) for one in asked]
+                pictures.append(packed(picture, each, first.scope, pool))
     data = {
         "recordings": [{"name": name, "short": name} for name in names],
         "layers": layer_facts(first.scope),
@@ -153,9 +153,16 @@ def _page(asked: Sequence[_Asked], names: Sequence[str]) -> str:
     }
     return page(
         f"{' and '.join(names)} – spiketape report",
-        [facts_of(one.scope, times) for one in asked],
-        [finding for one in asked for finding in findings_of(one.scope, one.answer)],
+        [facts_of(one.scope) for one in asked],
+        findings,
         ["import analysis", *(line for one in asked for line in one.scope.setup)],
         first.sections,
         data,
     )
+
+
+def _packed_raster(asked: Sequence[_Asked], pool: Pool) -> dict[str, Any]:
+    each = [one.raster.packed(one.spikes, asked[0].scope.names, pool) for one in asked]
+    table = {key: [one[key] for one in each] for key in ("lines", "layers", "said")}
+    about = {"name": _RASTER.name, "kind": _RASTER.kind, "title": _RASTER.title}
+    return {**about, "tables": {"spikes": table}}

@@ -131,7 +131,7 @@ class Browser:
         while time.monotonic() < until:
             done = [path for path in set(self.folder.iterdir()) - before if path.suffix == ".csv"]
             if done:
-                return done[0].read_text(encoding="utf-8")
+                return done[0].read_bytes().decode()
             time.sleep(0.02)
         raise AssertionError(f"{selector} has handed out nothing in {_SECONDS} seconds")
 

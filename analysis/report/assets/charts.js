@@ -12,9 +12,6 @@
     label,
   });
 
-  // Numbers along an axis, where room is scarce.
-  const short = (value) => (Math.abs(value) >= 1e4 ? new Intl.NumberFormat("en", { notation: "compact" }).format(value) : Report.number(value));
-
   const translucent = (colour, share) => `${colour}${Math.round(share * 255).toString(16).padStart(2, "0")}`;
 
   function barsOf(side) {
@@ -82,9 +79,10 @@
       axes: [
         {
           ...axis(spec.xTitle),
+          size: 30,
           ...(spec.names ? { values: names, incrs: [1, 2, 5, 10, 20, 50, 100], space: Math.min(longest * 7 + 10, 110) } : {}),
         },
-        { ...axis(spec.yTitle), size: 58, values: (plot, splits) => splits.map(short) },
+        { ...axis(spec.yTitle), size: 58, values: (plot, splits) => splits.map(Report.short) },
       ],
       series: [{}, ...spec.series.map(seriesOf)],
       bands: spec.band ? [{ series: spec.band, fill: translucent(Report.colour("accent"), 0.18) }] : [],

@@ -49,9 +49,10 @@ const Report = {};
   Report.said = (table, layer, which = 0) =>
     table.layers ? table.said[which][layer] : table.said[which];
 
-  Report.line = (table, layer) => {
-    const line = Array.isArray(table.line) ? table.line[layer] : table.line;
-    return line === null ? "" : line.replace("⟨layer⟩", () => Report.layers[layer].literal);
+  Report.line = (table, layer, which) => {
+    const lines = table.lines[which];
+    const line = Array.isArray(lines) ? lines[layer] : lines;
+    return line.replace("⟨layer⟩", () => Report.layers[layer].literal);
   };
 
   Report.number = (value) => {
@@ -60,6 +61,10 @@ const Report = {};
     const size = Math.abs(value);
     return size >= 1e5 || (size < 1e-3 && size > 0) ? value.toExponential(2) : String(Number(value.toPrecision(3)));
   };
+
+  // Where room is scarce.
+  const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
+  Report.short = (value) => (Math.abs(value) >= 1e4 ? compact.format(value) : Report.number(value));
 
   Report.text = (value) => (value === null || value === undefined ? "none" : String(value));
 

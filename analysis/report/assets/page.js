@@ -17,7 +17,7 @@
       redraw: () => draw({ picture, host, readout, figure }),
     });
     figure.querySelectorAll("[data-table]").forEach((row) => {
-      const line = Report.line(picture.tables[row.dataset.table], state.layer);
+      const line = Report.line(picture.tables[row.dataset.table], state.layer, Number(row.dataset.which));
       row.querySelector("code").textContent = line;
       row.hidden = !line;
     });
@@ -53,13 +53,13 @@
   document.getElementById("next").addEventListener("click", () => step(1));
 
   document.addEventListener("click", (event) => {
-    const button = event.target.closest("button[data-csv]");
-    if (!button) return;
-    const { figure, picture } = pictures.find((each) => each.figure.contains(button));
-    const key = button.closest("[data-table]").dataset.table;
-    const text = csv(picture, key, Number(button.dataset.csv));
+    const row = event.target.closest("[data-table] button")?.parentElement;
+    if (!row) return;
+    const { figure, picture } = pictures.find((each) => each.figure.contains(row));
+    const key = row.dataset.table;
+    const text = csv(picture, key, Number(row.dataset.which));
     if (text === null) figure.querySelector(".readout").textContent = "There are no figures of this layer here.";
-    else Report.download(`${picture.name}-${key}.csv`, text);
+    else Report.download(`${picture.name}-${key}${Report.two ? `-${"ab"[row.dataset.which]}` : ""}.csv`, text);
   });
 
   let width = 0;

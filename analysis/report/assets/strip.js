@@ -61,7 +61,7 @@
     const made = Report.element("span", { class: `figure ${key}` });
     const values = figures.map((each) => each[`=${layer.key}`] ?? NaN);
     const share = key === "silent" || key === "saturated";
-    const text = share ? percent : Report.number;
+    const text = share ? percent : key === "operations" ? Report.short : Report.number;
     values.forEach((value, which) => {
       const bar = Report.element("i", { class: which ? "bar other" : "bar" });
       const of = share ? 1 : most || 1;

@@ -52,10 +52,14 @@
   // As much of a text as has room, with an ellipsis in its middle, as names differ at their ends.
   Report.fitted = (context, text, room) => {
     if (context.measureText(text).width <= room) return text;
-    let kept = text.length;
-    const cut = () => `${text.slice(0, Math.ceil(kept / 2))}…${text.slice(text.length - Math.floor(kept / 2))}`;
-    while (kept > 1 && context.measureText(cut()).width > room) kept -= 1;
-    return cut();
+    const cut = (kept) => `${text.slice(0, Math.ceil(kept / 2))}…${text.slice(text.length - Math.floor(kept / 2))}`;
+    let [kept, more] = [1, text.length];
+    while (more - kept > 1) {
+      const middle = Math.floor((kept + more) / 2);
+      if (context.measureText(cut(middle)).width > room) more = middle;
+      else kept = middle;
+    }
+    return cut(kept);
   };
 
   // An image of rows × columns of colours, drawn into a rectangle.

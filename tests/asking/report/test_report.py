@@ -34,7 +34,8 @@ def test_each_line_gives_the_figures_that_it_stands_under(
                 figure = table["layers"][0][number] if "layers" in table else table["data"][0]
                 if figure is None:
                     continue
-                line = table["line"] if isinstance(table["line"], str) else table["line"][number]
+                (line,) = table["lines"]
+                line = line if isinstance(line, str) else line[number]
                 answer = eval(line.replace("⟨layer⟩", layer["literal"]), {"recording": recording})  # noqa: S307
                 assert answer.name == figure["name"]
                 np.testing.assert_array_equal(numbers_of(figure), answer.values)
