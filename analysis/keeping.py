@@ -29,6 +29,7 @@ from recorder.keeping.verification import (
     count_blocks,
 )
 from recorder.tape import LayerReader, TapeReader
+from recorder.tape.reading import Which
 from recorder.tape.signal_reading import SignalReader
 from spiketape_worker import Parcel
 
@@ -85,8 +86,8 @@ def find_problems(
     for layer in reader.layers.values():
         for bits in layer.bits:
             tasks += _bits_tasks(bits, trials)
-        for signal in layer.signals.values():
-            tasks += _signal_tasks(signal, trials)
+    for series in reader.series.values():
+        tasks += _signal_tasks(series, trials)
     # One damaged table is found by every task that needs it.
     found = {problem: None for problems in run(*tasks) for problem in problems}
     return list(found)
@@ -153,24 +154,19 @@ def _find_one(reader: TapeReader, run: Callable[..., tuple[Any, ...]]) -> str:
             for first in range(0, leaves, step)
         ]
     found: dict[tuple[str, str], list[bytes]] = {(bits.name, bits.plane): [] for bits in every}
-    signals = {
-        (name, signal): values
-        for name, layer in reader.layers.items()
-        for signal, values in layer.signals.items()
-    }
-    in_signals: dict[tuple[str, str], list[bytes]] = {which: [] for which in signals}
-    of_signals: list[tuple[tuple[str, str], Any]] = []
-    for which, values in signals.items():
+    in_series: dict[Which, list[bytes]] = {which: [] for which in reader.series}
+    of_series: list[tuple[Which, Any]] = []
+    for which, values in reader.series.items():
         leaf_bytes = signal_leaf_frames(values) * values.plan.neurons * values.commit.itemsize
         leaves, step = signal_leaf_count(values), max(TASK_BYTES // leaf_bytes, 1)
         sent = Parcel(values)
-        of_signals += [
+        of_series += [
             (which, delayed(Parcel(hash_signal_leaves))(sent, first, min(first + step, leaves)))
             for first in range(0, leaves, step)
         ]
-    hashed = run(*(task for _, task in [*tasks, *of_signals]))
+    hashed = run(*(task for _, task in [*tasks, *of_series]))
     for (which, _), hashes in zip(tasks, hashed, strict=False):
         found[which] += hashes
-    for (which, _), hashes in zip(of_signals, hashed[len(tasks) :], strict=True):
-        in_signals[which] += hashes
-    return join_digest(reader, found, in_signals)
+    for (which, _), hashes in zip(of_series, hashed[len(tasks) :], strict=True):
+        in_series[which] += hashes
+    return join_digest(reader, found, in_series)

@@ -31,6 +31,7 @@ from analysis.members import Members, members_of, presented
 from analysis.plotting import Plots
 from analysis.questions import QuestionError, UnknownLayerError
 from analysis.statistics import Statistics
+from analysis.statistics.counted import CountedOperations
 from analysis.succession import refuse_another
 from recorder.format import LayerCommit, RecordingMetadata
 from recorder.format.columns import Value
@@ -41,7 +42,7 @@ from recorder.tape import TapeReader
 from recorder.tape.reading import read_root
 
 
-class Recording(Statistics, RecordingExport, Kept):
+class Recording(Statistics, CountedOperations, RecordingExport, Kept):
     """A recording as of the commit that was the newest when it was opened; made by `open_recording`.
 
     ``per`` in the statistics says what is kept apart: ``"network"``, which is meant where it is left out,
@@ -377,6 +378,7 @@ class Recording(Statistics, RecordingExport, Kept):
             trials=reader.metadata.trials,
             siblings=reader.metadata.layers,
             connections=reader.metadata.connections,
+            operations=reader.metadata.operations,
         )
         return source if selection.times is None else source.with_starts()
 

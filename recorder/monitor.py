@@ -18,6 +18,7 @@ from torch import nn
 from recorder.answers import Answers, Backend
 from recorder.capture.signals import Signals
 from recorder.capture.thresholds import Thresholds
+from recorder.connections import weight_layers_of
 from recorder.format import RecordingWriteError
 from recorder.format.errors import UNFINISHED_RESET
 from recorder.frameworks import LayerChoice, find_spiking_layers, refuse_unrecordable
@@ -93,6 +94,11 @@ class Monitor(Answers):
         What is recorded beside the spikes, at the same steps: ``"v"``, the membrane potential after the step,
         in libraries that have one; ``"input"``, ``"output"``, any attribute by name, or a function of
         (module, inputs, output); see `Signal`, which also says of which layers, neurons and steps.
+    operations : bool
+        Whether the operations of each weight layer, linear or a convolution, are counted in each frame: where
+        layers are read through pooling, sums and the like, spikes alone do not tell them. `analysis` uses
+        them for synaptic operations and energy. What is not sure to belong to a frame is warned of, and
+        listed as not covered. Of forwards that raise none are kept.
     storage_options : dict, optional
         Credentials, endpoint and so on, for a URL; they are not kept with the recording.
     metadata : mapping, optional
@@ -108,7 +114,7 @@ class Monitor(Answers):
     ------
     ValueError
         If no spiking layer is found, one has a name that cannot be stored, ``backend`` or ``device`` is
-        unknown, or ``dt`` has no unit.
+        unknown, ``dt`` has no unit, or there is no weight layer whose ``operations`` could be counted.
     RecordingExistsError
         If the store is taken.
     RecordingInUseError
@@ -136,6 +142,7 @@ class Monitor(Answers):
         on_error: Literal["raise", "warn"] = "raise",
         threshold: float | Mapping[Any, float] | None = None,
         signals: Any = None,
+        operations: bool = False,
         storage_options: dict[str, Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
         dt: float | None = None,
@@ -155,6 +162,7 @@ class Monitor(Answers):
         check_names(self._layers)
         self._thresholds = Thresholds.parse(threshold, self._layers)
         self._signals = Signals.parse(signals, self._layers)
+        self._weight_layers = weight_layers_of(net) if operations else {}
         self._provenance = describe_run(
             net, metadata, dt=dt, dt_unit=dt_unit, licence=licence, citation=citation
         )
@@ -173,14 +181,14 @@ class Monitor(Answers):
         self._logbook = Logbook()
         self._teller = Teller(net, self._layers, are_all=layers is None)
         self._hooks = NetworkHooks(
-            net, self._layers.values(), self._link, states_of=self._signals.with_potential
+            *(net, self._layers.values(), self._link, self._signals.with_potential, self._weight_layers)
         )
         with write_errors(self._store):
             if resume or overwrite:
                 close_holder(self._store)
             if resume and self._rank is not None:
                 self._provenance.update(self._rank.resumed(self._store).to_provenance())
-            asked = self._thresholds, self._signals
+            asked = self._thresholds, self._signals, tuple(self._weight_layers)
             if resume and has_begun(self._store, self._provenance, *asked, self._layers):
                 self._begin(TapeWriter.resume(self._store, take_over=take_over))
             else:
@@ -365,7 +373,12 @@ class Monitor(Answers):
         steps, stops_bad = Steps(self._hooks.running_forwards), self._link.warns_of_failures
         session = RecordingSession(
             tape,
-            RecordedLayers(kinds, steps, self._thresholds, stops_bad=stops_bad, signals=self._signals),
+            RecordedLayers(
+                *(kinds, steps, self._thresholds),
+                stops_bad=stops_bad,
+                signals=self._signals,
+                weight_layers=tuple(self._weight_layers),
+            ),
             commit_interval=self._commit_interval,
             queue_limit_bytes=QUEUE_LIMIT_BYTES,
             teller=self._teller,

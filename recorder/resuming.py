@@ -22,6 +22,7 @@ def has_begun(
     described: Mapping[str, Any],
     thresholds: Thresholds,
     signals: Signals,
+    weight_layers: tuple[str, ...],
     layers: Mapping[str, SpikingLayer],
 ) -> bool:
     """True if there is a recording to go on with; False if there is nothing yet.
@@ -33,6 +34,8 @@ def has_begun(
         Provenance of what is going to be recorded.
     thresholds : Thresholds
     signals : Signals
+    weight_layers : tuple of str
+        Those whose operations are going to be counted; none if they are not.
     layers : mapping
         The layers that are going to be recorded.
 
@@ -47,6 +50,13 @@ def has_begun(
     recorded = TapeReader.open(store).metadata
     thresholds.refuse_others(recorded, layers)
     signals.refuse_others(recorded)
+    counted = recorded.operations
+    if weight_layers and counted is not None and counted.weight_layers != weight_layers:
+        raise ValueError(
+            f"{store.location} has operations of the weight layers {counted.weight_layers!r:.200}, and would "
+            f"go on with those of {weight_layers!r:.200}. Resume with the network that was recorded, without "
+            "operations=True, or record to another store"
+        )
     known = recorded.provenance
     if "network" in known and not _is_same_class(str(known["network"]), str(described["network"])):
         raise ValueError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -87,13 +87,15 @@ def readers_of(source: Source) -> tuple[Reader, ...]:
     return tuple(source.connections.layers.get(source.layer, ()))
 
 
-def counted_readers_of(source: Source) -> tuple[Reader, ...]:
+def told_readers_of(source: Source, without: Collection[str] = ()) -> tuple[Reader, ...]:
     """Those of which spikes tell the operations: none of a layer with other values than 0 and 1."""
-    return () if source.commit.values else readers_of(source)
+    if source.commit.values:
+        return ()
+    return tuple(reader for reader in readers_of(source) if reader.name not in without)
 
 
-def fan_out_of(source: Source, weights: Weights) -> LayerFanOut:
-    """The fan-out of a layer.
+def fan_out_of(source: Source, weights: Weights, without: Collection[str] = ()) -> LayerFanOut:
+    """The fan-out of a layer in all of its readers, but for those ``without`` which it is asked.
 
     Raises
     ------
@@ -102,7 +104,9 @@ def fan_out_of(source: Source, weights: Weights) -> LayerFanOut:
     RecordingFormatError
         If what is stored is damaged, or of another shape than the layer.
     """
-    fan_outs = [_chosen(reader, source, weights) for reader in readers_of(source)]
+    fan_outs = [
+        _chosen(reader, source, weights) for reader in readers_of(source) if reader.name not in without
+    ]
     if all(fan_out.is_constant for fan_out in fan_outs):
         return LayerFanOut(sum(fan_out.times for fan_out in fan_outs))
     shape = source.commit.plan.neuron_shape

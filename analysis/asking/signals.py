@@ -34,7 +34,7 @@ _FAN_IN: Final = 16
 
 
 def lazy_tally(
-    tallied: SignalTallied, sources: Sequence[Source], question: Question
+    tallied: SignalTallied, sources: Sequence[Source], question: Question, axes: FrameAxes | None = None
 ) -> tuple[Any, FrameAxes, dict[str, Any]]:
     """Tally the values of a signal, pooled over what is not kept apart.
 
@@ -44,10 +44,12 @@ def lazy_tally(
     sources : sequence of Source
         The signal in each recording.
     question : Question
+    axes : FrameAxes, optional
+        Axes of frames that other sources have, too; those of these sources if left out.
 
     Returns
     -------
-    dask array of float64, shape [recordings, *axes of frames, *places, columns]
+    dask array of float64 or int64, shape [recordings, *axes of frames, *places, columns]
         Without the first axis where recordings are not kept apart.
     FrameAxes
     dict of str to array
@@ -59,7 +61,7 @@ def lazy_tally(
         If axes do not exist, or there would be too many values.
     """
     sources = [source.with_starts() for source in sources]
-    axes = frame_axes(sources, question)
+    axes = axes or frame_axes(sources, question)
     groups = coded(axes)
     codes, places = neurons_of(sources[0]).codes(question.place)
     shape = tuple(map(len, places.values()))
@@ -147,11 +149,11 @@ def _of_pool(
     along = (tuple(end - begin for begin, end in pairwise(bounds)), *((length,) for length in lengths[1:]))
     chunks = (*(along if lengths else ()), *((length,) for length in shape), (tallied.columns,))
     if 0 in map(sum, chunks):
-        return empty_array(tuple(map(sum, chunks)), np.float64)
+        return empty_array(tuple(map(sum, chunks)), tallied.dtype)
     places = product(*(range(len(each)) for each in chunks))
     tasks |= {(name, *at): task for at, task in zip(places, results, strict=True)}
     graph = HighLevelGraph.from_collections(name, tasks, dependencies=[])
-    return da.Array(graph, name, chunks=chunks, meta=np.empty((0,) * len(chunks)))
+    return da.Array(graph, name, chunks=chunks, meta=np.empty((0,) * len(chunks), tallied.dtype))
 
 
 def _frames_of_block(source: Source, groups: CodedGroups, keys: Keys, block: int, wanted: int) -> list[int]:

@@ -1,7 +1,7 @@
 """The statistics that the command line offers, and a question to some of them, in words that files can hold.
 
-Statistics are found by their signatures: what is a public method of `analysis.statistics.Statistics` and
-returns an array.
+Statistics are found by their signatures: what is a public method of `analysis.statistics.Statistics`, or of
+a signal, and returns an array. Those of a signal have its name in front, as in ``v:mean``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from analysis.display import printable
 from analysis.questions import UncoveredOperationsWarning, listed
 from analysis.recording import Recording
 from analysis.statistics import Statistics
+from analysis.statistics.signals import SignalStatistics
 
 # Parameters that have an option of their own.
 OPTIONS: Final = ("window", "boundary", "unit", "neurons")
@@ -28,10 +29,10 @@ OPTIONS: Final = ("window", "boundary", "unit", "neurons")
 DEFAULT_PER: Final = ("layer",)
 
 
-def statistics() -> dict[str, inspect.Signature]:
+def statistics(owner: type = Statistics) -> dict[str, inspect.Signature]:
     """Signatures of the statistics, by name. Those without ``per`` have axes of their own."""
     found = {}
-    for name, method in inspect.getmembers(Statistics, inspect.isfunction):
+    for name, method in inspect.getmembers(owner, inspect.isfunction):
         signature = inspect.signature(method)
         returned = str(signature.return_annotation)
         if not name.startswith("_") and returned == "xr.DataArray":
@@ -42,11 +43,12 @@ def statistics() -> dict[str, inspect.Signature]:
 def statistics_text() -> str:
     """A line for each statistic: its name, its meaning, and what --set takes."""
     lines = []
-    for name, signature in statistics().items():
-        meaning = (inspect.getdoc(getattr(Statistics, name)) or "").partition("\n")[0]
-        further = [key for key in signature.parameters if key not in ("self", "per", *OPTIONS)]
-        takes = f" --set {', '.join(further)}" if further else ""
-        lines.append(f"{name:24} {meaning}{takes}")
+    for owner, front in ((Statistics, ""), (SignalStatistics, "SIGNAL:")):
+        for name, signature in statistics(owner).items():
+            meaning = (inspect.getdoc(getattr(owner, name)) or "").partition("\n")[0]
+            further = [key for key in signature.parameters if key not in ("self", "per", *OPTIONS)]
+            takes = f" --set {', '.join(further)}" if further else ""
+            lines.append(f"{front + name:30} {meaning}{takes}")
     return "\n".join(lines)
 
 
@@ -92,19 +94,30 @@ class Asked:
         answers = {}
         with warnings_as_lines(UncoveredOperationsWarning):
             for name in self.what:
+                signal, _, method = name.rpartition(":")
                 try:
-                    answers[name] = getattr(recording, name)(**arguments[name])
+                    if signal:
+                        answers[name] = _of_signal(recording, signal, method, arguments[name])
+                    else:
+                        answers[name] = getattr(recording, name)(**arguments[name])
                 except TypeError as error:
                     raise click.UsageError(f"{name}: {printable(error)}") from error
         return _joined(answers)
 
     def _arguments(self) -> dict[str, dict[str, Any]]:
         """What each statistic is given."""
-        known = statistics()
+        known, of_signals = statistics(), statistics(SignalStatistics)
+        known |= {
+            name: of_signals[method]
+            for name in self.what
+            for signal, _, method in [name.rpartition(":")]
+            if signal and method in of_signals
+        }
         unknown = [name for name in self.what if name not in known]
         if unknown or not self.what:
             what = f"{printable(repr(unknown[0]))} is no statistic" if unknown else "no statistic is named"
-            raise click.BadParameter(f"{what}; expected {listed([*known])}", param_hint="--what")
+            further = f"{listed([*known])}; of signals SIGNAL:{', SIGNAL:'.join(of_signals)}"
+            raise click.BadParameter(f"{what}; expected {further}", param_hint="--what")
         doubled = [name for name in dict.fromkeys(self.what) if self.what.count(name) > 1]
         if doubled:
             raise click.BadParameter(f"{doubled[0]!r} is there twice", param_hint="--what")
@@ -144,6 +157,40 @@ class Asked:
                 f"{printable(repr(self.boundary))}; expected none, or a number of steps",
                 param_hint="--boundary",
             ) from None
+
+
+def _of_signal(recording: Recording, name: str, method: str, arguments: Mapping[str, Any]) -> xr.DataArray:
+    """A statistic of a signal, of all layers that have it.
+
+    Raises
+    ------
+    click.UsageError
+        If no layer has it, or several have it and are not kept apart, or have other steps.
+    """
+    layers = [layer for layer in recording.layers.values() if name in layer.signals]
+    if not layers:
+        there = dict.fromkeys(signal for layer in recording.layers.values() for signal in layer.signals)
+        raise click.UsageError(
+            f"no layer has a signal {printable(repr(name))}; the signals are: "
+            + (", ".join(printable(repr(each)) for each in there) or "none")
+        )
+    answers: list[xr.DataArray] = [getattr(layer.signals[name], method)(**arguments) for layer in layers]
+    if len(answers) == 1:
+        return answers[0]
+    shown = f"{printable(repr(name))} is a signal of the layers {listed([one.name for one in layers], 'and')}"
+    if "layer" not in answers[0].dims:
+        raise click.UsageError(
+            f"{printable(shown)}, whose values are not pooled: keep layers apart with --per layer,..., or "
+            "choose one with --layer"
+        )
+    try:
+        joined: xr.DataArray = xr.concat(answers, "layer", join="exact", coords="minimal", compat="override")
+    except ValueError:
+        along = ", ".join(str(axis) for axis in answers[0].dims if axis != "layer")
+        raise click.UsageError(
+            f"{printable(shown)}, which have other places along {along}: choose one with --layer"
+        ) from None
+    return joined
 
 
 def _joined(answers: Mapping[str, xr.DataArray]) -> xr.Dataset:

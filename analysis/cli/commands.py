@@ -329,7 +329,8 @@ def _recovery_lines(reader: TapeReader, recovery: Recovery) -> Iterator[str]:
     for loss in recovery.lost:
         steps = ", ".join(f"{first} to {last}" for first, last in loss.steps)
         what = "" if loss.signal is None else f"signal {loss.signal!r} of "
-        yield f"mark {loss.frames} frames of {what}layer {loss.name!r} lost: steps {steps}"
+        what = "operations" if loss.name is None else f"{what}layer {loss.name!r}"
+        yield f"mark {loss.frames} frames of {what} lost: steps {steps}"
     for layer in recovery.layers:
         lost = layer.committed - layer.frames
         yield f"keep {layer.frames} frames of layer {layer.name!r}" + (f", drop {lost}" if lost else "")

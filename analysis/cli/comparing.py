@@ -32,7 +32,8 @@ def compare(
     """Compare the recordings at A and B bit by bit; exit status 1 if they differ.
 
     Frames stand for each other if they have the same time in the same trial, for the same sample; with --by,
-    samples that have the same value in a column, such as the number of an image.
+    samples that have the same value in a column, such as the number of an image. Signals of the same name are
+    compared, too.
     """
     with errors_as_messages(), cluster(where):
         one, other = (open_shown(path).select(layers=layers or None) for path in (a, b))
@@ -53,6 +54,16 @@ def _facts(found: Comparison) -> dict[str, Any]:
         if math.isnan(numbers["agreement"]):
             numbers["agreement"] = None
         layers.append({"layer": name, **numbers})
+    signals = [
+        {
+            **{key: value for key, value in vars(signal).items() if key not in ("first", "unmatched")},
+            "unmatched_a": signal.unmatched[0],
+            "unmatched_b": signal.unmatched[1],
+            "largest": signal.largest if math.isfinite(signal.largest) else None,
+            "first": None if signal.first is None else vars(signal.first),
+        }
+        for signal in found.signals.values()
+    ]
     return {
         "equal": found.equal,
         "first": None if found.first is None else vars(found.first),
@@ -60,4 +71,7 @@ def _facts(found: Comparison) -> dict[str, Any]:
         "only_in_b": list(found.only_in[1]),
         "within": found.within,
         "layers": layers,
+        "signals": signals,
+        "signals_only_in_a": [list(key) for key in found.signals_only_in[0]],
+        "signals_only_in_b": [list(key) for key in found.signals_only_in[1]],
     }

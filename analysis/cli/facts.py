@@ -63,6 +63,14 @@ def facts_of(recording: Recording) -> dict[str, Any]:
         "packed": metadata.shard_bytes > 0,
         "digest": metadata.digest or None,
         "uncalled": dict(metadata.uncalled),
+        "operations": None
+        if metadata.operations is None
+        else {
+            "weight_layers": [*metadata.operations.weight_layers],
+            "uncounted": dict(metadata.operations.uncounted),
+            "frames": metadata.operations.frames,
+            "lost_frames": metadata.operations.lost_frames,
+        },
         "layers": layers,
         "provenance": dict(recording.provenance),
     }
@@ -74,6 +82,13 @@ def _size(ask: Callable[[], int]) -> int | None:
         return ask()
     except (NotImplementedError, OSError):
         return None
+
+
+def _operations_text(operations: dict[str, Any]) -> str:
+    gone = f", {operations['lost_frames']} frames lost" * (operations["lost_frames"] > 0)
+    text = f"counted of {len(operations['weight_layers'])} weight layers, {operations['frames']} frames{gone}"
+    left = [f"{name!r} ({why})" for name, why in [*operations["uncounted"].items()][:10]]
+    return f"{text}; not all of {', '.join(left)}" if left else text
 
 
 def facts_text(facts: dict[str, Any]) -> str:
@@ -106,6 +121,8 @@ def facts_text(facts: dict[str, Any]) -> str:
             shape = shape_text(tuple(signal["neuron_shape"]))
             about = f"{signal['frames']} frames of {shape} {signal['dtype']}{kept}{gone}"
             lines.append(f"  signal       {printable(signal['name'])} of {printable(layer['name'])}: {about}")
+    if facts["operations"]:
+        lines.append(f"  operations   {printable(_operations_text(facts['operations']))}")
     if facts["uncalled"]:
         lines.append(f"  not recorded {printable(uncalled_text(facts['uncalled']))}")
     if facts["digest"]:

@@ -4,6 +4,6 @@
 """
 
 from analysis.comparison.comparing import compare
-from analysis.comparison.results import Comparison, Divergence, LayerComparison
+from analysis.comparison.results import Comparison, Divergence, LayerComparison, SignalComparison
 
-__all__ = ["Comparison", "Divergence", "LayerComparison", "compare"]
+__all__ = ["Comparison", "Divergence", "LayerComparison", "SignalComparison", "compare"]

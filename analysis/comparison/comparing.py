@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from dask.delayed import delayed
 
 from analysis.comparison.pairing import pairing_of
 from analysis.comparison.results import Comparison, Divergence, LayerComparison
+from analysis.comparison.signals import SignalWork, common_signals, divergence_at
 from analysis.display import shape_text
 from analysis.kernels.comparing import Alignment, Differences, add_differences, bounds_of, compare_frames
 from analysis.kernels.selecting.source import Source, frames_of
@@ -55,7 +56,8 @@ def compare(
         of an image, where these came in another order. The n-th presentation of a value in a stands for the
         n-th in b.
     within : int
-        Steps by which a spike may be off to count for the agreement.
+        Steps by which a spike may be off to count for the agreement. Signals of the same name are compared,
+        too: value by value, at the same frames.
     run : callable
         Function that computes, as `dask.compute` does.
 
@@ -88,8 +90,10 @@ def compare(
         for place, name in enumerate(common)
         for member in members
     ]
-    results = iter(run(*(task for one in work for task in one.tasks)))
-    for one in work:
+    signals, signals_only_in = _signal_work(common, ones, others, pairings)
+    every: list[_Work | SignalWork] = [*work, *signals]
+    results = iter(run(*(task for one in every for task in one.tasks)))
+    for one in every:
         one.take(results)
     layers = {
         name: _layer_comparison(name, [one for one in work if one.place == place], within)
@@ -103,7 +107,28 @@ def compare(
         first=None if first is None else first.divergence(a.members.names),
         within=within,
         names=(_name_of(a), _name_of(b)),
+        signals={
+            (found.layer, found.name): found for found in (one.result(a.members.names) for one in signals)
+        },
+        signals_only_in=signals_only_in,
     )
+
+
+def _signal_work(
+    common: Sequence[str],
+    ones: Mapping[str, Sequence[Source]],
+    others: Mapping[str, Sequence[Source]],
+    pairings: Sequence[tuple[Alignment, Alignment]],
+) -> tuple[list[SignalWork], Any]:
+    """What compares the signals of layers that both have, and signals that only one of them has."""
+    work, only_a, only_b = [], [], []
+    for name in common:
+        names, of_a, of_b = common_signals(ones[name], others[name])
+        only_a += [(name, signal) for signal in of_a]
+        only_b += [(name, signal) for signal in of_b]
+        there = [pairing for pairing, _ in pairings]
+        work += [SignalWork(signal, ones[name], others[name], there, TASK_BYTES) for signal in names]
+    return work, (tuple(only_a), tuple(only_b))
 
 
 def _check(a: Any, b: Any, within: int) -> None:
@@ -157,7 +182,7 @@ class _Work:
         within: int,
     ) -> None:
         self.place, self.member, self.one, self.other = place, member, one, other
-        self._starts = there.starts[0]
+        self._there_by = there
         self._there = _tasks(one, other, there, within)
         # Which spikes of b have one of a near them is asked the other way round.
         self._back = _tasks(other, one, back, within) if within else []
@@ -176,31 +201,16 @@ class _Work:
 
     def order(self) -> tuple[int, int, int, int, int]:
         """Sorts by step, recording, layer, sample and neuron of the first difference."""
-        frame, neuron = self.found.first or (0, 0)
-        step, _, sample = self._place_of(frame)
-        return step, self.member, self.place, sample, neuron
+        _, neuron = self.found.first or (0, 0)
+        first = self.divergence([""] * (self.member + 1))
+        return first.step, self.member, self.place, first.sample, neuron
 
     def divergence(self, names: Sequence[str]) -> Divergence:
         """The first difference."""
         frame, neuron = self.found.first or (0, 0)
-        step, trial, sample = self._place_of(frame)
         shape = self.one.commit.plan.neuron_shape
-        return Divergence(
-            layer=self.one.layer,
-            step=step,
-            trial=trial if trial >= 0 else None,
-            time=step - int(self._starts[trial]) if trial >= 0 else step,
-            sample=sample,
-            neuron=tuple(int(index) for index in np.unravel_index(neuron, shape)) if shape else (),
-            recording=names[self.member],
-        )
-
-    def _place_of(self, frame: int) -> tuple[int, int, int]:
-        segments, frames = frames_of(self.one).segments, np.array([frame], np.int64)
-        row = segments.segment_of(frames)
-        places = segments.steps_of(frames, row), segments.trial[row], segments.samples_of(frames, row)
-        step, trial, sample = (int(place[0]) for place in places)
-        return step, trial, sample
+        place = tuple(int(index) for index in np.unravel_index(neuron, shape)) if shape else ()
+        return divergence_at(self.one, frame, place, self._there_by, names[self.member])
 
 
 def _tasks(one: Source, other: Source, alignment: Alignment, within: int) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -93,6 +93,43 @@ class LayerComparison:
         return sum(self.near) / spikes if spikes else math.nan
 
 
+@dataclass(frozen=True)
+class SignalComparison:
+    """Differences between a signal of a layer in one recording, a, and the same signal in another, b.
+
+    Attributes
+    ----------
+    layer, name : str
+    frames : int
+        Frames compared.
+    unmatched : tuple of two int
+        Frames of a, and of b, that stand for none of the other.
+    values, differing : int
+        Values compared, and those among them that differ, as numbers; NaN equals NaN.
+    largest : float
+        Greatest absolute difference of values that differ and are both numbers; NaN if there are none.
+    first : Divergence, or None
+        The first value that differs, by step of a.
+    why_not : str
+        What keeps values from being compared, such as another data type; empty if they were.
+    """
+
+    layer: str
+    name: str
+    frames: int
+    unmatched: tuple[int, int]
+    values: int
+    differing: int
+    largest: float
+    first: Divergence | None
+    why_not: str = ""
+
+    @property
+    def equal(self) -> bool:
+        """True if no value differs, and each frame of each stands for one of the other."""
+        return self.differing == 0 and self.unmatched == (0, 0) and not self.why_not
+
+
 @dataclass(frozen=True, eq=False)
 class Comparison:
     """The outcome of `compare`.
@@ -108,6 +145,10 @@ class Comparison:
     within : int
         Steps by which spikes may be off to count for the agreement.
     names : tuple of two str
+    signals : mapping of (str, str) to SignalComparison
+        Signals that both have, by the names of layer and signal.
+    signals_only_in : tuple of two tuples of (str, str)
+        Signals, of layers that both have, of a alone and of b alone.
     """
 
     layers: Mapping[str, LayerComparison]
@@ -115,11 +156,16 @@ class Comparison:
     first: Divergence | None
     within: int
     names: tuple[str, str]
+    signals: Mapping[tuple[str, str], SignalComparison] = field(default_factory=dict)
+    signals_only_in: tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]] = ((), ())
 
     @property
     def equal(self) -> bool:
-        """True if both have the same layers, and these are equal."""
-        return self.only_in == ((), ()) and all(layer.equal for layer in self.layers.values())
+        """True if both have the same layers and signals, and these are equal."""
+        alone = [*self.only_in, *self.signals_only_in]
+        if any(alone) or not all(layer.equal for layer in self.layers.values()):
+            return False
+        return all(signal.equal for signal in self.signals.values())
 
     def to_dataset(self) -> xr.Dataset:
         """The numbers of each layer, along ``layer``."""
@@ -151,13 +197,18 @@ class Comparison:
         for which, location, names in zip("ab", self.names, self.only_in, strict=True):
             if names:
                 yield printable(f"only in {which}, {location}: {', '.join(map(repr, names))}")
+        for which, location, keys in zip("ab", self.names, self.signals_only_in, strict=True):
+            if keys:
+                listed = ", ".join(f"{name!r} of layer {layer!r}" for layer, name in keys)
+                yield printable(f"signals only in {which}, {location}: {listed}")
         if self.first is not None:
-            first = self.first
-            where = f"step {first.step}" if first.trial is None else f"trial {first.trial}, time {first.time}"
-            neuron = f", neuron {first.neuron}" if first.neuron else ""
-            yield printable(
-                f"first difference: layer {first.layer!r}, {where}, sample {first.sample}{neuron}"
-            )
+            yield printable(f"first difference: layer {self.first.layer!r}, {_place(self.first)}")
+        for signal in self.signals.values():
+            of = f"signal {signal.name!r} of layer {signal.layer!r}"
+            if signal.why_not:
+                yield printable(f"not compared: {of}, {signal.why_not}")
+            if signal.first is not None:
+                yield printable(f"first difference of {of}: {_place(signal.first)}")
         headings = (
             *("layer", "frames", "unmatched in a", "in b", "slots", "differing"),
             *("only in a", "only in b", "other value", "agreement"),
@@ -177,3 +228,23 @@ class Comparison:
             for layer in self.layers.values()
         ]
         yield from text_table(headings, rows).splitlines()
+        if self.signals:
+            yield ""
+            of_values = (
+                *("layer", "signal", "frames", "unmatched in a", "in b", "values", "differing"),
+                "greatest difference",
+            )
+            of_signals = [
+                (
+                    *(printable(signal.layer), printable(signal.name), signal.frames, *signal.unmatched),
+                    *(signal.values, signal.differing, signal.largest),
+                )
+                for signal in self.signals.values()
+            ]
+            yield from text_table(of_values, of_signals).splitlines()
+
+
+def _place(first: Divergence) -> str:
+    where = f"step {first.step}" if first.trial is None else f"trial {first.trial}, time {first.time}"
+    neuron = f", neuron {first.neuron}" if first.neuron else ""
+    return f"{where}, sample {first.sample}{neuron}"

@@ -12,32 +12,36 @@ from typing import Any, Final, Literal
 from warnings import warn
 
 import dask.array as da
-import numpy as np
 import xarray as xr
 
-from analysis.asking.axes import FrameAxes, check_axes, frame_axes
+from analysis.asking.counted_operations import (
+    Covering,
+    Kind,
+    covering_of,
+)
 from analysis.asking.fan_outs import (
     Weights,
     connections_of,
-    counted_readers_of,
-    fan_out_of,
     listed_uncovered,
-    readers_of_values,
-    uncovered_of,
 )
-from analysis.asking.graphs import count_frames_of_layer, count_layer
-from analysis.asking.planning import LayerCuts, Plan, plan_answer
+from analysis.asking.graphs import count_frames_of_layer
+from analysis.asking.planning import plan_answer
 from analysis.formulas.energies import PRESETS, OperationEnergies
 from analysis.kernels.counting.quantities import SPIKES
-from analysis.kernels.counting.tallying import places_of
 from analysis.kernels.selecting.source import Source
 from analysis.members import Members
 from analysis.questions import Per, Question, QuestionError, UncoveredOperationsWarning, listed
 from analysis.statistics.answering import Answering, of_each_recording
 from analysis.statistics.labelling import labelled
+from analysis.statistics.weighted_spikes import left_out_of, weighted, with_axes
 
 Uncovered = Literal["refuse", "leave out"]
 _WEIGHTS: Final = {"all": "all weights count", "nonzero": "weights that were 0 are left out"}
+_KINDS: Final = {
+    "all": "synaptic operations",
+    "accumulates": "accumulates among synaptic operations",
+    "multiply_accumulates": "multiply-accumulates among synaptic operations",
+}
 _LARGEST: Final = 2**62
 
 
@@ -50,18 +54,26 @@ class Operations(Answering):
         *,
         window: int | None = None,
         weights: Weights = "all",
+        kind: Kind = "all",
         uncovered: Uncovered = "refuse",
     ) -> xr.DataArray:
         """Synaptic operations: each spike counts once for each weight that it meets in the next layers.
 
         That is spikes × fan-out, added up over neurons; the fan-out of a neuron is exact, also at borders of
-        convolutions, and known from the first recorded forward. Biases do not count. Each operation is an
-        accumulate, as its input is 1. Operations of a layer are those that *its* spikes cause, in the weight
-        layers that read it; those of the layers that read the input of the network are none of them, see
-        `energy`.
+        convolutions, and known from the first recorded forward. Biases do not count. Each such operation is
+        an accumulate, as its input is 1. Operations of a layer are those that *its* spikes cause, in the
+        weight layers that read it; those of the layers that read the input of the network are none of them,
+        see `energy`.
 
-        With ``weights="all"`` it equals the ``SynOpCounter`` of SpikingJelly 2.0 and the analyser of sinabs;
-        with ``weights="nonzero"`` the effective accumulates of NeuroBench's ``SynapticOperations``.
+        What reads layers indirectly, as through pooling or sums, or reads other values than 0 and 1, is in it
+        where the recording was made with ``operations=True``: as many operations as were counted of that
+        weight layer, one for each weight that meets a value that is not 0; multiply-accumulates, if the input
+        of that call was not 0 and 1 alone. With ``per="layer"`` these weight layers follow behind the layers,
+        by their own names; layers which only they read are not listed.
+
+        With ``weights="all"`` and ``kind="accumulates"`` it equals the ``SynOpCounter`` of SpikingJelly 2.0,
+        and the analyser of sinabs; with ``weights="nonzero"`` the effective accumulates of NeuroBench's
+        ``SynapticOperations``, which also takes -1 for a spike.
 
         Parameters
         ----------
@@ -70,10 +82,14 @@ class Operations(Answering):
         window : int, optional
             Steps in a window, for ``per="window"``.
         weights : {"all", "nonzero"}
-            Whether weights count that were 0 in the first recorded forward.
+            Whether weights count that were 0 in the first recorded forward; of operations that were counted,
+            that were 0 then.
+        kind : {"all", "accumulates", "multiply_accumulates"}
+            Which operations.
         uncovered : {"refuse", "leave out"}
             What to do where the network has weight layers, or products such as those of attention, that read
-            no recorded layer directly, as behind pooling or sums: how many operations these do is not known.
+            no recorded layer directly, as behind pooling or sums, and were not counted: how many operations
+            these do is not known.
             Refuse; or leave them out, with a warning and the attribute ``not_covered``, which names them.
             Layers of which no reader is known are then left out, too: they are not 0.
 
@@ -96,7 +112,7 @@ class Operations(Answering):
             If anything is left out.
         """
         question = self._question(per, window)
-        return self._of_layer(self._operations(question, weights, uncovered))
+        return self._of_layer(self._operations(question, weights, kind, self._covering(uncovered)))
 
     def energy(
         self,
@@ -111,9 +127,10 @@ class Operations(Answering):
     ) -> xr.DataArray:
         """Energy of the synaptic operations that spikes cause, in picojoules: arithmetic only.
 
-        It is an accumulate for each of `synaptic_operations`. Memory, communication, leakage and the dynamics
-        of neurons are not in it, and on real hardware they often take the most: it serves to compare
-        networks, not to predict what a chip draws. Formula, source and these words are among the attributes.
+        It is that of the accumulates, and of the multiply-accumulates, of `synaptic_operations`. Memory,
+        communication, leakage and the dynamics of neurons are not in it, and on real hardware they often take
+        the most: it serves to compare networks, not to predict what a chip draws. Formula, source and these
+        words are among the attributes.
 
         The layers that read the input of the network are apart, as the coordinate ``input_layer``: all of
         their operations, also those of inputs that are 0, as multiply-accumulates (as accumulates, if the
@@ -146,61 +163,76 @@ class Operations(Answering):
         """
         prices = _prices(preset, accumulate, multiply_accumulate)
         question = self._question(per, window)
-        operations = self._operations(question, weights, uncovered)
-        price = prices.accumulate
+        covering = self._covering(uncovered)
+        operations = self._operations(question, weights, "accumulates", covering)
+        price, multiplied = prices.accumulate, prices.multiply_accumulate
         result = operations * price.numerator / price.denominator
+        formula = f"{float(price):g} pJ × synaptic operations"
+        if covering.counted:
+            others = self._operations(question, weights, "multiply_accumulates", covering)
+            result = result + others * multiplied.numerator / multiplied.denominator
+            formula = f"{float(price):g} pJ × accumulates + {float(multiplied):g} pJ × multiply-accumulates"
         if self._default_per != () and not question.layers and question.place == "all":
             result = result.assign_coords(input_layer=self._input_layer(question, prices, weights))
         result.attrs = {
             **operations.attrs,
             "long_name": "energy of synaptic operations, arithmetic only",
             "units": "pJ",
-            "formula": f"{float(price):g} pJ × synaptic operations; arithmetic only: no memory, no "
-            "communication, no leakage, no dynamics of neurons",
+            "formula": f"{formula}; arithmetic only: no memory, no communication, no leakage, no dynamics of "
+            "neurons",
             "source": prices.source,
         }
         return self._of_layer(result.rename("energy"))
 
-    def _operations(self, question: Question, weights: Weights, uncovered: Uncovered) -> xr.DataArray:
-        if weights not in _WEIGHTS:
-            raise QuestionError(f"weights={weights!r}; expected {listed([*_WEIGHTS])}")
+    def _covering(self, uncovered: Uncovered) -> Covering:
+        """What tells the operations of the layers; what nothing tells is refused, or warned of."""
         if uncovered not in ("refuse", "leave out"):
             raise QuestionError(f"uncovered={uncovered!r}; expected 'refuse' or 'leave out'")
         layers = self._layers()
-        missing = uncovered_of(connections_of(layers)) | readers_of_values(layers)
-        left_out: list[str] = []
+        covering = covering_of(layers)
+        missing = covering.missing
+        if missing and uncovered == "refuse":
+            raise QuestionError(
+                "the network does operations that spikes alone do not tell: "
+                f"{listed_uncovered(missing)}. uncovered='leave out' gives those of the others; to have them "
+                "counted, record with Monitor(..., operations=True)"
+            )
         if missing:
-            if uncovered == "refuse":
-                raise QuestionError(
-                    "the network does operations that spikes alone do not tell: "
-                    f"{listed_uncovered(missing)}. uncovered='leave out' gives those of the others"
-                )
-            left_out = [layer[0].layer for layer in layers if not any(map(counted_readers_of, layer))]
-            layers = [layer for layer in layers if layer[0].layer not in left_out]
-            if not layers:
+            left_out = left_out_of(layers, covering)
+            if len(left_out) == len(layers) and not covering.counted:
                 raise QuestionError(
                     f"no weight layer is known that reads {listed(left_out, 'or')} directly. These are not "
                     f"covered: {listed_uncovered(missing)}"
                 )
+            unknown = f"; and the layers {listed(left_out, 'and')}, whose readers are not known"
             warn(
                 f"left out, as spikes alone do not tell their operations: {listed_uncovered(missing)}"
-                + (
-                    f"; and the layers {listed(left_out, 'and')}, whose readers are not known"
-                    if left_out
-                    else ""
-                ),
+                + (unknown if left_out else ""),
                 UncoveredOperationsWarning,
                 stacklevel=3,
             )
-        build = partial(_weighted, weights)
+        return covering
+
+    def _operations(
+        self, question: Question, weights: Weights, kind: Kind, covering: Covering
+    ) -> xr.DataArray:
+        for name, given, choices in (("weights", weights, _WEIGHTS), ("kind", kind, _KINDS)):
+            if given not in choices:
+                raise QuestionError(f"{name}={given!r}; expected {listed([*choices])}")
+        layers = self._layers()
+        left_out = left_out_of(layers, covering) if covering.counted or covering.missing else []
+        build = partial(weighted, weights, kind, covering.counted, left_out)
         result = of_each_recording(build, layers, question, self.members).rename("synaptic_operations")
         about: dict[str, Any] = {
-            "long_name": "synaptic operations",
+            "long_name": _KINDS[kind],
             "units": "1",
             "formula": f"spikes × fan-out; {_WEIGHTS[weights]}, biases do not",
         }
-        if missing:
-            about["not_covered"] = [f"{name}: {why}" for name, why in missing.items()]
+        if covering.counted:
+            about["formula"] += "; of weight layers in `counted` as many as were counted"
+            about["counted"] = [*covering.counted]
+        if covering.missing:
+            about["not_covered"] = [f"{name}: {why}" for name, why in covering.missing.items()]
             about["layers_left_out"] = left_out
         return result.assign_attrs(about)
 
@@ -221,78 +253,6 @@ class Operations(Answering):
         )
 
 
-def _weighted(
-    weights: Weights, layers: Sequence[Sequence[Source]], question: Question, members: Members
-) -> xr.DataArray:
-    """Spikes of all recordings, weighted by fan-out."""
-    layers, axes = _with_axes(layers, question, members)
-    plans = [_plan(layer, weights, question, members, axes) for layer in layers]
-    pooled = []
-    for pool in range(len(members.names) if question.recordings else 1):
-        each = [
-            _weighted_layer(
-                plan, plan.pools[pool][0], weights, question.place, axes if question.along else None
-            )
-            for plan in plans
-        ]
-        pooled.append(_over_layers(each, question, axes))
-    values = da.stack(pooled) if question.recordings else pooled[0]
-    return labelled(values, question, axes, layers, members)
-
-
-def _with_axes(
-    layers: Sequence[Sequence[Source]], question: Question, members: Members
-) -> tuple[Sequence[Sequence[Source]], FrameAxes]:
-    """The layers, and the groups of frames that all of them have in common."""
-    check_axes([layer[0] for layer in layers], question, members)
-    if "time" in question.along or "presentation" in question.along:
-        layers = [[source.with_starts() for source in layer] for layer in layers]
-    return layers, frame_axes([source for layer in layers for source in layer], question)
-
-
-def _plan(
-    layer: Sequence[Source], weights: Weights, question: Question, members: Members, axes: FrameAxes
-) -> Plan:
-    """How the spikes of a layer are counted: of each neuron apart, where their fan-outs differ."""
-    apart = any(fan_out_of(source, weights).each is not None for source in layer)
-    counted = replace(question, layers=False, place="neuron" if apart else question.place)
-    return plan_answer(SPIKES, [layer], counted, members, axes)
-
-
-def _weighted_layer(
-    plan: Plan, layer: Sequence[LayerCuts], weights: Weights, place: Any, axes: FrameAxes | None
-) -> Any:
-    """Operations that a layer causes, in the recordings of a pool together: lazy, int64."""
-    parts = []
-    for cuts in layer:
-        source, fan_out = cuts.source, fan_out_of(cuts.source, weights)
-        shape = source.neuron_shape
-        if fan_out.constant == 0 and plan.question.place == place:
-            groups = axes.groups.shape if axes is not None else ()
-            parts.append(da.zeros((*groups, *places_of(shape, place)), dtype=np.int64))
-            continue
-        counted = count_layer(plan, [cuts])
-        if fan_out.each is None:
-            counted = counted * np.int64(fan_out.constant or 0)
-        else:
-            counted = counted * da.from_array(fan_out.each, chunks=-1)
-        summed = range(counted.ndim - len(shape) + len(places_of(shape, place)), counted.ndim)
-        parts.append(counted.sum(axis=tuple(summed)) if plan.question.place != place else counted)
-    return _sum(parts)
-
-
-def _over_layers(each: Sequence[Any], question: Question, axes: FrameAxes) -> Any:
-    if each:
-        return da.stack(each) if question.layers else _sum(each)
-    groups = axes.groups.shape if question.along else ()
-    return da.zeros((0, *groups) if question.layers else groups, dtype=np.int64)
-
-
-def _sum(arrays: Sequence[Any]) -> Any:
-    """Sum of lazy int64 arrays of one shape, however each is cut."""
-    return arrays[0] if len(arrays) == 1 else da.stack(arrays).sum(axis=0)
-
-
 def _of_inputs(
     prices: OperationEnergies,
     weights: Weights,
@@ -301,7 +261,7 @@ def _of_inputs(
     members: Members,
 ) -> xr.DataArray:
     """Energy of the layers that read the input, in as many frames as a layer has."""
-    layers, axes = _with_axes(layers, question, members)
+    layers, axes = with_axes(layers, question, members)
     counted = replace(question, layers=False)
     (layer,) = layers
     plan = plan_answer(SPIKES, [layer], counted, members, axes)

@@ -188,7 +188,17 @@ class SignalRecorder:
         if every > 1 and steps == 1 and first_step % every:
             return
         values = self.signal.read(layer, inputs, output, expected)
-        if not expected.has_steps:
+        self.record_values(values, first_step, steps if expected.has_steps else None, batch, trial)
+
+    def record_values(
+        self, values: torch.Tensor, first_step: int, count: int | None, batch: int, trial: int
+    ) -> None:
+        """Record values, [T, N, *neuron], or [N, *neuron] where ``count``, which is T, is None.
+
+        Errors as in `record`.
+        """
+        every, steps = self.signal.every, count or 1
+        if count is None:
             # Most calls are like the one before, and small.
             like = values.shape, values.dtype, values.device
             if like == self._like and len(values) == batch:
@@ -205,7 +215,7 @@ class SignalRecorder:
             )
         self._prepare(values, first_step)
         values = self._choose(values)
-        if not expected.has_steps and every == 1 and self._index is None and self.signal.samples is None:
+        if count is None and every == 1 and self._index is None and self.signal.samples is None:
             self._like = like
         if every == 1:
             self._push(values.flatten(0, 1))

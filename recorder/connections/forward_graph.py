@@ -292,7 +292,7 @@ class ForwardGraph:
                     layers[layer][name] = reader
         inputs = tuple(
             InputReader(
-                _storable(name),
+                storable(name),
                 calls.kind,
                 calls.operations,
                 calls.nonzero_operations,
@@ -307,7 +307,7 @@ class ForwardGraph:
             layer: tuple(reader for name, reader in readers.items() if name not in uncovered)
             for layer, readers in layers.items()
         }
-        named = [(_storable(name), _storable(why)) for name, why in (uncovered | self._products).items()]
+        named = [(storable(name), storable(why)) for name, why in (uncovered | self._products).items()]
         return Connections(covered, inputs, dict(named[:_MOST_NAMES]))
 
 
@@ -351,7 +351,7 @@ def _reader_of(name: str, reads: Sequence[Sequence[_Read]]) -> Reader | str:
         return _IRREGULAR
     weights = first.weights
     return Reader(
-        name=_storable(name),
+        name=storable(name),
         kind=weights.kind,
         weight_shape=first.weight_shape,
         fan_out=fan_out,
@@ -391,7 +391,7 @@ def _memory_of(value: Any) -> StorageWeakRef | None:
         return None
 
 
-def _storable(name: str) -> str:
+def storable(name: str) -> str:
     """A name as a commit record can hold it."""
     text = name if is_text(name) else name.encode("ascii", "backslashreplace").decode()
     return text if len(text) <= _MOST_CHARACTERS else text[: _MOST_CHARACTERS - 1] + "…"

@@ -20,9 +20,9 @@ from torch import nn
 
 Uses = NDArray[np.int64]
 
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-WEIGHT_LAYERS = (nn.Linear, *_CONVOLUTIONS, *_TRANSPOSED)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+WEIGHT_LAYERS = (nn.Linear, *CONVOLUTIONS, *TRANSPOSED)
 # What F.pad calls the modes of a convolution, and what numpy calls them.
 _PADDING = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
@@ -75,25 +75,50 @@ def weights_of(module: nn.Module, shape: torch.Size, output_shape: torch.Size) -
         something else.
     """
     if isinstance(module, nn.Linear):
-        return _linear(module, shape, output_shape)
-    spatial = len(module.kernel_size)  # type: ignore[arg-type]  # a convolution
+        if not _fits_linear(module, shape, output_shape):
+            return None
+        nonzero = _numbers(torch.count_nonzero(module.weight.detach(), dim=0))
+        return Weights(np.array([module.out_features], np.int64), reduced(nonzero), "Linear")
+    axes = _spatial_axes(module, shape, output_shape)
+    return None if axes is None else _convolution(module, axes)
+
+
+def uses_of(module: nn.Module, shape: torch.Size, output_shape: torch.Size) -> list[Uses] | None:
+    """For each spatial axis, how often each place of an input meets each place of the kernel.
+
+    Returns
+    -------
+    list of int64 array, shape [size, kernel], or None
+        None where the shapes are not those that a module of its kind makes, as `weights_of`; empty for a
+        linear one.
+    """
+    if isinstance(module, nn.Linear):
+        return [] if _fits_linear(module, shape, output_shape) else None
+    axes = _spatial_axes(module, shape, output_shape)
+    return None if axes is None else _uses_along(module, axes)
+
+
+def _fits_linear(module: nn.Linear, shape: torch.Size, output_shape: torch.Size) -> bool:
+    if len(shape) == 0 or shape[:-1] != output_shape[:-1]:
+        return False
+    return shape[-1] == module.in_features and output_shape[-1] == module.out_features
+
+
+def _spatial_axes(module: Any, shape: torch.Size, output_shape: torch.Size) -> list[_Axis] | None:
+    spatial = len(module.kernel_size)
     if len(shape) <= spatial or len(shape) != len(output_shape):
         return None
     if shape[-spatial - 1] != module.in_channels or output_shape[-spatial - 1] != module.out_channels:
         return None
     if shape[: -spatial - 1] != output_shape[: -spatial - 1]:
         return None
-    axes = _axes_of(module, shape[-spatial:], output_shape[-spatial:])
-    return None if axes is None else _convolution(module, axes)
+    return _axes_of(module, shape[-spatial:], output_shape[-spatial:])
 
 
-def _linear(module: nn.Linear, shape: torch.Size, output_shape: torch.Size) -> Weights | None:
-    if len(shape) == 0 or shape[:-1] != output_shape[:-1]:
-        return None
-    if shape[-1] != module.in_features or output_shape[-1] != module.out_features:
-        return None
-    nonzero = _numbers(torch.count_nonzero(module.weight.detach(), dim=0))
-    return Weights(np.array([module.out_features], np.int64), reduced(nonzero), "Linear")
+def _uses_along(module: Any, axes: list[_Axis]) -> list[Uses]:
+    if isinstance(module, TRANSPOSED):
+        return [_transposed_uses(axis) for axis in axes]
+    return [_uses(axis, module.padding_mode) for axis in axes]
 
 
 def _axes_of(module: Any, sizes: torch.Size, outputs: torch.Size) -> list[_Axis] | None:
@@ -108,7 +133,7 @@ def _axes_of(module: Any, sizes: torch.Size, outputs: torch.Size) -> list[_Axis]
             before = behind = 0
         else:
             before = behind = module.padding[axis]
-        if isinstance(module, _TRANSPOSED):
+        if isinstance(module, TRANSPOSED):
             least = (size - 1) * stride - before - behind + reach + 1
             if not least <= output < least + max(stride, dilation):
                 return None
@@ -119,9 +144,8 @@ def _axes_of(module: Any, sizes: torch.Size, outputs: torch.Size) -> list[_Axis]
 
 
 def _convolution(module: Any, axes: list[_Axis]) -> Weights:
-    transposed = isinstance(module, _TRANSPOSED)
-    mode = module.padding_mode
-    each = [_transposed_uses(axis) if transposed else _uses(axis, mode) for axis in axes]
+    transposed = isinstance(module, TRANSPOSED)
+    each = _uses_along(module, axes)
     total = reduce(np.multiply.outer, (uses.sum(axis=1) for uses in each))
     operations = module.out_channels // module.groups * total[None]
     return Weights(
@@ -130,7 +154,7 @@ def _convolution(module: Any, axes: list[_Axis]) -> Weights:
         ("ConvTranspose" if transposed else "Conv") + f"{len(axes)}d",
         tuple(axis.stride for axis in axes),
         tuple((axis.before, axis.behind) for axis in axes),
-        mode,
+        module.padding_mode,
         tuple(axis.dilation for axis in axes),
         module.groups,
     )
@@ -160,21 +184,25 @@ def _transposed_uses(axis: _Axis) -> Uses:
 
 def _nonzero_operations(module: Any, each: list[Uses], transposed: bool) -> Uses:
     """Operations of each place, weights of 0 left out: int64 [channels, *sizes]."""
-    present = module.weight.detach() != 0
-    groups, in_channels = module.groups, module.in_channels
-    kernel = present.shape[2:]
-    if transposed:  # [in, out / groups, *kernel]
-        counted = present.sum(dim=1)
-    else:  # [out, in / groups, *kernel]
-        apart = present.reshape(groups, module.out_channels // groups, in_channels // groups, *kernel)
-        counted = apart.sum(dim=1).reshape(in_channels, *kernel)
-    found = _numbers(counted)
+    found = _numbers(nonzero_weights(module, transposed=transposed))
     if (found == found.flat[0]).all() and len(found):
         found = found[:1]
     for uses in each:
         # The kernel axis in front goes, the spatial axis comes last.
         found = np.tensordot(found, uses, axes=([1], [1]))
     return found
+
+
+def nonzero_weights(module: Any, *, transposed: bool) -> torch.Tensor:
+    """Weights of a convolution that are not 0 and meet an input channel: int64 [in_channels, *kernel]."""
+    present: torch.Tensor = module.weight.detach() != 0
+    groups, in_channels = module.groups, module.in_channels
+    kernel = present.shape[2:]
+    if transposed:  # [in, out / groups, *kernel]
+        return present.sum(dim=1)
+    # [out, in / groups, *kernel]
+    apart = present.reshape(groups, module.out_channels // groups, in_channels // groups, *kernel)
+    return apart.sum(dim=1).reshape(in_channels, *kernel)
 
 
 def _numbers(tensor: torch.Tensor) -> Uses:

@@ -159,6 +159,16 @@ def signal_tables(folder: str, plan: ChunkPlan) -> SignalTables:
     )
 
 
+def series_documents(signal: SignalCommit, folder: str) -> dict[str, dict[str, Any]]:
+    """Zarr documents of the arrays of a signal, or of operations, whose group has this key prefix."""
+    tables = signal_tables(folder, signal.plan)
+    return {
+        f"{folder}/{VALUES}": values_document(signal),
+        tables.checksums.folder: tables.checksums.document(signal.checksums.rows),
+        tables.segments.folder: tables.segments.document(signal.segments.rows),
+    }
+
+
 def _signal_documents(layer_folder: str, signals: tuple[SignalCommit, ...]) -> dict[str, dict[str, Any]]:
     """Zarr documents of the groups and arrays of a layer's signals as of a commit."""
     if not signals:
@@ -166,13 +176,7 @@ def _signal_documents(layer_folder: str, signals: tuple[SignalCommit, ...]) -> d
     documents = {f"{layer_folder}/{SIGNALS}": group_document()}
     documents |= {signal.folder(layer_folder): group_document({"name": signal.name}) for signal in signals}
     for signal in signals:
-        folder = signal.folder(layer_folder)
-        tables = signal_tables(folder, signal.plan)
-        documents |= {
-            f"{folder}/{VALUES}": values_document(signal),
-            tables.checksums.folder: tables.checksums.document(signal.checksums.rows),
-            tables.segments.folder: tables.segments.document(signal.segments.rows),
-        }
+        documents |= series_documents(signal, signal.folder(layer_folder))
     return documents
 
 

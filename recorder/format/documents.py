@@ -8,10 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from recorder.format.arrays import categories_table, group_document, layer_documents, trial_column_table
+from recorder.format.arrays import (
+    categories_table,
+    group_document,
+    layer_documents,
+    series_documents,
+    trial_column_table,
+)
 from recorder.format.errors import RecordingFormatError
 from recorder.format.layout import ATTRIBUTE, CATEGORIES, GROUPS, ROOT_DOCUMENT
 from recorder.format.metadata import MAX_DOCUMENT_BYTES, RecordingMetadata, to_attributes
+from recorder.format.operations import KINDS, OPERATIONS
 from recorder.format.shards import sharded_document
 
 
@@ -35,6 +42,10 @@ def plain_documents(metadata: RecordingMetadata) -> dict[str, Any]:
             documents[CATEGORIES] = group_document()
             categories = categories_table(column.name)
             documents[categories.folder] = categories.document(column.stored.table.rows)
+    if metadata.operations is not None:
+        attributes = {"weight_layers": [*metadata.operations.weight_layers], "kinds": [*KINDS]}
+        documents[OPERATIONS] = group_document(attributes)
+        documents |= series_documents(metadata.operations, OPERATIONS)
     return documents
 
 

@@ -73,6 +73,10 @@ class UncalledLayersWarning(UserWarning):
     """Layers are monitored and not called, so that nothing is recorded of them."""
 
 
+class UncountedOperationsWarning(UserWarning):
+    """Operations of a weight layer are not counted: which step or sample they belong to is not known."""
+
+
 UNFINISHED_RESET: Final = (
     "nothing is recorded: reset() has discarded the recording, and failed or was interrupted before a new "
     "one began. Call reset() again"

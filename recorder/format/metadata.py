@@ -23,6 +23,7 @@ from recorder.format.layout import (
     folder_name,
     layer_folder,
 )
+from recorder.format.operations import OPERATIONS, OperationsCommit, operations_to_json
 from recorder.format.pace import PaceCommit
 from recorder.format.signals import SignalCommit, signals_to_json
 
@@ -48,16 +49,8 @@ MAX_PROVENANCE_BYTES: Final = 2**22
 MAX_CATEGORY_BYTES: Final = 2**28
 
 DTYPES: Final = (
-    "bool",
-    "uint8",
-    "int8",
-    "int16",
-    "int32",
-    "int64",
-    "float16",
-    "bfloat16",
-    "float32",
-    "float64",
+    *("bool", "uint8", "int8", "int16", "int32", "int64"),
+    *("float16", "bfloat16", "float32", "float64"),
 )
 
 
@@ -272,6 +265,8 @@ class RecordingMetadata:
         Which weight layers read the layers; None if no forward has shown it.
     pace : PaceCommit, optional
         How fast its writer was; None where nothing ran here.
+    operations : OperationsCommit, optional
+        What weight layers have done in each frame; None where that was not counted.
     """
 
     state: State
@@ -287,13 +282,14 @@ class RecordingMetadata:
     uncalled: Mapping[str, int] = field(default_factory=dict)
     connections: Connections | None = None
     pace: PaceCommit | None = None
+    operations: OperationsCommit | None = None
 
     @property
     def format_version(self) -> int:
         """Lowest version of the format whose readers understand this recording."""
         if any(layer.is_apart or layer.values or layer.signals for layer in self.layers):
             return NEWEST_FORMAT_VERSION
-        if any(column.stored for column in self.trials.columns):
+        if self.operations is not None or any(column.stored for column in self.trials.columns):
             return NEWEST_FORMAT_VERSION
         return LOST_FORMAT_VERSION if any(layer.lost for layer in self.layers) else FORMAT_VERSION
 
@@ -334,6 +330,8 @@ def to_record(metadata: RecordingMetadata) -> dict[str, Any]:
         record["connections"] = metadata.connections.to_json()
     if metadata.pace is not None:
         record["pace"] = metadata.pace.to_json()
+    if metadata.operations is not None:
+        record[OPERATIONS] = operations_to_json(metadata.operations)
     return record
 
 
@@ -351,7 +349,6 @@ def _column_to_json(column: ColumnCommit) -> dict[str, Any]:
 
 def _layer_to_json(layer: LayerCommit) -> dict[str, Any]:
     plan = layer.plan
-    lost = {"lost": [list(frames) for frames in layer.lost]} if layer.lost else {}
     return {
         "name": layer.name,
         "layer_class": layer.layer_class,
@@ -365,7 +362,7 @@ def _layer_to_json(layer: LayerCommit) -> dict[str, Any]:
         "segments": _table_to_json(layer.segments),
         "checksums": _table_to_json(layer.checksums),
         "tail": list(layer.tail),
-        **lost,
+        **({"lost": [list(frames) for frames in layer.lost]} if layer.lost else {}),
         **({"folder": folder_name(layer.name, apart=True)} if layer.is_apart else {}),
         **({"values": _values_to_json(layer.values)} if layer.values else {}),
         **signals_to_json(layer.signals),

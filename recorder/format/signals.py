@@ -105,6 +105,10 @@ class SignalCommit:
         """Key prefix of the signal's group, below that of its layer."""
         return f"{layer_folder}/{SIGNALS}/{folder_name(self.name, apart=self.is_apart)}"
 
+    def described(self, layer: str | None) -> str:
+        """What this is, for messages."""
+        return f"signal {self.name!r} of layer {layer!r}"
+
 
 def plan_signal(
     kept_shape: tuple[int, ...],

@@ -4,6 +4,7 @@ The monitor enters. Hooks hand what they see to a session, and know nothing of h
 """
 
 from recorder.hooks.lifetimes import InertMonitor, close_holder, finish, note_holder
-from recorder.hooks.network import NetworkHooks, SessionLink
+from recorder.hooks.network import NetworkHooks
+from recorder.hooks.session_link import SessionLink
 
 __all__ = ["InertMonitor", "NetworkHooks", "SessionLink", "close_holder", "finish", "note_holder"]

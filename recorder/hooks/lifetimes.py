@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, NoReturn, Self
 
 from recorder.format import RecordingClosedWarning, RecordingFormatError
-from recorder.hooks.network import SessionLink
+from recorder.hooks.session_link import SessionLink
 from recorder.session import RecordingSession
 from recorder.session.telling import warn_of_unused
 from recorder.stores import ByteStore

@@ -7,12 +7,9 @@ alive, and turn inert when a network that carries them is copied or pickled.
 from __future__ import annotations
 
 import functools
-import operator
-import os
 import sys
-import warnings
 import weakref
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -20,156 +17,14 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from recorder.capture import LayerError
-from recorder.format import RecordingStoppedWarning, RecordingWriteError, UncalledLayersWarning
+from recorder.format import RecordingWriteError
 from recorder.frameworks import SpikingLayer, SpikingLayerError
 from recorder.hooks.compiling import outside_graphs, refuse_unknown_compiler
 from recorder.hooks.replacements import LastHooks, ObservedForward
-from recorder.hooks.seeking import UNSCRIPTABLE, ConnectionSeeker
+from recorder.hooks.seeking import ConnectionSeeker
+from recorder.hooks.session_link import Hook, SessionLink
 from recorder.hooks.states import KeptStates
-from recorder.session import RecordingSession
-
-
-class SessionLink:
-    """The link from hooks to a session. The monitor fills it, and empties it when the monitor is gone.
-
-    Attributes
-    ----------
-    handled_error : exception or None
-        What that thread was handling when the outermost forward that runs began.
-    has_seen_copy : bool
-        Whether a copy of the network has run.
-    """
-
-    def __init__(self, *, warn_of_failures: bool = False) -> None:
-        self.session: RecordingSession | None = None
-        self.is_enabled = False
-        self.handled_error: BaseException | None = None
-        self._is_copy_noted = False
-        self.has_seen_copy = False
-        self.warns_of_failures = warn_of_failures
-        _links.add(self)
-
-    def records_to(self) -> RecordingSession | None:
-        """Session that a hook has to tell now; None if nothing is to be recorded."""
-        # Compiled graphs go on calling hooks that were taken away. During a backward pass, activation
-        # checkpointing runs forwards once more.
-        if not self.is_enabled or _current_graph_task_id() != -1:
-            return None
-        return self.session
-
-    def refuse_stopped(self) -> None:
-        """Raise RecordingWriteError if recording was stopped by `stop`."""
-        if self.session is None:
-            raise RecordingWriteError(
-                "recording has stopped, as it could not be written. To go on behind the last commit, "
-                "close() it, then enable() it again"
-            )
-
-    def note_copy(self) -> None:
-        """Warn, once, that a copy of the network runs while the network itself has not been called."""
-        if self._is_copy_noted or not self.is_enabled or self.session is None or self.session.steps.has_begun:
-            return
-        self._is_copy_noted = True
-        warnings.warn(
-            "a copy of the monitored network runs, and the network itself has not been called: copies are "
-            "not monitored. Make the monitor for the network that runs",
-            UncalledLayersWarning,
-            stacklevel=3,
-        )
-
-    def stop(self, failure: RecordingWriteError) -> None:
-        """Record nothing more as writing has failed; raises ``failure``, or warns where that was chosen."""
-        if not self.warns_of_failures:
-            raise failure
-        if self.session is not None:
-            self.session = None
-            warnings.warn(
-                f"{failure} The network runs on and is not recorded any more.",
-                RecordingStoppedWarning,
-                stacklevel=2,
-            )
-
-
-_links: weakref.WeakSet[SessionLink] = weakref.WeakSet()
-
-
-def _empty_links_in_child() -> None:
-    # A forked child, such as a worker of a DataLoader, has no writer thread and must not write.
-    for link in _links:
-        link.session = None
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_empty_links_in_child)
-
-
-class InertHook:
-    """A hook in a copy of the network: it records nothing.
-
-    It tells the user if the copy runs for the second time, and the monitored network has not run at all. Once
-    is no news: a teacher runs before its student.
-    """
-
-    def __init__(self, link: SessionLink | None = None) -> None:
-        self._link = (lambda: None) if link is None else weakref.ref(link)
-        self._has_run = False
-
-    def __call__(self, *_: Any) -> None:
-        """Record nothing."""
-        link = self._link()
-        if link is not None:
-            link.has_seen_copy = True
-            if self._has_run:
-                link.note_copy()
-            self._has_run = True
-
-    def __deepcopy__(self, _: dict[int, Any]) -> InertHook:
-        return InertHook(self._link())
-
-    def __reduce__(self) -> tuple[type[InertHook], tuple[()]]:
-        return InertHook, ()
-
-
-def _of_torch(name: str) -> Any:
-    """A private name of torch, None where this torch has none."""
-    try:
-        return operator.attrgetter(name)(torch._C)  # noqa: SLF001 - nothing public tells these
-    except AttributeError:
-        return None
-
-
-# What tells when a hook sees no ordinary forward: of activation checkpointing, torch.jit.trace, torch.func.
-# Looked up once, as it is asked at each call.
-_PRIVATE = "_current_graph_task_id", "_is_tracing", "_functorch.peek_interpreter_stack"
-_current_graph_task_id, _is_tracing, _peek_interpreter_stack = map(_of_torch, _PRIVATE)
-
-
-def _refuse_unknown_torch() -> None:
-    """Refuse a torch without the private names that are asked at each call."""
-    for name in _PRIVATE:
-        if _of_torch(name) is None:
-            raise RuntimeError(
-                f"torch {torch.__version__} has no torch._C.{name}, without which this spiketape cannot tell "
-                "a forward from one that is traced, transformed or computed again. Use an older torch or a "
-                "newer spiketape"
-            )
-
-
-def _refuse_what_runs_otherwise(layer: SpikingLayer) -> None:
-    """Refuse transformations under which a hook runs once for many forwards, or sees no values."""
-    if _is_tracing():
-        what = "torch.jit.trace runs the network once, for a graph that has no hooks: trace it while disabled"
-    elif _peek_interpreter_stack() is not None:
-        what = (
-            "torch.func (vmap, grad and the like) runs it on wrapped tensors, whose values and batch cannot "
-            "be seen: call the network without it, or disable() the monitor"
-        )
-    # To ask the second before CUDA is in use would begin to use it.
-    elif torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():  # type: ignore[no-untyped-call]
-        what = "a CUDA graph is captured, and replays without hooks: disable() the monitor first"
-    else:
-        return
-    raise SpikingLayerError(f"layer {layer.name!r} cannot be recorded here: {what}")
+from recorder.hooks.unusual_runs import refuse_unknown_torch, refuse_unusual_run
 
 
 def _explain_hidden_values(layer: SpikingLayer, output: Any, error: RuntimeError) -> None:
@@ -186,23 +41,7 @@ def _explain_hidden_values(layer: SpikingLayer, output: Any, error: RuntimeError
         ) from error
 
 
-class _Hook:
-    def __init__(self, link: SessionLink) -> None:
-        self._link = link
-
-    @property
-    def __name__(self) -> str:
-        # The first thing that torch.jit.script asks a hook for.
-        raise SpikingLayerError(UNSCRIPTABLE)
-
-    def __deepcopy__(self, _: dict[int, Any]) -> InertHook:
-        return InertHook(self._link)
-
-    def __reduce__(self) -> tuple[type[InertHook], tuple[()]]:
-        return InertHook, ()
-
-
-class LayerHook(_Hook):
+class LayerHook(Hook):
     """Records what one spiking layer puts out, behind all that hooks of the user's have made of it."""
 
     def __init__(self, layer: SpikingLayer, link: SessionLink) -> None:
@@ -223,7 +62,7 @@ class LayerHook(_Hook):
         session = self._link.records_to()
         if session is not None:
             refuse_unknown_compiler()
-            _refuse_what_runs_otherwise(self._layer)
+            refuse_unusual_run(self._layer.name)
             try:
                 session.record(self._layer, output, inputs)
             except RecordingWriteError as failure:
@@ -236,7 +75,28 @@ class LayerHook(_Hook):
                 raise
 
 
-class _BeginHook(_Hook):
+class WeightHook(Hook):
+    """Counts what one weight layer does."""
+
+    def __init__(self, name: str, module: nn.Module, link: SessionLink) -> None:
+        super().__init__(link)
+        self._name = name
+        self._module = module
+
+    @outside_graphs
+    def __call__(self, module: nn.Module, inputs: Any, named: Any, output: Any) -> None:
+        """Count the operations of a call; a shallow copy of the layer is not counted."""
+        session = self._link.records_to()
+        counter = None if session is None else session.layers.operations
+        if session is None or counter is None or session.closed or module is not self._module:
+            return
+        refuse_unknown_compiler()
+        refuse_unusual_run(self._name)
+        given = inputs[0] if inputs else next(iter(named.values()), None)
+        counter.see_call(self._name, module, given, output)
+
+
+class _BeginHook(Hook):
     @outside_graphs
     def __call__(self, *_: Any) -> None:
         session = self._link.records_to()
@@ -250,7 +110,7 @@ class _BeginHook(_Hook):
                 self._link.handled_error = sys.exception()
 
 
-class _EndHook(_Hook):
+class _EndHook(Hook):
     @outside_graphs
     def __call__(self, *_: Any) -> None:
         session = self._link.records_to()
@@ -279,6 +139,8 @@ class NetworkHooks:
     link : SessionLink
     states_of : collection of str
         Names of the layers whose membrane potential is recorded, and is to be kept for each step.
+    weight_layers : mapping of str to torch.nn.Module, optional
+        Weight layers whose operations are counted, by name.
     """
 
     def __init__(
@@ -287,8 +149,10 @@ class NetworkHooks:
         layers: Iterable[SpikingLayer],
         link: SessionLink,
         states_of: Collection[str] = (),
+        weight_layers: Mapping[str, nn.Module] | None = None,
     ) -> None:
         self._network = network
+        self._weight_layers = weight_layers or {}
         self._layers = tuple(layers)
         self._link = link
         self._handles: list[RemovableHandle] = []
@@ -309,7 +173,7 @@ class NetworkHooks:
         """
         if self._handles:
             return
-        _refuse_unknown_torch()
+        refuse_unknown_torch()
         refuse_unknown_compiler()
         compiler = sys.modules.get("torch._dynamo")
         if compiler is not None:
@@ -324,6 +188,9 @@ class NetworkHooks:
                 self._replacements.append(ObservedForward.on(layer.module, hook, layer.kept_in))
             else:
                 self._put_last(layer.module, layer.module.register_forward_hook(hook))
+        for name, module in self._weight_layers.items():
+            counted = WeightHook(name, module, self._link)
+            self._handles.append(module.register_forward_hook(counted, with_kwargs=True))
         # Behind the hook of a layer that is the network itself.
         self._put_last(
             self._network, self._network.register_forward_hook(_EndHook(self._link), always_call=True)

@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorder.format.layout import SEGMENT_COLUMNS
+from recorder.format.operations import OPERATIONS
 from recorder.format.segments import Segments
 from recorder.format.signals import signal_to_json
 from recorder.tape import LayerReader, TapeReader
+from recorder.tape.reading import Which
 from recorder.tape.signal_reading import SignalReader
 
 DIGEST_VERSION: Final = 1
@@ -125,18 +127,17 @@ def digest_recording(reader: TapeReader) -> str:
         for layer in reader.layers.values()
         for bits in layer.bits
     }
-    of_signals = {
-        (name, signal): hash_signal_leaves(values, 0, signal_leaf_count(values))
-        for name, layer in reader.layers.items()
-        for signal, values in layer.signals.items()
+    of_series = {
+        which: hash_signal_leaves(values, 0, signal_leaf_count(values))
+        for which, values in reader.series.items()
     }
-    return join_digest(reader, leaves, of_signals)
+    return join_digest(reader, leaves, of_series)
 
 
 def join_digest(
     reader: TapeReader,
     leaves: Mapping[tuple[str, str], Sequence[bytes]],
-    signal_leaves: Mapping[tuple[str, str], Sequence[bytes]],
+    series_leaves: Mapping[Which, Sequence[bytes]],
 ) -> str:
     """Digest of a recording.
 
@@ -145,8 +146,8 @@ def join_digest(
     reader : TapeReader
     leaves : mapping
         Of each layer and plane (empty: the events), the hashes of all leaves from `hash_leaves`.
-    signal_leaves : mapping
-        Of each layer and signal, the hashes of all leaves from `hash_signal_leaves`.
+    series_leaves : mapping
+        Of each of `TapeReader.series`, the hashes of all leaves from `hash_signal_leaves`.
     """
     whole = {
         "spiketape_digest": DIGEST_VERSION,
@@ -159,7 +160,7 @@ def join_digest(
                 "spikes": _sha256(b"".join(leaves[name, ""])),
                 **({"lost": layer.lost.tolist()} if len(layer.lost) else {}),
                 **_describe_values(layer, leaves),
-                **_describe_signals(layer, signal_leaves),
+                **_describe_signals(layer, series_leaves),
             }
             for name, layer in reader.layers.items()
         ],
@@ -168,6 +169,7 @@ def join_digest(
             "rows": reader.metadata.trials.rows,
             "columns": dict(_hash_columns(reader)),
         },
+        **_describe_operations(reader, series_leaves),
     }
     return _sha256(_json(whole))
 
@@ -184,24 +186,37 @@ def _describe_values(layer: LayerReader, leaves: Mapping[tuple[str, str], Sequen
     return {"values": {"scale": scale, "planes": planes}} if planes or scale != 1 else {}
 
 
-def _describe_signals(
-    layer: LayerReader, leaves: Mapping[tuple[str, str], Sequence[bytes]]
-) -> dict[str, Any]:
+def _describe_signals(layer: LayerReader, leaves: Mapping[Which, Sequence[bytes]]) -> dict[str, Any]:
     """The entry of a layer that has signals; nothing where it has none, whose digest stays what it was."""
     signals = [
         {
             "name": name,
             "dtype": signal.commit.dtype,
             "neuron_shape": list(signal.commit.shape),
-            "frames": signal.frames,
-            "segments": _sha256(_merged(signal.segments()).astype("<i8").tobytes()),
-            "values": _sha256(b"".join(leaves[layer.name, name])),
+            **_describe_series(signal, leaves[layer.name, name]),
             **({"neurons": signal_to_json(signal.commit)["neurons"]} if signal.commit.neurons else {}),
-            **({"lost": signal.lost.tolist()} if len(signal.lost) else {}),
         }
         for name, signal in layer.signals.items()
     ]
     return {"signals": signals} if signals else {}
+
+
+def _describe_operations(reader: TapeReader, leaves: Mapping[Which, Sequence[bytes]]) -> dict[str, Any]:
+    """The entry of a recording whose operations were counted; nothing for any other."""
+    counted = reader.metadata.operations
+    if counted is None or reader.operations is None:
+        return {}
+    about = {"weight_layers": [*counted.weight_layers], "uncounted": sorted(counted.uncounted)}
+    return {OPERATIONS: {**about, **_describe_series(reader.operations, leaves[None, OPERATIONS])}}
+
+
+def _describe_series(series: SignalReader, leaves: Sequence[bytes]) -> dict[str, Any]:
+    return {
+        "frames": series.frames,
+        "segments": _sha256(_merged(series.segments()).astype("<i8").tobytes()),
+        "values": _sha256(b"".join(leaves)),
+        **({"lost": series.lost.tolist()} if len(series.lost) else {}),
+    }
 
 
 def join_recordings(digests: Sequence[str]) -> str:

@@ -168,8 +168,7 @@ def pack(
         if document["node_type"] == "array"
     ]
     absent = {key for layer in reader.layers.values() for bits in layer.bits for key in bits.absent_keys()}
-    for layer in reader.layers.values():
-        absent |= {key for signal in layer.signals.values() for key in signal.absent_keys()}
+    absent |= {key for values in reader.series.values() for key in values.absent_keys()}
     done, total = 0, sum(plan.total_rows for _, _, plan in arrays)
     for folder, chunk_bytes, plan in arrays:
         for shard in range(plan.shards):

@@ -9,22 +9,21 @@ the cut are gone, and a lost step is a gap, as if the layer had not been called.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from recorder.format import LayerCommit, RecordingDamagedError, RecordingMetadata
-from recorder.format.arrays import PLANE_GROUPS, LayerTables, SignalTables
 from recorder.format.bits import count_per_neuron
 from recorder.format.documents import all_keys, plain_documents
 from recorder.format.extents import TableCommit
-from recorder.format.layout import CATEGORIES, ROOT_DOCUMENT, SPIKES
+from recorder.format.layout import ROOT_DOCUMENT
 from recorder.format.metadata import TrialsCommit
+from recorder.format.operations import OPERATIONS, OperationsCommit, as_operations
 from recorder.format.segments import clip_segments, merge_ranges
-from recorder.format.signals import SIGNALS, VALUES, SignalCommit
-from recorder.format.values import PLANES
+from recorder.format.signals import SignalCommit
+from recorder.keeping.own_keys import OURS
 from recorder.keeping.verification import Problem
 from recorder.stores import ByteStore
 from recorder.tape import LayerReader, TapeReader, TapeWriter
@@ -34,17 +33,6 @@ from recorder.tape.reading import refuse_if_packed
 from recorder.tape.signal_reading import SignalReader
 from recorder.tape.tables import TableWriter, rows_checksum
 from recorder.tape.trial_columns import read_columns
-
-# Keys that a recording may have. All other keys are foreign, and are never deleted.
-_ARRAYS = "|".join([SPIKES, *LayerTables._fields])
-_SIGNAL_ARRAYS = "|".join([VALUES, *SignalTables._fields])
-_NODE = rf"({ROOT_DOCUMENT}|c(/[0-9]+)*)"
-_OURS = re.compile(
-    rf"layers/[^/]+/({ROOT_DOCUMENT}|({_ARRAYS})/{_NODE})"
-    rf"|layers/[^/]+/({'|'.join(PLANE_GROUPS)})/({ROOT_DOCUMENT}|({'|'.join(PLANES)})/{_NODE})"
-    rf"|layers/[^/]+/{SIGNALS}/({ROOT_DOCUMENT}|[^/]+/({ROOT_DOCUMENT}|({_SIGNAL_ARRAYS})/{_NODE}))"
-    rf"|{CATEGORIES}/{ROOT_DOCUMENT}|(trials|{CATEGORIES})/[^/]+/({ROOT_DOCUMENT}|c/[0-9]+)|.+\.[0-9a-f]{{16}}\.partial"
-)
 
 
 @dataclass(frozen=True)
@@ -72,8 +60,8 @@ class LayerLoss:
 
     Attributes
     ----------
-    name : str
-        Name of the layer.
+    name : str or None
+        Name of the layer; None for operations.
     steps : tuple of (int, int)
         Ranges of damaged steps: first and last step, both inclusive.
     frames : int
@@ -81,10 +69,10 @@ class LayerLoss:
     lost : tuple of (int, int)
         Ranges of all frames that are lost after recovery, as in `LayerCommit.lost`.
     signal : str or None
-        Name of the signal, if the frames are those of one.
+        Name of the signal, if the frames are those of one, or ``"operations"``.
     """
 
-    name: str
+    name: str | None
     steps: tuple[tuple[int, int], ...]
     frames: int
     lost: tuple[tuple[int, int], ...]
@@ -146,9 +134,9 @@ def plan_recovery(reader: TapeReader, problems: Sequence[Problem], *, mark_lost:
     if hopeless:
         layers = tuple(LayerCut(name, layer.frames, layer.frames) for name, layer in reader.layers.items())
         return Recovery(None, layers, (), (), (), rewritten, hopeless)
-    damaged: dict[tuple[str, str | None], list[tuple[int, int]]] = {}
+    damaged: dict[_Part, list[tuple[int, int]]] = {}
     for problem in problems:
-        if problem.layer is not None and problem.frame is not None and problem.last_frame is not None:
+        if problem.frame is not None and problem.last_frame is not None:
             frames = problem.frame, problem.last_frame
             damaged.setdefault((problem.layer, problem.signal), []).append(frames)
     cut_step = min(
@@ -165,8 +153,8 @@ def plan_recovery(reader: TapeReader, problems: Sequence[Problem], *, mark_lost:
         cut_step=cut_step,
         layers=layers,
         lost=tuple(_loss(reader, *which, frames) for which, frames in damaged.items() if mark_lost),
-        dropped=tuple(key for key in others if _OURS.fullmatch(key)),
-        foreign=tuple(key for key in others if not _OURS.fullmatch(key)),
+        dropped=tuple(key for key in others if OURS.fullmatch(key)),
+        foreign=tuple(key for key in others if not OURS.fullmatch(key)),
         rewritten=rewritten,
         problems=(),
     )
@@ -255,8 +243,12 @@ def _count_again(layer: LayerReader) -> None:
     table.flush()
 
 
-def _part(reader: TapeReader, layer: str, signal: str | None) -> LayerReader | SignalReader:
-    return reader.layers[layer] if signal is None else reader.layers[layer].signals[signal]
+# Names of a layer and of one of its signals; no signal for its spikes, and no layer for operations.
+_Part = tuple[str | None, str | None]
+
+
+def _part(reader: TapeReader, layer: str | None, signal: str | None) -> LayerReader | SignalReader:
+    return reader.layers[layer or ""] if signal is None else reader.series[layer, signal]
 
 
 def _first_step(layer: LayerReader | SignalReader, damaged: Sequence[tuple[int, int]]) -> int:
@@ -266,7 +258,9 @@ def _first_step(layer: LayerReader | SignalReader, damaged: Sequence[tuple[int, 
     return int(segments.steps_of(frames, segments.segment_of(frames))[0])
 
 
-def _loss(reader: TapeReader, name: str, signal: str | None, damaged: Sequence[tuple[int, int]]) -> LayerLoss:
+def _loss(
+    reader: TapeReader, name: str | None, signal: str | None, damaged: Sequence[tuple[int, int]]
+) -> LayerLoss:
     """The steps that damaged frames lie in, and all frames that are lost with them."""
     layer = _part(reader, name, signal)
     segments = layer.segments()
@@ -283,6 +277,7 @@ def _give_up(reader: TapeReader, recovery: Recovery) -> RecordingMetadata:
     """Commit record without the frames that are cut off, or with frames marked lost."""
     if recovery.cut_step is not None:
         return _cut(reader, recovery)
+    lost: dict[_Part, tuple[tuple[int, int], ...]]
     lost = {(loss.name, loss.signal): loss.lost for loss in recovery.lost}
     layers = (
         replace(
@@ -295,7 +290,16 @@ def _give_up(reader: TapeReader, recovery: Recovery) -> RecordingMetadata:
         )
         for layer in reader.metadata.layers
     )
-    return replace(reader.metadata, layers=tuple(layers))
+    counted = reader.metadata.operations
+    if counted is not None:
+        counted = replace(counted, lost=lost.get((None, OPERATIONS), counted.lost))
+    return replace(reader.metadata, layers=tuple(layers), operations=counted)
+
+
+def _operations(counted: SignalReader | None, step: int) -> OperationsCommit | None:
+    """Commit of the operations before a step."""
+    frames = 0 if counted is None else counted.frames_before(step)
+    return None if counted is None or frames == 0 else as_operations(counted.cut_to(frames))
 
 
 def _frames_before(layer: LayerReader, step: int) -> int:
@@ -334,13 +338,23 @@ def _cut(reader: TapeReader, recovery: Recovery) -> RecordingMetadata:
             replace(column, crc32c=rows_checksum(values[:rows])) for column, values in columns.items()
         ),
     )
-    return replace(reader.metadata, layers=tuple(layer for layer in layers if layer.frames), trials=trials)
+    return replace(
+        reader.metadata,
+        layers=tuple(layer for layer in layers if layer.frames),
+        trials=trials,
+        operations=_operations(reader.operations, step),
+    )
 
 
 def _keys_of(reader: TapeReader, frames: dict[str, int], cut_step: int | None) -> set[str]:
     """Every key that the recording has once it is closed with ``frames[name]`` frames of each layer."""
     kept = (_closed(layer, frames[name], cut_step) for name, layer in reader.layers.items() if frames[name])
-    documents = plain_documents(replace(reader.metadata, layers=tuple(kept)))
+    counted = reader.operations
+    operations = None
+    if counted is not None:
+        stay = counted.frames if cut_step is None else counted.frames_before(cut_step)
+        operations = as_operations(_closed_signal(counted, stay)) if stay or cut_step is None else None
+    documents = plain_documents(replace(reader.metadata, layers=tuple(kept), operations=operations))
     return {ROOT_DOCUMENT, LOCK_KEY, *all_keys(documents)}
 
 

@@ -47,7 +47,8 @@ class Problem:
     is_redundant : bool
         True if the damaged data can be computed again from other data, without loss.
     signal : str or None
-        Name of the signal of the layer whose frames these are; None if they are those of its spikes.
+        Name of the signal of the layer whose frames these are, or ``"operations"`` where there is no layer;
+        None if they are those of its spikes.
     """
 
     what: str

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from recorder.capture import LayerError, LayerRecorder, SpikeValueError
 from recorder.capture.device.transfer import TransferRings
-from recorder.capture.host_packing import PUT_BYTES, FullStage, StagePool, WholeRows, pack_whole
+from recorder.capture.host_packing import StagePool
 from recorder.capture.packers import Packers
 from recorder.capture.signals import Signals
 from recorder.capture.thresholds import Threshold
@@ -21,8 +20,8 @@ from recorder.format.connections import Connections
 from recorder.format.segments import SegmentLog
 from recorder.format.values import Pending, pending_rows, planes_of
 from recorder.plan import LayerPlan, RecordingPlan, RecordingStats
-from recorder.session.background import BackgroundWriter
-from recorder.session.signals import LayerSignals, SignalPiece
+from recorder.session.operations import OperationsRecorder
+from recorder.session.signals import Forward, LayerSignals
 from recorder.session.steps import LayerSteps, Steps
 from recorder.tape import LayerProgress, TapeWriter
 
@@ -50,6 +49,8 @@ class RecordedLayers:
         Whether a layer that puts out no spikes is stopped with a warning, instead of being an error.
     signals : Signals, optional
         What is recorded beside the spikes of layers.
+    weight_layers : sequence of str
+        Names of the weight layers whose operations are counted; none if they are not.
 
     Attributes
     ----------
@@ -61,6 +62,8 @@ class RecordedLayers:
         Errors among values that were found after the call that they are about.
     connections : Connections or None
         Which weight layers read them, once a forward has shown it.
+    operations : OperationsRecorder or None
+        What counts operations, where that is asked for.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class RecordedLayers:
         *,
         stops_bad: bool = False,
         signals: Signals | None = None,
+        weight_layers: Sequence[str] = (),
     ) -> None:
         self._thresholds = thresholds or {}
         self._signals = signals or Signals()
@@ -82,6 +86,9 @@ class RecordedLayers:
         self.all_steps = steps
         self._rings = TransferRings()
         self._packers = Packers(StagePool(), self._rings)
+        self.operations = OperationsRecorder(weight_layers, self._rings) if weight_layers else None
+        if self.operations is not None:
+            steps.on_end = self.operations.end_forward
         for name, layer_class in layer_classes.items():
             self._add(name, layer_class)
 
@@ -107,6 +114,9 @@ class RecordedLayers:
                 last = {signal: SegmentLog(row) for signal, row in tape.last_signal_segments(name).items()}
                 self.by_name[name].signals.resume(commit, last)
             tape.place_layer(name, recorder.position)
+        counted = tape.metadata.operations
+        if self.operations is not None and counted is not None:
+            self.operations.resume(counted, SegmentLog(tape.last_operation_segment()))
         self.all_steps.go_on_at(max((layer.segments.last_step for layer in self.called), default=0))
 
     @property
@@ -161,12 +171,38 @@ class RecordedLayers:
         for recorder, _, signals in self.by_name.values():
             recorder.settle()
             signals.settle()
+        if self.operations is not None:
+            self.operations.series.settle()
 
     def forget(self, name: str, progress: LayerProgress) -> None:
         """Forget the finished segments of a layer, and of its signals, that a commit has."""
         recorder, _, signals = self.by_name[name]
         recorder.segments.forget(len(progress.closed_segments))
         signals.forget(progress.signals)
+
+    def see_beside(self, signals: LayerSignals, forward: Forward) -> None:
+        """Record the signals of a layer after a forward of its module; errors as `LayerSignals.record`."""
+        if self.operations is not None:
+            self.operations.see_spikes(forward)
+        signals.record(forward)
+
+    def beside(self, cut_short: Mapping[str, int]) -> dict[str, Any]:
+        """What a commit has beside its layers, by the names of its parameters; all must be settled.
+
+        ``cut_short`` has the steps from which on layers are given up.
+        """
+        found: dict[str, Any] = {"uncalled": self.uncalled(), "connections": self.connections}
+        found["cut"], found["cut_signals"] = self.frames_before(cut_short)
+        if self.operations is not None:
+            uncounted = {**self.operations.uncounted}
+            found |= {"operations": self.operations.progress(), "uncounted": uncounted}
+        return found
+
+    def forget_operations(self, beside: Mapping[str, Any]) -> None:
+        """Forget the finished segments of operations that a commit, of which `beside` is part, has."""
+        progress = beside.get("operations")
+        if self.operations is not None and progress is not None:
+            self.operations.series.segments.forget(len(progress.closed_segments))
 
     @property
     def stopped(self) -> list[str]:
@@ -208,6 +244,7 @@ class RecordedLayers:
     def plan(self, queue_limit_bytes: int, steps_per_hour: float) -> RecordingPlan:
         """Costs of the recording, as far as its layers have been called."""
         signals = [plan for layer in self.by_name.values() for plan in layer.signals.plans()]
+        signals += self.operations.plans() if self.operations is not None else []
         return RecordingPlan(self.plans(), queue_limit_bytes, self.ring_bytes, steps_per_hour, signals)
 
     def tell_late_errors(self) -> None:
@@ -234,102 +271,6 @@ class RecordedLayers:
                 stacklevel=2,
             )
         return True
-
-
-class CollectedRows:
-    """Rows that are handed to the writer many at a time: each time costs the network a switch of threads."""
-
-    def __init__(self, writer: BackgroundWriter, tape: TapeWriter) -> None:
-        self._writer = writer
-        self._tape = tape
-        self._rows: list[tuple[str, WholeRows] | SignalPiece] = []
-        self._size_bytes = 0
-        resumed = tape.resumed_layers()
-        self._added: set[str | tuple[str, str]] = {*resumed}
-        self._added |= {
-            (name, signal.name) for name, (layer, _) in resumed.items() for signal in layer.signals
-        }
-
-    def take(self, layer: LayerRecorder) -> None:
-        """Take the whole rows of a layer that has been called; waits while too much waits for the disk.
-
-        A signal handler may call this in the midst of it. A row is therefore added here and taken away there
-        where no call is in between.
-        """
-        if layer.name not in self._added:
-            plan = plan_chunks(layer.neuron_shape or ())
-            about = layer.name, plan, layer.dtype, layer.layer_class, layer.position
-            self._writer.put(partial(self._tape.add_layer, *about), 0)
-            self._added.add(layer.name)
-        while ready := layer.ready:
-            piece = ready[0]
-            if isinstance(piece, FullStage) and self._writer.is_behind:
-                # Rows that have to wait are packed first, to take little room.
-                ready[0] = piece.pack()
-                piece.give_back()
-                piece = ready[0]
-            entries, size_bytes = [(layer.name, piece)], piece.nbytes
-            self._rows += entries
-            self._size_bytes += size_bytes
-            del ready[:1]
-        if self._size_bytes >= PUT_BYTES:
-            self.hand_over()
-
-    def take_signals(self, layer: LayerRecorder, signals: LayerSignals) -> None:
-        """Take the values that are ready of the signals of a layer; otherwise as `take`."""
-        for signal in signals.begun:
-            if (layer.name, signal.name) not in self._added and signal.about and signal.ready:
-                self.take(layer)
-                self._writer.put(partial(self._tape.add_signal, layer.name, signal.about), 0)
-                self._added.add((layer.name, signal.name))
-            while signal.has_ready():
-                values = signal.ready[0]
-                arrived = values if isinstance(values, np.ndarray) else values.values()
-                entries, size_bytes = [SignalPiece(layer.name, signal.name, arrived)], arrived.nbytes
-                self._rows += entries
-                self._size_bytes += size_bytes
-                del signal.ready[:1]
-        if self._size_bytes >= PUT_BYTES:
-            self.hand_over()
-
-    def drain(self, layers: RecordedLayers) -> dict[LayerRecorder, Pending]:
-        """Hand the whole rows of all layers to the writer; return the frames of each that fill none."""
-        layers.settle()
-        pending = {layer: layer.drain() for layer in layers.called}
-        for layer in pending:
-            self.take(layer)
-            self.take_signals(layer, layers.by_name[layer.name].signals)
-        self.hand_over()
-        return pending
-
-    @property
-    def seconds_waited(self) -> float:
-        """Total time for which whoever handed rows over had to wait."""
-        return self._writer.seconds_waited
-
-    def put(self, task: Callable[[TapeWriter], object]) -> None:
-        """Have the thread that writes call a task with the tape, behind all rows that were handed over."""
-        self._writer.put(partial(task, self._tape), 0)
-
-    def hand_over(self) -> None:
-        """Put all rows into the writer's queue."""
-        if self._rows:
-            # Ctrl-C may end this wait; the rows are still here then.
-            self._writer.wait_for_room(self._size_bytes)
-            self._writer.put(partial(_append_all, self._tape, self._rows), self._size_bytes)
-            # Cut short before this, the same list is handed over twice. Whoever comes first empties it.
-            self._rows, self._size_bytes = [], 0
-
-
-def _append_all(tape: TapeWriter, rows: list[tuple[str, WholeRows] | SignalPiece]) -> None:
-    while rows:
-        first = rows[0]
-        if isinstance(first, SignalPiece):
-            tape.append_signal(*first)
-        else:
-            name, piece = first
-            tape.append(name, pack_whole(piece))
-        del rows[0]
 
 
 def totals_of(tape: TapeWriter, pending: Mapping[LayerRecorder, Pending]) -> dict[str, tuple[int, Counts]]:

@@ -22,7 +22,8 @@ from recorder.format.bits import Counts
 from recorder.format.pace import PaceCommit
 from recorder.format.values import Pending
 from recorder.plan import Pace
-from recorder.session.layers import CollectedRows, RecordedLayers
+from recorder.session.layers import RecordedLayers
+from recorder.session.rows import CollectedRows
 from recorder.stores.redaction import without_secrets
 from recorder.tape import TapeWriter
 

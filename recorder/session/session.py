@@ -18,8 +18,9 @@ from recorder.frameworks import SpikingLayer
 from recorder.plan import Pace, RecordingPlan, RecordingStats
 from recorder.session.background import BackgroundWriter, CommitClock, call_if_there
 from recorder.session.entrance import Entrance, exclusively
-from recorder.session.layers import CollectedRows, RecordedLayers, progress_of, totals_of
+from recorder.session.layers import RecordedLayers, progress_of, totals_of
 from recorder.session.logbook import Logbook
+from recorder.session.rows import CollectedRows
 from recorder.session.signals import Forward
 from recorder.session.steps import LayerSteps
 from recorder.session.telling import Teller
@@ -70,8 +71,7 @@ class RecordingSession:
         teller: Teller,
         logbook: Logbook,
     ) -> None:
-        self._tape = tape
-        self._queue_limit_bytes = queue_limit_bytes
+        self._tape, self._queue_limit_bytes = tape, queue_limit_bytes
         self._has_told_plan = False
         self.entrance = Entrance(tape.store.location)
         self._teller = teller
@@ -102,8 +102,7 @@ class RecordingSession:
 
     def plan(self) -> RecordingPlan:
         """Costs of the recording, as far as its layers have been called."""
-        pace = self._pace.steps_per_hour(self.steps.next_step)
-        return self.layers.plan(self._queue_limit_bytes, pace)
+        return self.layers.plan(self._queue_limit_bytes, self._pace.steps_per_hour(self.steps.next_step))
 
     def stats(self) -> RecordingStats:
         """Costs of the recording so far."""
@@ -189,10 +188,10 @@ class RecordingSession:
         else:
             spikes = layer.arrange(spikes.detach(), expected)
             self._record_other(recorder, steps, layer, spikes, len(spikes))
-        if signals and not self.closed:  # a handler may have closed meanwhile
+        if (signals or self.layers.operations) and not self.closed:  # a handler may have closed meanwhile
             made, batch = steps.next_step - first_step, spikes.shape[expected.has_steps]
             forward = Forward(layer, inputs, output, expected, first_step, made, batch, self.trials.number)
-            signals.record(forward)
+            self.layers.see_beside(signals, forward)
             self._rows.take_signals(recorder, signals)
 
     def _take(self, recorder: LayerRecorder) -> None:
@@ -237,6 +236,7 @@ class RecordingSession:
         self._logbook.tell_failures()
         if self.steps.findings:
             self._teller.tell(self.steps.take_findings())
+        self._rows.take_operations(self.layers.operations)
         if self._due.is_dirty:
             self._pace.end()
             if self.steps.next_step >= self._logbook.due:
@@ -370,15 +370,15 @@ class RecordingSession:
         pending = self._rows.drain(self.layers)
         self._writer.wait_for_room(0)
         progress, presented = progress_of(pending, self.layers), self.trials.look()
-        commit = partial(self._tape.commit, progress, presented, self.trials.trials, close=close)
-        commit = partial(commit, uncalled=self.layers.uncalled(), connections=self.layers.connections)
         pace = self._pace.so_far(self.steps.next_step, self._writer.seconds_waited)
-        cut, cut_signals = self.layers.frames_before(self._cut_short)
-        self._writer.put(partial(commit, pace=pace, cut=cut, cut_signals=cut_signals), 0)
+        beside = {"pace": pace, **self.layers.beside(self._cut_short)}
+        commit = partial(self._tape.commit, progress, presented, self.trials.trials, close=close, **beside)
+        self._writer.put(commit, 0)
         # If Ctrl-C comes before this, the next commit has the same segments and trials again, and skips them.
         self._due.mark_committed()
         for layer in pending:
             self.layers.forget(layer.name, progress[layer.name])
+        self.layers.forget_operations(beside)
         self.trials.forget(len(presented))
 
     def _mark_dirty(self) -> None:

@@ -22,11 +22,13 @@ class SignalPiece(NamedTuple):
 
     Attributes
     ----------
-    layer, signal : str
+    layer : str or None
+        None for operations, which are of no layer.
+    signal : str
     values : array, shape [frames, neurons]
     """
 
-    layer: str
+    layer: str | None
     signal: str
     values: Values
 
@@ -138,17 +140,21 @@ class LayerSignals:
 
     def plans(self) -> list[SignalPlan]:
         """Costs of each signal that has values."""
-        return [
-            SignalPlan(
-                layer=recorder.layer,
-                name=recorder.name,
-                frames_per_step=min(recorder.first_batch, recorder.signal.samples or recorder.first_batch),
-                every=recorder.signal.every,
-                chunks=recorder.about.plan,
-                itemsize=recorder.about.itemsize,
-                stage_bytes=recorder.stage_bytes,
-                device_bytes=recorder.device_bytes,
-            )
-            for recorder in self.recorders
-            if recorder.about is not None
-        ]
+        return [plan for recorder in self.recorders if (plan := plan_of(recorder)) is not None]
+
+
+def plan_of(recorder: SignalRecorder) -> SignalPlan | None:
+    """Costs of a series; None before it has values."""
+    about = recorder.about
+    if about is None:
+        return None
+    return SignalPlan(
+        layer=recorder.layer,
+        name=recorder.name,
+        frames_per_step=min(recorder.first_batch, recorder.signal.samples or recorder.first_batch),
+        every=recorder.signal.every,
+        chunks=about.plan,
+        itemsize=about.itemsize,
+        stage_bytes=recorder.stage_bytes,
+        device_bytes=recorder.device_bytes,
+    )

@@ -95,6 +95,8 @@ class Steps:
     def __init__(self, running_forwards: Callable[..., int]) -> None:
         self.findings = Findings()
         self._running_forwards = running_forwards
+        # Told of each end of a forward, if it has returned, and whether that is known, see `_end`.
+        self.on_end: Callable[..., None] | None = None
         self._layers: list[LayerSteps] = []
         # Layers that the network has, and may therefore be missed.
         self._expected: list[LayerSteps] = []
@@ -180,7 +182,7 @@ class Steps:
             self._refuse_other_thread(thread, "begins a forward")
         elif self._called:
             # Somebody has called layers by hand: that others were left out is no news.
-            self._end(succeeded=True, is_whole=False)
+            self._end(succeeded=True, is_whole=False, is_known=False)
             is_boundary = True
         self._thread = thread
         self._depth += 1
@@ -223,7 +225,7 @@ class Steps:
             if missing and not self._has_guessed:
                 self._has_guessed = True
                 self.findings.guessed = layer.name, missing
-            self._end(succeeded=True)
+            self._end(succeeded=True, is_known=False)
             is_boundary = True
         if thread != self._thread:
             if self._depth or self._called:
@@ -306,8 +308,13 @@ class Steps:
                 "give each thread a copy of the network and a monitor of its own"
             )
 
-    def _end(self, *, succeeded: bool, is_whole: bool = True) -> None:
-        """End a forward, or what stands for one; ``is_whole`` if it may be expected to call all layers."""
+    def _end(self, *, succeeded: bool, is_whole: bool = True, is_known: bool = True) -> None:
+        """End a forward, or what stands for one.
+
+        ``is_whole`` if it may be expected to call all layers, ``is_known`` if it is no guess where it ends.
+        """
+        if self.on_end is not None:
+            self.on_end(succeeded=succeeded, is_known=is_known)
         if self._called < len(self._layers) or not succeeded or self._has_empty or self._is_uneven():
             self._align(succeeded=succeeded)
             if succeeded and is_whole and self._called:

@@ -17,12 +17,17 @@ from recorder.format import (
 from recorder.format.documents import plain_documents
 from recorder.format.layout import ROOT_DOCUMENT
 from recorder.format.metadata import MAX_DOCUMENT_BYTES, to_record
+from recorder.format.operations import OPERATIONS
 from recorder.format.parsing.record import parse_document
 from recorder.format.shards import plan_shards
 from recorder.stores import ByteStore
 from recorder.stores.sharded import ShardedStore
 from recorder.tape.layer_reading import LayerReader
+from recorder.tape.signal_reading import SignalReader
 from recorder.tape.trial_columns import read_values
+
+# Names of a layer and of one of its signals.
+Which = tuple[str | None, str]
 
 
 class TapeReader:
@@ -49,6 +54,22 @@ class TapeReader:
     def layers(self) -> dict[str, LayerReader]:
         """Readers of the layers by name, in network order."""
         return {layer.name: LayerReader(self.store, layer) for layer in self.metadata.layers}
+
+    @cached_property
+    def operations(self) -> SignalReader | None:
+        """Reader of the operations that were counted; None if none were."""
+        commit = self.metadata.operations
+        return None if commit is None else SignalReader(self.store, None, "", commit)
+
+    @cached_property
+    def series(self) -> dict[Which, SignalReader]:
+        """Readers of the signals of all layers, by the names of both, and of operations, of no layer."""
+        found: dict[Which, SignalReader] = {
+            (name, signal): values
+            for name, layer in self.layers.items()
+            for signal, values in layer.signals.items()
+        }
+        return found if self.operations is None else {**found, (None, OPERATIONS): self.operations}
 
     @cached_property
     def identity(self) -> str:

@@ -36,8 +36,8 @@ class SignalReader(ArrayReader):
     ----------
     store : ByteStore
         Store with one key for each chunk, as while recording.
-    layer : str
-        Name of the layer.
+    layer : str or None
+        Name of the layer; None for operations, which are of no layer.
     folder : str
         Key prefix of the signal's group.
     commit : SignalCommit
@@ -47,7 +47,7 @@ class SignalReader(ArrayReader):
     not_absence = "values are not zeros"
     commit: SignalCommit
 
-    def __init__(self, store: ByteStore, layer: str, layer_folder: str, commit: SignalCommit) -> None:
+    def __init__(self, store: ByteStore, layer: str | None, layer_folder: str, commit: SignalCommit) -> None:
         super().__init__(store, commit)
         self.layer = layer
         self.folder = commit.folder(layer_folder)
@@ -60,7 +60,7 @@ class SignalReader(ArrayReader):
     @property
     def described(self) -> str:
         """The signal and its layer, as errors name them."""
-        return f"signal {self.name!r} of layer {self.layer!r}"
+        return self.commit.described(self.layer)
 
     @property
     def chunks(self) -> int:

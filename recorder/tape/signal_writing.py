@@ -60,15 +60,15 @@ class SignalWriter:
     ----------
     store : ByteStore
     encoding : InOrder
-    layer : str
-        Name of the layer.
+    layer : str or None
+        Name of the layer; None for operations, which are of no layer.
     layer_folder : str
     about : SignalCommit
         What the signal is; of no frames.
     """
 
     def __init__(
-        self, store: ByteStore, encoding: InOrder, layer: str, layer_folder: str, about: SignalCommit
+        self, store: ByteStore, encoding: InOrder, layer: str | None, layer_folder: str, about: SignalCommit
     ) -> None:
         self._store, self._encoding, self._layer, self._layer_folder = store, encoding, layer, layer_folder
         self._about = about
@@ -76,7 +76,7 @@ class SignalWriter:
         self.folder = about.folder(layer_folder)
         tables = signal_tables(self.folder, about.plan)
         self._checksums = TableWriter(store, tables.checksums)
-        self.segments = SegmentsWriter(store, tables.segments, f"signal {about.name!r} of layer {layer!r}")
+        self.segments = SegmentsWriter(store, tables.segments, about.described(layer))
         self._rows = np.empty((self._plan.chunk_frames, self._plan.neurons), about.dtype)
         self._spare: list[Values] = []
         self._chunk = 0

@@ -19,6 +19,7 @@ from recorder.format.layout import (
     layer_folder,
 )
 from recorder.format.metadata import TrialsCommit
+from recorder.format.operations import OperationsCommit, as_operations
 from recorder.format.pace import PaceCommit
 from recorder.format.parsing.record import parse_attributes
 from recorder.format.segments import Rows
@@ -32,7 +33,7 @@ from recorder.tape.holding.lock import WriterLock
 from recorder.tape.in_order import InOrder
 from recorder.tape.layer_writing import LayerProgress, LayerWriter
 from recorder.tape.reading import TapeReader, refuse_if_packed
-from recorder.tape.signal_writing import Values
+from recorder.tape.signal_writing import SignalProgress, SignalWriter, Values
 from recorder.tape.trial_columns import TrialsWriter
 
 Presented = list[tuple[int, int, Columns]]
@@ -63,6 +64,7 @@ class TapeWriter:
         self.metadata = metadata
         self._lock = lock
         self._layers: dict[str, LayerWriter] = {}
+        self._operations: SignalWriter | None = None
         self._positions: dict[str, int] = {}
         self._trials = TrialsWriter(self.store)
         self._encoding = InOrder(in_order.ENCODING_THREADS)
@@ -185,9 +187,11 @@ class TapeWriter:
             tape._layers[name] = LayerWriter.resume(layer, tape._encoding)
             tape._positions[name] = position
         layers = tuple(layer.committed for layer in tape._layers.values())
-        tape._write_record(
-            reader.metadata.next_commit(state="recording", committed=_now(), layers=layers, pace=None), None
-        )
+        changes: dict[str, Any] = {"state": "recording", "committed": _now(), "layers": layers, "pace": None}
+        if reader.operations is not None:
+            tape._operations = SignalWriter.resume(reader.operations, tape._encoding, "")
+            changes["operations"] = tape._operations.committed
+        tape._write_record(reader.metadata.next_commit(**changes), None)
         return tape
 
     def kept_trials(self) -> TrialsCommit:
@@ -235,6 +239,16 @@ class TapeWriter:
         """Append values of a signal, in its data type, [frames, neurons]."""
         self._layers[layer].append_signal(signal, values)
 
+    def add_operations(self, about: OperationsCommit) -> None:
+        """Add operations, which are going to be counted; ``about`` says what they are, and has no frames."""
+        self._operations = SignalWriter(self.store, self._encoding, None, "", about)
+
+    def append_operations(self, values: Values) -> None:
+        """Append operations, int64 [frames, weight layers × kinds]."""
+        if self._operations is None:
+            raise RuntimeError("operations are added before any are appended")
+        self._operations.append(values)
+
     def pending_frames(self, name: str) -> Pending:
         """Last frames of a resumed layer, which do not fill a packed row, shape [fewer than 8, neurons]."""
         return self._layers[name].pending_frames
@@ -250,6 +264,10 @@ class TapeWriter:
     def last_signal_segments(self, name: str) -> dict[str, Rows]:
         """For each signal of a resumed layer, its last segment, shape [0 or 1, 5]."""
         return {signal: rows.segments.last for signal, rows in self._layers[name].signals.items()}
+
+    def last_operation_segment(self) -> Rows | None:
+        """The last segment of resumed operations, shape [0 or 1, 5]; None where none were counted."""
+        return None if self._operations is None else self._operations.segments.last
 
     def totals(self, name: str) -> Counts:
         """Number of spikes of each neuron of a layer, int64 [neurons], in the rows appended so far.
@@ -272,6 +290,8 @@ class TapeWriter:
         uncalled: Mapping[str, int] | None = None,
         connections: Connections | None = None,
         pace: PaceCommit | None = None,
+        operations: SignalProgress | None = None,
+        uncounted: Mapping[str, str] | None = None,
         cut: Mapping[str, int] | None = None,
         cut_signals: Mapping[str, Mapping[str, int]] | None = None,
         close: bool = False,
@@ -293,6 +313,10 @@ class TapeWriter:
             Which weight layers read the layers; as before if left out.
         pace : PaceCommit, optional
             How fast this writer is; as before if left out.
+        operations : SignalProgress, optional
+            Progress of the operations, where any were appended since the tape was resumed.
+        uncounted : mapping, optional
+            Weight layers of which not all operations were counted, and why; as before if left out.
         cut : mapping, optional
             Layers whose newest frames are given up, and how many frames stay of each.
         cut_signals : mapping, optional
@@ -318,6 +342,7 @@ class TapeWriter:
                 del self._layers[name], kept[name]
         names = sorted(kept, key=self._positions.__getitem__)
         layers = tuple(self._layers[name].commit(kept[name], close=close) for name in names)
+        counted = self._commit_operations(operations, uncounted, close=close)
         self._trials.append(presented)
         trials_commit = self._trials.flush(trials, close=close)
         record = self.metadata.next_commit(
@@ -328,6 +353,7 @@ class TapeWriter:
             uncalled=self.metadata.uncalled if uncalled is None else uncalled,
             connections=self.metadata.connections if connections is None else connections,
             pace=self.metadata.pace if pace is None else pace,
+            operations=counted,
         )
         self.store.persist()
         documents = plain_documents(record)
@@ -337,6 +363,15 @@ class TapeWriter:
         if close and not keep_lock:
             self.release()
         return record
+
+    def _commit_operations(
+        self, progress: SignalProgress | None, uncounted: Mapping[str, str] | None, *, close: bool
+    ) -> OperationsCommit | None:
+        writer, before = self._operations, self.metadata.operations
+        if writer is None:
+            return before
+        committed = as_operations(writer.commit(progress or writer.last_progress(), close=close))
+        return committed and replace(committed, uncounted=uncounted or (before.uncounted if before else {}))
 
     def release(self) -> None:
         """Release the lock. Nothing may be written through this tape afterwards."""

@@ -41,7 +41,8 @@ LOCK, HOLDER, HOOKS = (
 )
 FENCE = "recorder/tape/holding/fence.py"
 LAYER_RECORDER = "recorder/capture/layer_recorder.py"
-STEPS, ROWS = "recorder/session/steps.py", "recorder/session/layers.py"
+STEPS, ROWS = "recorder/session/steps.py", "recorder/session/rows.py"
+LAYERS, LINK = "recorder/session/layers.py", "recorder/hooks/session_link.py"
 SESSION, PACKING = "recorder/session/session.py", "recorder/capture/host_packing.py"
 NATIVE, LOOPS = "recorder/capture/native_packing.py", "recorder/native/packing_loops.py"
 ENTRANCE, TRIALS = "recorder/session/entrance.py", "recorder/format/trials.py"
@@ -50,7 +51,9 @@ FINALIZING = "recorder/tape/holding/finalizing.py"
 ELSEWHERE = "recorder/elsewhere/writing.py"
 SIGNAL_READING, SIGNAL_WRITING = "recorder/tape/signal_reading.py", "recorder/tape/signal_writing.py"
 SIGNAL_RECORDER = "recorder/capture/signal_recorder.py"
-GRAPH, OPERATIONS = "recorder/connections/forward_graph.py", "analysis/statistics/operations.py"
+GRAPH, WEIGHTED = "recorder/connections/forward_graph.py", "analysis/statistics/weighted_spikes.py"
+COUNTING, COUNTED = "recorder/connections/counting.py", "recorder/session/operations.py"
+COUNTS = "analysis/asking/counted_operations.py"
 
 MUTANTS = (
     Mutant(
@@ -66,7 +69,7 @@ MUTANTS = (
     Mutant(
         "signals keep the forward that close cuts short",
         "attacks/test_lifecycle.py::test_close_leaves_out_the_forward_that_it_cuts_short",
-        ((ROWS, "{name: before for name, before in of_signals.items() if before},", "{},"),),
+        ((LAYERS, "{name: before for name, before in of_signals.items() if before},", "{},"),),
     ),
     Mutant(
         "values of a call that was cut short stay",
@@ -266,7 +269,7 @@ MUTANTS = (
     Mutant(
         "what is computed again is recorded again",
         "recording/test_hooks.py::test_what_activation_checkpointing_computes_again_is_not_recorded_again",
-        ((HOOKS, " or _current_graph_task_id() != -1", ""),),
+        ((LINK, " or current_graph_task_id() != -1", ""),),
     ),
     Mutant(
         "compiled graphs are kept",
@@ -468,10 +471,58 @@ MUTANTS = (
         (("recorder/connections/fan_outs.py", "reached == length and axes.first[axis] == 0", "True"),),
     ),
     Mutant(
+        "operations count samples for steps",
+        "recording/test_operations.py::test_operations_lie_in_the_frames_of_the_layers",
+        ((COUNTED, 'order != "nt" else (batch, steps)', 'True else (batch, steps)'),),
+    ),
+    Mutant(
+        "which sample an operation is of is guessed",
+        "recording/test_operations.py::test_what_belongs_to_no_frame_for_sure_is_warned_of_and_not_covered",
+        ((COUNTED, "    if tn and nt and not order:\n        return None\n", ""),),
+    ),
+    Mutant(
+        "operations of a forward that raised are zero",
+        "recording/test_operations.py::test_a_forward_that_raises_has_none_and_no_figure_takes_that_for_zero",
+        ((COUNTS, "if step is not None:", "if False:"),),
+    ),
+    Mutant(
+        "weights of 0 are operations",
+        "recording/test_operations.py::test_weights_are_looked_at_in_each_call",
+        (
+            (
+                COUNTING,
+                "weights = torch.count_nonzero(module.weight.detach(), dim=0)",
+                "weights = torch.count_nonzero(module.weight.detach() + 1, dim=0)",
+            ),
+        ),
+    ),
+    Mutant(
+        "counts stand for a part of a network",
+        "asking/statistics/test_counted_operations.py::test_counts_stand_for_no_part_of_a_network",
+        ((COUNTS, "if not _is_whole(layers):", "if False:"),),
+    ),
+    Mutant(
+        "NaN differs from NaN",
+        "asking/test_compared_signals.py::test_equal_signals_are_equal_and_nan_equals_nan",
+        (
+            (
+                "analysis/kernels/compared_signals.py",
+                "differing &= ~(np.isnan(ours) & np.isnan(theirs))",
+                "pass",
+            ),
+        ),
+    ),
+    Mutant(
         "layers whose readers are not known cost nothing",
         "asking/statistics/test_operations.py"
         "::test_what_is_not_covered_is_refused_by_name_or_left_out_with_a_warning_and_never_zero",
-        ((OPERATIONS, "layers = [layer for layer in layers if layer[0].layer not in left_out]", "pass"),),
+        (
+            (
+                WEIGHTED,
+                "layers = [layer for layer in every if layer[0].layer not in left_out]",
+                "layers = every",
+            ),
+        ),
     ),
 )  # fmt: skip
 

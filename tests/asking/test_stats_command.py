@@ -18,7 +18,7 @@ import analysis
 from analysis.cli import asking, commands
 from analysis.cli.choosing import parse_indices, parse_numbers, parse_value
 from analysis.statistics import Statistics
-from tapes import CONNECTIONS, Run, Trial, write_recording
+from tapes import CONNECTIONS, Made, Run, Trial, write_recording
 
 
 @pytest.fixture
@@ -246,3 +246,59 @@ def test_numbers_and_indices() -> None:
     assert parse_numbers("1:", "trials") == slice(1, None)
     assert parse_indices("3") == (3,)
     assert parse_indices("-1,:, [1,2] ,0:4:2") == (-1, slice(None), [1, 2], slice(0, 4, 2))
+
+
+@pytest.fixture
+def with_signals(tmp_path: Path) -> str:
+    random = np.random.default_rng(5)
+    layers = {name: random.random((40, 3)) < 0.3 for name in ("1", "3", "none")}
+    values = random.normal(size=(40, 3))
+    signals = {
+        ("1", "v"): Made(values),
+        ("3", "v"): Made(values * 2),
+        ("3", "a:b"): Made(values, every=2),
+        ("1", "w"): Made(values),
+        ("3", "w"): Made(values[:, :2], every=2),
+    }
+    trials = [Trial(0, 2, {"label": ["a", "b"]}), Trial(1, 2, {"label": ["b", "c"]})]
+    runs = [Run(0, 10, 2, 0), Run(10, 10, 2, 1)]
+    write_recording(tmp_path / "run.zarr", layers, runs, trials, signals=signals)
+    return str(tmp_path / "run.zarr")
+
+
+def test_statistics_of_signals_have_the_name_of_the_signal_in_front(with_signals: str) -> None:
+    shown = table(with_signals, "--what", "v:mean,v:max", "--per", "layer,label")
+    assert [*shown.columns] == ["layer", "label", "v:mean", "v:mean_defined", "v:max", "v:max_defined"]
+    recording = analysis.open_recording(with_signals)
+    for layer in (1, 3):
+        of_layer = shown[shown.layer == layer]
+        signal = recording[str(layer)].signals["v"]
+        assert of_layer["v:mean"].to_numpy() == pytest.approx(signal.mean("label").values, rel=1e-15)
+        assert of_layer["v:max"].tolist() == signal.max("label").values.tolist()
+    shown = table(with_signals, "--what", "a:b:histogram", "--set", "bins=[-1,0,1]", "--per", "layer")
+    expected = recording["3"].signals["a:b"].histogram([-1, 0, 1]).values.tolist()
+    assert shown["a:b:histogram"].tolist() == expected
+    neurons = table(with_signals, "--what", "v:std", "--per", "neuron", "--layer", "1")
+    assert neurons["v:std"].to_numpy() == pytest.approx(recording["1"].signals["v"].std("neuron").values)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--what", "v:mean", "--per", "label"],
+            "a signal of the layers '1' and '3', whose values are not pooled",
+        ),
+        (["--what", "z:mean"], "no layer has a signal 'z'; the signals are: 'v', 'w', 'a:b'"),
+        (["--what", "v:nope"], "'v:nope' is no statistic"),
+        (
+            ["--what", "w:mean", "--per", "layer,step"],
+            "have other places along step: choose one with --layer",
+        ),
+        (["--what", "v:mean,a:b:mean"], "no table holds both"),
+    ],
+)
+def test_what_signals_cannot_be_asked_is_said(with_signals: str, arguments: list[str], message: str) -> None:
+    result = call(with_signals, *arguments)
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.replace("\n", " ").split())

@@ -29,6 +29,7 @@ def signals(recording: analysis.Recording) -> np.ndarray:
 
 QUESTIONS: dict[str, Callable[[analysis.Recording], Any]] = {
     "signals": signals,
+    "operations": lambda r: r.counted_operations(),
     "from counts": lambda r: r.spike_count(per="layer"),
     "from bits": lambda r: r.firing_rate(per=("layer", "window"), window=15),
     "trials": lambda r: r.trials.label,

@@ -23,7 +23,7 @@ from recorder.format.segments import SegmentLog
 from recorder.format.trials import TrialLog
 from recorder.session import RecordingSession
 from recorder.session.background import BackgroundWriter
-from recorder.session.layers import CollectedRows
+from recorder.session.rows import CollectedRows
 from recorder.session.signals import LayerSignals
 from recorder.stores import Folder
 from recorder.tape import TapeReader, TapeWriter
@@ -96,7 +96,7 @@ def test_an_exception_from_outside_in_the_midst_of_recording_breaks_no_commit(
 def test_nothing_is_lost_if_waiting_for_a_slow_disk_is_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, again: bool
 ) -> None:
-    monkeypatch.setattr("recorder.session.layers.PUT_BYTES", 2**16)  # so that every step is put, and may wait
+    monkeypatch.setattr("recorder.session.rows.PUT_BYTES", 2**16)  # so that every step is put, and may wait
     net = nn.Sequential(Threshold(), Threshold())
     steps = [torch.rand(8, STAGE_BYTES // 8) for _ in range(6)]
     with on_store(tmp_path, net) as monitor:

@@ -218,7 +218,7 @@ def test_a_handler_that_closes_while_the_network_waits_for_the_disk_does_not_han
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("recorder.monitor.QUEUE_LIMIT_BYTES", 2**16)
-    monkeypatch.setattr("recorder.session.layers.PUT_BYTES", 2**12)
+    monkeypatch.setattr("recorder.session.rows.PUT_BYTES", 2**12)
     disk, append = threading.Event(), TapeWriter.append
     monkeypatch.setattr(TapeWriter, "append", lambda *arguments: disk.wait() and append(*arguments))
     net = nn.Sequential(Threshold(), Threshold())

@@ -68,8 +68,22 @@ def test_they_exercise_every_part_of_the_format() -> None:
         **features_of_values(records),
         **features_of_signals(records),
         **features_of_connections(records),
+        **features_of_operations(records),
     }
     assert [feature for feature, is_there in features.items() if not is_there] == []
+
+
+def features_of_operations(records: dict[str, Any]) -> dict[str, bool]:
+    """Whether all that there is to operations is exercised."""
+    counted = {name: record["operations"] for name, record in records.items() if "operations" in record}
+    every = [*counted.values()]
+    return {
+        "operations, packed too": {"shard_bytes" in records[name] for name in counted} == {False, True},
+        "operations in parts": any(each["part_rows"] < len(each["weight_layers"]) for each in every),
+        "operations that were not all counted": any(each["uncounted"] for each in every),
+        "operations marked lost": any(each.get("lost") for each in every),
+        "a weight layer that is the network itself": any("" in each["weight_layers"] for each in every),
+    }
 
 
 def features_of_values(records: dict[str, Any]) -> dict[str, bool]:

@@ -19,7 +19,7 @@ import exemplars_of_values
 import format_reader
 from analysis.keeping import find_problems
 from committed_recordings import ANSWERS, NAMES, OLD, RECORDINGS
-from format_layers import LayerFrames, Signal
+from format_layers import LayerFrames, Series, Signal
 from format_reader import FormatReader
 from recorder.format.documents import encode_document
 from recorder.format.values import scale_levels
@@ -27,6 +27,7 @@ from recorder.keeping.digest import digest_recording
 from recorder.stores import open_store
 from recorder.tape import LayerReader, TapeReader
 from recorder.tape.levels import read_levels
+from recorder.tape.signal_reading import SignalReader
 
 
 def sha256(data: bytes) -> str:
@@ -83,6 +84,11 @@ def test_it_reads_what_was_written(name: str) -> None:
         assert sorted(found.layers[layer].signals) == sorted(expected.get("signals", {}))
         for signal, about in expected.get("signals", {}).items():
             check_signal(found.layers[layer].signals[signal], about)
+    assert (found.operations is None) == ("operations" not in answer)
+    if found.operations is not None:
+        check_series(found.operations, answer["operations"])
+        for field in ("weight_layers", "uncounted"):
+            assert found.operations.about[field] == answer["operations"][field]
     assert found.digest() == answer["digest"]
 
 
@@ -101,11 +107,15 @@ def check_values(layer: LayerFrames, expected: Any) -> None:
 
 def check_signal(signal: Signal, expected: Any) -> None:
     assert signal.about["dtype"] == expected["dtype"]
-    assert [*signal.values.shape] == expected["shape"]
     assert signal.neurons.ravel().tolist() == expected["neurons"]
-    assert signal.segments.tolist() == expected["segments"]
-    assert [[*lost] for lost in signal.lost] == expected["lost"]
-    assert sha256(signal.values.tobytes()) == expected["sha256"]
+    check_series(signal, expected)
+
+
+def check_series(series: Series, expected: Any) -> None:
+    assert [*series.values.shape] == expected["shape"]
+    assert series.segments.tolist() == expected["segments"]
+    assert [[*lost] for lost in series.lost] == expected["lost"]
+    assert sha256(series.values.tobytes()) == expected["sha256"]
 
 
 @pytest.mark.parametrize("name", [*NAMES, *OLD])
@@ -126,13 +136,19 @@ def test_it_reads_what_our_reader_reads(name: str) -> None:
         assert (ours_put_out == found.layers[layer].values).all()
         assert [*reader.signals] == [*found.layers[layer].signals]
         for name_of_signal, signal in reader.signals.items():
-            values = np.concatenate([*signal.trains(range(signal.chunks))], axis=1)[:, : signal.frames].T
-            others = found.layers[layer].signals[name_of_signal].values
-            assert values.dtype == others.dtype
-            assert values.tobytes() == others.tobytes()
+            check_bytes(signal, found.layers[layer].signals[name_of_signal])
+    assert (ours.operations is None) == (found.operations is None)
+    if ours.operations is not None and found.operations is not None:
+        check_bytes(ours.operations, found.operations)
     for column, values in ours.trials().items():
         if values.dtype == object:
             assert [(type(v), v) for v in values] == [(type(v), v) for v in found.columns[column]]
+
+
+def check_bytes(ours: SignalReader, found: Series) -> None:
+    values = np.concatenate([*ours.trains(range(ours.chunks))], axis=1)[:, : ours.frames].T
+    assert values.dtype == found.values.dtype
+    assert values.tobytes() == found.values.tobytes()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -165,6 +181,11 @@ def test_the_answers_are_those_of_what_the_script_writes(tmp_path: Path) -> None
 
 def is_promised(record: Any, parts: tuple[str, ...]) -> bool:
     """Whether the record promises any frame of a file of a recording; of the small arrays always."""
+    if parts[:2] == ("operations", "values"):
+        return not any(
+            first <= int(parts[3]) * record["operations"]["chunk_frames"] < last
+            for first, last in record["operations"].get("lost", [])
+        )
     if record["state"] == "closed" or parts[0] != "layers":
         return True
     (layer,) = record["layers"]
@@ -183,7 +204,7 @@ def is_promised(record: Any, parts: tuple[str, ...]) -> bool:
 
 @pytest.mark.parametrize(
     "name", ["parts.zarr", "growing.zarr", "parts-packed.zarr", "values.zarr", "values-packed.zarr",
-             "signals.zarr", "growing-values.zarr"]
+             "signals.zarr", "growing-values.zarr", "operations.zarr"]
 )  # fmt: skip
 def test_it_notices_damage_of_what_is_promised(tmp_path: Path, name: str) -> None:
     shutil.copytree(RECORDINGS / name, tmp_path / name)

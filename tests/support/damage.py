@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from recorder.format.chunks import checksum
 from recorder.format.values import pack_levels
-from tapes import Made, Run, Trial, write_recording
+from tapes import Counts, Made, Run, Trial, write_recording
 
 FRAMES = 1928  # a whole block of each layer, and a partial one
 
@@ -46,10 +46,16 @@ def signals() -> dict[tuple[str, str], Made]:
     }
 
 
+def operations() -> Counts:
+    values = np.random.default_rng(4).integers(0, 99, (FRAMES, 2, 6), np.int64)
+    return Counts(("0", "fc"), values, chunk_bytes=16_000)
+
+
 def write(path: Path, state: str, *, with_values: bool = False) -> None:
     """A recording of two layers, one split into parts, with trials; more behind its commit, if open.
 
-    Both have signals, of which one is in parts, too. With values there is a third layer, "graded".
+    Both have signals, of which one is in parts, too, and operations were counted. With values there is a
+    third layer, "graded".
     """
     every: dict[str, NDArray[Any]] = {**layers(), **({"graded": graded()} if with_values else {})}
     runs = [Run(0, 100, 10, 0), Run(100, 55, 10, -1), Run(200, 378, 1, 1)]
@@ -63,6 +69,7 @@ def write(path: Path, state: str, *, with_values: bool = False) -> None:
         chunk_bytes=400,
         limit_bytes=100,
         signals=signals(),
+        operations=operations(),
     )
     if state == "interrupted":
         for name, frames in every.items():
@@ -71,6 +78,7 @@ def write(path: Path, state: str, *, with_values: bool = False) -> None:
         for (layer, signal), made in signals().items():
             kept, _ = made.kept([Run(600, 200, 1)])
             writer.append_signal(layer, signal, kept.reshape(len(kept), -1))
+        writer.append_operations(operations().values[:200].reshape(200, -1))
         (path / "layers/1/spikes/c/99.0123456789abcdef.partial").write_bytes(b"cut short")
     writer.release()
 

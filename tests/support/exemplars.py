@@ -92,6 +92,7 @@ def make_all(folder: Path) -> dict[str, Any]:
         answer = _answer(folder / name, written.events(), written.columns, len(written.trials))
         more = {layer: written.answers(layer) for layer in answer["layers"]}
         answers[name] = answer | {"layers": {layer: answer["layers"][layer] | more[layer] for layer in more}}
+        answers[name] |= written.counted()
         if written.connections is not None:
             answers[name]["fan_outs"] = exemplars_of_values.fan_out_answers()
     return answers

@@ -22,7 +22,7 @@ from recorder.keeping import pack_recording, plan_recovery, recover
 from recorder.stores import Folder
 from recorder.tape import LayerProgress, TapeReader
 from recorder.tape.signal_writing import SignalProgress
-from tapes import Made, Run, Trial, write_recording
+from tapes import Counts, Made, Run, Trial, write_recording
 
 Levels = NDArray[np.integer[Any]]
 # What is written so small that there are many chunks, parts and blocks.
@@ -42,6 +42,7 @@ class Written:
     dtypes: Mapping[str, str] = field(default_factory=dict)
     signals: Mapping[tuple[str, str], Made] = field(default_factory=dict)
     connections: Connections | None = None
+    operations: Counts | None = None
     # Ranges of frames, by layer and signal; of the layer itself "".
     lost: Mapping[tuple[str, str], list[list[int]]] = field(default_factory=dict)
 
@@ -50,7 +51,8 @@ class Written:
         return write_recording(
             *(path, self.layers, self.runs, self.trials),
             **{"scales": self.scales, "dtypes": self.dtypes, "signals": self.signals},
-            **{"connections": self.connections, "provenance": MADE_BY, **SIZES, **options},
+            **{"connections": self.connections, "operations": self.operations, "provenance": MADE_BY},
+            **{**SIZES, **options},
         )
 
     @property
@@ -73,6 +75,21 @@ class Written:
             found["values"] = self._values(name)
         signals = {signal: self._signal(*key) for key in self.signals for signal in key[1:] if key[0] == name}
         return {**found, **({"signals": signals} if signals else {})}
+
+    def counted(self) -> dict[str, Any]:
+        """What the answers have about operations."""
+        counts = self.operations
+        if counts is None:
+            return {}
+        found = {
+            "weight_layers": [*counts.weight_layers],
+            "uncounted": dict(counts.uncounted),
+            "shape": [*counts.values.shape],
+            "segments": _rows(_log(self.runs)),
+            "lost": self.lost.get(("", "operations"), []),
+            **_described(self._kept(counts.values, "", "operations")),
+        }
+        return {"operations": found}
 
     def _values(self, name: str) -> dict[str, Any]:
         levels, scale = self.layers[name].astype(np.int64), self.scales.get(name, 1.0)
@@ -162,7 +179,7 @@ def numbers(frames: int, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
 def make_all(folder: Path) -> dict[str, Written]:
     """Write all of these recordings into a folder; what each holds."""
     made: dict[str, Written] = {}
-    for make in (_values, _signals, _growing, _lost):
+    for make in (_values, _signals, _growing, _lost, _operations):
         made |= make(folder)
     return made
 
@@ -305,6 +322,28 @@ def _growing(folder: Path) -> dict[str, Written]:
         tape.commit({"a": progress}, [], 1)
     tape.release()
     return {path.name: written}
+
+
+def _operations(folder: Path) -> dict[str, Written]:
+    """Operations of weight layers, in parts; one of which not all were counted, and lost frames."""
+    runs = [Run(0, 4, 3, 0), Run(4, 3, 2, 1), Run(9, 3, 2, -1)]
+    count = 24
+    values = numbers(count, (3, 6), "int64") + 5
+    values[0, 1] = 2**62, 0, 2**53 + 1, 0, 2**62 + 1, 0
+    counts = Counts(("conv", "a/b", ""), values, {"a/b": "is given a table"})
+    layers = {"a": levels(count, (2, 3), [(0, 0, 1)]) > 0}
+    written = Written(
+        layers, *(runs, TRIALS), operations=counts, lost={("", "operations"): [[0, 3], [14, 18]]}
+    )
+    path = folder / "operations.zarr"
+    written.write(path)
+    for chunk in (0, 15, 16):
+        (path / f"operations/values/c/{chunk}/1/0").unlink()
+    reader = TapeReader.open(Folder(path))
+    recovery = plan_recovery(reader, find_problems(reader), mark_lost=True)
+    recover(Folder(path, durability="process"), recovery, reader.metadata.commit_number)
+    _pack(path, folder / "operations.zip", shard_bytes=600)
+    return {path.name: written, "operations.zip": written}
 
 
 def _lost(folder: Path) -> dict[str, Written]:

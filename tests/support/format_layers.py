@@ -215,14 +215,11 @@ class LayerFrames:
         }
 
 
-class Signal:
-    """A signal of a layer: ``values`` is [frames, *kept neuron], 0 where they are lost."""
+class Series:
+    """Values in frames of their own: ``values`` is [frames, *kept neuron], 0 where they are lost."""
 
-    def __init__(self, reader: Stored, layer: str, about: Any) -> None:
-        self.about, self.name = about, about["name"]
-        self.folder = folder_of(self.name, apart="folder" in about)
-        assert about.get("folder", self.folder) == self.folder
-        array = f"{layer}/signals/{self.folder}"
+    def __init__(self, reader: Stored, array: str, about: Any) -> None:
+        self.about = about
         self.lost = [tuple(frames) for frames in about.get("lost", [])]
         # The flat indices, in C order, of the neurons that the array has.
         indices = np.arange(math.prod(about["neuron_shape"])).reshape(about["neuron_shape"])
@@ -241,12 +238,39 @@ class Signal:
         self._frames = Frames(reader, *arrays, about, about, indices.shape, about["dtype"])
         self.values = self._frames.flat.reshape(-1, *indices.shape)
 
-    def hashed(self) -> dict[str, Any]:
-        """What of this signal enters the digest."""
+    def hashed_as(self, *fields: str) -> dict[str, Any]:
+        """What of it enters the digest, these fields of the record among it."""
         about = self.about
         return {
-            **{field: about[field] for field in ("name", "dtype", "neuron_shape", "frames")},
+            **{field: about[field] for field in (*fields, "frames")},
             "segments": sha256(merged_segments(self.segments)),
             "values": self._frames.hashed(),
             **{field: about[field] for field in ("neurons", "lost") if field in about},
         }
+
+
+class Signal(Series):
+    """A signal of a layer."""
+
+    def __init__(self, reader: Stored, layer: str, about: Any) -> None:
+        self.name = about["name"]
+        self.folder = folder_of(self.name, apart="folder" in about)
+        assert about.get("folder", self.folder) == self.folder
+        super().__init__(reader, f"{layer}/signals/{self.folder}", about)
+
+    def hashed(self) -> dict[str, Any]:
+        """What of this signal enters the digest."""
+        return self.hashed_as("name", "dtype", "neuron_shape")
+
+
+class Operations(Series):
+    """Operations that were counted."""
+
+    def __init__(self, reader: Stored, about: Any) -> None:
+        assert about["neuron_shape"] == [len(about["weight_layers"]), 6]
+        assert {*about["uncounted"]} <= {*about["weight_layers"]}
+        super().__init__(reader, "operations", {**about, "dtype": "int64", "every": 1})
+
+    def hashed(self) -> dict[str, Any]:
+        """What of them enters the digest."""
+        return {**self.hashed_as("weight_layers"), "uncounted": sorted(self.about["uncounted"])}

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from format_arrays import Array, Stored, as_json, crc32c, folder_of, sha256
-from format_layers import LayerFrames, fan_out
+from format_layers import LayerFrames, Operations, fan_out
 
 MISSING = -(2**63)
 
@@ -23,6 +23,7 @@ MISSING = -(2**63)
 class FormatReader(Stored):
     """A whole recording: ``record`` is its commit record, ``layers`` and ``columns`` what it holds.
 
+    ``operations`` are None where none were counted.
     ``fan_outs`` has those that the connections list, by layer and reader: all, and without weights of 0.
     """
 
@@ -35,6 +36,8 @@ class FormatReader(Stored):
             for layer, readers in self.record.get("connections", {"layers": {}})["layers"].items()
             if layer in self.layers
         }
+        counted = self.record.get("operations")
+        self.operations = None if counted is None else Operations(self, counted)
         if self.shard_bytes:
             assert self.record["digest"] == self.digest()
 
@@ -76,6 +79,7 @@ class FormatReader(Stored):
             "spiketape_digest": 1,
             "layers": layers,
             "trials": {"trials": trials["trials"], "rows": trials["rows"], "columns": columns},
+            **({"operations": self.operations.hashed()} if self.operations is not None else {}),
         }
         return sha256(as_json(found))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from recorder.format.connections import Connections, FanOut, InputReader, Reader
 from recorder.format.extents import TableCommit
 from recorder.format.layout import CHUNK_LIMIT_BYTES, CHUNK_TARGET_BYTES, COUNTS_SHARE
 from recorder.format.metadata import ValuesCommit
+from recorder.format.operations import operations_of
 from recorder.format.segments import SegmentLog
 from recorder.format.signals import Kept, SignalCommit, kept_indices, kept_shape, plan_signal
 from recorder.format.values import pack_levels, pending_rows
@@ -68,6 +69,16 @@ class Made:
         return flat.reshape(len(values), *kept_shape(shape, self.neurons)), log
 
 
+@dataclass
+class Counts:
+    """Operations of weight layers, int64 [frames, weight layers, kinds]."""
+
+    weight_layers: tuple[str, ...]
+    values: NDArray[np.int64]
+    uncounted: Mapping[str, str] = field(default_factory=dict)
+    chunk_bytes: int = 0
+
+
 # Layers of these tests, of shapes (3, 7) and (9,), and who reads them.
 CONNECTIONS = Connections(
     {
@@ -94,6 +105,7 @@ def write_recording(
     dtypes: Mapping[str, str] | None = None,
     signals: Mapping[tuple[str, str], Made] | None = None,
     connections: Connections | None = None,
+    operations: Counts | None = None,
 ) -> TapeWriter:
     """Write layers of bool [frames, *neuron]; ``chunk_bytes`` makes the chunks so small.
 
@@ -101,7 +113,7 @@ def write_recording(
     and ``dtypes`` the data type of what it puts out where that is not float32.
 
     ``limit_bytes`` is the size from which a chunk is stored in parts, ``counts_share`` what counts may cost.
-    ``signals`` are those of each layer, by the names of both.
+    ``signals`` are those of each layer, by the names of both; ``operations`` have the frames of ``runs``.
     """
     target = Folder(store, durability="process") if isinstance(store, str | Path) else store
     writer = TapeWriter.create(target, provenance or {"made by": "tests"})
@@ -144,11 +156,25 @@ def write_recording(
                 writer.append_signal(name, signal, kept.reshape(len(kept), -1))
                 of_signals[signal] = SignalProgress(*signal_log.look())
         progress[name] = LayerProgress(pending, row, *log.look(), planes, values, of_signals)
+    counted = None
+    if operations is not None:
+        assert not isinstance(runs, Mapping)
+        kept, counted_log = Made(operations.values).kept(runs)
+        shape = kept.shape[1:]
+        target_bytes = operations.chunk_bytes or chunk_bytes
+        plan = plan_signal(shape, 8, target_bytes=target_bytes, limit_bytes=limit_bytes)
+        writer.add_operations(replace(operations_of(operations.weight_layers), plan=plan))
+        writer.append_operations(kept.reshape(len(kept), -1))
+        counted = SignalProgress(*counted_log.look())
     presented: writing.Presented = [
         (t.number, t.batch, {k: list(v) for k, v in t.columns.items()}) for t in trials
     ]
     begun = max((t.number + 1 for t in trials), default=0) if trials_begun is None else trials_begun
-    writer.commit(progress, presented, begun, connections=connections, close=close)
+    uncounted = operations.uncounted if operations is not None else None
+    writer.commit(
+        *(progress, presented, begun),
+        **{"connections": connections, "operations": counted, "uncounted": uncounted, "close": close},
+    )
     return writer
 
 

@@ -22,6 +22,7 @@ from recorder.format import LayerCommit
 from recorder.format.bits import Packed
 from recorder.format.connections import Connections
 from recorder.format.metadata import TrialsCommit
+from recorder.format.operations import OPERATIONS, OperationsCommit
 from recorder.stores import ByteStore
 from recorder.tape import LayerReader
 from recorder.tape.signal_reading import SignalReader
@@ -55,6 +56,8 @@ class Source:
         Name of a signal of the layer, whose frames are meant then; empty for those of the spikes.
     connections : Connections, optional
         Which weight layers read the layers of the recording, where that is known. They do not travel.
+    operations : OperationsCommit, optional
+        Operations of weight layers that were counted in the recording, likewise.
     """
 
     identity: str
@@ -69,9 +72,10 @@ class Source:
     bits: tuple[str, ...] = ()
     signal: str = ""
     connections: Connections | None = field(default=None, compare=False, repr=False)
+    operations: OperationsCommit | None = field(default=None, compare=False, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "siblings": (), "connections": None}
+        return {**self.__dict__, "siblings": (), "connections": None, "operations": None}
 
     def narrowed(self, selection: Selection) -> Source:
         """The same layer with another selection."""
@@ -91,6 +95,21 @@ class Source:
     def of_signal(self, name: str) -> Source:
         """The frames of a signal of the layer, in the same selection."""
         return replace(self, signal=name)
+
+    def of_operations(self) -> Source:
+        """The operations that were counted in the recording, in the same selection of frames.
+
+        They stand for a signal of which the layer has no other.
+        """
+        if self.operations is None:
+            raise RuntimeError("operations are asked for where none were counted")
+        return replace(
+            self,
+            identity=f"{self.identity} {OPERATIONS}",
+            commit=replace(self.commit, signals=(self.operations,)),
+            selection=replace(self.selection, neurons=None),
+            signal=OPERATIONS,
+        )
 
     def with_starts(self) -> Source:
         """The same source, with the first steps of the trials, in any layer of the recording."""

@@ -34,9 +34,9 @@ class SignalTallied:
 
     Attributes
     ----------
-    what : {"moments", "extremes", "histogram", "triggered"}
+    what : {"moments", "extremes", "histogram", "triggered", "total"}
         Number, sum, and sum of squared deviations from the mean; number, least and largest; numbers in bins;
-        sums and numbers at lags from spikes.
+        sums and numbers at lags from spikes; the sum of whole numbers, exactly.
     edges : tuple of float
         Edges of bins.
     before, after : int
@@ -45,7 +45,7 @@ class SignalTallied:
         Where sequences of steps end outside of trials; see `analysis.statistics.sequences`.
     """
 
-    what: Literal["moments", "extremes", "histogram", "triggered"]
+    what: Literal["moments", "extremes", "histogram", "triggered", "total"]
     edges: tuple[float, ...] = ()
     before: int = 0
     after: int = 0
@@ -59,11 +59,16 @@ class SignalTallied:
     @property
     def columns(self) -> int:
         """Numbers for each group and place."""
-        return {"histogram": len(self.edges), "triggered": 2 * self.lags}.get(self.what, 3)
+        return {"histogram": len(self.edges), "triggered": 2 * self.lags, "total": 1}.get(self.what, 3)
 
-    def nothing(self, groups: int, places: int) -> Floats:
+    @property
+    def dtype(self) -> type[np.float64 | np.int64]:
+        """Data type of the numbers."""
+        return np.int64 if self.what == "total" else np.float64
+
+    def nothing(self, groups: int, places: int) -> NDArray[Any]:
         """The tally of no values, [groups, places, columns]."""
-        sums = np.zeros((groups, places, self.columns))
+        sums = np.zeros((groups, places, self.columns), self.dtype)
         if self.what == "extremes":
             sums[..., 1], sums[..., 2] = np.inf, -np.inf
         return sums
@@ -76,7 +81,7 @@ def tally_values(
 
     Returns
     -------
-    float64 array, shape [groups, places, columns]
+    float64 or int64 array, shape [groups, places, columns]
 
     Raises
     ------
@@ -171,6 +176,8 @@ class _Sorted:
 
 
 def _tally_slab(values: NDArray[Any], frames: _Sorted, starts: Integers, tallied: SignalTallied) -> Floats:
+    if tallied.what == "total":
+        return frames.reduce(np.add, values.astype(np.int64), starts)[..., None]
     wide = values.astype(np.float64)
     lengths = np.diff(np.append(starts, len(wide)))
     number = np.outer(frames.lengths, lengths).astype(np.float64)
@@ -196,7 +203,7 @@ def _tally_slab(values: NDArray[Any], frames: _Sorted, starts: Integers, tallied
 
 def join_two(one: Floats, other: Floats, tallied: SignalTallied) -> Floats:
     """The tally of the values of two; deviations as in Chan, Golub & LeVeque (1979)."""
-    if tallied.what in ("histogram", "triggered"):
+    if tallied.what in ("histogram", "triggered", "total"):
         return one + other
     if tallied.what == "extremes":
         return np.stack(

@@ -24,8 +24,9 @@ from recorder.format.metadata import (
     PlaneCommit,
     ValuesCommit,
 )
+from recorder.format.operations import OperationsCommit
 from recorder.format.parsing.fields import Fields, short
-from recorder.format.parsing.signals import parse_signals
+from recorder.format.parsing.signals import parse_operation_series, parse_signals
 from recorder.format.values import MAX_LEVEL, PLANES, in_order
 
 # The layers of a thousand runs of one network have the same few plans.
@@ -165,6 +166,11 @@ def _parse_lost(fields: Fields, frames: int) -> tuple[tuple[int, int], ...]:
         first = fields.item_integer(f"lost[{index}]", 0, item[0], least, frames)
         lost.append((first, fields.item_integer(f"lost[{index}]", 1, item[1], first + 1, frames)))
     return tuple(lost)
+
+
+def parse_operations(fields: Fields) -> OperationsCommit:
+    """The promise about operations; problems are noted in ``fields``."""
+    return parse_operation_series(fields, parse_table, _parse_lost)
 
 
 def parse_table(fields: Fields) -> TableCommit:

@@ -39,9 +39,10 @@ from recorder.format.metadata import (
     TrialsCommit,
     _record_checksum,
 )
+from recorder.format.operations import OPERATIONS
 from recorder.format.pace import PaceCommit
 from recorder.format.parsing.fields import Fields, short
-from recorder.format.parsing.layers import parse_layer, parse_table
+from recorder.format.parsing.layers import parse_layer, parse_operations, parse_table
 
 
 def parse_document(document: bytes, place: str) -> RecordingMetadata:
@@ -120,13 +121,14 @@ def parse_attributes(attributes: Mapping[str, Any], place: str) -> RecordingMeta
             parse_connections(record["connections"], fields.problem) if "connections" in record else None
         ),
         pace=_parse_pace(fields.child("pace")) if "pace" in record else None,
+        operations=parse_operations(fields.child(OPERATIONS)) if OPERATIONS in record else None,
     )
     if version != metadata.format_version:
         fields.problems.append(
             f"format_version is {version}, expected {metadata.format_version}: version "
             f"{LOST_FORMAT_VERSION} is that of recordings with frames marked lost, {NEWEST_FORMAT_VERSION} "
             "of those with a layer whose folder is set apart, with categories in arrays, with values other "
-            "than 0 and 1, or with signals"
+            "than 0 and 1, with signals, or with operations"
         )
     if fields.problems:
         listed = "".join(f"\n  - {problem}" for problem in fields.problems)

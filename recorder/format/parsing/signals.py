@@ -6,15 +6,25 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from recorder.format.columns import is_text
 from recorder.format.extents import TableCommit
 from recorder.format.layout import ChunkPlan
 from recorder.format.metadata import (
     MAX_CHUNK_BYTES,
     MAX_CHUNKS,
     MAX_FRAMES,
+    MAX_LAYERS,
+    MAX_NAME_LENGTH,
     MAX_NEURONS,
     MAX_RANK,
     MAX_ROWS,
+)
+from recorder.format.operations import (
+    KINDS,
+    OPERATIONS,
+    OPERATIONS_DTYPE,
+    OperationsCommit,
+    operations_of,
 )
 from recorder.format.parsing.fields import Fields, short
 from recorder.format.signals import (
@@ -95,6 +105,36 @@ def _parse_signal(
     )
     _check_extents(fields, signal)
     return signal
+
+
+def parse_operation_series(
+    fields: Fields,
+    parse_table: Callable[[Fields], TableCommit],
+    parse_lost: Callable[[Fields, int], Ranges],
+) -> OperationsCommit:
+    """Operations that were counted: a series as a signal is one, of whole numbers of 64 bits."""
+    names = fields.items("weight_layers", MAX_LAYERS)
+    if not names or len({*map(str, names)}) < len(names):
+        fields.problem("weight_layers", f"are {short(names)}, expected one at least, and none twice")
+    uncounted = fields.child("uncounted").record
+    for name in (*names, *uncounted, *uncounted.values()):
+        if not isinstance(name, str) or len(name) > MAX_NAME_LENGTH or not is_text(name):
+            fields.problem("weight_layers", f"or what is said of them hold {short(name)}, expected text")
+            return operations_of(())
+    for name in uncounted:
+        if name not in names:
+            fields.problem("uncounted", f"names {short(name)}, which is none of the weight layers")
+    whole = {**fields.record, "name": OPERATIONS, "dtype": OPERATIONS_DTYPE, "every": 1}
+    for key in ("samples", "neurons", "folder"):
+        whole.pop(key, None)
+    signal = _parse_signal(Fields(whole, fields.place, fields.problems), parse_table, parse_lost, _is_apart)
+    if signal.shape != (len(names), len(KINDS)):
+        fields.problem("neuron_shape", f"is {signal.shape}, expected {(len(names), len(KINDS))}")
+    return OperationsCommit(**vars(signal), weight_layers=tuple(names), uncounted=uncounted)
+
+
+def _is_apart(_: Fields) -> bool:
+    return False
 
 
 def _check_extents(fields: Fields, signal: SignalCommit) -> None:
