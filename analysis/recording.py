@@ -33,7 +33,7 @@ from analysis.questions import QuestionError, UnknownLayerError
 from analysis.statistics import Statistics
 from analysis.statistics.counted import CountedOperations
 from analysis.succession import refuse_another
-from recorder.format import LayerCommit, RecordingMetadata
+from recorder.format import RecordingMetadata
 from recorder.format.columns import Value
 from recorder.format.metadata import State
 from recorder.stores.read_ahead import call_ahead
@@ -364,37 +364,16 @@ class Recording(Statistics, CountedOperations, RecordingExport, Kept):
             # One for all recordings, of which there may be thousands.
             selection = replace(self._selection, neurons=self._neurons.get(name))
             each = zip(self._readers, commits, strict=True)
-            sources.append([self._source(reader, layers[name], selection) for reader, layers in each])
+            sources.append(
+                [Source.of(reader, layers[name], selection, self._use_counts) for reader, layers in each]
+            )
         return sources
-
-    def _source(self, reader: TapeReader, commit: LayerCommit, selection: Selection) -> Source:
-        source = Source(
-            identity=reader.identity,
-            layer=commit.name,
-            selection=selection,
-            use_counts=self._use_counts,
-            store=reader.store,
-            commit=commit,
-            trials=reader.metadata.trials,
-            siblings=reader.metadata.layers,
-            connections=reader.metadata.connections,
-            operations=reader.metadata.operations,
-        )
-        return source if selection.times is None else source.with_starts()
 
     def _contents(self) -> Contents:
         return Contents(self._members, self._sources(), self._selection, self._readers)
 
     def _summary(self) -> RecordingSummary:
-        selection = self._selection
         every = [reader.metadata for reader in self._readers]
-        parts = {
-            "steps": selection.steps,
-            "times": selection.times,
-            "trials": selection.trials,
-            "samples": selection.samples,
-            **{f"{name}s" if name == "label" else name: values for name, values in selection.where},
-        }
         return RecordingSummary(
             location=self.location,
             state=self.state,
@@ -402,7 +381,7 @@ class Recording(Statistics, CountedOperations, RecordingExport, Kept):
             committed=max(metadata.committed for metadata in every),
             trials=max(metadata.trials.trials for metadata in every),
             recordings=self._members.names,
-            selected={name: values for name, values in parts.items() if values is not None},
+            selected=self._selection.parts(),
             layers=[summarise_layer(sources, self._members) for sources in self._sources()],
             uncalled={name: step for metadata in every for name, step in metadata.uncalled.items()},
         )

@@ -127,8 +127,16 @@ def _about(contents: Contents, digest: str | None) -> dict[str, Any]:
         "digest": digest,
         "dt": duration,
         "dt_unit": unit,
+        "selected": {name: _listed(values) for name, values in contents.selection.parts().items()},
         "recordings": recordings,
     }
+
+
+def _listed(values: Sequence[Any]) -> Any:
+    """What is selected, as JSON has it: a list of values, or bounds and stride of a range."""
+    if isinstance(values, range):
+        return {"range": [values.start, values.stop, values.step]}
+    return [str(value) if value in (float("inf"), -float("inf")) else value for value in values]
 
 
 def _layers(

@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import analysis
-from analysis.cli import commands
+from analysis.cli import clusters, commands
 from analysis.export import parquet
 from analysis.export.places import layer_folders
 from analysis.kernels.events import by_group, plain_loops
@@ -220,8 +220,11 @@ def test_metadata_says_what_was_exported(path: Path, tmp_path: Path) -> None:
     for file in (document["layers"][1]["files"][0]["file"], "trials.parquet", "neurons.parquet"):
         about = json.loads(pq.read_schema(tmp_path / "out" / file).metadata[b"spiketape"])
         assert about["digest"] == document["digest"]
-    recording.select(layers="1").export(tmp_path / "part")
-    assert json.loads((tmp_path / "part" / "metadata.json").read_text())["digest"] is None
+    assert document["selected"] == {}
+    recording.select(layers="1", steps=slice(3, 30), labels="dog").export(tmp_path / "part")
+    document = json.loads((tmp_path / "part" / "metadata.json").read_text())
+    assert document["digest"] is None
+    assert document["selected"] == {"steps": [3, 30], "labels": ["dog"]}
 
 
 def test_lost_steps_are_named_and_have_no_events(path: Path, tmp_path: Path) -> None:
@@ -381,3 +384,21 @@ def test_the_command_exports_the_part_that_is_chosen(path: Path, tmp_path: Path)
     again = CliRunner().invoke(commands.main, arguments)
     assert again.exit_code == 2
     assert "exists" in again.stderr
+
+
+def test_workers_of_a_cluster_write_the_files_and_read_the_table(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "PART_BYTES", 512)
+    recording = analysis.open_recording(path)
+    here = recording.export(tmp_path / "here")
+    with clusters.cluster("local:2"):
+        there = recording.export(tmp_path / "there")
+        table = recording["1"].events().compute()
+    files = sorted(file.relative_to(here) for file in here.rglob("*.parquet"))
+    assert files == sorted(file.relative_to(there) for file in there.rglob("*.parquet"))
+    assert len(files) > 6
+    for file in files:
+        assert pl.read_parquet(here / file).equals(pl.read_parquet(there / file))
+    counts = recording["1"].spike_count("neuron").compute().values.ravel()
+    assert table.groupby("neuron").size().tolist() == counts.tolist()

@@ -6,7 +6,7 @@ of trials: see `analysis.kernels.selecting.selected_frames`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -107,6 +107,12 @@ class Selection:
         return not self.where and all(
             part is None for part in (self.steps, self.trials, self.times, self.samples)
         )
+
+    def parts(self) -> dict[str, Sequence[Value]]:
+        """What frames are selected by, as it is shown: names, and bounds or values."""
+        where = {f"{name}s" if name == "label" else name: values for name, values in self.where}
+        parts = {"steps": self.steps, "times": self.times, "trials": self.trials, "samples": self.samples}
+        return {name: values for name, values in (parts | where).items() if values is not None}
 
     def token(self) -> tuple[object, ...]:
         """Plain values that stand for the selection, in the names of arrays."""

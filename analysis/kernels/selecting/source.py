@@ -24,7 +24,7 @@ from recorder.format.connections import Connections
 from recorder.format.metadata import TrialsCommit
 from recorder.format.operations import OPERATIONS, OperationsCommit
 from recorder.stores import ByteStore
-from recorder.tape import LayerReader
+from recorder.tape import LayerReader, TapeReader
 from recorder.tape.signal_reading import SignalReader
 
 
@@ -73,6 +73,23 @@ class Source:
     signal: str = ""
     connections: Connections | None = field(default=None, compare=False, repr=False)
     operations: OperationsCommit | None = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def of(cls, reader: TapeReader, commit: LayerCommit, selection: Selection, use_counts: bool) -> Source:
+        """A selected part of a layer of a recording."""
+        source = cls(
+            identity=reader.identity,
+            layer=commit.name,
+            selection=selection,
+            use_counts=use_counts,
+            store=reader.store,
+            commit=commit,
+            trials=reader.metadata.trials,
+            siblings=reader.metadata.layers,
+            connections=reader.metadata.connections,
+            operations=reader.metadata.operations,
+        )
+        return source if selection.times is None else source.with_starts()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "siblings": (), "connections": None, "operations": None}
