@@ -16,8 +16,8 @@ from analysis.report.scope import MAX_TIMES, WINDOWS, Scope
 SATURATED_FROM: Final = 0.9
 RATE_EDGES: Final = (0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
 # Figures that a map of layers and times may hold, and neurons whose rates are shown of all layers together.
-MAP_FIGURES: Final = 40_000
-MAP_NEURONS: Final = 300_000
+MAP_FIGURES: Final = 25_000
+MAP_NEURONS: Final = 200_000
 
 
 def strip_of(scope: Scope) -> Section:
@@ -55,12 +55,9 @@ def activity_of(scope: Scope) -> Section:
 
 def _over_time(scope: Scope) -> Picture:
     most = max(min(MAX_TIMES, MAP_FIGURES // max(len(scope.names), 1)), 1)
-    together = None
+    together = scope.fewer_times(most) if scope.trials else None
     if scope.trials:
-        asked = Asked("firing_rate", (("layer", "time"),))
-        if scope.times > most:
-            together = ("time", math.ceil(scope.times / most))
-            asked = Asked("firing_rate", (("layer", "time"),), together=together)
+        asked = Asked("firing_rate", (("layer", "time"),), together=together)
         along = "steps within a trial"
     else:
         window = max(math.ceil(scope.recording.steps / min(most, 2 * WINDOWS)), 1)

@@ -33,11 +33,11 @@ def facts_of(scope: Scope) -> list[tuple[str, str]]:
         ("never called", _uncalled(members)),
     ]
     facts += list(_notes(notes))
-    return [(name, _cut(printable(text))) for name, text in facts if text]
+    return [(_cut(printable(name), 60), _cut(printable(text))) for name, text in facts if text]
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…"
+def _cut(text: str, most: int = _MAX_TEXT) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def _network(notes: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -17,6 +18,7 @@ MOSTLY_SILENT: Final = 0.5
 SOME_SATURATED: Final = 0.05
 # Activity dies with depth if it falls to less than this from its highest.
 FADED: Final = 0.1
+MOSTLY_FALLING: Final = 0.8
 # The rate drifts if the first and the last fifth of the recording differ by this share.
 DRIFTED: Final = 0.2
 FEW_FRAMES: Final = 100
@@ -99,13 +101,17 @@ def _fading(scope: Scope, answer: xr.DataArray | None) -> Iterator[tuple[str, st
     known = [name for name in scope.names if not np.isnan(rates.get(name, np.nan))]
     if len(known) < 2:
         return
-    highest, last = max(known, key=lambda name: rates[name]), known[-1]
-    between = [rates[name] for name in known[known.index(highest) :]]
-    if rates[last] < FADED * rates[highest] and all(np.diff(between) <= 0):
+    highest = max(known, key=lambda name: rates[name])
+    behind = known[known.index(highest) :]
+    lowest = min(behind, key=lambda name: rates[name])
+    between = [rates[name] for name in behind[: behind.index(lowest) + 1]]
+    # Nearly every layer fires less than the one before: a layer that is low by itself is no trend.
+    falls = sum(after <= before for before, after in pairwise(between))
+    if rates[lowest] < FADED * rates[highest] and falls >= MOSTLY_FALLING * (len(between) - 1):
         yield (
-            "bad" if rates[last] == 0 else "watch",
+            "bad" if rates[lowest] == 0 else "watch",
             f"Activity dies with depth: from {rates[highest]:.3g} spikes per neuron and step in "
-            f"{quoted(highest)} it falls with every layer, to {rates[last]:.3g} in {quoted(last)}.",
+            f"{quoted(highest)} it falls, layer by layer, to {rates[lowest]:.3g} in {quoted(lowest)}.",
         )
 
 

@@ -65,7 +65,7 @@ def page(
     styles = [asset(name) for name in _STYLES]
     packed = {picture["name"]: picture for picture in data["pictures"]}
     body = [
-        _header(title, data["recordings"]),
+        _header(data["recordings"]),
         _bar(sections),
         "<main>",
         _overview(facts, findings, setup, data["recordings"]),
@@ -118,10 +118,12 @@ def _json(data: Mapping[str, Any]) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _header(title: str, recordings: Sequence[Mapping[str, str]]) -> str:
-    names = " and ".join(f"<strong>{_text(each['name'])}</strong>" for each in recordings)
+def _header(recordings: Sequence[Mapping[str, str]]) -> str:
+    # Each has its colour in charts, where there are two.
+    marks = (' class="first"', ' class="second"') if len(recordings) > 1 else ("",)
+    each = zip(recordings, marks, strict=True)
+    names = " and ".join(f"<strong{mark}>{_text(one['name'])}</strong>" for one, mark in each)
     what = "two recordings, and how they differ" if len(recordings) > 1 else "a recording of spikes"
-    del title
     return f'<a class="skip" href="#layers">To the layers</a>\n<header><p>{what}</p><h1>{names}</h1></header>'
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import xarray as xr
 
@@ -13,6 +13,7 @@ from analysis.report.figures import Figures, Pool
 from analysis.report.scope import Scope
 
 Answers = Mapping[str, xr.DataArray]
+LEFT_OUT: Final = "Left out of this layer, so that the page stays small; the line below gives it."
 # Figures of answers, of one layer or, without a name, of all together.
 Finish = Callable[[Answers, str], Mapping[str, Figures]]
 
@@ -124,10 +125,13 @@ def same_for_all(lines: list[str]) -> str | list[str]:
     return lines[0] if len(set(lines)) == 1 else lines
 
 
-def packed(picture: Picture, pendings: Sequence[Pending | None], scope: Scope, pool: Pool) -> dict[str, Any]:
+def packed(
+    picture: Picture, pendings: Sequence[Pending | None], scope: Scope, pool: Pool, shown: Collection[str]
+) -> dict[str, Any]:
     """A picture of one recording, or of two, as JSON values: its lines, and its figures in each.
 
     Layers are those of the scope, which is that of the first; a recording that has no such picture has None.
+    Of layers that are not among those shown, there is nothing that is of one layer alone.
     """
     tables: dict[str, dict[str, Any]] = {}
     for key in picture.asked:
@@ -137,7 +141,10 @@ def packed(picture: Picture, pendings: Sequence[Pending | None], scope: Scope, p
             "data": [pool.packed(figures[key]) if key in figures else None for figures in each],
             "said": [pending.said.get((key, ""), "") if pending else "" for pending in pendings],
         }
-    apart = [[pending.figures(layer) if pending else {} for layer in scope.names] for pending in pendings]
+    apart = [
+        [pending.figures(layer) if pending and layer in shown else {} for layer in scope.names]
+        for pending in pendings
+    ]
     for key in picture.of_layers:
         tables[key] = {
             "lines": [pending.lines(key, scope.names) if pending else "" for pending in pendings],
@@ -146,7 +153,14 @@ def packed(picture: Picture, pendings: Sequence[Pending | None], scope: Scope, p
                 for of_recording in apart
             ],
             "said": [
-                [pending.said.get((key, layer), "") if pending else "" for layer in scope.names]
+                [
+                    ""
+                    if pending is None
+                    else pending.said.get((key, layer), "")
+                    if layer in shown
+                    else LEFT_OUT
+                    for layer in scope.names
+                ]
                 for pending in pendings
             ],
         }

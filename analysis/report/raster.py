@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from analysis.layer import Layer
 from analysis.report.activity import chosen_neurons
 from analysis.report.asked import LAYER, Asked
 from analysis.report.figures import Pool, packed_numbers
-from analysis.report.pictures import same_for_all
+from analysis.report.pictures import LEFT_OUT, same_for_all
 from analysis.report.scope import Scope
 
 NEURONS: Final = 96
@@ -61,7 +61,9 @@ class Raster:
         every = zip(self.scope.names, self.asked, strict=True)
         return {name: self.scope.ask(asked) for name, asked in every}
 
-    def packed(self, computed: Sequence[xr.DataArray], layers: Sequence[str], pool: Pool) -> dict[str, Any]:
+    def packed(
+        self, computed: Sequence[xr.DataArray], layers: Sequence[str], pool: Pool, shown: Collection[str]
+    ) -> dict[str, Any]:
         """The lines of Python behind the spikes of some layers, and these as JSON values."""
         asked, answers = dict(zip(self.scope.names, self.asked, strict=True)), self._answers()
         there = [name for name, (answer, _) in answers.items() if answer is not None]
@@ -70,10 +72,13 @@ class Raster:
             "lines": same_for_all(
                 [asked[name].line(self.scope.called, LAYER) if name in asked else "" for name in layers]
             ),
-            "said": [answers[name][1] if name in answers else "" for name in layers],
+            "said": [
+                LEFT_OUT if name not in shown else answers[name][1] if name in answers else ""
+                for name in layers
+            ],
             "layers": [
                 _packed(spikes[name], self.scope.recording[name], len(layers), pool)
-                if name in spikes
+                if name in spikes and name in shown
                 else None
                 for name in layers
             ],

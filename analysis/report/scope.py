@@ -6,6 +6,7 @@ labels do are of at most `PART_SLOTS` slots, which are chosen evenly among the t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -21,6 +22,8 @@ from analysis.report.asked import Asked
 PART_SLOTS: Final = 2**29
 MAX_TRIALS: Final = 32
 MAX_LAYERS: Final = 256
+# Of the names of layers together, which stand in many places.
+MAX_CHARACTERS: Final = 2**16
 MAX_TIMES: Final = 512
 WINDOWS: Final = 100
 MAX_LABELS: Final = 40
@@ -81,6 +84,10 @@ class Scope:
             said = said.replace(printable(member.location), printable(name))
         return answer, said
 
+    def fewer_times(self, most: int) -> tuple[str, int] | None:
+        """How many times to average, for `Asked`, so that there are at most so many; None if there are."""
+        return ("time", math.ceil(self.times / most)) if self.times > most else None
+
     @property
     def whole(self) -> bool:
         """Whether the part is all."""
@@ -106,8 +113,10 @@ def scope_of(recording: Recording, name: str, variable: str = "recording") -> Sc
     called = {"recording": variable, "part": "part" if variable == "recording" else f"{variable}_part"}
     setup = [f"{variable} = analysis.open_recording({name!r})"]
     every = list(recording.layers)
-    if len(every) > MAX_LAYERS:
-        places = np.linspace(0, len(every) - 1, MAX_LAYERS).astype(int)
+    longest = max(map(len, every), default=1)
+    most = max(min(MAX_LAYERS, MAX_CHARACTERS // max(longest, 1)), 1)
+    if len(every) > most:
+        places = np.linspace(0, len(every) - 1, most).astype(int)
         recording = recording.select(layers=[every[place] for place in places])
     names = tuple(recording.layers)
     table = recording.trials

@@ -12,12 +12,12 @@ from analysis.report.activity import chosen_neurons
 from analysis.report.asked import Asked
 from analysis.report.figures import Figures
 from analysis.report.pictures import Answers, Picture, Section
-from analysis.report.scope import MAX_NEURONS, Scope
+from analysis.report.scope import MAX_NEURONS, MAX_TIMES, Scope
 
 LONGEST: Final = 40
 BLOCK_NEURONS: Final = 64
 # Figures of label × neuron that all layers together may hold, and that may be made of one layer.
-BLOCK_FIGURES: Final = 40_000
+BLOCK_FIGURES: Final = 25_000
 ASKED_FIGURES: Final = 2**22
 
 NO_TRIALS: Final = (
@@ -145,6 +145,10 @@ def _accuracy(scope: Scope) -> Picture:
         "lines",
         title,
         "Presentations in which the right neuron of the last layer has fired most, of the spikes so far.",
-        asked={"accuracy": Asked("accuracy", (last.name,), {"per": "time"}, scope.view)},
+        asked={
+            "accuracy": Asked(
+                "accuracy", (last.name,), {"per": "time"}, scope.view, together=scope.fewer_times(MAX_TIMES)
+            )
+        },
         about={"along": "time", "least": 0, "most": 1},
     )

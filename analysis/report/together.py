@@ -11,8 +11,8 @@ from analysis.report.scope import WINDOWS, Scope
 
 CORRELATED: Final = 40
 # Coefficients that all layers together may hold, steps of a signal, and signals.
-COEFFICIENTS: Final = 40_000
-SIGNAL_STEPS: Final = 40_000
+COEFFICIENTS: Final = 25_000
+SIGNAL_STEPS: Final = 25_000
 MAX_SIGNALS: Final = 4
 SEED: Final = 0
 
@@ -78,7 +78,7 @@ def drift_of(scope: Scope) -> Picture:
 
 def _course(scope: Scope) -> tuple[Asked, str, str]:
     """Rates over epochs, where there are several, or trials; or over windows where these are too many."""
-    if len(set(map(str, scope.table.get("epoch", [])))) > 1:
+    if 1 < len(set(map(str, scope.table.get("epoch", [])))) <= 2 * WINDOWS:
         return Asked("firing_rate", (("layer", "epoch"),)), "epoch", "epochs"
     trials = len(set(scope.table.get("trial", [])))
     if 2 < trials <= 2 * WINDOWS:
@@ -105,13 +105,17 @@ def _signals(scope: Scope) -> list[Picture]:
                 "membrane potentials.",
             )
         ]
+    most = max(SIGNAL_STEPS // (len(layers) * min(len(names), MAX_SIGNALS) * 2), 8)
+    fewer = scope.fewer_times(most) if scope.trials else None
     per, along, keywords = ("time", "time", {}) if scope.trials else ("window", "window", _window(scope))
     pictures = []
     for number, name in enumerate(names[:MAX_SIGNALS]):
         each = [name in layer.signals for layer in layers]
         of_layers = {
             what: [
-                Asked(what, (per,), keywords, layer=layer.name, signal=name) if there else None
+                Asked(what, (per,), keywords, layer=layer.name, signal=name, together=fewer)
+                if there
+                else None
                 for layer, there in zip(layers, each, strict=True)
             ]
             for what in ("mean", "std")

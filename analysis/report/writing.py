@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +48,17 @@ def write_report(
     return target
 
 
-def report_text(recordings: Sequence[Recording], *, run: Callable[..., tuple[Any, ...]] = compute) -> str:
-    """The page as text; parameters as `write_report`."""
+def report_text(
+    recordings: Sequence[Recording],
+    *,
+    run: Callable[..., tuple[Any, ...]] = compute,
+    limit_bytes: int = MAX_BYTES,
+) -> str:
+    """The page as text; parameters as `write_report`.
+
+    If it were larger than the limit, what is of one layer alone is left out of every second layer, and again,
+    until it fits or nothing more can be left out.
+    """
     names = [_short(recording.location) for recording in recordings]
     if len(set(names)) < len(names):
         names = [f"{name} ({which})" for name, which in zip(names, "ab", strict=False)]
@@ -63,7 +72,12 @@ def report_text(recordings: Sequence[Recording], *, run: Callable[..., tuple[Any
     findings = [finding for one in asked for finding in _findings(one, names, asked)]
     if len(recordings) == 2:
         findings = [*differences(recordings[0], recordings[1], run), *findings]
-    return _page(asked, names, findings)
+    shown = asked[0].scope.names
+    while True:
+        text = _page(asked, names, findings, shown)
+        if len(text.encode()) <= limit_bytes or not shown:
+            return text
+        shown = shown[::2] if len(shown) > 1 else ()
 
 
 def _findings(one: _Asked, names: Sequence[str], asked: Sequence[_Asked]) -> list[tuple[str, str]]:
@@ -135,16 +149,21 @@ _RASTER: Final = Picture(
 )
 
 
-def _page(asked: Sequence[_Asked], names: Sequence[str], findings: Sequence[tuple[str, str]]) -> str:
+def _page(
+    asked: Sequence[_Asked],
+    names: Sequence[str],
+    findings: Sequence[tuple[str, str]],
+    shown: Collection[str],
+) -> str:
     first, pool = asked[0], Pool()
     pictures = []
     for section in first.sections:
         for picture in section.pictures:
             if picture is _RASTER:
-                pictures.append(_packed_raster(asked, pool))
+                pictures.append(_packed_raster(asked, pool, shown))
             elif picture.name in first.pendings:
                 each = [one.pendings.get(picture.name) for one in asked]
-                pictures.append(packed(picture, each, first.scope, pool))
+                pictures.append(packed(picture, each, first.scope, pool, shown))
     data = {
         "recordings": [{"name": name, "short": name} for name in names],
         "layers": layer_facts(first.scope),
@@ -161,8 +180,8 @@ def _page(asked: Sequence[_Asked], names: Sequence[str], findings: Sequence[tupl
     )
 
 
-def _packed_raster(asked: Sequence[_Asked], pool: Pool) -> dict[str, Any]:
-    each = [one.raster.packed(one.spikes, asked[0].scope.names, pool) for one in asked]
+def _packed_raster(asked: Sequence[_Asked], pool: Pool, shown: Collection[str]) -> dict[str, Any]:
+    each = [one.raster.packed(one.spikes, asked[0].scope.names, pool, shown) for one in asked]
     table = {key: [one[key] for one in each] for key in ("lines", "layers", "said")}
     about = {"name": _RASTER.name, "kind": _RASTER.kind, "title": _RASTER.title}
     return {**about, "tables": {"spikes": table}}

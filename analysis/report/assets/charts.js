@@ -80,7 +80,8 @@
         {
           ...axis(spec.xTitle),
           size: 30,
-          ...(spec.names ? { values: names, incrs: [1, 2, 5, 10, 20, 50, 100], space: Math.min(longest * 7 + 10, 110) } : {}),
+          ...(x.every(Number.isInteger) ? { incrs: [1, 2, 5].flatMap((one) => [...Array(9)].map((_, zeros) => one * 10 ** zeros)).sort((a, b) => a - b) } : {}),
+          ...(spec.names ? { values: names, space: Math.min(longest * 7 + 10, 110) } : {}),
         },
         { ...axis(spec.yTitle), size: 58, values: (plot, splits) => splits.map(Report.short) },
       ],

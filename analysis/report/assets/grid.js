@@ -64,11 +64,12 @@
     context.textAlign = "right";
     const step = height / rows.length;
     const stride = every(rows.length, height, 13);
+    const near = (row) => marked >= 0 && row !== marked && Math.abs(row - marked) < stride;
     names.forEach((name, row) => {
       const chosen = row === marked;
-      if (row % stride && !chosen) return;
+      if ((row % stride && !chosen) || near(row)) return;
       context.fillStyle = Report.colour(chosen ? "accent" : "ink");
-      context.fillText(Report.fitted(context, name, left - 10), left - 6, (row + 0.5) * step);
+      context.fillText(Report.fitted(context, name, left - 10), left - 6, Math.max((row + 0.5) * step, 7));
     });
     context.textAlign = "center";
     context.fillStyle = Report.colour("muted");

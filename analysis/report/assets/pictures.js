@@ -151,7 +151,7 @@
       const frame = Report.element("div");
       host.append(frame);
       if (layer) Report.raster(frame, layer, context.readout, context.redraw);
-      else frame.append(Report.element("p", { class: "why" }, "There are no frames of this layer among what is shown here."));
+      else frame.append(Report.element("p", { class: "why" }, Report.said(picture.tables.spikes, context.layer, which) || "There are no frames of this layer among what is shown here."));
     },
 
     bars(host, picture, context) {

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 import analysis
 from analysis.cli import commands
+from analysis.report import report_text
 from reported import data_of, make_recording, numbers_of
 
 ROOT = Path(__file__).parents[3]
@@ -50,6 +51,19 @@ def test_the_same_recording_gives_the_same_bytes_wherever_it_lies(report: Path, 
     when = re.compile(r"20\d\d-\d\d-\d\dT[\d:.+]+|\b[0-9a-f]{64}\b")
     assert when.sub("", again) == when.sub("", report.read_text())
     assert elsewhere.report(tmp_path / "once more.html").read_text() == again
+
+
+def test_a_page_that_would_be_too_large_leaves_out_what_is_of_one_layer(
+    recording: analysis.Recording, report: Path
+) -> None:
+    whole = len(report.read_bytes())
+    text = report_text([recording], limit_bytes=whole - 1)
+    assert len(text.encode()) < whole
+    pictures = {picture["name"]: picture for picture in data_of(text)["pictures"]}
+    rate = pictures["maps"]["tables"]["rate"]
+    assert [figure is None for figure in rate["layers"][0]] == [False, True, False]
+    assert "page stays small" in rate["said"][0][1]
+    assert pictures["time"]["tables"]["rate"]["data"][0]["shape"] == [3, 10]
 
 
 def test_the_policy_allows_what_is_in_the_page_by_its_hash_and_nothing_else(report: Path) -> None:
