@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
@@ -71,7 +72,7 @@ def cluster(where: str | None) -> Iterator[None]:
             client = Client(**scheduler) if isinstance(scheduler, dict) else Client(scheduler)
         except (OSError, ValueError) as error:
             raise ClusterError(f"no scheduler answers at {where}: {error}") from error
-        with client:
+        with _closed_unless_interrupted(client), client.as_current():
             yield
 
 
@@ -89,10 +90,13 @@ def _contact(where: str) -> dict[str, str]:
 @contextmanager
 def _local(workers: int | None) -> Iterator[Any]:
     from distributed import LocalCluster  # noqa: PLC0415 - an extra
+    from distributed.utils import LoopRunner  # noqa: PLC0415
 
-    with (
-        _without_working_folder(),
-        LocalCluster(
+    runner = LoopRunner(asynchronous=False)
+    with _without_interrupts():
+        runner.start()  # the thread that starts all workers
+    with _without_working_folder():
+        started = LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
             host=LOOPBACK,
@@ -100,9 +104,40 @@ def _local(workers: int | None) -> Iterator[Any]:
             dashboard_address=_PAGES,
             scheduler_kwargs=_HTTP,
             silence_logs=logging.ERROR,
-        ) as started,
-    ):
-        yield started
+            loop=runner.loop,
+        )
+        with _closed_unless_interrupted(started):
+            yield started
+    runner.stop()
+
+
+@contextmanager
+def _closed_unless_interrupted(opened: Any) -> Iterator[None]:
+    """Close a client or cluster at the end; Ctrl-C ends this process at once, and with it its workers."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        opened.close()
+        raise
+    opened.close()
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Have threads that are started inside, and all processes that these start, never see Ctrl-C.
+
+    A terminal interrupts all processes of a command. Workers would show tracebacks, and this one ends them.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from processes import ROOT
@@ -61,6 +62,18 @@ def test_a_terminal_shows_rate_and_time_left_and_ctrl_c_says_what_is_found_so_fa
     said = shell.shown.replace("\r\n", "\n").split("\x1b")[-1]
     assert re.search(r"when \d+ of 601 tasks were done; \d+ problem\(s\) so far, nothing is known of", said)
     assert "Traceback" not in shell.shown
+
+
+def test_ctrl_c_ends_workers_started_here_without_a_word_of_theirs(slow: str) -> None:
+    with terminal(*SPIKETAPE, "verify", slow, "--cluster", "local:1", width=120) as shell:
+        shell.wait_for("left")
+        workers = psutil.Process(shell.process.pid).children(recursive=True)
+        assert workers
+        shell.press_ctrl_c()
+        assert shell.end() == 130
+        assert psutil.wait_procs(workers, timeout=100)[1] == []
+    assert "Traceback" not in shell.shown
+    assert "nothing is known of the rest" in shell.shown
 
 
 def test_an_interrupted_statistic_prints_no_figures(slow: str) -> None:

@@ -20,7 +20,10 @@ from analysis.display import bytes_text, printable, shape_text, uncalled_text
 from recorder.tape.holding.holder import age_text
 
 _BAR_CELLS: Final = 24
+_NUMBER_CELLS: Final = 6
 _MAX_NAME: Final = 40
+# Columns of a terminal that are not those of bars, where names are not too long.
+_OTHER_CELLS: Final = 60
 # Lines of a terminal that are not those of layers.
 _OTHER_LINES: Final = 8
 
@@ -62,27 +65,27 @@ class Shown:
         ]
         return "  ".join(parts)
 
-    def table(self, height: int) -> RenderableType:
-        """A table with bars, no higher than a terminal of ``height`` lines."""
+    def table(self, width: int, height: int) -> RenderableType:
+        """A table that fits a terminal of this size, with bars where there is room for them."""
         figures = self.figures
         table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column("layer", overflow="ellipsis", no_wrap=True)
-        for heading in ("neurons", "rate"):
-            table.add_column(heading, justify="right", no_wrap=True)
-        table.add_column("", no_wrap=True)
-        for heading in ("so far", "dead"):
-            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("layer", no_wrap=True)
+        for heading in ("neurons", "rate", "so far", "dead"):
+            least = None if heading == "neurons" else _NUMBER_CELLS
+            table.add_column(heading, justify="right", no_wrap=True, min_width=least)
+        table.add_column("rate", no_wrap=True)
         most = max((layer.rate for layer in figures.layers if not math.isnan(layer.rate)), default=0.0)
         listed = figures.layers[: max(height - _OTHER_LINES, 1)]
+        bar_cells = max(min(width - _OTHER_CELLS, _BAR_CELLS), 0)
         for layer in listed:
             end = 0.0 if math.isnan(layer.rate) or not most else layer.rate / most
             table.add_row(
                 Text(_name(layer.name)),
                 shape_text(layer.neuron_shape),
                 _rate(layer.rate),
-                Bar(1.0, 0.0, end, width=_BAR_CELLS, color="cyan"),
                 _rate(layer.rate_so_far),
                 _percent(layer.dead),
+                Bar(1.0, 0.0, end, width=bar_cells, color="cyan"),
             )
         more = len(figures.layers) - len(listed)
         head = f"step {figures.steps}, committed {age_text(figures.committed)}"

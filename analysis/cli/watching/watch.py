@@ -73,7 +73,7 @@ def _shower() -> Iterator[Show]:
         yield _lines()
         return
     with Live(console=console, auto_refresh=False) as live:
-        yield lambda shown: live.update(shown.table(console.height), refresh=True)
+        yield lambda shown: live.update(shown.table(console.width, console.height), refresh=True)
 
 
 def _lines() -> Show:
