@@ -402,3 +402,28 @@ def test_workers_of_a_cluster_write_the_files_and_read_the_table(
         assert pl.read_parquet(here / file).equals(pl.read_parquet(there / file))
     counts = recording["1"].spike_count("neuron").compute().values.ravel()
     assert table.groupby("neuron").size().tolist() == counts.tolist()
+
+
+def test_presentations_without_frames_are_rows_without_steps(path: Path, tmp_path: Path) -> None:
+    analysis.open_recording(path).select(steps=slice(4, 18)).export(tmp_path / "out")
+    trials = pl.read_parquet(tmp_path / "out" / "trials.parquet").select("trial", "first_step", "steps")
+    assert trials.unique().sort("trial").rows() == [(0, 4, 14), (1, None, 0)]
+
+
+@pytest.mark.parametrize("rows", [3, 2**20])
+def test_rows_are_of_the_frames_that_are_asked_for(
+    path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    monkeypatch.setattr(event_rows, "ROWS", rows)
+    layer = analysis.open_recording(path).select(samples=[1, 2, 5])["1"]
+    found = event_rows.event_rows(layer.sources[0], 77, 303, slice(3, 20))
+    events = [pair for some in found for pair in zip(some.neuron, some.step * 8 + some.sample, strict=True)]
+    bits = analysis.open_recording(path)["1"].spikes.values.reshape(400, 60)
+    # Frames are eight for each step, and four steps are left out before the last ones.
+    place = {frame: (frame if frame < 280 else frame + 40) for frame in range(400)}
+    assert events == [
+        (neuron, place[frame])
+        for neuron in range(3, 20)
+        for frame in range(77, 303)
+        if bits[frame, neuron] and frame % 8 in (1, 2, 5)
+    ]
