@@ -30,8 +30,8 @@ from recorder.session.signals import Forward, plan_of
 from recorder.tape.signal_writing import SignalProgress
 
 _BY_HAND: Final = (
-    "was called outside of a forward of the network, where nobody knows which step it is: call the network, "
-    "or call monitor.step() after enable() and after each step"
+    "was called outside of a forward of the network, or in one that Ctrl-C has left, where nobody knows "
+    "which step it is: call the network, or call monitor.step() after enable() and after each step"
 )
 
 

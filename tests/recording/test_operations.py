@@ -18,8 +18,10 @@ import analysis
 from analysis.cli.commands import main
 from analysis.keeping import find_problems
 from analysis.questions import QuestionError
+from damage import edit_record
 from networks import Threshold, on_store
 from recorder import Monitor, SpikeOutput
+from recorder.capture.signal_recorder import SignalRecorder
 from recorder.format.errors import UncountedOperationsWarning
 from recorder.keeping import pack_recording, plan_recovery, recover
 from recorder.keeping.digest import digest_recording
@@ -288,6 +290,58 @@ def test_the_digest_is_the_same_packed_and_damage_can_be_cut_or_marked_lost(tmp_
     assert digest_recording(reader) != digest
     with pytest.raises(QuestionError, match="operations were not counted at step 0"):
         synaptic_operations(monitor.store)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("weight_layers", ["fc", "fc"], "expected one at least, and none twice"),
+        ("weight_layers", [], "expected one at least, and none twice"),
+        ("weight_layers", [["fc"]], r"hold \['fc'\], expected text"),
+        ("weight_layers", ["fc", "more"], r"neuron_shape is \(1, 6\), expected \(2, 6\)"),
+        ("uncounted", {"other": "why"}, "names 'other', which is none of the weight layers"),
+        ("uncounted", {"fc": 1}, "hold 1, expected text"),
+        ("neuron_shape", [1, 5], r"neuron_shape is \(1, 5\), expected \(1, 6\)"),
+        ("frames", 10**9, "frames"),
+        ("checksums", None, "checksums"),
+    ],
+)
+def test_malformed_records_of_operations_are_refused(
+    tmp_path: Path, field: str, value: Any, said: str
+) -> None:
+    net = Pooled()
+    with on_store(tmp_path, net, operations=True, layers=[Threshold]) as monitor, torch.no_grad():
+        net(inputs(N, 4))
+
+    def edit(record: Any) -> None:
+        record["operations"][field] = value
+
+    edit_record(Path(monitor.store), edit)
+    with pytest.raises(analysis.RecordingFormatError, match=said):
+        analysis.open_recording(monitor.store)
+
+
+def test_an_interrupt_while_they_are_recorded_is_a_gap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, x = Pooled(), inputs(N, 4)
+    original = SignalRecorder._push
+
+    def interrupted(self: SignalRecorder, values: torch.Tensor) -> None:
+        monkeypatch.setattr(SignalRecorder, "_push", original)
+        original(self, values)
+        raise KeyboardInterrupt
+
+    with on_store(tmp_path, net, operations=True, layers=[Threshold]) as monitor, torch.no_grad():
+        net(x)
+        monkeypatch.setattr(SignalRecorder, "_push", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            net(x)
+        net(x)
+    counted = analysis.open_recording(monitor.store).counted_operations("step")
+    assert counted.step.values.tolist() == [0, 2]
+    assert len({*counted.sel(kind="dense_accumulates").values.ravel().tolist()}) == 1
+    assert find_problems(TapeReader.open(Folder(monitor.store))) == []
 
 
 def test_a_network_without_weight_layers_is_refused(tmp_path: Path) -> None:

@@ -120,9 +120,10 @@ def parse_operation_series(
     for name in (*names, *uncounted, *uncounted.values()):
         if not isinstance(name, str) or len(name) > MAX_NAME_LENGTH or not is_text(name):
             fields.problem("weight_layers", f"or what is said of them hold {short(name)}, expected text")
-            return operations_of(())
+            return operations_of(("",))
+    known = {*names}
     for name in uncounted:
-        if name not in names:
+        if name not in known:
             fields.problem("uncounted", f"names {short(name)}, which is none of the weight layers")
     whole = {**fields.record, "name": OPERATIONS, "dtype": OPERATIONS_DTYPE, "every": 1}
     for key in ("samples", "neurons", "folder"):
