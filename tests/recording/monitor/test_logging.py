@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -137,23 +138,30 @@ def test_a_writer_that_fails_is_told_of_and_loses_no_spike(tmp_path: Path) -> No
     net = nn.Sequential(Threshold())
     others: Entries = []
 
+    asked: list[int] = []
+    may_fail = threading.Event()
+
     def failing(step: int, scalars: dict[str, float]) -> None:
+        asked.append(step)
+        may_fail.wait(100)
         raise OSError("the disk of the logs is full")
 
     monitor = on_store(tmp_path, net)
     monitor.enable()
     monitor.log_to(failing, every=5)
     monitor.log_to(lambda step, scalars: others.append((step, scalars)), every=5)
-    for step in range(5):
+    for step in range(10):
         net(inputs(step))
+    may_fail.set()
     message = (
         r"function that monitor\.log_to was given has failed: OSError: the disk of the logs is full \(.*"
     )
     with pytest.warns(LogWriterWarning, match=message + re.escape("test_logging.py, line ")):
         monitor.flush()
-    for step in range(5, 20):
+    for step in range(10, 20):
         net(inputs(step))
     monitor.close()
+    assert asked == [5]
     assert [step for step, _ in others] == [5, 10, 15, 20]
     assert len(monitor.s["0"]) == 20
     assert torch.equal(torch.as_tensor(monitor.s["0"][19]), (inputs(19) > 0.5).float())
