@@ -39,6 +39,7 @@ class LayerSummary:
     signals: tuple[str, ...] = ()
     value_range: tuple[float, float] = (0.0, 1.0)
     value_scale: float | None = 1.0
+    part: str = ""
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,8 @@ def describe_layer(layer: LayerSummary) -> str:
         f"neurons {shape_text(layer.neuron_shape)}, {layer.steps} steps, {layer.frames} frames"
         f"{f', {layer.lost_frames} frames lost' if layer.lost_frames else ''}"
         f"{printable(_signals_of(layer)) if layer.signals else ''}"
-        f"{f', {values_text(layer.value_range, layer.value_scale)}' if _has_values(layer) else ''}>"
+        f"{f', {values_text(layer.value_range, layer.value_scale)}' if _has_values(layer) else ''}"
+        f"{f', kept in part: {printable(layer.part)}' if layer.part else ''}>"
     )
 
 
@@ -157,6 +159,13 @@ def _value_facts(layers: Sequence[LayerSummary]) -> list[str]:
     return [printable(f"not only zeros and ones: {listed}{more}")] if graded else []
 
 
+def _part_facts(layers: Sequence[LayerSummary]) -> list[str]:
+    in_part = [layer for layer in layers if layer.part]
+    listed = "; ".join(f"layer {layer.name!r}, {layer.part}" for layer in in_part[:_MAX_MEMBERS])
+    more = f"; and {len(in_part) - _MAX_MEMBERS} more layers" * (len(in_part) > _MAX_MEMBERS)
+    return [printable(f"kept in part: {listed}{more}")] if in_part else []
+
+
 def _signals_of(layer: LayerSummary) -> str:
     several = "s" if len(layer.signals) > 1 else ""
     return f", signal{several} {', '.join(map(repr, layer.signals))}"
@@ -181,7 +190,7 @@ def describe_recording(recording: RecordingSummary) -> str:
 
 def layer_html(layer: LayerSummary, glimpse: Glimpse = NO_GLIMPSE) -> str:
     """A layer as HTML, for notebooks."""
-    facts = [*_lost_facts([layer]), *_value_facts([layer]), *_signal_facts([layer])]
+    facts = [*_lost_facts([layer]), *_part_facts([layer]), *_value_facts([layer]), *_signal_facts([layer])]
     return _html_table(f"Layer {layer.name}", facts, [layer], 0, glimpse)
 
 
@@ -204,6 +213,7 @@ def _facts(recording: RecordingSummary) -> list[str]:
     trials = f"{recording.trials} trials, " if recording.trials else ""
     facts = [printable(f"{trials}created {recording.created}, {state}")]
     facts += _lost_facts(recording.layers)
+    facts += _part_facts(recording.layers)
     facts += _value_facts(recording.layers)
     facts += _signal_facts(recording.layers)
     if recording.uncalled:

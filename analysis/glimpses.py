@@ -50,11 +50,11 @@ def _rates(source: Source, budget: int) -> list[float]:
     for chunk in _spread(-(-blocks // rows), readable):
         first, last = chunk * rows, min((chunk + 1) * rows, blocks)
         counted = reader.counts(first, last).reshape(last - first, -1).sum(axis=1, dtype=np.int64)
+        frames = reader.frames_in_blocks(first, last).tolist()
         for block in range(first, last):
             if not reader.has_lost_frames(block):
-                frames = min(plan.block_frames, commit.frames - block * plan.block_frames)
                 spikes.append(int(counted[block - first]))
-                slots.append(frames * plan.neurons)
+                slots.append(frames[block - first] * plan.neurons)
     cuts = _spread(len(spikes), PLACES)
     return (np.add.reduceat(spikes, cuts) / np.add.reduceat(slots, cuts)).tolist() if spikes else []
 

@@ -10,13 +10,12 @@ from dask.delayed import delayed
 
 from recorder.keeping import Problem
 from recorder.keeping.digest import (
-    LEAF_BYTES,
     hash_leaves,
     hash_signal_leaves,
     join_digest,
     join_recordings,
+    leaf_bytes,
     leaf_count,
-    leaf_frames,
     signal_leaf_count,
     signal_leaf_frames,
 )
@@ -146,8 +145,7 @@ def _find_one(reader: TapeReader, run: Callable[..., tuple[Any, ...]]) -> str:
     tasks: list[tuple[tuple[str, str], Any]] = []
     every = [bits for layer in reader.layers.values() for bits in layer.bits]
     for bits in every:
-        leaf_bytes = max(leaf_frames(bits.plan.neurons) // 8 * bits.plan.neurons, LEAF_BYTES)
-        leaves, step = leaf_count(bits), max(TASK_BYTES // leaf_bytes, 1)
+        leaves, step = leaf_count(bits), max(TASK_BYTES // leaf_bytes(bits), 1)
         sent = Parcel(bits)
         tasks += [
             ((bits.name, bits.plane), delayed(Parcel(hash_leaves))(sent, first, min(first + step, leaves)))
@@ -157,8 +155,8 @@ def _find_one(reader: TapeReader, run: Callable[..., tuple[Any, ...]]) -> str:
     in_series: dict[Which, list[bytes]] = {which: [] for which in reader.series}
     of_series: list[tuple[Which, Any]] = []
     for which, values in reader.series.items():
-        leaf_bytes = signal_leaf_frames(values) * values.plan.neurons * values.commit.itemsize
-        leaves, step = signal_leaf_count(values), max(TASK_BYTES // leaf_bytes, 1)
+        size = signal_leaf_frames(values) * values.plan.neurons * values.commit.itemsize
+        leaves, step = signal_leaf_count(values), max(TASK_BYTES // size, 1)
         sent = Parcel(values)
         of_series += [
             (which, delayed(Parcel(hash_signal_leaves))(sent, first, min(first + step, leaves)))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import xarray as xr
 
+from analysis.asking.kept import refuse_counts, refuse_left_out
 from analysis.asking.narrowing import conditions, narrow_frames, narrow_neurons
 from analysis.display import LayerSummary, describe_layer, layer_html
 from analysis.export import Contents, LayerExport
@@ -20,6 +22,7 @@ from analysis.spikes import lazy_spikes, lazy_values
 from analysis.statistics import Statistics
 from recorder.format.columns import Value
 from recorder.format.layout import neuron_dimensions
+from recorder.format.parts import LayerPart
 
 
 class Layer(Statistics, LayerExport):
@@ -71,7 +74,7 @@ class Layer(Statistics, LayerExport):
     @property
     def dimensions(self) -> tuple[str, ...]:
         """Names of the neuron axes, e.g. ``("channel", "height", "width")``."""
-        return neuron_dimensions(self._source.commit.plan.neuron_shape)
+        return neuron_dimensions(self._source.commit.axes)
 
     @property
     def neurons(self) -> int:
@@ -94,13 +97,22 @@ class Layer(Statistics, LayerExport):
         return selected_steps(self._sources, self._members)
 
     @property
+    def part(self) -> LayerPart | None:
+        """The part of the layer that was kept; None where it is the whole."""
+        return self._source.commit.part
+
+    @property
     def spikes(self) -> xr.DataArray:
         """The spikes as a lazy boolean array, see `analysis.spikes.lazy_spikes`."""
+        refuse_left_out(self._sources)
+        refuse_counts([self._sources], "layer.spikes")
         return lazy_spikes(self._sources, self._members.names)
 
     @property
     def values(self) -> xr.DataArray:
         """What the layer put out, lazily; see `analysis.spikes.lazy_values`."""
+        refuse_left_out(self._sources)
+        refuse_counts([self._sources], "layer.values")
         return lazy_values(self._sources, self._members.names)
 
     @property
@@ -136,7 +148,7 @@ class Layer(Statistics, LayerExport):
         where: Mapping[str, Value | Iterable[Value]] | None = None,
     ) -> Layer:
         """A narrower view of the layer, see `Recording.select`."""
-        sources, shape = self._sources, self._source.commit.plan.neuron_shape
+        sources = self._sources
         selection = narrow_frames(
             sources[0].selection,
             [sources],
@@ -147,10 +159,12 @@ class Layer(Statistics, LayerExport):
             trials=trials,
             where=conditions(labels, where),
         )
-        selection = narrow_neurons(selection, neurons, channels, shape, self.name)
+        narrowed = narrow_neurons(sources[0], neurons, channels)
+        selection = replace(selection, neurons=narrowed.neurons)
         return Layer([source.narrowed(selection) for source in sources], self._members)
 
     def _layers(self) -> Sequence[Sequence[Source]]:
+        refuse_left_out(self._sources)
         return [self._sources]
 
     def _contents(self, neurons: Any = None) -> Contents:
@@ -203,4 +217,5 @@ def summarise_layer(sources: Sequence[Source], members: Members) -> LayerSummary
         signals=tuple(signal.name for signal in source.commit.signals),
         value_range=value_range(sources),
         value_scale=value_scale(sources),
+        part=str(source.commit.part or ""),
     )

@@ -81,8 +81,8 @@ def _step_duration(provenance: Mapping[str, Any]) -> tuple[float, str] | None:
 def _check_alike(
     first: RecordingMetadata, first_location: str, other: RecordingMetadata, other_location: str
 ) -> None:
-    expected = {layer.name: layer.plan.neuron_shape for layer in first.layers}
-    found = {layer.name: layer.plan.neuron_shape for layer in other.layers}
+    expected = {layer.name: layer for layer in first.layers}
+    found = {layer.name: layer for layer in other.layers}
     both = f"{first_location} and {other_location} cannot be looked at as one recording"
     for one, its_layers, another, its_others in (
         (first_location, expected, other_location, found),
@@ -94,11 +94,16 @@ def _check_alike(
                 raise JointRecordingError(
                     f"{both}: layer {name!r} of {one} is not in {another}, whose layers are: {there}"
                 )
-    for name, shape in expected.items():
-        if found[name] != shape:
+    for name, layer in expected.items():
+        if found[name].shape != layer.shape:
             raise JointRecordingError(
-                f"{both}: the neurons of layer {name!r} are {shape_text(shape)} in the first, and "
-                f"{shape_text(found[name])} in the second"
+                f"{both}: the neurons of layer {name!r} are {shape_text(layer.shape)} in the first, and "
+                f"{shape_text(found[name].shape)} in the second"
+            )
+        if (found[name].along, found[name].counts_only) != (layer.along, layer.counts_only):
+            raise JointRecordingError(
+                f"{both}: of layer {name!r}, {layer.part or 'all'} is kept in the first, and "
+                f"{found[name].part or 'all'} in the second, of other neurons or in another form"
             )
 
 

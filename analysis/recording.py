@@ -13,6 +13,7 @@ from typing import Any
 import xarray as xr
 from dask.base import compute
 
+from analysis.asking.kept import refuse_left_out
 from analysis.asking.narrowing import (
     conditions,
     narrow_frames,
@@ -193,8 +194,10 @@ class Recording(Statistics, CountedOperations, RecordingExport, Kept):
         return max((recorded_steps(sources) for sources in self._sources()), default=0)
 
     def stored_spike_bytes(self, name: str) -> int:
-        """Bytes that the spikes of a layer take in the store."""
-        return sum(source.store.size(f"{source.commit.folder}/spikes") for source in self[name].sources)
+        """Bytes that the spikes of a layer take in the store, or their counts where only these were kept."""
+        each = [(source.store, source.commit) for source in self[name].sources]
+        arrays = ((store, commit, "counts" if commit.counts_only else "spikes") for store, commit in each)
+        return sum(store.size(f"{commit.folder}/{array}") for store, commit, array in arrays)
 
     def report(
         self,
@@ -308,9 +311,9 @@ class Recording(Statistics, CountedOperations, RecordingExport, Kept):
         )
         kept_neurons = dict(self._neurons)
         for layer in sources:
-            name, shape = layer[0].layer, layer[0].commit.plan.neuron_shape
+            name = layer[0].layer
             if names is None or name in names:
-                narrowed = narrow_neurons(layer[0].selection, neurons, channels, shape, name).neurons
+                narrowed = narrow_neurons(layer[0], neurons, channels).neurons
                 kept_neurons |= {} if narrowed is None else {name: narrowed}
         return Recording(
             readers,
@@ -347,6 +350,8 @@ class Recording(Statistics, CountedOperations, RecordingExport, Kept):
         return recording_html(self._summary(), rates_at_a_glance(self._sources()[:MAX_LISTED]))
 
     def _layers(self) -> Sequence[Sequence[Source]]:
+        for sources in self._sources():
+            refuse_left_out(sources)
         return self._sources()
 
     def _sources(self) -> list[list[Source]]:

@@ -144,7 +144,7 @@ def _check_alike(sources: Sequence[Source]) -> None:
     """Refuse neurons that cannot be told, and recordings whose signals are not of the same neurons."""
     one = commit_of(sources[0])
     for source in sources:
-        signal, shape = commit_of(source), source.commit.plan.neuron_shape
+        signal, shape = commit_of(source), source.commit.axes
         if (signal.shape, signal.neurons, signal.dtype) != (one.shape, one.neurons, one.dtype):
             raise QuestionError(
                 f"signal {one.name!r} of layer {source.layer!r} is not of the same neurons and data type in "

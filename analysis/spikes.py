@@ -24,7 +24,7 @@ from analysis.kernels.booleans import (
     read_spikes,
     show_missing,
 )
-from analysis.kernels.selecting.source import Source
+from analysis.kernels.selecting.source import Source, stored_places
 from analysis.kernels.values import read_values
 from analysis.questions import QuestionError
 from recorder.format import ChunkPlan
@@ -93,9 +93,9 @@ class Laid:
     lengths : tuple of tuple of int
         Lengths of the blocks along each of them.
     coordinates : mapping of str to array
-        Indices along neuron axes, where not all are there.
+        Indices in the whole layer along neuron axes, where not all are there.
     kept : mapping of str to array, optional
-        Indices along neuron axes, where the task gives all and some are to be kept.
+        Places along neuron axes, where some of what the task gives are to be kept.
     """
 
     name: str
@@ -140,7 +140,7 @@ def lazy_frames(
 
 def _columns_shown(source: Source, recordings: int) -> dict[str, ColumnCommit]:
     """Attached columns by the names of their coordinates, of which some are taken."""
-    dimensions = neuron_dimensions(source.commit.plan.neuron_shape)
+    dimensions = neuron_dimensions(source.commit.axes)
     taken = ("step", "frame", "spikes", *dimensions, *(["recording"] if recordings > 1 else []))
     attached = (column for column in source.trials.columns if column.name not in KEYS)
     return {free_name(column.name, taken): column for column in attached}
@@ -177,16 +177,18 @@ def _join(columns: Sequence[xr.DataArray | None], frames: Sequence[int], dtype: 
 
 
 def _laid(source: Source) -> Laid:
-    """How spikes lie in a lazy array: all neurons are read, of which some may be kept."""
-    plan, neurons = source.commit.plan, source.selection.neurons
+    """How spikes lie in a lazy array: all stored neurons are read, of which some may be selected."""
+    plan, stored = source.commit.plan, source.commit.along
     dimensions = neuron_dimensions(plan.neuron_shape)
     lengths: tuple[tuple[int, ...], ...] = tuple((length,) for length in plan.neuron_shape)
     if plan.parts > 1:
         slices = [plan.part_slice(part) for part in range(plan.parts)]
         lengths = (tuple((s.stop - s.start) // plan.row_neurons for s in slices), *lengths[1:])
-    kept = None
-    if neurons is not None:
-        kept = {name: np.array(indices) for name, indices in zip(dimensions, neurons, strict=True)}
+    places = None
+    if source.selection.neurons is not None:
+        places = dict(zip(dimensions, stored_places(source), strict=True))
+        stored = stored or tuple(map(range, plan.neuron_shape))
+    along = zip(dimensions, stored, strict=True) if stored else ()
     return Laid(
         name="spikes",
         long_name=f"spikes of layer {source.layer}",
@@ -196,7 +198,8 @@ def _laid(source: Source) -> Laid:
         frames=source.commit.frames,
         dimensions=dimensions,
         lengths=lengths,
-        kept=kept,
+        coordinates={name: np.array(indices) for name, indices in along},
+        kept=places,
     )
 
 
@@ -251,7 +254,7 @@ def _of_one(source: Source, columns: Mapping[str, ColumnCommit], laid: Laid) -> 
         values = lazy(what, column_dtype(source, column.name), read_column, (), column=column.name)
         coordinates[name] = ("frame", values, {})
     shown = shown.assign_coords(coordinates)
-    return shown if laid.kept is None else shown.isel(laid.kept).assign_coords(laid.kept)
+    return shown if laid.kept is None else shown.isel(laid.kept)
 
 
 def frames_in_block(plan: ChunkPlan) -> int:

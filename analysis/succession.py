@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from recorder.format import RecordingFormatError, RecordingMetadata
 from recorder.tape import LayerReader, TapeReader
+from recorder.tape.counts_reading import CountsReader, read_layer
 
 
 class RecordingReplacedError(ValueError):
@@ -57,15 +60,18 @@ def _goes_on(before: TapeReader, now: TapeReader) -> bool:
     if not kept:
         return True
     smallest = min(kept, key=lambda commit: commit.plan.neurons)
-    newest = (smallest.frames - 1) // smallest.plan.chunk_frames
-    return _holds(LayerReader(now.store, smallest), newest) or not _holds(now.layers[smallest.name], newest)
+    newest = smallest.frames - 1
+    return _holds(read_layer(now.store, smallest), newest) or not _holds(now.layers[smallest.name], newest)
 
 
-def _holds(layer: LayerReader, chunk: int) -> bool:
-    """True if the segments of a layer and one of its chunks are what its commit promises."""
+def _holds(layer: LayerReader, frame: int) -> bool:
+    """True if the segments of a layer and what holds a frame are what its commit promises."""
+    chunk = frame // layer.plan.chunk_frames
     try:
-        layer.segments()
-        if not layer.is_lost(chunk):
+        segments = layer.segments()
+        if isinstance(layer, CountsReader):
+            list(layer.kept_rows(segments.segment_of(np.array([frame])).tolist()))
+        elif not layer.is_lost(chunk):
             layer.chunk(chunk)
     except RecordingFormatError:
         return False

@@ -16,8 +16,7 @@ import torch
 from torch import nn
 
 from recorder.answers import Answers, Backend
-from recorder.capture.signals import Signals
-from recorder.capture.thresholds import Thresholds
+from recorder.capture.wanted import Wanted
 from recorder.connections import weight_layers_of
 from recorder.format import RecordingWriteError
 from recorder.format.errors import UNFINISHED_RESET
@@ -99,6 +98,17 @@ class Monitor(Answers):
         layers are read through pooling, sums and the like, spikes alone do not tell them. `analysis` uses
         them for synaptic operations and energy. What is not sure to belong to a frame is warned of, and
         listed as not covered. Of forwards that raise none are kept.
+    neurons : index or mapping, optional
+        Which neurons of a layer are recorded, from names or types of layers: an index of its neuron axes as
+        numpy takes it, ``{"conv1": np.s_[:, ::2, ::2]}``, or flat indices in C order, ``{"fc": [3, 17]}``.
+        Without names, of all layers. Indices of neurons stay those of the whole layer.
+    samples : int or mapping, optional
+        How many samples of each batch are recorded, the first ones; of all layers, or from names or types.
+    trials_every : int or mapping, optional
+        Only trials whose number is a multiple of this are recorded, as a whole, likewise. What is recorded
+        outside of trials is. Signals of the layer are left out with its spikes.
+    keep : {"spikes", "counts"} or mapping, optional
+        ``"counts"`` records how often each neuron fired in each sample of each trial, and not when; likewise.
     storage_options : dict, optional
         Credentials, endpoint and so on, for a URL; they are not kept with the recording.
     metadata : mapping, optional
@@ -143,6 +153,10 @@ class Monitor(Answers):
         threshold: float | Mapping[Any, float] | None = None,
         signals: Any = None,
         operations: bool = False,
+        neurons: Any = None,
+        samples: int | Mapping[Any, int] | None = None,
+        trials_every: int | Mapping[Any, int] | None = None,
+        keep: str | Mapping[Any, str] | None = None,
         storage_options: dict[str, Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
         dt: float | None = None,
@@ -160,13 +174,20 @@ class Monitor(Answers):
         refuse_unrecordable(net)
         self._layers = find_spiking_layers(net, layers, batched=batched)
         check_names(self._layers)
-        self._thresholds = Thresholds.parse(threshold, self._layers)
-        self._signals = Signals.parse(signals, self._layers)
-        self._weight_layers = weight_layers_of(net) if operations else {}
+        self._wanted = Wanted.parse(
+            self._layers,
+            threshold=threshold,
+            signals=signals,
+            weight_layers=weight_layers_of(net) if operations else {},
+            neurons=neurons,
+            samples=samples,
+            trials_every=trials_every,
+            keep=keep,
+        )
         self._provenance = describe_run(
             net, metadata, dt=dt, dt_unit=dt_unit, licence=licence, citation=citation
         )
-        self._provenance.update(self._thresholds.to_provenance())
+        self._provenance.update(self._wanted.thresholds.to_provenance())
         self._rank = place_of_rank(store)
         if self._rank is not None:
             store = self._rank.store
@@ -180,16 +201,14 @@ class Monitor(Answers):
         self._link = SessionLink(warn_of_failures=on_error == "warn")
         self._logbook = Logbook()
         self._teller = Teller(net, self._layers, are_all=layers is None)
-        self._hooks = NetworkHooks(
-            *(net, self._layers.values(), self._link, self._signals.with_potential, self._weight_layers)
-        )
+        beside = self._wanted.signals.with_potential, self._wanted.weight_layers
+        self._hooks = NetworkHooks(net, self._layers.values(), self._link, *beside)
         with write_errors(self._store):
             if resume or overwrite:
                 close_holder(self._store)
             if resume and self._rank is not None:
                 self._provenance.update(self._rank.resumed(self._store).to_provenance())
-            asked = self._thresholds, self._signals, tuple(self._weight_layers)
-            if resume and has_begun(self._store, self._provenance, *asked, self._layers):
+            if resume and has_begun(self._store, self._provenance, self._wanted, self._layers):
                 self._begin(TapeWriter.resume(self._store, take_over=take_over))
             else:
                 self._begin(
@@ -351,7 +370,8 @@ class Monitor(Answers):
         lines = [f"<Monitor {state}, {len(self._layers)} layers → {self.store}>"]
         kinds = {name: type(layer.module).__name__ for name, layer in self._layers.items()}
         session = self._session
-        about = session.recorded_layers(), session.steps.uncalled, session.layers.stopped
+        of_layers = session.layers.stopped, session.layers.parts
+        about = session.recorded_layers(), session.steps.uncalled, *of_layers
         return "\n".join([*lines, *layer_lines(kinds, *about)])
 
     # -- wiring ----------------------------------------------------------------------------------------------
@@ -373,12 +393,7 @@ class Monitor(Answers):
         steps, stops_bad = Steps(self._hooks.running_forwards), self._link.warns_of_failures
         session = RecordingSession(
             tape,
-            RecordedLayers(
-                *(kinds, steps, self._thresholds),
-                stops_bad=stops_bad,
-                signals=self._signals,
-                weight_layers=tuple(self._weight_layers),
-            ),
+            RecordedLayers(kinds, steps, self._wanted, stops_bad=stops_bad),
             commit_interval=self._commit_interval,
             queue_limit_bytes=QUEUE_LIMIT_BYTES,
             teller=self._teller,

@@ -10,15 +10,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from recorder.capture.calls import GATHER_BYTES
 from recorder.capture.host_packing import (
     PUT_BYTES,
     SPARE_BYTES,
     stage_bytes,
 )
-from recorder.capture.layer_recorder import GATHER_BYTES
 from recorder.format import ChunkPlan
 from recorder.format.layout import SEGMENT_COLUMNS, table_chunk_rows
 from recorder.format.pace import PaceCommit
+from recorder.format.parts import LayerPart
 from recorder.tape.in_order import ENCODING_THREADS
 
 _MIB = 2**20
@@ -44,6 +45,8 @@ class LayerPlan:
         Number of frames in the largest output so far. A multi-step layer puts out several steps at once.
     planes : int
         Planes that the values of the layer need so far, beside its events.
+    part : LayerPart or None
+        The part of the layer that is kept, which ``chunks`` is the plan of; None where it is the whole.
     """
 
     name: str
@@ -52,6 +55,7 @@ class LayerPlan:
     device_bytes: int = 0
     output_frames: int = 0
     planes: int = 0
+    part: LayerPart | None = None
 
     @property
     def slots_per_step(self) -> int:
@@ -59,9 +63,14 @@ class LayerPlan:
         return self.frames_per_step * self.chunks.neurons
 
     @property
-    def bits_per_step(self) -> int:
-        """Bits to which the slots of a step are packed, one each and one more for each plane."""
-        return self.slots_per_step * (1 + self.planes)
+    def bits_per_step(self) -> float:
+        """Bits to which the slots of a step are packed, one each and one more for each plane.
+
+        On average, where one of several trials is kept. Counts, which come once in a trial, are none of them.
+        """
+        if self.part and self.part.counts_only:
+            return 0
+        return self.slots_per_step * (1 + self.planes) / (self.part.trials_every if self.part else 1)
 
     @property
     def host_bytes(self) -> int:
@@ -92,7 +101,10 @@ class LayerPlan:
 
     def files(self, steps: int) -> int:
         """Number of files for spikes and planes of so many steps; the small arrays add a few per cent."""
-        chunks = self.chunks.chunk_count(steps * self.frames_per_step) * self.chunks.parts
+        if self.part and self.part.counts_only:
+            return 0
+        frames = steps * self.frames_per_step // (self.part.trials_every if self.part else 1)
+        chunks = self.chunks.chunk_count(frames) * self.chunks.parts
         return chunks * (1 + self.planes)
 
 
@@ -189,7 +201,10 @@ class RecordingPlan:
 
     @property
     def bytes_per_step(self) -> float:
-        """Packed bytes of one step of all layers, and bytes of their signals; compressed, they take less."""
+        """Packed bytes of one step of all layers, and bytes of their signals; compressed, they take less.
+
+        On average, where one of several trials is kept; without counts, which come once in a trial.
+        """
         return sum(layer.bits_per_step for layer in self.layers) / 8 + self.signal_bytes_per_step
 
     @property
@@ -296,7 +311,8 @@ class Pace:
 
     def so_far(self, steps: int, seconds_waited: float) -> PaceCommit:
         """What a commit says of it, given the number of the next step."""
-        seconds = self.ended_at - (self.began_at or self.ended_at)
+        # Where the first forward has failed, none has ended.
+        seconds = max(self.ended_at - (self.began_at or self.ended_at), 0.0)
         return PaceCommit(steps - self.first_step, round(seconds, 3), round(seconds_waited, 3))
 
     def steps_per_hour(self, steps: int) -> float:

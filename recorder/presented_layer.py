@@ -32,6 +32,14 @@ class PresentedLayer:
         self._stored, self._kept = (_by_trial(s) for s in (reader.segments(), reader.kept_segments()))
         self._kept_trials = np.ascontiguousarray(self._kept.trial)
 
+    def is_kept(self, trial: Integers, sample: Integers) -> NDArray[np.bool_]:
+        """True for each presentation that is not left out of the part of the layer that was kept."""
+        part = self.reader.commit.part
+        if part is None:
+            return np.ones(len(trial), np.bool_)
+        kept: NDArray[np.bool_] = trial % part.trials_every == 0
+        return kept if part.samples is None else kept & (sample < part.samples)
+
     def extents(self, trial: Integers, sample: Integers) -> tuple[Integers, Integers]:
         """First step, and the one behind the last, of presentations, be they lost or not."""
         first = np.full(len(trial), np.iinfo(np.int64).max)

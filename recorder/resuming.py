@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from recorder.capture.signals import Signals
-from recorder.capture.thresholds import Thresholds
+from recorder.capture.wanted import Wanted
 from recorder.circumstances import refuse_others
 from recorder.frameworks import SpikingLayer
 from recorder.provenance import class_name
@@ -20,9 +19,7 @@ _SCRIPT: Final = "__main__."
 def has_begun(
     store: ByteStore,
     described: Mapping[str, Any],
-    thresholds: Thresholds,
-    signals: Signals,
-    weight_layers: tuple[str, ...],
+    wanted: Wanted,
     layers: Mapping[str, SpikingLayer],
 ) -> bool:
     """True if there is a recording to go on with; False if there is nothing yet.
@@ -32,10 +29,7 @@ def has_begun(
     store : ByteStore
     described : mapping
         Provenance of what is going to be recorded.
-    thresholds : Thresholds
-    signals : Signals
-    weight_layers : tuple of str
-        Those whose operations are going to be counted; none if they are not.
+    wanted : Wanted
     layers : mapping
         The layers that are going to be recorded.
 
@@ -43,14 +37,14 @@ def has_begun(
     ------
     ValueError
         If the recording is one of another network, or says otherwise how long a step is, what a spike or a
-        signal is, or how it may be used. What the monitor does not say stays as the recording has it.
+        signal is, what is kept of a layer, or how it may be used. What the monitor does not say stays as the
+        recording has it.
     """
     if is_unbegun(store):
         return False
     recorded = TapeReader.open(store).metadata
-    thresholds.refuse_others(recorded, layers)
-    signals.refuse_others(recorded)
-    counted = recorded.operations
+    wanted.refuse_others(recorded, layers)
+    counted, weight_layers = recorded.operations, tuple(wanted.weight_layers)
     if weight_layers and counted is not None and counted.weight_layers != weight_layers:
         raise ValueError(
             f"{store.location} has operations of the weight layers {counted.weight_layers!r:.200}, and would "

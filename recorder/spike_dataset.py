@@ -16,6 +16,7 @@ from recorder.format.columns import MISSING_INTEGER
 from recorder.presented_layer import ChunkCache, PresentedLayer, check_dtype
 from recorder.stores import StoreLike, open_store
 from recorder.tape import TapeReader
+from recorder.tape.counts_reading import CountsReader
 
 CACHE_BYTES: Final = 256 * 2**20
 
@@ -39,6 +40,9 @@ class SpikeDataset(Dataset[Item]):
     recording that fits is read once, in any order. Of a larger one, random order reads a chunk for each
     presentation; shuffle trials, or shuffle within a buffer, to read less. It works in the workers of a
     `torch.utils.data.DataLoader`, forked and spawned; each has a cache of its own.
+
+    Of a layer that was kept in part, ``*neuron`` are the neurons that were kept; trials and samples that were
+    left out in one of the layers, by ``trials_every`` or ``samples``, are no items.
 
     Only committed frames are there, as of the moment at which the dataset was made.
 
@@ -68,7 +72,7 @@ class SpikeDataset(Dataset[Item]):
         If there is no such layer.
     ValueError
         If presentations are incomplete and ``incomplete`` is ``"error"``, or a data type does not have the
-        values of a layer.
+        values of a layer, or only counts were kept of it.
     """
 
     def __init__(
@@ -99,7 +103,10 @@ class SpikeDataset(Dataset[Item]):
                 "monitor.trial(label=y):`, or write_recording(..., labels=...)"
             )
         for name in names:
-            check_dtype(reader.layers[name], given.get(name, torch.float32))
+            layer = reader.layers[name]
+            if isinstance(layer, CountsReader):
+                raise layer.no_bits()
+            check_dtype(layer, given.get(name, torch.float32))
         self._layers = {
             name: PresentedLayer(reader.layers[name], given.get(name, torch.float32)) for name in names
         }
@@ -121,14 +128,17 @@ class SpikeDataset(Dataset[Item]):
     def _chosen(self, location: str) -> Integers:
         """Rows of the table of trials that are items."""
         trial, sample = self._columns["trial"], self._columns["sample"]
+        is_kept = np.ones(len(trial), np.bool_)
+        for layer in self._layers.values():
+            is_kept &= layer.is_kept(trial, sample)
         is_whole = self._steps > 0
         for layer in self._layers.values():
             is_whole &= layer.kept_steps(trial, sample) == self._steps
-        missing = np.flatnonzero(~is_whole)
+        missing = np.flatnonzero(is_kept & ~is_whole)
         if self._incomplete == "mask" or len(missing) == 0:
-            return np.arange(len(trial))
+            return np.flatnonzero(is_kept)
         if self._incomplete == "skip":
-            return np.flatnonzero(is_whole)
+            return np.flatnonzero(is_kept & is_whole)
         row = int(missing[0])
         lacking = [
             name

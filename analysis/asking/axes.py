@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from analysis.asking.kept import kept_text, refuse_counts
 from analysis.kernels.selecting.coding import (
     Axis,
     CodedGroups,
@@ -50,6 +51,9 @@ def check_axes(sources: Sequence[Source], question: Question, members: Members) 
         If places are to be kept apart in several layers at once or in a layer that has none, or if steps or
         trials of recordings are to be pooled that have nothing to do with each other.
     """
+    for word in question.along:
+        if word in ("step", "window", "time"):
+            refuse_counts([sources], f"per={word!r}")
     _check_place(sources, question)
     _check_time(question, members)
 
@@ -63,11 +67,11 @@ def _check_place(sources: Sequence[Source], question: Question) -> None:
             f'layers are selected; ask one of them: recording["1"].firing_rate(per="{question.place}"). '
             f"The layers are: {', '.join(repr(source.layer) for source in sources)}"
         )
-    dimensions = neuron_dimensions(sources[0].commit.plan.neuron_shape)
-    if question.place == "channel" and "channel" not in dimensions:
+    source = sources[0]
+    if question.place == "channel" and "channel" not in neuron_dimensions(source.commit.axes):
         raise QuestionError(
-            f"layer {sources[0].layer!r} has no channels: its neuron shape is "
-            f'{sources[0].commit.plan.neuron_shape}; use per="neuron"'
+            f"layer {source.layer!r} has no channels: its neuron shape is {source.commit.axes}"
+            f'{kept_text(source)}; use per="neuron"'
         )
 
 

@@ -9,7 +9,13 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from analysis.asking.axes import FrameAxes
-from analysis.asking.fan_outs import Weights, connections_of, readers_of_values, uncovered_of
+from analysis.asking.fan_outs import (
+    Weights,
+    connections_of,
+    readers_of_the_rest,
+    readers_of_values,
+    uncovered_of,
+)
 from analysis.asking.signals import lazy_tally
 from analysis.kernels.selecting.source import Source, frames_of
 from analysis.kernels.signals.tallying import SignalTallied
@@ -49,7 +55,7 @@ def covering_of(layers: Sequence[Sequence[Source]]) -> Covering:
 
     Counts are those of all layers and neurons of a network together, and stand for no part of it.
     """
-    missing = uncovered_of(connections_of(layers)) | readers_of_values(layers)
+    missing = uncovered_of(connections_of(layers)) | readers_of_values(layers) | readers_of_the_rest(layers)
     if not missing or not layers or layers[0][0].operations is None:
         return Covering((), missing)
     if not _is_whole(layers):

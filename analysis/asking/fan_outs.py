@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.kernels.selecting.source import Source
+from analysis.asking.kept import kept_text
+from analysis.kernels.selecting.source import Source, real_neurons
 from analysis.questions import QuestionError
 from recorder.format import RecordingFormatError
 from recorder.format.connections import Connections, FanOut, Reader
@@ -54,6 +55,17 @@ def readers_of_values(layers: Sequence[Sequence[Source]]) -> dict[str, str]:
         for source in layer
         if source.commit.values
         for reader in readers_of(source)
+    }
+
+
+def readers_of_the_rest(layers: Sequence[Sequence[Source]]) -> dict[str, str]:
+    """What reads layers of which some neurons were kept, unless neurons are selected: it reads all."""
+    return {
+        reader.name: f"reads all of layer {source.layer!r}{kept_text(source)}"
+        for layer in layers
+        for source in layer
+        if source.commit.along is not None and source.selection.neurons is None
+        for reader in told_readers_of(source)
     }
 
 
@@ -109,7 +121,7 @@ def fan_out_of(source: Source, weights: Weights, without: Collection[str] = ()) 
     ]
     if all(fan_out.is_constant for fan_out in fan_outs):
         return LayerFanOut(sum(fan_out.times for fan_out in fan_outs))
-    shape = source.commit.plan.neuron_shape
+    shape = source.commit.shape
     if math.prod(shape) > _MOST_NEURONS:
         raise QuestionError(
             f"{source.store.location}: layer {source.layer!r} has {math.prod(shape)} neurons, whose fan-outs "
@@ -121,10 +133,8 @@ def fan_out_of(source: Source, weights: Weights, without: Collection[str] = ()) 
             total += fan_out.array(shape)
         except RecordingFormatError as error:
             raise RecordingFormatError(f"{source.store.location}: layer {source.layer!r}: {error}") from error
-    chosen = source.selection.neurons
-    if chosen is not None:
-        index: Any = np.ix_(*(np.array(axis, np.int64) for axis in chosen))
-        total = total[index]
+    if source.along is not None:
+        total = total.reshape(-1)[real_neurons(source)].reshape(source.neuron_shape)
     return LayerFanOut(None, total)
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from analysis.asking.kept import kept_text
 from analysis.kernels.selecting.selection import Indices, Labels, Selection
 from analysis.kernels.selecting.source import Source, common_values, reader_of
 from analysis.members import Members, columns_of
@@ -242,18 +243,18 @@ def narrow_samples(
     return replace(selection, samples=chosen)
 
 
-def narrow_neurons(
-    selection: Selection, neurons: Any, channels: Any, shape: tuple[int, ...], layer: str
-) -> Selection:
-    """A selection narrowed to some neurons of a layer of this shape, along each axis; real indices count."""
+def narrow_neurons(source: Source, neurons: Any, channels: Any) -> Selection:
+    """The selection of a layer narrowed to some neurons, along each axis; indices are those of the whole."""
+    selection, shape, layer = source.selection, source.commit.axes, source.layer
     if neurons is None and channels is None:
         return selection
-    chosen = list(selection.neurons or map(range, shape))
+    chosen = list(source.indices)
     wanted: dict[int, Any] = {}
     if channels is not None:
         if "channel" not in neuron_dimensions(shape):
             raise QuestionError(
-                f"layer {layer!r} has no channels: its neuron shape is {shape}; select neurons"
+                f"layer {layer!r} has no channels: its neuron shape is {shape}{kept_text(source)}; select "
+                "neurons"
             )
         wanted[0] = channels
     narrowed = [
@@ -266,7 +267,8 @@ def narrow_neurons(
         if len(along) != len(shape):
             raise QuestionError(
                 f"neurons={neurons!r} selects along {len(along)} axes; layer {layer!r} has the neuron shape "
-                f"{shape}: give an index, a slice or a list for each, as in numpy.s_[:, ::2]"
+                f"{shape}{kept_text(source)}: give an index, a slice or a list for each, as in "
+                "numpy.s_[:, ::2]"
             )
         for axis, given in enumerate(along):
             name = neuron_dimensions(shape)[axis]
@@ -274,7 +276,9 @@ def narrow_neurons(
                 chosen[axis], _indices(given, shape[axis], "neurons", f"the indices along {name}")
             )
     if not all(map(len, chosen)):
-        raise QuestionError(f"no neuron of layer {layer!r} is selected; its neuron shape is {shape}")
+        raise QuestionError(
+            f"no neuron of layer {layer!r} is selected; its neuron shape is {shape}{kept_text(source)}"
+        )
     return replace(selection, neurons=tuple(chosen))
 
 

@@ -290,11 +290,15 @@ def whole_range(frames: SelectedFrames) -> tuple[int, int]:
 
 
 def _counted_bytes(source: Source) -> int:
+    if source.commit.counts_only:
+        return _packed_bytes(source)
     counted = source.commit.counts_checksums.rows if source.use_counts else 0
     return counted_bytes(source.commit.plan, frames_of(source), counted)
 
 
 def _packed_bytes(source: Source) -> int:
+    if source.commit.counts_only:
+        return source.commit.counts_checksums.rows * source.commit.plan.neurons * 4
     return packed_bytes(source.commit.plan, frames_of(source).segments.frames)
 
 

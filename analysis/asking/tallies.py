@@ -32,7 +32,6 @@ from analysis.asking.planning import (
 from analysis.kernels.counting.tallying import places_of
 from analysis.kernels.selecting.coding import Axis, CodedGroups, GroupAxis, PresentationAxis
 from analysis.kernels.selecting.grouping import Groups, keys_of, range_size
-from analysis.kernels.selecting.selection import Indices
 from analysis.kernels.selecting.sequences import Boundary
 from analysis.kernels.selecting.source import Source, frames_of
 from analysis.kernels.sequence_tasks import (
@@ -210,9 +209,7 @@ def _neuron_parts(source: Source) -> list[Source]:
             f"layer {source.layer!r} has {source.neurons} neurons and batches of {samples} samples, too many "
             "sequences to follow at once; select fewer neurons or samples"
         )
-    chosen: tuple[Indices, ...] = source.selection.neurons or tuple(
-        range(length) for length in source.commit.plan.neuron_shape
-    )
+    chosen = source.indices
     return [
         source.narrowed(replace(source.selection, neurons=(chosen[0][first : first + rows], *chosen[1:])))
         for first in range(0, shape[0], rows)

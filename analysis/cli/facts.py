@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from analysis.display import (
@@ -15,6 +15,7 @@ from analysis.display import (
     values_text,
 )
 from analysis.recording import Recording
+from recorder.format.parts import LayerPart
 
 
 def facts_of(recording: Recording) -> dict[str, Any]:
@@ -30,6 +31,7 @@ def facts_of(recording: Recording) -> dict[str, Any]:
                 "class": layer.layer_class,
                 "dtype": layer.dtype,
                 "neuron_shape": list(layer.neuron_shape),
+                "part": _part_facts(layer.part),
                 "steps": layer.steps,
                 "frames": layer.frames,
                 "lost_frames": layer.lost_frames,
@@ -76,6 +78,20 @@ def facts_of(recording: Recording) -> dict[str, Any]:
     }
 
 
+def _part_facts(part: LayerPart | None) -> dict[str, Any] | None:
+    """What was kept of a layer; None where it is the whole."""
+    if part is None:
+        return None
+    return {
+        "kept": str(part),
+        "neuron_shape": list(part.shape),
+        "neurons": part.kept_neurons,
+        "samples": part.samples,
+        "trials_every": part.trials_every,
+        "counts_only": part.counts_only,
+    }
+
+
 def _size(ask: Callable[[], int]) -> int | None:
     """A size in the store; None for stores that cannot list what they hold, such as plain HTTP."""
     try:
@@ -89,6 +105,17 @@ def _operations_text(operations: dict[str, Any]) -> str:
     text = f"counted of {len(operations['weight_layers'])} weight layers, {operations['frames']} frames{gone}"
     left = [f"{name!r} ({why})" for name, why in [*operations["uncounted"].items()][:10]]
     return f"{text}; not all of {', '.join(left)}" if left else text
+
+
+def _lines_of_layers(layers: list[dict[str, Any]]) -> Iterator[str]:
+    """What there is to say of layers that are kept in part, or have other values than 0 and 1."""
+    for layer in layers:
+        if layer["part"]:
+            yield f"  kept         of {printable(layer['name'])}: {layer['part']['kept']}"
+    for layer in layers:
+        if (layer["value_range"], layer["value_scale"]) != ([0, 1], 1):
+            about = values_text(layer["value_range"], layer["value_scale"])
+            yield f"  values       of {printable(layer['name'])}: {about.removeprefix('values ')}"
 
 
 def facts_text(facts: dict[str, Any]) -> str:
@@ -110,10 +137,7 @@ def facts_text(facts: dict[str, Any]) -> str:
     if lost:
         listed = ", ".join(f"{frames} frames of layer {name!r}" for name, frames in lost)
         lines.append(f"  lost         {printable(listed)}; no figure has them")
-    for layer in facts["layers"]:
-        if (layer["value_range"], layer["value_scale"]) != ([0, 1], 1):
-            about = values_text(layer["value_range"], layer["value_scale"])
-            lines.append(f"  values       of {printable(layer['name'])}: {about.removeprefix('values ')}")
+    lines += _lines_of_layers(facts["layers"])
     for layer in facts["layers"]:
         for signal in layer["signals"]:
             kept = f", every {signal['every']} steps" * (signal["every"] > 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any, Final
 
@@ -13,17 +14,19 @@ import xarray as xr
 from dask.base import compute
 from dask.delayed import delayed
 
+from analysis.asking.kept import refuse_counts
 from analysis.comparison.pairing import pairing_of
 from analysis.comparison.results import Comparison, Divergence, LayerComparison
 from analysis.comparison.signals import SignalWork, common_signals, divergence_at
 from analysis.display import shape_text
 from analysis.kernels.comparing import Alignment, Differences, add_differences, bounds_of, compare_frames
-from analysis.kernels.selecting.source import Source, frames_of
+from analysis.kernels.selecting.source import Source, frames_of, real_neurons
 from analysis.layer import Layer
 from analysis.questions import QuestionError
 from analysis.recording import Recording
 from recorder.format.bits import Counts, Integers
 from recorder.format.layout import neuron_dimensions
+from recorder.format.parts import Indices
 from spiketape_worker import Parcel
 
 TASK_BYTES: Final = 32 * 2**20
@@ -156,11 +159,18 @@ def _name_of(given: Recording | Layer) -> str:
 
 
 def _check_alike(name: str, one: Sequence[Source], other: Sequence[Source]) -> None:
-    shapes = one[0].commit.plan.neuron_shape, other[0].commit.plan.neuron_shape
+    refuse_counts([one, other], "compare()")
+    commits = one[0].commit, other[0].commit
+    shapes = tuple(commit.shape for commit in commits)
     if shapes[0] != shapes[1]:
         raise QuestionError(
             f"layer {name!r} has {shape_text(shapes[0])} neurons in a and {shape_text(shapes[1])} in b: no "
             "slot of the one stands for one of the other. Select other layers"
+        )
+    if commits[0].along != commits[1].along:
+        raise QuestionError(
+            f"of layer {name!r}, {commits[0].part or 'all'} is kept in a and {commits[1].part or 'all'} in "
+            "b, which are not the same neurons. Select other layers"
         )
     if len(one) != len(other):
         raise QuestionError(
@@ -208,8 +218,9 @@ class _Work:
     def divergence(self, names: Sequence[str]) -> Divergence:
         """The first difference."""
         frame, neuron = self.found.first or (0, 0)
-        shape = self.one.commit.plan.neuron_shape
-        place = tuple(int(index) for index in np.unravel_index(neuron, shape)) if shape else ()
+        shape, selection = self.one.commit.axes, replace(self.one.selection, neurons=None)
+        flat = int(real_neurons(self.one.narrowed(selection))[neuron])
+        place = tuple(int(index) for index in np.unravel_index(flat, shape)) if shape else ()
         return divergence_at(self.one, frame, place, self._there_by, names[self.member])
 
 
@@ -239,7 +250,7 @@ def _lengths(source: Source, starts: Integers) -> tuple[int, int]:
 
 
 def _layer_comparison(name: str, work: Sequence[_Work], within: int) -> LayerComparison:
-    shape = work[0].one.commit.plan.neuron_shape
+    shape, along = work[0].one.commit.plan.neuron_shape, work[0].one.commit.along
     found = add_differences([one.found for one in work])
     common = found.spikes[0] - int(found.only_one.sum())
     near = found.near, sum(one.near_back for one in work)
@@ -255,16 +266,20 @@ def _layer_comparison(name: str, work: Sequence[_Work], within: int) -> LayerCom
         differing=int(found.only_one.sum() + found.only_other.sum()) + found.unlike,
         unlike=found.unlike,
         spikes=found.spikes,
-        only_a=_of_neurons(found.only_one, shape, "only_a"),
-        only_b=_of_neurons(found.only_other, shape, "only_b"),
+        only_a=_of_neurons(found.only_one, shape, along, "only_a"),
+        only_b=_of_neurons(found.only_other, shape, along, "only_b"),
         by_time=_along("time", found.by_time),
         by_sample=_along("sample", found.by_sample),
         near=near if within else (common, common),
     )
 
 
-def _of_neurons(values: Counts, shape: tuple[int, ...], name: str) -> xr.DataArray:
-    return xr.DataArray(values.reshape(shape), dims=neuron_dimensions(shape), name=name)
+def _of_neurons(
+    values: Counts, shape: tuple[int, ...], along: Sequence[Indices] | None, name: str
+) -> xr.DataArray:
+    names = neuron_dimensions(shape)
+    coordinates = dict(zip(names, map(np.array, along or ()), strict=False))
+    return xr.DataArray(values.reshape(shape), dims=names, coords=coordinates, name=name)
 
 
 def _along(dimension: str, values: Counts) -> xr.DataArray:

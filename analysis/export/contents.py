@@ -9,6 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from analysis.asking.kept import refuse_counts
 from analysis.export.presentations import Presentations, presentations_of
 from analysis.keeping import find_digest
 from analysis.kernels.selecting.selection import Selection
@@ -83,3 +84,9 @@ class Contents:
         if self.stated_digest is None and self.is_whole:
             return find_digest(self.readers, run)
         return self.stated_digest
+
+
+def with_events(contents: Contents, what: str) -> Contents:
+    """The same, if all layers have events; QuestionError, which names ``what``, if only counts were kept."""
+    refuse_counts(contents.layers, what)
+    return contents

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -61,4 +62,4 @@ def _is_wide(source: Source) -> bool:
     segments = frames_of(source).segments
     numbers = (segments.trial, segments.batch, segments.last_step)
     largest = max(int(each.max(initial=0)) for each in numbers)
-    return max(source.commit.plan.neurons, largest) >= 2**31
+    return max(prod(source.commit.shape), largest) >= 2**31

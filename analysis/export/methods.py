@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import pandas as pd
 from dask.base import compute
 
-from analysis.export.contents import Contents, Run
+from analysis.export.contents import Contents, Run, with_events
 from analysis.export.timeline import timeline_of
 from analysis.export.trains import needed, presentations_table, to_neo, to_pynapple
 from analysis.questions import QuestionError
@@ -51,7 +51,7 @@ class LayerExport(ABC):
         """
         from analysis.export.tables import lazy_events  # noqa: PLC0415 - dask's tables take their time
 
-        return lazy_events(self._contents())
+        return lazy_events(with_events(self._contents(), "events()"))
 
     def to_pynapple(
         self,
@@ -96,7 +96,7 @@ class LayerExport(ABC):
         >>> table = layer.presentations()  # doctest: +SKIP
         >>> nap.IntervalSet(table[table.label == 3])  # doctest: +SKIP
         """
-        contents = self._contents(neurons)
+        contents = with_events(self._contents(neurons), "to_pynapple()")
         return to_pynapple(contents, timeline_of(contents, dt, dt_unit), max_bytes, compute)
 
     def to_neo(
@@ -116,7 +116,7 @@ class LayerExport(ABC):
             its place along each axis, an epoch ``presentations``, annotated with all columns of the trials,
             and an epoch ``recorded``, which is cut where the layer was not called, and at lost steps.
         """
-        contents = self._contents(neurons)
+        contents = with_events(self._contents(neurons), "to_neo()")
         return to_neo(contents, timeline_of(contents, dt, dt_unit), max_bytes, compute)
 
     def presentations(self, *, dt: float | None = None, dt_unit: str | None = None) -> pd.DataFrame:
@@ -220,7 +220,7 @@ class RecordingExport(ABC):
         """
         if to not in FORMS:
             raise QuestionError(f"to={to!r}; expected {' or '.join(map(repr, FORMS))}")
-        contents = self._contents()
+        contents = with_events(self._contents(), "export()")
         if not contents.layers:
             raise QuestionError("there is no layer to export; nothing has been committed yet, or selected")
         if to == "nwb":

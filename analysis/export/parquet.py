@@ -21,7 +21,7 @@ from analysis.export.cutting import part_arguments, table_layouts
 from analysis.export.places import layer_folders, written_whole
 from analysis.export.trial_tables import trial_table
 from analysis.kernels.exporting.event_tables import WrittenPart, write_part
-from analysis.kernels.selecting.source import Source, frames_of, kept_neurons, reader_of
+from analysis.kernels.selecting.source import Source, frames_of, reader_of, real_neurons
 from recorder.format.layout import neuron_dimensions
 from spiketape_worker import Parcel
 
@@ -96,7 +96,7 @@ def _parts(contents: Contents, folder: Path, about: dict[str, Any]) -> Iterator[
     for sources in contents.layers:
         number = 0
         for name, source, layout in zip(names, sources, layouts, strict=True):
-            of_layer = about | {"layer": source.layer, "neuron_shape": source.commit.plan.neuron_shape}
+            of_layer = about | {"layer": source.layer, "neuron_shape": source.commit.shape}
             if several:
                 of_layer["recording"] = name
             sent = Parcel(replace(layout, about={"spiketape": json.dumps(of_layer)}))
@@ -159,8 +159,8 @@ def _layers(
             "layer": name,
             "class": commit.layer_class,
             "dtype": commit.dtype,
-            "neuron_shape": commit.plan.neuron_shape,
-            "dimensions": neuron_dimensions(commit.plan.neuron_shape),
+            "neuron_shape": commit.shape,
+            "dimensions": neuron_dimensions(commit.shape),
             "neurons": sources[0].neurons,
             "frames": sum(part["frames"] for part in files),
             "events": sum(part["events"] for part in files),
@@ -180,16 +180,16 @@ def lost_steps(source: Source) -> list[tuple[int, int]]:
 
 def _write_neurons(contents: Contents, folder: Path, about: dict[str, Any]) -> None:
     """A row for each selected neuron of each layer, with its place along each axis of its layer."""
-    shapes = [sources[0].commit.plan.neuron_shape for sources in contents.layers]
+    shapes = [sources[0].commit.shape for sources in contents.layers]
     axes = dict.fromkeys(name for shape in shapes for name in neuron_dimensions(shape) if name != "neuron")
     fields = [("layer", pa.string()), ("neuron", pa.int64()), *((name, pa.int64()) for name in axes)]
     schema = pa.schema(fields, metadata={"spiketape": json.dumps(about)})
     with pq.ParquetWriter(folder / "neurons.parquet", schema, compression="zstd") as writer:
         for sources in contents.layers:
-            kept, shape = kept_neurons(sources[0]), sources[0].commit.plan.neuron_shape
+            kept, shape = real_neurons(sources[0]), sources[0].commit.shape
             for begin in range(0, sources[0].neurons, _NEURONS_AT_ONCE):
                 end = min(begin + _NEURONS_AT_ONCE, sources[0].neurons)
-                neurons = np.arange(begin, end) if kept is None else kept[begin:end]
+                neurons = kept[begin:end]
                 along = dict(
                     zip(neuron_dimensions(shape), np.unravel_index(neurons, shape or (1,)), strict=False)
                 )

@@ -21,7 +21,7 @@ from analysis.export.presentations import Presentations
 from analysis.kernels.counting.tasks import add_up, count_each
 from analysis.kernels.exporting.positions import Offsets, find_positions
 from analysis.kernels.selecting.grouping import count_up
-from analysis.kernels.selecting.source import Source, frames_of, kept_neurons
+from analysis.kernels.selecting.source import Source, frames_of, real_neurons
 from analysis.questions import QuestionError
 from analysis.statistics.durations import SECONDS
 from recorder.format.bits import Integers
@@ -164,8 +164,7 @@ def spike_positions(
     neurons, positions : int64 array
         Indices in the whole layer, ascending, and the positions of all of them, one neuron behind the other.
     """
-    number = kept_neurons(sources[0])
-    number = np.arange(sources[0].neurons, dtype=np.int64) if number is None else number
+    number = real_neurons(sources[0])
     parts = [
         (Parcel(source), first, last, Parcel(timeline.offsets(member, source, first, last)))
         for member, source in enumerate(sources)

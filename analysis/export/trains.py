@@ -14,7 +14,7 @@ from analysis.display import bytes_text
 from analysis.export.contents import Contents, Run
 from analysis.export.timeline import Timeline, count_events, spike_positions
 from analysis.export.trial_tables import attached_columns, without_missing
-from analysis.kernels.selecting.source import Source, kept_neurons
+from analysis.kernels.selecting.source import Source, real_neurons
 from analysis.questions import QuestionError
 from recorder.format.layout import neuron_dimensions
 
@@ -139,8 +139,7 @@ def _joined(parts: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
 
 def neuron_places(source: Source) -> pd.DataFrame:
     """Layer and flat index of each selected neuron, and its place along each axis."""
-    kept, shape = kept_neurons(source), source.commit.plan.neuron_shape
-    neurons = np.arange(source.neurons) if kept is None else kept
+    neurons, shape = real_neurons(source), source.commit.shape
     along = zip(neuron_dimensions(shape), np.unravel_index(neurons, shape or (1,)), strict=False)
     return pd.DataFrame({"layer": source.layer, "neuron": neurons} | dict(along))
 

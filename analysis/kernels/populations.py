@@ -17,7 +17,7 @@ from analysis.formulas.population import synchrony
 from analysis.kernels.counting.quantities import LARGEST_DENOMINATOR, SPIKES
 from analysis.kernels.counting.tasks import chunks_with_frames, count_frames, count_spikes, slices_of
 from analysis.kernels.events.by_group import labels_of
-from analysis.kernels.selecting.coding import Axis, CodedGroups, GroupAxis
+from analysis.kernels.selecting.coding import CodedGroups, coded_groups
 from analysis.kernels.selecting.grouping import Groups
 from analysis.kernels.selecting.source import Source, frames_of, read_trains, reader_of
 from recorder.format.bits import Counts, Integers, count_per_frame
@@ -54,7 +54,7 @@ def sum_population(
         spikes = count_spikes(source, groups, first, last, "neuron", SPIKES)
         in_groups = count_frames(source, groups, first, last).reshape(-1, 1)
         return np.concatenate([in_groups, spikes.reshape(len(in_groups), -1)], axis=1)
-    coded = _coded(groups)
+    coded = coded_groups(groups)
     found = np.zeros((len(coded), source.neurons + 1), np.int64)
     reader = reader_of(source)
     chunks = chunks_with_frames(reader, frames_of(source), first, last)
@@ -65,15 +65,6 @@ def sum_population(
             active = count_per_frame(some)[frames]
             np.add.at(found.reshape(-1), labels[frames] * found.shape[1] + active, 1)
     return found
-
-
-def _coded(groups: Groups | CodedGroups) -> CodedGroups:
-    """The same groups along axes."""
-    if isinstance(groups, CodedGroups):
-        return groups
-    if groups.grouping.kind == "all":
-        return CodedGroups.along([Axis(1)])
-    return CodedGroups.along([GroupAxis(len(groups), groups.grouping, groups.ranges)])
 
 
 def in_shape(sums: Counts, groups: tuple[int, ...]) -> Counts:

@@ -9,12 +9,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from analysis.asking.kept import refuse_counts
 from analysis.asking.narrowing import narrow_neurons
 from analysis.asking.populations import lazy_correlation
 from analysis.asking.tallies import check_boundary
 from analysis.kernels.coactivity import Observed
 from analysis.kernels.selecting.sequences import Boundary
-from analysis.kernels.selecting.source import Source, kept_neurons
+from analysis.kernels.selecting.source import Source, real_neurons
 from analysis.questions import QuestionError
 from analysis.statistics.answering import Answering
 from recorder.format.layout import neuron_dimensions
@@ -108,6 +109,7 @@ class Correlations(Answering):
                 f"correlation is about the neurons of one layer, but {len(layers)} are selected; ask one of "
                 f'them: recording["1"].correlation(). The layers are: {names}'
             )
+        refuse_counts(layers, "correlation()")
         return tuple(layers[0])
 
 
@@ -115,11 +117,7 @@ Coordinates = dict[str, tuple[Any, ...]]
 
 
 def _narrowed(sources: tuple[Source, ...], neurons: Any) -> list[Source]:
-    narrowed = []
-    for source in sources:
-        shape = source.commit.plan.neuron_shape
-        narrowed.append(source.narrowed(narrow_neurons(source.selection, neurons, None, shape, source.layer)))
-    return narrowed
+    return [source.narrowed(narrow_neurons(source, neurons, None)) for source in sources]
 
 
 def _whole_number(given: Any, name: str, what: str) -> int:
@@ -135,12 +133,12 @@ def _whole_number(given: Any, name: str, what: str) -> int:
 
 
 def _channels(source: Source, sample: int | None) -> Coordinates:
-    shape = source.commit.plan.neuron_shape
+    shape = source.commit.axes
     if sample is not None:
         raise QuestionError(f'sample={sample} draws neurons; leave it out where place="channel" has them all')
     if "channel" not in neuron_dimensions(shape):
         raise QuestionError(f"layer {source.layer!r} has no channels: its neuron shape is {shape}")
-    channels = np.array((source.selection.neurons or [range(shape[0])])[0], np.int64)
+    channels = np.array(source.indices[0], np.int64)
     if len(channels) > MAX_SERIES:
         raise QuestionError(
             f"layer {source.layer!r}: {len(channels)} channels are selected; at most {MAX_SERIES} can be "
@@ -165,11 +163,10 @@ def _drawn(source: Source, sample: int | None, seed: int) -> NDArray[np.int64] |
 
 def _neurons(source: Source, chosen: NDArray[np.int64] | None) -> Coordinates:
     """Flat indices in the whole layer, and those along each of several axes."""
-    kept = kept_neurons(source)
-    flat = np.arange(source.neurons, dtype=np.int64) if kept is None else kept
+    flat = real_neurons(source)
     flat = flat if chosen is None else flat[chosen]
     coordinates: Coordinates = {"neuron": ("neuron", flat), "other": ("other", flat)}
-    shape = source.commit.plan.neuron_shape
+    shape = source.commit.axes
     if len(shape) > 1:
         for name, along in zip(neuron_dimensions(shape), np.unravel_index(flat, shape), strict=True):
             coordinates |= {name: ("neuron", along), f"other_{name}": ("other", along)}

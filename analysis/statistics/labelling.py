@@ -93,10 +93,8 @@ def _places(question: Question, layers: Sequence[Sequence[Source]]) -> dict[str,
     if question.place == "all":
         return {}
     source = layers[0][0]
-    shape = source.commit.plan.neuron_shape
-    kept = source.selection.neurons or [range(length) for length in shape]
     lengths = places_of(source.neuron_shape, question.place)
-    along = zip(neuron_dimensions(shape), kept, lengths, strict=False)
+    along = zip(neuron_dimensions(source.commit.axes), source.indices, lengths, strict=False)
     return {name: _index(indices) for name, indices, _ in along}
 
 

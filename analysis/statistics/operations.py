@@ -89,7 +89,8 @@ class Operations(Answering):
         uncovered : {"refuse", "leave out"}
             What to do where the network has weight layers, or products such as those of attention, that read
             no recorded layer directly, as behind pooling or sums, and were not counted: how many operations
-            these do is not known.
+            these do is not known. So it is with what reads a layer of which some neurons were kept, unless
+            neurons are selected.
             Refuse; or leave them out, with a warning and the attribute ``not_covered``, which names them.
             Layers of which no reader is known are then left out, too: they are not 0.
 

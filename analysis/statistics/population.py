@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from analysis.asking.graphs import add_together
+from analysis.asking.kept import refuse_counts
 from analysis.asking.populations import PopulationPlan, lazy_population, plan_populations
 from analysis.kernels.populations import MAX_BINS, RateBins, fraction_of, padded, synchrony_of
 from analysis.kernels.selecting.source import Source
@@ -171,6 +172,8 @@ class Populations(Correlations):
         self, name: str, finish: Finish, further: Mapping[str, Any], per: Per | None, window: int | None
     ) -> xr.DataArray:
         question = self._question(per, window)
+        if name != "rate_histogram":
+            refuse_counts(self._layers(), f"{name}()")
         if question.place != "all":
             raise QuestionError(
                 f"per={per!r}: {name} is about all neurons of a layer together; leave {question.place!r} out"

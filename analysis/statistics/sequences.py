@@ -10,6 +10,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from analysis.asking.kept import refuse_counts
 from analysis.asking.tallies import lazy_sums
 from analysis.formulas.correlation import autocorrelation
 from analysis.formulas.variability import coefficient_of_variation, mean, mean_of_terms
@@ -280,12 +281,14 @@ class SequenceStatistics(Answering):
             return labelled(sums, question, axes, layers, members, columns)
 
         layers = self._layers()
+        refuse_counts(layers, f"a statistic of {_ABOUT.get(tallied.what, 'intervals')}")
         if tallied.what == "latency":
             _check_batches(layers, boundary)
         result = of_each_recording(build, layers, self._question(per, window), self.members)
         return self._of_layer(result).drop_vars("column")
 
 
+_ABOUT: Final = {"latency": "latencies", "lags": "lags between spikes"}
 _DEFINED: Final = {
     "moments": "intervals",
     "cv2": "pairs of intervals",

@@ -12,11 +12,12 @@ import numpy as np
 import xarray as xr
 
 from analysis.asking.axes import check_axes
+from analysis.asking.kept import kept_text, refuse_counts
 from analysis.asking.signals import lazy_tally
 from analysis.asking.tallies import check_boundary
 from analysis.kernels.selecting.sequences import Boundary
-from analysis.kernels.selecting.source import Source
-from analysis.kernels.signals.neurons import commit_of
+from analysis.kernels.selecting.source import Source, real_neurons
+from analysis.kernels.signals.neurons import commit_of, neurons_of
 from analysis.kernels.signals.tallying import (
     SignalTallied,
     counts_of,
@@ -180,13 +181,21 @@ class SignalStatistics:
         """
         before, after = (_lag(number, name) for number, name in ((before, "before"), (after, "after")))
         for source in self._sources:
-            if commit_of(source).shape != source.commit.plan.neuron_shape:
+            if commit_of(source).shape != source.commit.shape:
                 raise QuestionError(
                     f"the values of signal {self.name!r} have the shape {commit_of(source).shape} at each "
-                    f"frame, and the spikes of layer {self.layer!r} {source.commit.plan.neuron_shape}: "
+                    f"frame, and the spikes of layer {self.layer!r} {source.commit.shape}: "
                     "nothing says which belong together"
                 )
-        spikes = [[replace(source, signal="").with_starts() for source in self._sources]]
+            missing = np.setdiff1d(neurons_of(source).flat, real_neurons(_spikes_of(source)))
+            if len(missing):
+                raise QuestionError(
+                    f"signal {self.name!r} has {len(missing)} neurons of layer {self.layer!r} whose spikes "
+                    f"were not kept, such as neuron {missing[0]} in C order{kept_text(source)}. Select "
+                    "neurons that have both: select(neurons=...)"
+                )
+        spikes = [[_spikes_of(source).with_starts() for source in self._sources]]
+        refuse_counts(spikes, "an average around spikes")
         check_boundary(spikes, boundary)
         question = self._question(per, None)
         cutting = [word for word in question.along if word in ("step", "window", "time")]
@@ -266,6 +275,11 @@ def _mapped(data: Any, formula: Callable[..., Any], dtype: Any, *, keep: bool | 
         return da.map_blocks(Parcel(formula), data, dtype=dtype, chunks=chunks, meta=meta)
     meta = np.empty((0,) * (data.ndim - 1), dtype)
     return da.map_blocks(Parcel(formula), data, drop_axis=data.ndim - 1, dtype=dtype, meta=meta)
+
+
+def _spikes_of(source: Source) -> Source:
+    """The spikes beside a signal."""
+    return replace(source, signal="")
 
 
 def _edges(bins: int | Sequence[float], limits: tuple[float, float] | None) -> np.ndarray[Any, Any]:

@@ -12,6 +12,7 @@ import pandas as pd
 import xarray as xr
 from dask.array.core import elemwise
 
+from analysis.asking.kept import kept_text
 from analysis.kernels.counting.tasks import ratio
 from analysis.kernels.selecting.selection import Labels
 from analysis.kernels.tables import alignments, cross_products, hits, hsic_from_grams, hsic_from_products
@@ -145,10 +146,10 @@ class Similarity(OfPresentations):
         """
         sources = self._one_layer("accuracy", layer)
         source, classes = sources[0], sources[0].neurons
-        if len(source.neuron_shape) != 1 or classes != source.commit.plan.neurons:
+        if len(source.neuron_shape) != 1 or classes != prod(source.commit.shape):
             raise QuestionError(
                 f"accuracy() takes all neurons of a layer along one axis, one for each class; of layer "
-                f"{source.layer!r} with the neuron shape {source.commit.plan.neuron_shape}, "
+                f"{source.layer!r} with the neuron shape {source.commit.shape}{kept_text(source)}, "
                 f"{classes} are selected in the shape {source.neuron_shape}"
             )
         question = self._read_per("accuracy", per, (), ("time",))

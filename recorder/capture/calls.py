@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from recorder.capture.host_packing import HostPacker
+
+# Outputs that are gathered at most, to be packed together.
+GATHER_BYTES: Final = 64 * 1024
+GATHER_CALLS: Final = 1024
 
 
 class Call(NamedTuple):
@@ -59,3 +63,8 @@ class Alike:
     def batch(self) -> int:
         """Samples in each of them."""
         return self.shape[0]
+
+    def gather(self) -> None:
+        """Have the outputs that follow copied, to be packed later."""
+        self.limit = min(GATHER_BYTES // (self.shape.numel() * self.dtype.itemsize), GATHER_CALLS)
+        self.gathered = torch.empty((self.limit, *self.shape), dtype=self.dtype).numpy()

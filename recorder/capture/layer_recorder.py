@@ -24,6 +24,7 @@ from recorder.capture.calls import Alike, Call
 from recorder.capture.device.packing import Verdict
 from recorder.capture.device.values import puts_out_values
 from recorder.capture.host_packing import HostPacker, NotSpikesError, WholeRows
+from recorder.capture.kept_part import KeptPart
 from recorder.capture.other_values import describe_others
 from recorder.capture.packers import OnDevice, Packer, Packers
 from recorder.capture.refusals import SpikeValueError, check_recordable, no_values, other_shape
@@ -36,10 +37,8 @@ from recorder.frameworks import SpikingLayer
 
 # Calls after which it is looked whether outputs are recorded in a faster way: small ones are gathered then.
 LOOK_AFTER_CALLS = 256
-# How small those are, and how much of them is gathered.
+# How small those are; `Alike.gather` says how many.
 GATHER_OUTPUT_BYTES = 4096
-GATHER_BYTES = 64 * 1024
-GATHER_CALLS = 1024
 
 
 class LayerRecorder:
@@ -75,6 +74,8 @@ class LayerRecorder:
         Of the frames that are known to hold what can be recorded only.
     threshold : callable, optional
         What makes spikes of the layer's values before they come here.
+    keeping : KeptPart, optional
+        What cuts the layer's outputs to the part that is kept, before they come here.
     is_stopped : bool
         Whether the layer has put out no spikes, and is not to be recorded any more.
     """
@@ -110,6 +111,7 @@ class LayerRecorder:
         self._must_look = self._has_turned = False
         self._values: ValuesCommit | None = None
         self.threshold: Callable[[torch.Tensor], torch.Tensor] | None = None
+        self.keeping: KeptPart | None = None
         self.is_stopped = False
 
     def resume(self, commit: LayerCommit, segments: SegmentLog, pending: Pending, *, has_fired: bool) -> None:
@@ -120,7 +122,7 @@ class LayerRecorder:
 
     # -- outputs like those before ------------------------------------------------------------------------
 
-    def repeat(self, output: torch.Tensor, step: int, trial: int) -> bool:
+    def repeat(self, output: torch.Tensor | None, step: int, trial: int) -> bool:
         """Record a single-step output, shape [N, *neuron], if it is like the one before.
 
         Returns
@@ -136,11 +138,13 @@ class LayerRecorder:
         alike = self._alike
         if (
             alike is None
+            or output is None
             or output.shape != alike.shape
             or output.dtype is not alike.dtype
             or step != alike.next_step
             or trial != alike.trial
             or not output.is_cpu
+            or (self.keeping is not None and not self.keeping.is_alike)
         ):
             return False
         if alike.gathered is not None:
@@ -178,11 +182,6 @@ class LayerRecorder:
         unsure = sum(call.steps * call.batch for call in self._unsure)
         alike = 0 if self._alike is None else self._alike.calls * self._alike.batch
         return self.segments.frames + unsure + alike
-
-    @property
-    def packed_bytes(self) -> int:
-        """Bytes of the frames so far, packed."""
-        return math.prod(self.neuron_shape or ()) * self.frames // 8
 
     @property
     def is_on_device(self) -> bool:
@@ -229,7 +228,7 @@ class LayerRecorder:
         slots = calls * alike.shape.numel()
         self._packer = alike.packer = self._packers.faster(alike.packer, slots, alike.dtype)
         if alike.gathered is None and alike.is_small and self._calls >= LOOK_AFTER_CALLS:
-            self._gather(alike)
+            alike.gather()
 
     def settle_before(self, output: torch.Tensor) -> None:
         """`settle_alike`, and all that is left on a device that ``output`` is not on any more."""
@@ -303,13 +302,8 @@ class LayerRecorder:
         alike = Alike(packer, spikes.shape, spikes.dtype, call.trial, call.step + 1, is_small=is_small)
         alike.limit = LOOK_AFTER_CALLS
         if is_small and self._calls >= LOOK_AFTER_CALLS:
-            self._gather(alike)
+            alike.gather()
         return alike
-
-    def _gather(self, alike: Alike) -> None:
-        """Copy the outputs that follow, to be packed later."""
-        calls = min(GATHER_BYTES // (alike.shape.numel() * alike.dtype.itemsize), GATHER_CALLS)
-        alike.gathered, alike.limit = torch.empty((calls, *alike.shape), dtype=alike.dtype).numpy(), calls
 
     def drain(self) -> Pending:
         """Have all whole rows in ``ready``; return the frames that fill none. All must be settled."""
@@ -342,7 +336,7 @@ class LayerRecorder:
         # Of frames on an accelerator it is not known whether they are silent.
         self._has_fired |= getattr(self._packer, "has_fired", self.segments.frames > 0)
         self._device, on_host = spikes.device, self._packers.is_on_host(spikes.device)
-        if self._values is None and not on_host:
+        if self._values is None and not on_host and not self._packers.only_ones:
             if puts_out_values(spikes):
                 self._values = self._packers.find_values(spikes, self.dtype, has_fired=self._has_fired)
             elif self._has_turned or (is_graded and bool(spikes.any())):
@@ -399,6 +393,6 @@ class LayerRecorder:
     def _value_error(self, what: str, call: Call, found: torch.Tensor | Verdict) -> SpikeValueError:
         steps = range(call.step, call.step + call.steps)
         shape = call.batch, *(self.neuron_shape or ())
-        scale = self.values.scale if self.values else None
-        text = describe_others(what, found, steps, shape, self._hint, scale, self.dtype)
+        scale, part = self.values.scale if self.values else None, self.keeping.kept if self.keeping else None
+        text = describe_others(what, found, steps, shape, self._hint, scale, self.dtype, part)
         return SpikeValueError(f"layer {self.name!r} ({self.layer_class}) put out {text}", self.name)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from recorder.capture.device.packing import Verdict
+from recorder.format.parts import LayerPart, indices_along
 from recorder.format.scales import ROUNDING
 from recorder.format.values import MAX_LEVEL
 
@@ -21,6 +22,9 @@ _BY_HEIGHT = (
 )
 
 
+_OF_COUNTS = "Counts are kept of zeros and ones only: record other values without keep='counts'"
+
+
 def describe_others(
     what: str,
     found: torch.Tensor | Verdict,
@@ -29,6 +33,7 @@ def describe_others(
     hint: str,
     scale: float | None = None,
     dtype: str = "",
+    part: LayerPart | None = None,
 ) -> str:
     """Text about an output that cannot be recorded, to follow "the layer put out".
 
@@ -48,6 +53,8 @@ def describe_others(
         Of a layer with other values than 0 and 1: of what its values were whole multiples so far.
     dtype : str, optional
         Data type of the layer's first output, in which values are given back.
+    part : LayerPart, optional
+        The part of a layer that the output is.
     """
     known_scale = "" if scale is None else f", {scale:g} so far"
     if isinstance(found, torch.Tensor):
@@ -59,9 +66,11 @@ def describe_others(
         values, is_other = torch.tensor([found.value]), torch.tensor([True])
         others, first, which = found.others, found.first, "the first of them"
     size = len(steps) * math.prod(shape)
-    place = f"{others} of these {size} values are not, {which} {_place_text(first, steps, shape)}"
+    place = f"{others} of these {size} values are not, {which} {_place_text(first, steps, shape, part)}"
     where = f"step {steps[0]}" if len(steps) == 1 else f"steps {steps[0]} to {steps[-1]}"
     advice = _advice(values.double(), is_other)
+    if part and part.counts_only:
+        advice = f"{_OF_COUNTS}. {advice}".removesuffix(". ")
     changed = _of_other_type(found, dtype) if isinstance(found, torch.Tensor) else ""
     known = "".join(f"{sentence}. " for sentence in (hint, advice) if sentence)
     return (
@@ -86,9 +95,12 @@ def _of_other_type(values: torch.Tensor, dtype: str) -> str:
     )
 
 
-def _place_text(place: int, steps: range, shape: tuple[int, ...]) -> str:
+def _place_text(place: int, steps: range, shape: tuple[int, ...], part: LayerPart | None) -> str:
     step, *index = map(int, np.unravel_index(place, (len(steps), *shape)))
+    along = indices_along(part.neurons) if part else None
     sample, neuron = index[0], tuple(index[1:])
+    if along is not None:
+        neuron = tuple(axis[at] for axis, at in zip(along, neuron, strict=True))
     return f"of sample {sample}, neuron {neuron[0] if len(neuron) == 1 else neuron}, step {steps[step]}"
 
 

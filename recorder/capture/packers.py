@@ -30,11 +30,14 @@ class Packers:
         Memory for frames that wait on the host.
     rings : TransferRings
         The ways from accelerators to the host.
+    only_ones : bool
+        Whether other values than 0 and 1 are refused, whatever they are multiples of.
     """
 
-    def __init__(self, pool: StagePool, rings: TransferRings) -> None:
+    def __init__(self, pool: StagePool, rings: TransferRings, *, only_ones: bool = False) -> None:
         self._pool = pool
         self._rings = rings
+        self.only_ones = only_ones
 
     def make(self, device: torch.device, pending: Pending, dtype: str, values: ValuesCommit | None) -> Packer:
         """A packer for outputs on a device.
@@ -94,6 +97,8 @@ class Packers:
 
         Once the layer has put out ones, they are the scale.
         """
+        if self.only_ones:
+            return None
         scale = find_scale(spikes.detach().cpu().double().numpy(), dtype)
         if scale is None or (scale != 1 and has_fired):
             return None

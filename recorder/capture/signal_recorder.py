@@ -10,10 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from recorder.capture.device.transfer import Transfer, TransferRing, TransferRings
+from recorder.capture.kept_part import Index, index_of, take_neurons
 from recorder.capture.signals import Signal, SignalError
 from recorder.format.extents import TableCommit
+from recorder.format.parts import Kept, kept_shape
 from recorder.format.segments import SegmentLog
-from recorder.format.signals import SIGNAL_DTYPES, Kept, SignalCommit, is_flat, kept_shape, plan_signal
+from recorder.format.signals import SIGNAL_DTYPES, SignalCommit, plan_signal
 from recorder.frameworks import SpikingLayer
 from recorder.frameworks.outputs import SpikeOutput
 
@@ -136,7 +138,7 @@ class SignalRecorder:
         self._stage: _HostStage | _DeviceStage | None = None
         self._waiting = 0
         self._undo: tuple[int, _HostStage | _DeviceStage | None, int] | None = None
-        self._index: tuple[slice, ...] | torch.Tensor | None = None
+        self._index: Index = None
         # Shape, data type and device of a single step that was recorded whole, as the next may be.
         self._like: tuple[torch.Size, torch.dtype, torch.device] | None = None
 
@@ -255,7 +257,8 @@ class SignalRecorder:
         self.first_batch = self.first_batch or values.shape[1]
         if values.device != self._device:
             self._put_stage()
-            self._device, self._index = values.device, self._index_on(values.device)
+            self._device = values.device
+            self._index = index_of(self.about.neurons if self.about else None, values.device)
 
     def _begin(self, shape: tuple[int, ...], dtype: str, neurons: Kept) -> None:
         plan = plan_signal(kept_shape(shape, neurons), np.dtype(dtype).itemsize)
@@ -271,27 +274,14 @@ class SignalRecorder:
             every=self.signal.every,
             samples=self.signal.samples,
         )
-        self._index = self._index_on(self._device)
-
-    def _index_on(self, device: torch.device) -> tuple[slice, ...] | torch.Tensor | None:
-        neurons = None if self.about is None else self.about.neurons
-        if neurons is None:
-            return None
-        if is_flat(neurons):
-            with torch.inference_mode(mode=False):
-                return torch.tensor(neurons, dtype=torch.int64, device=device)
-        ranges = [each for each in neurons if isinstance(each, range)]
-        return tuple(slice(each.start, each.stop, each.step) for each in ranges)
+        self._index = index_of(neurons, self._device)
 
     def _choose(self, values: torch.Tensor) -> torch.Tensor:
         """The samples and neurons that are recorded, [T, N, neurons]."""
         if self.signal.samples is not None:
             values = values[:, : self.signal.samples]
-        index = self._index
-        if isinstance(index, tuple):
-            values = values[(slice(None), slice(None), *index)]
-        values = values.reshape(*values.shape[:2], -1)
-        return values.index_select(2, index) if isinstance(index, torch.Tensor) else values
+        values = take_neurons(values, self._index, 2)
+        return values.reshape(*values.shape[:2], -1)
 
     def _push(self, values: torch.Tensor) -> None:
         """Copy frames, [frames, neurons], which do not count before ``_undo`` is set to None."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,10 +13,11 @@ import torch
 from recorder.format import RecordingMetadata
 from recorder.format.columns import is_text
 from recorder.format.metadata import MAX_NAME_LENGTH, MAX_ROWS
-from recorder.format.signals import MAX_FLAT_NEURONS, Kept
-from recorder.frameworks import SpikingLayer, SpikingLayerError
+from recorder.format.parts import Kept
+from recorder.frameworks import SpikingLayer, layers_named
 from recorder.frameworks.outputs import AxesError, SpikeOutput, follow
 from recorder.frameworks.potentials import KEPT
+from recorder.parts import PartError, choose_neurons
 
 POTENTIAL: Final = "v"
 DTYPES_TO_ASK_FOR: Final = ("float16", "float32", "float64")
@@ -172,51 +172,10 @@ class Signal:
         """
         if self.neurons is None:
             return None
-        index = self.neurons
-        if isinstance(index, slice) or index is Ellipsis:
-            index = (index,)
-        if isinstance(index, tuple):
-            ranges = _ranges(index, shape)
-            if ranges is not None and all(map(len, ranges)):
-                return ranges
-        every = np.arange(math.prod(shape), dtype=np.int64)
         try:
-            flat = np.unique((every.reshape(shape) if isinstance(index, tuple) else every)[index])
-        except (IndexError, TypeError, ValueError) as error:
-            raise SignalError(
-                f"neurons={self.neurons!r} of signal {self.name!r} does not fit layer {layer!r}, whose "
-                f"values have the shape {shape} at each step and sample: {error}",
-                layer,
-                self.name,
-            ) from error
-        if not 0 < len(flat) <= MAX_FLAT_NEURONS:
-            raise SignalError(
-                f"neurons={self.neurons!r:.80} of signal {self.name!r} are {len(flat)} neurons of layer "
-                f"{layer!r}; expected 1 to {MAX_FLAT_NEURONS}, or slices",
-                layer,
-                self.name,
-            )
-        return tuple(flat.tolist())
-
-
-def _ranges(index: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[range, ...] | None:
-    """Places along each axis for which slices and whole numbers stand; None for any other index."""
-    if Ellipsis in [part for part in index if part is Ellipsis]:
-        place = next(place for place, part in enumerate(index) if part is Ellipsis)
-        whole = (slice(None),) * (len(shape) - len(index) + 1)
-        index = (*index[:place], *whole, *index[place + 1 :])
-    if len(index) > len(shape):
-        return None
-    ranges = []
-    for part, length in zip((*index, *[slice(None)] * (len(shape) - len(index))), shape, strict=True):
-        if isinstance(part, slice):
-            chosen = range(length)[part]
-            ranges.append(chosen if chosen.step > 0 else chosen[::-1])
-        elif isinstance(part, int | np.integer) and not isinstance(part, bool) and -length <= part < length:
-            ranges.append(range(part % length, part % length + 1))
-        else:
-            return None
-    return tuple(range(r.start, r[-1] + 1, r.step) if len(r) else r for r in ranges)
+            return choose_neurons(self.neurons, shape, f"layer {layer!r}")
+        except PartError as error:
+            raise SignalError(f"signal {self.name!r}: {error}", layer, self.name) from error
 
 
 class Signals(dict[str, tuple[Signal, ...]]):
@@ -297,23 +256,7 @@ def _layers_of(signal: Signal, layers: Mapping[str, SpikingLayer]) -> list[str]:
     if signal.layers is None:
         return list(layers)
     keys = [signal.layers] if isinstance(signal.layers, str | type) else list(signal.layers)
-    found: list[str] = []
-    for key in keys:
-        fitting = [
-            name
-            for name, layer in layers.items()
-            if (
-                name == key
-                if isinstance(key, str)
-                else isinstance(key, type) and isinstance(layer.module, key)
-            )
-        ]
-        if not fitting:
-            raise SpikingLayerError(
-                f"signal {signal.name!r}: {key!r} is no recorded layer, nor the type of one; the layers: "
-                + ", ".join(f"{name!r} ({type(layer.module).__name__})" for name, layer in layers.items())
-            )
-        found += fitting
+    found = {name for key in keys for name in layers_named(layers, f"signal {signal.name!r}", key)}
     return [name for name in layers if name in found]
 
 

@@ -8,17 +8,21 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recorder.circumstances import describe, refuse_others
 from recorder.elsewhere.attached import AttachedColumns
 from recorder.elsewhere.feeding import Feed, Window, make_feeds, rounds
-from recorder.elsewhere.packing import LayerState, pack_values
+from recorder.elsewhere.packing import LayerState, OtherValuesError, pack_values
 from recorder.elsewhere.pieces import Piece
 from recorder.format import RecordingExistsError, plan_chunks
 from recorder.format.bits import Packed
+from recorder.format.layout import plan_counts
+from recorder.format.parts import LayerPart, is_flat
 from recorder.format.segments import SegmentLog
 from recorder.format.trials import TrialLog
 from recorder.format.values import PackedValues, pending_rows
+from recorder.parts import Part, Parts
 from recorder.stores import ByteStore, StoreLike, open_store
 from recorder.tape import LayerProgress, TapeReader, TapeWriter
 from recorder.tape.holding.beginning import check_names, is_unbegun, write_errors
@@ -37,6 +41,10 @@ def write_recording(
     axes: str | Mapping[str, str] | None = None,
     labels: Any = None,
     trials: bool | Mapping[str, Any] | Iterable[Mapping[str, Any]] | None = None,
+    neurons: Any = None,
+    samples: int | Mapping[str, int] | None = None,
+    trials_every: int | Mapping[str, int] | None = None,
+    keep: str | Mapping[str, str] | None = None,
     dt: float | None = None,
     dt_unit: str | None = None,
     overwrite: bool = False,
@@ -84,6 +92,8 @@ def write_recording(
     trials : bool, mapping or iterable of mappings, optional
         More columns of the trial, such as ``{"epoch": 3}``; of layers given in pieces, an iterable of them.
         ``True`` makes pieces trials to which nothing is attached.
+    neurons, samples, trials_every, keep : optional
+        Which part of layers to write, as of `recorder.Monitor`, for all layers or by name.
     dt, dt_unit, licence, citation, metadata, storage_options, durability
         As of `recorder.Monitor`.
     overwrite : bool
@@ -126,22 +136,35 @@ def write_recording(
     feeds = make_feeds(layers, axes)
     check_names(feed.name for feed in feeds)
     attached = AttachedColumns(labels, trials, feeds)
+    parts = _read_parts(feeds, neurons=neurons, samples=samples, trials_every=trials_every, keep=keep)
     described = describe({}, metadata, dt=dt, dt_unit=dt_unit, licence=licence, citation=citation)
     target = open_store(store, read_only=False, storage_options=storage_options, durability=durability)
     with write_errors(target):
         if (resume or append) and not is_unbegun(target):
-            _refuse_other(target, feeds, described)
+            _refuse_other(target, feeds, described, parts)
             tape = TapeWriter.resume(target, take_over=take_over)
         else:
             tape = TapeWriter.create(target, described, overwrite=overwrite, take_over=take_over)
     try:
-        _Writing(tape, feeds, attached, commit_interval, skips=resume).run()
+        _Writing(tape, feeds, attached, commit_interval, parts, skips=resume).run()
     finally:
         tape.release()
     return target.location
 
 
-def _refuse_other(store: ByteStore, feeds: list[Feed], described: Mapping[str, Any]) -> None:
+def _read_parts(feeds: list[Feed], **given: Any) -> Parts:
+    """The part of each layer that is written."""
+    names = [feed.name for feed in feeds]
+
+    def find(key: Any) -> list[str]:
+        if key not in names:
+            raise ValueError(f"a part of layer {key!r} is asked for, which is none of the layers {names}")
+        return [key]
+
+    return Parts.parse(names, find, **given)
+
+
+def _refuse_other(store: ByteStore, feeds: list[Feed], described: Mapping[str, Any], parts: Parts) -> None:
     """Raise unless the recording at a store is one of these layers, and was written here."""
     metadata = TapeReader.open(store).metadata
     given, found = [feed.name for feed in feeds], [layer.name for layer in metadata.layers]
@@ -156,17 +179,38 @@ def _refuse_other(store: ByteStore, feeds: list[Feed], described: Mapping[str, A
             f"{store.location} was recorded by a monitor: its layer {recorded.name!r} is a "
             f"{recorded.layer_class}. Write what comes from elsewhere to a store of its own"
         )
+    parts.refuse_others(metadata, given)
     refuse_others(described, metadata.provenance, store.location, "this call")
 
 
 class _Layer:
     """What is known of a layer while it is written."""
 
-    def __init__(self, feed: Feed, position: int) -> None:
-        self.feed, self.position = feed, position
+    def __init__(self, feed: Feed, position: int, part: Part) -> None:
+        self.feed, self.position, self._asked = feed, position, part
+        self.part: LayerPart | None = None
         self.segments = SegmentLog()
         self.state: LayerState | None = None
         self.shape: tuple[int, ...] = ()
+
+    def leaves_out(self, trial: int) -> bool:
+        """True if nothing of a trial is written."""
+        return self._asked.leaves_out(trial)
+
+    def begin(self, shape: tuple[int, ...]) -> None:
+        """Have frames of this neuron shape; ValueError if not the neurons that are to be written."""
+        self.shape, self.part = shape, self._asked.of(self.feed.name, shape)
+
+    def cut(self, values: NDArray[Any]) -> NDArray[Any]:
+        """What is written of values, [steps, samples, *neuron]."""
+        if self.part is None:
+            return values
+        along = self.part.neurons
+        values = values[:, : self.part.samples]
+        if is_flat(along):
+            return values.reshape(*values.shape[:2], -1)[:, :, np.array(along)]
+        slices = [slice(each.start, each.stop, each.step) for each in along or () if isinstance(each, range)]
+        return values[(slice(None), slice(None), *slices)]
 
     def progress(self) -> LayerProgress:
         """Progress for a commit."""
@@ -184,11 +228,12 @@ class _Writing:
         feeds: list[Feed],
         attached: AttachedColumns,
         commit_interval: float,
+        parts: Parts,
         *,
         skips: bool,
     ) -> None:
         self._tape, self._attached, self._interval = tape, attached, commit_interval
-        self._layers = [_Layer(feed, position) for position, feed in enumerate(feeds)]
+        self._layers = [_Layer(feed, position, parts.part(feed.name)) for position, feed in enumerate(feeds)]
         self._trials = TrialLog(tape.kept_trials(), tape.ignores_case)
         for layer in self._layers:
             self._resume(layer)
@@ -198,6 +243,8 @@ class _Writing:
         self._passed = 0
         self._pieces = 0
         self._first_trial = 0 if skips else self._trials.trials
+        # Trials whose labels are there; of the last of them there may be no steps, where they are left out.
+        self._noted = self._trials.trials
         self._committed_at = time.monotonic()
         # Whether layers may not be at the same step: what was cut short then ends with the last commit.
         self._is_changing = False
@@ -206,7 +253,8 @@ class _Writing:
         known = self._tape.resumed_layers().get(layer.feed.name)
         if known is not None:
             commit, last_segment = known
-            layer.segments, layer.shape = SegmentLog(last_segment), commit.plan.neuron_shape
+            layer.segments = SegmentLog(last_segment)
+            layer.begin(commit.shape)
             name = layer.feed.name
             has_fired = bool(self._tape.totals(name).any())
             pending = self._tape.pending_frames(name)
@@ -256,7 +304,7 @@ class _Writing:
         self._trials.begin(columns)
         for feed, piece in zip(feeds, pieces, strict=True):
             self._trials.check_batch(f"layer {feed.name!r}, step {self._step}", piece.shape[1])
-        if self._passed < self._known:
+        if self._first_trial + self._pieces <= self._noted:
             # Its labels are there, as they are with the first steps of any trial.
             self._note(pieces)
             self._trials.forget(1)
@@ -273,37 +321,56 @@ class _Writing:
         if steps == passed:
             return
         windows = [Window(window.piece, window.first + passed, window.last) for window in windows]
-        packed = [self._pack(layer, window) for layer, window in zip(self._layers, windows, strict=True)]
+        fed = [
+            (layer, window)
+            for layer, window in zip(self._layers, windows, strict=True)
+            if not layer.leaves_out(self._trials.number)
+        ]
+        packed = [self._pack(layer, window) for layer, window in fed]
         self._is_changing = True
         self._note([window.piece for window in windows])
         with write_errors(self._tape.store):
-            for layer, window, (rows, state) in zip(self._layers, windows, packed, strict=True):
-                self._append(layer, window, rows, state)
+            for (layer, window), (rows, state, samples) in zip(fed, packed, strict=True):
+                self._append(layer, window, rows, state, samples)
         self._step += steps - passed
         self._is_changing = False
 
-    def _pack(self, layer: _Layer, window: Window) -> tuple[Packed | PackedValues, LayerState]:
-        """Read and pack steps; changes nothing."""
+    def _pack(self, layer: _Layer, window: Window) -> tuple[Packed | PackedValues, LayerState, int]:
+        """Read and pack steps, of how many samples; nothing of them is there before they are appended."""
         shape = window.piece.shape[2:]
-        if layer.state is not None and shape != layer.shape:
+        if layer.state is None:
+            layer.begin(tuple(shape))
+        elif shape != layer.shape:
             raise ValueError(
                 f"layer {layer.feed.name!r} has frames of neuron shape {shape}, but the recording has "
                 f"{layer.shape}; it holds one shape for each layer"
             )
-        values = window.piece.read(window.first, window.last)
-        state = layer.state or LayerState(np.empty((0, math.prod(shape)), np.bool_), window.piece.dtype)
-        return pack_values(values, state, layer.feed.name, self._step)
+        values = layer.cut(window.piece.read(window.first, window.last))
+        nothing = np.empty((0, math.prod(values.shape[2:])), np.bool_)
+        state = layer.state or LayerState(nothing, window.piece.dtype)
+        rows, state = pack_values(values, state, layer.feed.name, self._step)
+        if state.values is not None and layer.part is not None and layer.part.counts_only:
+            raise OtherValuesError(
+                f"layer {layer.feed.name!r} has values from {values.min()} to {values.max()} in steps "
+                f"{self._step} to {self._step + len(values) - 1}; counts are kept of zeros and ones only: "
+                "write other values without keep='counts'"
+            )
+        return rows, state, values.shape[1]
 
-    def _append(self, layer: _Layer, window: Window, rows: Packed | PackedValues, state: LayerState) -> None:
-        _, samples, *neuron = window.piece.shape
+    def _append(
+        self, layer: _Layer, window: Window, rows: Packed | PackedValues, state: LayerState, samples: int
+    ) -> None:
         name = layer.feed.name
         if layer.state is None:
-            layer.shape = tuple(neuron)
-            plan = plan_chunks(layer.shape)
-            self._tape.add_layer(name, plan, window.piece.dtype, WRITTEN_CLASS, layer.position)
+            kept = layer.part.kept_shape if layer.part else layer.shape
+            plan = plan_counts(kept) if layer.part and layer.part.counts_only else plan_chunks(kept)
+            about = plan, window.piece.dtype, WRITTEN_CLASS, layer.position, layer.part
+            self._tape.add_layer(name, *about)
         layer.state = state
         self._tape.append(name, rows)
         layer.segments.extend(self._step, window.last - window.first, samples, self._trials.number)
+        if layer.part and layer.part.counts_only:
+            self._tape.count(name, np.concatenate(layer.segments.look()), layer.segments.frames)
 
     def _commit(self, *, close: bool = False) -> None:
         self._is_changing = True

@@ -209,6 +209,8 @@ def layer_documents(commit: LayerCommit) -> dict[str, dict[str, Any]]:
         **_bits_documents(tables, commit),
         tables.segments.folder: tables.segments.document(commit.segments.rows),
     }
+    if commit.counts_only:
+        del documents[f"{folder}/{SPIKES}"], documents[tables.checksums.folder]
     planes = commit.values.planes if commit.values else ()
     described: dict[str, dict[str, Any]] = {}
     for plane in planes:

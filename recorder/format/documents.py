@@ -17,8 +17,9 @@ from recorder.format.arrays import (
 )
 from recorder.format.errors import RecordingFormatError
 from recorder.format.layout import ATTRIBUTE, CATEGORIES, GROUPS, ROOT_DOCUMENT
-from recorder.format.metadata import MAX_DOCUMENT_BYTES, RecordingMetadata, to_attributes
+from recorder.format.metadata import MAX_DOCUMENT_BYTES, RecordingMetadata
 from recorder.format.operations import KINDS, OPERATIONS
+from recorder.format.records import to_attributes
 from recorder.format.shards import sharded_document
 
 

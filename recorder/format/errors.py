@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 
+class NotKeptError(ValueError):
+    """What is asked for was not kept of a layer, such as when neurons fired of which counts were kept."""
+
+
 class RecordingFormatError(ValueError):
     """The stored bytes are no readable recording: malformed, damaged, incomplete or of an unknown version."""
 

@@ -197,6 +197,11 @@ def plan_chunks(
     return ChunkPlan(neuron_shape, chunk_frames, part_rows, block_chunks)
 
 
+def plan_counts(neuron_shape: tuple[int, ...]) -> ChunkPlan:
+    """The plan of a layer of which only counts are kept: its neurons. There are no chunks of bits."""
+    return ChunkPlan(neuron_shape, CHUNK_FRAMES_STEP, neuron_shape[0] if neuron_shape else 1, 1)
+
+
 def neuron_dimensions(neuron_shape: tuple[int, ...]) -> tuple[str, ...]:
     """Names of the neuron axes. Where there are several, the first is the channel, as in PyTorch.
 

@@ -1,31 +1,30 @@
-"""The commit record as frozen dataclasses, and how they become attributes of the recording's root.
+"""The commit record as frozen dataclasses.
 
-`recorder.format.parsing.record` turns stored attributes back into these dataclasses, and checks every field
-against its type and the limits below.
+`recorder.format.records` makes attributes of the recording's root of them, and
+`recorder.format.parsing.record` turns stored attributes back, and checks every field against its type and the
+limits below.
 """
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
-from recorder.format.chunks import checksum
 from recorder.format.connections import Connections
 from recorder.format.extents import TableCommit
 from recorder.format.layout import (
-    ATTRIBUTE,
     FORMAT_VERSION,
     LOST_FORMAT_VERSION,
     NEWEST_FORMAT_VERSION,
     ChunkPlan,
-    folder_name,
     layer_folder,
 )
-from recorder.format.operations import OPERATIONS, OperationsCommit, operations_to_json
+from recorder.format.operations import OperationsCommit
 from recorder.format.pace import PaceCommit
-from recorder.format.signals import SignalCommit, signals_to_json
+from recorder.format.parts import Indices, LayerPart, indices_along, is_flat
+from recorder.format.signals import SignalCommit
 
 State = Literal["recording", "closed"]
 ColumnKind = Literal["int64", "float64", "category"]
@@ -140,6 +139,9 @@ class LayerCommit:
         Of a layer that has put out values other than 0 and 1; None of others.
     signals : tuple of SignalCommit
         What is recorded beside the spikes, in the order in which it came.
+    part : LayerPart or None
+        The part of the layer that is kept; None where it is the whole. The neuron shape of ``plan`` is that
+        of what is stored.
     """
 
     name: str
@@ -155,6 +157,29 @@ class LayerCommit:
     is_apart: bool = False
     values: ValuesCommit | None = None
     signals: tuple[SignalCommit, ...] = ()
+    part: LayerPart | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Neuron shape of the whole layer."""
+        return self.part.shape if self.part else self.plan.neuron_shape
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """Lengths that the axes of what is stored have in the whole layer: one where it has flat indices."""
+        if self.part and is_flat(self.part.neurons):
+            return (math.prod(self.part.shape),)
+        return self.shape
+
+    @property
+    def along(self) -> tuple[Indices, ...] | None:
+        """Indices of the stored neurons along each of `axes`; None where all neurons are stored."""
+        return indices_along(self.part.neurons) if self.part else None
+
+    @property
+    def counts_only(self) -> bool:
+        """True if there are counts in place of bits."""
+        return self.part is not None and self.part.counts_only
 
     @property
     def folder(self) -> str:
@@ -287,7 +312,7 @@ class RecordingMetadata:
     @property
     def format_version(self) -> int:
         """Lowest version of the format whose readers understand this recording."""
-        if any(layer.is_apart or layer.values or layer.signals for layer in self.layers):
+        if any(layer.is_apart or layer.values or layer.signals or layer.part for layer in self.layers):
             return NEWEST_FORMAT_VERSION
         if self.operations is not None or any(column.stored for column in self.trials.columns):
             return NEWEST_FORMAT_VERSION
@@ -296,101 +321,3 @@ class RecordingMetadata:
     def next_commit(self, **changes: Any) -> RecordingMetadata:
         """The record of the next commit: this one with the next number and some fields changed."""
         return replace(self, commit_number=self.commit_number + 1, **changes)
-
-
-def to_attributes(metadata: RecordingMetadata) -> dict[str, Any]:
-    """Attributes of the recording's root: the commit record as JSON values, with its checksum."""
-    record = to_record(metadata)
-    record["crc32c"] = _record_checksum(record)
-    return {ATTRIBUTE: record}
-
-
-def to_record(metadata: RecordingMetadata) -> dict[str, Any]:
-    """The commit record as JSON values, without its checksum."""
-    record: dict[str, Any] = {
-        "format_version": metadata.format_version,
-        "state": metadata.state,
-        "recording_id": metadata.recording_id,
-        "created": metadata.created,
-        "committed": metadata.committed,
-        "commit_number": metadata.commit_number,
-        "layers": [_layer_to_json(layer) for layer in metadata.layers],
-        "trials": {
-            "trials": metadata.trials.trials,
-            "rows": metadata.trials.rows,
-            "columns": [_column_to_json(column) for column in metadata.trials.columns],
-        },
-        "provenance": dict(metadata.provenance),
-    }
-    if metadata.shard_bytes:
-        record |= {"shard_bytes": metadata.shard_bytes, "digest": metadata.digest}
-    if metadata.uncalled:
-        record["uncalled"] = dict(metadata.uncalled)
-    if metadata.connections is not None:
-        record["connections"] = metadata.connections.to_json()
-    if metadata.pace is not None:
-        record["pace"] = metadata.pace.to_json()
-    if metadata.operations is not None:
-        record[OPERATIONS] = operations_to_json(metadata.operations)
-    return record
-
-
-def _column_to_json(column: ColumnCommit) -> dict[str, Any]:
-    stored = column.stored
-    return {
-        "name": column.name,
-        "kind": column.kind,
-        "crc32c": column.crc32c,
-        "categories": list(column.categories)
-        if stored is None
-        else {"count": stored.count, "rows": stored.table.rows, "crc32c": stored.table.crc32c},
-    }
-
-
-def _layer_to_json(layer: LayerCommit) -> dict[str, Any]:
-    plan = layer.plan
-    return {
-        "name": layer.name,
-        "layer_class": layer.layer_class,
-        "dtype": layer.dtype,
-        "neuron_shape": list(plan.neuron_shape),
-        "chunk_frames": plan.chunk_frames,
-        "part_rows": plan.part_rows,
-        "block_chunks": plan.block_chunks,
-        "frames": layer.frames,
-        "counts_checksums": _table_to_json(layer.counts_checksums),
-        "segments": _table_to_json(layer.segments),
-        "checksums": _table_to_json(layer.checksums),
-        "tail": list(layer.tail),
-        **({"lost": [list(frames) for frames in layer.lost]} if layer.lost else {}),
-        **({"folder": folder_name(layer.name, apart=True)} if layer.is_apart else {}),
-        **({"values": _values_to_json(layer.values)} if layer.values else {}),
-        **signals_to_json(layer.signals),
-    }
-
-
-def _values_to_json(values: ValuesCommit) -> dict[str, Any]:
-    return {
-        "scale": values.scale,
-        "range": [values.least, values.most],
-        "planes": [
-            {
-                "name": plane.name,
-                "first_chunk": plane.first_chunk,
-                "counts_checksums": _table_to_json(plane.counts_checksums),
-                "checksums": _table_to_json(plane.checksums),
-                "tail": list(plane.tail),
-            }
-            for plane in values.planes
-        ],
-    }
-
-
-def _table_to_json(table: TableCommit) -> dict[str, int]:
-    return {"rows": table.rows, "crc32c": table.crc32c}
-
-
-def _record_checksum(record: Mapping[str, Any]) -> int:
-    """Crc32c of the record as compact JSON with sorted keys, in ASCII, without its own ``crc32c``."""
-    rest = {key: value for key, value in record.items() if key != "crc32c"}
-    return checksum(json.dumps(rest, sort_keys=True, separators=(",", ":"), allow_nan=False).encode())

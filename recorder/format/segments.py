@@ -19,7 +19,8 @@ from recorder.format.metadata import MAX_FRAMES
 Rows = NDArray[np.int64]
 
 
-def _no_rows() -> Rows:
+def no_rows() -> Rows:
+    """A table of segments without any."""
     return np.empty((0, len(SEGMENT_COLUMNS)), np.int64)
 
 
@@ -74,8 +75,8 @@ class SegmentLog:
 
     def look(self) -> tuple[Rows, Rows]:
         """Segments finished and not forgotten, and the one (or none) that may still grow."""
-        closed = np.array(self._closed, np.int64) if self._closed else _no_rows()
-        return closed, np.array([self._open], np.int64) if self._open else _no_rows()
+        closed = np.array(self._closed, np.int64) if self._closed else no_rows()
+        return closed, np.array([self._open], np.int64) if self._open else no_rows()
 
     def forget(self, closed: int) -> None:
         """Forget the first of the finished segments: so many, which somebody else keeps now."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recorder.format.extents import TableCommit
 from recorder.format.layout import (
@@ -18,6 +17,7 @@ from recorder.format.layout import (
     folder_name,
     neuron_dimensions,
 )
+from recorder.format.parts import Kept, is_flat, neurons_to_json
 
 SIGNALS: Final = "signals"
 VALUES: Final = "values"
@@ -28,11 +28,6 @@ SIGNAL_DTYPES: Final = (
 )
 # Limits on what a recording may declare, like those in `recorder.format.metadata`.
 MAX_SIGNALS: Final = 1000
-# The commit record is written with each commit, and lists them.
-MAX_FLAT_NEURONS: Final = 2**16
-
-# Neurons that a signal has: places along each axis, or flat indices in C order; None for all.
-Kept = tuple[range, ...] | tuple[int, ...] | None
 
 
 @dataclass(frozen=True)
@@ -138,29 +133,6 @@ def plan_signal(
     return ChunkPlan(kept_shape, chunk_frames, part_rows, 1)
 
 
-def is_flat(neurons: Kept) -> bool:
-    """True if neurons are given by flat indices."""
-    return neurons is not None and not any(isinstance(each, range) for each in neurons)
-
-
-def kept_shape(shape: tuple[int, ...], neurons: Kept) -> tuple[int, ...]:
-    """Shape of the stored values of a frame, of which some neurons are kept."""
-    if neurons is None:
-        return shape
-    if is_flat(neurons):
-        return (len(neurons),)
-    return tuple(len(each) for each in neurons if isinstance(each, range))
-
-
-def kept_indices(shape: tuple[int, ...], neurons: Kept) -> NDArray[np.int64]:
-    """Flat indices, in C order, of the neurons that are kept, in the order in which they are stored."""
-    if is_flat(neurons):
-        return np.array(neurons, np.int64)
-    flat = np.arange(math.prod(shape), dtype=np.int64).reshape(shape)
-    chosen = tuple(slice(r.start, r.stop, r.step) for r in neurons or () if isinstance(r, range))
-    return flat[chosen].reshape(-1)
-
-
 def signal_dimensions(plan: ChunkPlan, neurons: Kept) -> tuple[str, ...]:
     """Names of the neuron axes of a stored signal: ``neuron`` where flat indices say which there are."""
     return ("neuron",) if is_flat(neurons) else neuron_dimensions(plan.neuron_shape)
@@ -169,11 +141,7 @@ def signal_dimensions(plan: ChunkPlan, neurons: Kept) -> tuple[str, ...]:
 def signal_to_json(signal: SignalCommit) -> dict[str, Any]:
     """A signal as in the commit record."""
     plan = signal.plan
-    further: dict[str, Any] = {}
-    if signal.neurons is not None:
-        further["neurons"] = [
-            [each.start, each.stop, each.step] if isinstance(each, range) else each for each in signal.neurons
-        ]
+    further = {**neurons_to_json(signal.neurons)}
     if signal.samples is not None:
         further["samples"] = signal.samples
     if signal.lost:

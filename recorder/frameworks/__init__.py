@@ -10,7 +10,7 @@ from recorder.frameworks.finding import (
     refuse_unrecordable,
 )
 from recorder.frameworks.outputs import SpikeOutput
-from recorder.frameworks.spiking_layer import SpikingLayer, SpikingLayerError
+from recorder.frameworks.spiking_layer import SpikingLayer, SpikingLayerError, layers_named
 
 __all__ = [
     "LayerChoice",
@@ -19,5 +19,6 @@ __all__ = [
     "SpikingLayerError",
     "find_spiking_layers",
     "known_neurons",
+    "layers_named",
     "refuse_unrecordable",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -137,3 +138,17 @@ class SpikingLayer:
         return SpikingLayerError(
             f"{self._described()} put out {describe(output)}, expected {expected}: {way_out}"
         )
+
+
+def layers_named(layers: Mapping[str, SpikingLayer], what: str, key: object) -> list[str]:
+    """Names of the layers that a name or a type stands for; SpikingLayerError, about ``what``, if none is."""
+    if isinstance(key, type):
+        found = [name for name, layer in layers.items() if isinstance(layer.module, key)]
+    else:
+        found = [name for name in layers if name == key]
+    if not found:
+        raise SpikingLayerError(
+            f"{what}: {key!r} is no recorded layer, nor the type of one; the layers: "
+            + ", ".join(f"{name!r} ({type(layer.module).__name__})" for name, layer in layers.items())
+        )
+    return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -16,14 +17,17 @@ from numpy.typing import NDArray
 
 from recorder.format.layout import SEGMENT_COLUMNS
 from recorder.format.operations import OPERATIONS
+from recorder.format.parts import COUNTS, neurons_to_json
 from recorder.format.segments import Segments
-from recorder.format.signals import signal_to_json
 from recorder.tape import LayerReader, TapeReader
+from recorder.tape.counts_reading import CountsReader
 from recorder.tape.reading import Which
 from recorder.tape.signal_reading import SignalReader
 
 DIGEST_VERSION: Final = 1
 LEAF_BYTES: Final = 4 * 2**20
+# Of a count, as it is hashed.
+COUNTED_BYTES: Final = 8
 
 
 def leaf_frames(neurons: int) -> int:
@@ -31,8 +35,17 @@ def leaf_frames(neurons: int) -> int:
     return 64 * max(LEAF_BYTES * 8 // neurons // 64, 1)
 
 
+def leaf_bytes(layer: LayerReader) -> int:
+    """Bytes of what goes into a leaf of a layer, about."""
+    if isinstance(layer, CountsReader):
+        return int(layer.segments().batch.max(initial=1)) * layer.plan.neurons * COUNTED_BYTES
+    return max(leaf_frames(layer.plan.neurons) // 8 * layer.plan.neurons, LEAF_BYTES)
+
+
 def leaf_count(layer: LayerReader) -> int:
-    """Number of leaves of a layer."""
+    """Number of leaves of a layer; of one of counts, of runs of segments that one could stand for."""
+    if isinstance(layer, CountsReader):
+        return len(_begins(layer.segments()))
     return -(-layer.frames // leaf_frames(layer.plan.neurons))
 
 
@@ -44,6 +57,8 @@ def hash_leaves(layer: LayerReader, first: int, last: int) -> list[bytes]:
     RecordingFormatError
         If a chunk is missing or damaged; the message names file, layer and frames.
     """
+    if isinstance(layer, CountsReader):
+        return _hash_counts(layer, first, last)
     size, chunk_size = leaf_frames(layer.plan.neurons), layer.plan.chunk_frames
     bounds = first * size, min(last * size, -(-layer.frames // 64) * 64)
     chunks = range(bounds[0] // chunk_size, -(-bounds[1] // chunk_size))
@@ -64,6 +79,19 @@ def hash_leaves(layer: LayerReader, first: int, last: int) -> list[bytes]:
                 pieces, missing = [], size
     if pieces:
         hashes.append(_hash_trains(pieces))
+    return hashes
+
+
+def _hash_counts(layer: CountsReader, first: int, last: int) -> list[bytes]:
+    """Likewise of a layer of counts: of the spikes of each neuron in each sample of a run of segments."""
+    segments = layer.segments()
+    bounds = [*_begins(segments).tolist(), len(segments)]
+    hashes = []
+    for begin, end in pairwise(bounds[first : last + 1]):
+        spikes = np.zeros((int(segments.batch[begin]), layer.plan.neurons), "<u8")
+        for _, rows in layer.kept_rows(range(begin, end)):
+            spikes += rows.reshape(-1, *spikes.shape).sum(axis=0, dtype=np.uint64)
+        hashes.append(_hash_bytes(spikes))
     return hashes
 
 
@@ -154,10 +182,11 @@ def join_digest(
         "layers": [
             {
                 "name": name,
-                "neuron_shape": list(layer.plan.neuron_shape),
+                "neuron_shape": list(layer.commit.shape),
                 "frames": layer.frames,
                 "segments": _sha256(_merged(layer.segments()).astype("<i8").tobytes()),
-                "spikes": _sha256(b"".join(leaves[name, ""])),
+                COUNTS if layer.commit.counts_only else "spikes": _sha256(b"".join(leaves[name, ""])),
+                **neurons_to_json(layer.commit.part.neurons if layer.commit.part else None),
                 **({"lost": layer.lost.tolist()} if len(layer.lost) else {}),
                 **_describe_values(layer, leaves),
                 **_describe_signals(layer, series_leaves),
@@ -194,7 +223,7 @@ def _describe_signals(layer: LayerReader, leaves: Mapping[Which, Sequence[bytes]
             "dtype": signal.commit.dtype,
             "neuron_shape": list(signal.commit.shape),
             **_describe_series(signal, leaves[layer.name, name]),
-            **({"neurons": signal_to_json(signal.commit)["neurons"]} if signal.commit.neurons else {}),
+            **neurons_to_json(signal.commit.neurons),
         }
         for name, signal in layer.signals.items()
     ]
@@ -229,15 +258,22 @@ def _merged(segments: Segments) -> NDArray[np.int64]:
     rows = segments.rows
     if len(rows) == 0:
         return rows
+    starts = _begins(segments)
+    merged = rows[starts].copy()
+    merged[:, SEGMENT_COLUMNS.index("steps")] = np.add.reduceat(segments.steps, starts)
+    return merged
+
+
+def _begins(segments: Segments) -> NDArray[np.intp]:
+    """Indices of the segments that do not continue the one before."""
+    if len(segments) == 0:
+        return np.empty(0, np.intp)
     continues = (
         (segments.batch[1:] == segments.batch[:-1])
         & (segments.trial[1:] == segments.trial[:-1])
         & (segments.first_step[1:] == segments.last_step[:-1])
     )
-    starts = np.flatnonzero(np.concatenate([[True], ~continues]))
-    merged = rows[starts].copy()
-    merged[:, SEGMENT_COLUMNS.index("steps")] = np.add.reduceat(segments.steps, starts)
-    return merged
+    return np.flatnonzero(np.concatenate([[True], ~continues]))
 
 
 def _hash_columns(reader: TapeReader) -> Iterator[tuple[str, dict[str, str]]]:

@@ -219,7 +219,7 @@ def _read_back(target: ByteStore, packed: RecordingMetadata, find_digest: FindDi
     reader = TapeReader(as_recorded(target, packed), packed)
     for layer in reader.layers.values():
         for bits in layer.bits:
-            bits.sum_counts(0, bits.commit.counts_checksums.rows)
+            bits.totals()
     return find_digest(reader)
 
 

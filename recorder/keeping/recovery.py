@@ -21,7 +21,7 @@ from recorder.format.extents import TableCommit
 from recorder.format.layout import ROOT_DOCUMENT
 from recorder.format.metadata import TrialsCommit
 from recorder.format.operations import OPERATIONS, OperationsCommit, as_operations
-from recorder.format.segments import clip_segments, merge_ranges
+from recorder.format.segments import Segments, clip_segments, merge_ranges
 from recorder.format.signals import SignalCommit
 from recorder.keeping.own_keys import OURS
 from recorder.keeping.verification import Problem
@@ -303,7 +303,11 @@ def _operations(counted: SignalReader | None, step: int) -> OperationsCommit | N
 
 
 def _frames_before(layer: LayerReader, step: int) -> int:
-    return layer.segments().select_steps(0, step).frames
+    """Frames of the steps before one; of counts those of whole segments, as these cannot be cut."""
+    segments = layer.segments()
+    if layer.commit.counts_only:
+        return segments.select(segments.last_step <= step).frames
+    return segments.select_steps(0, step).frames
 
 
 def _cut(reader: TapeReader, recovery: Recovery) -> RecordingMetadata:
@@ -360,9 +364,12 @@ def _keys_of(reader: TapeReader, frames: dict[str, int], cut_step: int | None) -
 
 def _closed(layer: LayerReader, frames: int, cut_step: int | None) -> LayerCommit:
     """Commit of a layer that is closed with ``frames`` frames; extents are right, checksums are not."""
-    plan, segments = layer.plan, len(clip_segments(layer.segments().rows, frames))
+    plan, rows = layer.plan, clip_segments(layer.segments().rows, frames)
+    segments = len(rows)
     counts_checksums = TableCommit(-(-frames // plan.block_frames))
     checksums = TableCommit(plan.chunk_count(frames))
+    if layer.commit.counts_only:
+        counts_checksums, checksums = TableCommit(int(Segments(rows).batch.sum())), TableCommit()
     values = layer.commit.values
     if values is not None:
         planes = (

@@ -27,6 +27,7 @@ from recorder.stores.archive import Archive
 from recorder.stores.links import LinkedStore
 from recorder.stores.sharded import ShardedStore
 from recorder.tape import LayerReader, TapeReader
+from recorder.tape.counts_reading import CountsReader
 from recorder.tape.signal_reading import SignalReader
 from recorder.tape.tables import rows_checksum
 
@@ -156,8 +157,11 @@ def check_blocks(layer: LayerReader, first: int, last: int) -> list[Problem]:
 
     Each chunk must be the one that the commit names, decode to the right length, and be silent in its
     padding; ``counts`` must have the number of spikes of each neuron. The last block may be partial. Chunks
-    all of whose frames are lost are left out, and so are counts of blocks with lost frames.
+    all of whose frames are lost are left out, and so are counts of blocks with lost frames. Of a layer of
+    counts, blocks are segments.
     """
+    if isinstance(layer, CountsReader):
+        return _check_rows(layer, first, last)
     plan = layer.plan
     problems: list[Problem] = []
     chunks_of = {block: _kept_chunks(layer, block) for block in range(first, last)}
@@ -178,6 +182,21 @@ def check_blocks(layer: LayerReader, first: int, last: int) -> list[Problem]:
                     spikes[plan.part_slice(part)] += counted
         if block < layer.commit.counts_checksums.rows:
             problems += _check_block(layer, block, None if layer.has_lost_frames(block) else spikes)
+    return problems
+
+
+def _check_rows(layer: CountsReader, first: int, last: int) -> list[Problem]:
+    """Check the counts of the segments ``first`` to ``last`` (exclusive) of a layer that has no bits."""
+
+    def check(begin: int, end: int) -> list[Problem]:
+        return _failures(lambda: [*layer.kept_rows(range(begin, end))])
+
+    if _failures(layer.kept_segments) or _failures(layer.counts_checksums) or not check(first, last):
+        return []  # tables are checked by themselves
+    segments, problems = layer.segments(), []
+    for segment in range(first, last):
+        frames = int(segments.first_frame[segment]), int(segments.last_frame[segment])
+        problems += [Problem(p.what, layer.name, *frames) for p in check(segment, segment + 1)]
     return problems
 
 
@@ -202,7 +221,9 @@ def _check_block(layer: LayerReader, block: int, spikes: NDArray[np.int64] | Non
 
 
 def count_blocks(commit: LayerCommit) -> int:
-    """Number of blocks that the frames of a layer lie in; a last, partial block counts."""
+    """Number of blocks, as in `check_blocks`, that the frames of a layer lie in; a partial one counts."""
+    if commit.counts_only:
+        return commit.segments.rows
     return -(-commit.frames // commit.plan.block_frames)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,12 +12,14 @@ import numpy as np
 from recorder.capture import LayerError, LayerRecorder, SpikeValueError
 from recorder.capture.device.transfer import TransferRings
 from recorder.capture.host_packing import StagePool
+from recorder.capture.kept_part import KeptPart
 from recorder.capture.packers import Packers
-from recorder.capture.signals import Signals
-from recorder.capture.thresholds import Threshold
-from recorder.format import RecordingStoppedWarning, plan_chunks
+from recorder.capture.wanted import Wanted
+from recorder.format import ChunkPlan, RecordingMetadata, RecordingStoppedWarning, plan_chunks
 from recorder.format.bits import Counts
 from recorder.format.connections import Connections
+from recorder.format.layout import plan_counts
+from recorder.format.parts import LayerPart
 from recorder.format.segments import SegmentLog
 from recorder.format.values import Pending, pending_rows, planes_of
 from recorder.plan import LayerPlan, RecordingPlan, RecordingStats
@@ -43,14 +46,10 @@ class RecordedLayers:
         Layer name → qualified class name, in network order.
     steps : Steps
         Where the layers' steps are kept.
-    thresholds : mapping, optional
-        Layer name → what makes spikes of its values.
+    wanted : Wanted, optional
+        What is made of their values, recorded beside them, and kept of them.
     stops_bad : bool
         Whether a layer that puts out no spikes is stopped with a warning, instead of being an error.
-    signals : Signals, optional
-        What is recorded beside the spikes of layers.
-    weight_layers : sequence of str
-        Names of the weight layers whose operations are counted; none if they are not.
 
     Attributes
     ----------
@@ -70,14 +69,11 @@ class RecordedLayers:
         self,
         layer_classes: Mapping[str, str],
         steps: Steps,
-        thresholds: Mapping[str, Threshold] | None = None,
+        wanted: Wanted | None = None,
         *,
         stops_bad: bool = False,
-        signals: Signals | None = None,
-        weight_layers: Sequence[str] = (),
     ) -> None:
-        self._thresholds = thresholds or {}
-        self._signals = signals or Signals()
+        self._wanted = wanted or Wanted()
         self._stops_bad = stops_bad
         self.by_name: dict[str, RecordedLayer] = {}
         self.steps: dict[str, LayerSteps] = {}
@@ -85,18 +81,25 @@ class RecordedLayers:
         self.connections: Connections | None = None
         self.all_steps = steps
         self._rings = TransferRings()
-        self._packers = Packers(StagePool(), self._rings)
-        self.operations = OperationsRecorder(weight_layers, self._rings) if weight_layers else None
+        self._pool = StagePool()
+        self._packers = Packers(self._pool, self._rings)
+        names = tuple(self._wanted.weight_layers)
+        self.operations = OperationsRecorder(names, self._rings) if names else None
         if self.operations is not None:
             steps.on_end = self.operations.end_forward
         for name, layer_class in layer_classes.items():
             self._add(name, layer_class)
 
     def _add(self, name: str, layer_class: str, *, is_expected: bool = True) -> LayerRecorder:
-        recorder = LayerRecorder(name, len(self.by_name), layer_class, self.late_errors, self._packers)
-        recorder.threshold = self._thresholds.get(name)
+        packers = self._packers
+        if self._wanted.parts.part(name).counts_only:
+            packers = Packers(self._pool, self._rings, only_ones=True)
+        recorder = LayerRecorder(name, len(self.by_name), layer_class, self.late_errors, packers)
+        recorder.threshold = self._wanted.thresholds.get(name)
+        if name in self._wanted.parts:
+            recorder.keeping = KeptPart(name, self._wanted.parts[name])
         self.steps[name] = self.all_steps.add_layer(name, is_expected=is_expected)
-        signals = LayerSignals.of(name, self._signals, self._rings, stops_bad=self._stops_bad)
+        signals = LayerSignals.of(name, self._wanted.signals, self._rings, stops_bad=self._stops_bad)
         self.by_name[name] = RecordedLayer(recorder, self.steps[name], signals)
         return recorder
 
@@ -110,6 +113,8 @@ class RecordedLayers:
             segments, pending = SegmentLog(last_segment), tape.pending_frames(name)
             has_fired = bool(tape.totals(name).any())
             recorder.resume(commit, segments, pending, has_fired=has_fired)
+            if recorder.keeping is not None:
+                recorder.keeping.resume(commit)
             if commit.signals:
                 last = {signal: SegmentLog(row) for signal, row in tape.last_signal_segments(name).items()}
                 self.by_name[name].signals.resume(commit, last)
@@ -131,9 +136,14 @@ class RecordedLayers:
         return {recorder.name for recorder in self.called if recorder.values}
 
     @property
+    def parts(self) -> dict[str, LayerPart]:
+        """The part that is kept of each layer that has been called and of which not all is."""
+        return {recorder.name: part for recorder in self.called if (part := part_of(recorder))}
+
+    @property
     def thresholded(self) -> tuple[str, ...]:
         """Names of layers whose spikes are what a threshold makes of their values."""
-        return tuple(self._thresholds)
+        return tuple(self._wanted.thresholds)
 
     @property
     def are_on_device(self) -> bool:
@@ -222,7 +232,9 @@ class RecordedLayers:
         return RecordingStats(
             steps=self.all_steps.next_step,
             frames={layer.name: layer.frames for layer in self.called},
-            packed_bytes=sum(layer.packed_bytes for layer in self.called),
+            packed_bytes=sum(
+                math.prod(layer.neuron_shape or ()) * layer.frames // 8 for layer in self.called
+            ),
             commits=commits,
             seconds_waited=seconds_waited,
         )
@@ -233,10 +245,11 @@ class RecordedLayers:
             LayerPlan(
                 layer.name,
                 layer.first_batch,
-                plan_chunks(layer.neuron_shape or ()),
+                plan_of(layer),
                 layer.device_bytes,
                 layer.output_frames,
                 planes_of(layer.values.least, layer.values.most) if layer.values else 0,
+                part_of(layer),
             )
             for layer in self.called
         ]
@@ -271,6 +284,27 @@ class RecordedLayers:
                 stacklevel=2,
             )
         return True
+
+
+def part_of(layer: LayerRecorder) -> LayerPart | None:
+    """The part that is kept of a layer that has been called; None where it is the whole."""
+    return layer.keeping.kept if layer.keeping else None
+
+
+def counts_only(layer: LayerRecorder) -> bool:
+    """True if only counts are kept of a layer."""
+    return layer.keeping is not None and layer.keeping.asked.counts_only
+
+
+def plan_of(layer: LayerRecorder) -> ChunkPlan:
+    """The plan of what is kept of a layer that has been called."""
+    shape = layer.neuron_shape or ()
+    return plan_counts(shape) if counts_only(layer) else plan_chunks(shape)
+
+
+def recorded_in(metadata: RecordingMetadata) -> dict[str, tuple[int, tuple[int, ...], str]]:
+    """Frames, neuron shape and dtype of each committed layer, in order."""
+    return {layer.name: (layer.frames, layer.plan.neuron_shape, layer.dtype) for layer in metadata.layers}
 
 
 def totals_of(tape: TapeWriter, pending: Mapping[LayerRecorder, Pending]) -> dict[str, tuple[int, Counts]]:

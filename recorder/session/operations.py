@@ -22,8 +22,8 @@ from recorder.capture.signals import Signal
 from recorder.connections import WeightLayerCounter
 from recorder.format.errors import UncountedOperationsWarning
 from recorder.format.operations import KINDS, OPERATIONS, OperationsCommit, operations_of
+from recorder.format.parts import Kept
 from recorder.format.segments import SegmentLog
-from recorder.format.signals import Kept
 from recorder.patterns import SAMPLES, STEPS
 from recorder.plan import SignalPlan
 from recorder.session.signals import Forward, plan_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
@@ -10,22 +10,33 @@ import numpy as np
 from recorder.capture import LayerRecorder
 from recorder.capture.host_packing import PUT_BYTES, FullStage, WholeRows, pack_whole
 from recorder.capture.signal_recorder import SignalRecorder
-from recorder.format import plan_chunks
 from recorder.format.operations import OperationsCommit
 from recorder.format.values import Pending
 from recorder.session.background import BackgroundWriter
-from recorder.session.layers import RecordedLayers
+from recorder.session.layers import RecordedLayers, counts_only, part_of, plan_of
 from recorder.session.operations import OperationsRecorder
 from recorder.session.signals import LayerSignals, SignalPiece
+from recorder.session.steps import LayerSteps
 from recorder.tape import TapeWriter
 
 
 class CollectedRows:
-    """Rows that are handed to the writer many at a time: each time costs the network a switch of threads."""
+    """Rows that are handed to the writer many at a time: each time costs the network a switch of threads.
 
-    def __init__(self, writer: BackgroundWriter, tape: TapeWriter) -> None:
+    Parameters
+    ----------
+    writer : BackgroundWriter
+    tape : TapeWriter
+    steps : mapping
+        Where each layer is, by name.
+    """
+
+    def __init__(self, writer: BackgroundWriter, tape: TapeWriter, steps: Mapping[str, LayerSteps]) -> None:
         self._writer = writer
         self._tape = tape
+        self._steps = steps
+        # Layers of which counts are kept, and where each is.
+        self._counted: dict[LayerRecorder, LayerSteps] = {}
         self._rows: list[tuple[str, WholeRows] | SignalPiece] = []
         self._size_bytes = 0
         resumed = tape.resumed_layers()
@@ -42,10 +53,11 @@ class CollectedRows:
         where no call is in between.
         """
         if layer.name not in self._added:
-            plan = plan_chunks(layer.neuron_shape or ())
-            about = layer.name, plan, layer.dtype, layer.layer_class, layer.position
-            self._writer.put(partial(self._tape.add_layer, *about), 0)
+            about = layer.name, plan_of(layer), layer.dtype, layer.layer_class, layer.position
+            self._writer.put(partial(self._tape.add_layer, *about, part_of(layer)), 0)
             self._added.add(layer.name)
+        if counts_only(layer):
+            self._counted[layer] = self._steps[layer.name]
         while ready := layer.ready:
             piece = ready[0]
             if isinstance(piece, FullStage) and self._writer.is_behind:
@@ -120,6 +132,11 @@ class CollectedRows:
             self._writer.put(partial(_append_all, self._tape, self._rows), self._size_bytes)
             # Cut short before this, the same list is handed over twice. Whoever comes first empties it.
             self._rows, self._size_bytes = [], 0
+            for layer, steps in self._counted.items():
+                # Frames of a forward that may still be given up are counted with the next rows.
+                segments = np.concatenate(layer.segments.look())
+                about = layer.name, segments, layer.segments.frame_at(steps.start)
+                self._writer.put(partial(self._tape.count, *about), 0)
 
 
 def _append_all(tape: TapeWriter, rows: list[tuple[str, WholeRows] | SignalPiece]) -> None:

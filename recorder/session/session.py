@@ -18,10 +18,10 @@ from recorder.frameworks import SpikingLayer
 from recorder.plan import Pace, RecordingPlan, RecordingStats
 from recorder.session.background import BackgroundWriter, CommitClock, call_if_there
 from recorder.session.entrance import Entrance, exclusively
-from recorder.session.layers import RecordedLayers, progress_of, totals_of
+from recorder.session.layers import RecordedLayers, progress_of, recorded_in, totals_of
 from recorder.session.logbook import Logbook
 from recorder.session.rows import CollectedRows
-from recorder.session.signals import Forward
+from recorder.session.signals import NO_SIGNALS, Forward
 from recorder.session.steps import LayerSteps
 from recorder.session.telling import Teller
 from recorder.tape import TapeReader, TapeWriter
@@ -83,7 +83,7 @@ class RecordingSession:
         self._due = CommitClock(commit_interval)
         self._pace = Pace(self.steps.next_step)
         self.closed = self._is_close_put = False
-        # For each layer that was called in a forward that `close` has cut short, the step it began with.
+        # Of layers that were called in a forward that `close` has cut short, the step it began with.
         self._cut_short: dict[str, int] = {}
         reference = weakref.ref(self)
         self._writer = BackgroundWriter(
@@ -91,7 +91,7 @@ class RecordingSession:
             on_idle=lambda: call_if_there(reference, RecordingSession._commit_when_idle),
             idle_deadline=self._due.idle_deadline,
         )
-        self._rows = CollectedRows(self._writer, tape)
+        self._rows = CollectedRows(self._writer, tape, layers.steps)
         self._logbook = logbook
         logbook.begin(self.steps.next_step)
 
@@ -114,8 +114,7 @@ class RecordingSession:
     def recorded_layers(self) -> dict[str, tuple[int, tuple[int, ...], str]]:
         """Frames, neuron shape and dtype of each layer that has frames, in network order."""
         if self.closed:
-            layers = self.metadata.layers
-            return {layer.name: (layer.frames, layer.plan.neuron_shape, layer.dtype) for layer in layers}
+            return recorded_in(self.metadata)
         self.layers.settle()
         return self.layers.recorded()
 
@@ -172,22 +171,23 @@ class RecordingSession:
         spikes = layer.pick(output, expected)
         if recorder.threshold is not None:
             spikes = recorder.threshold(spikes)
-        if not expected.has_steps:
-            if not expected.is_ordered:
-                spikes = layer.arrange(spikes.detach(), expected)
-            # The first call of a trial notes its labels.
-            trials = self.trials
-            if trials.is_noted and recorder.repeat(spikes, steps.next_step, trials.number):
-                steps.next_step += 1
-                if not self._due.is_dirty:
-                    self._mark_dirty()
-                if recorder.is_due:
-                    self._take(recorder)
-            else:
-                self._record_other(recorder, steps, layer, spikes, None)
-        else:
+        if expected.has_steps or not expected.is_ordered:
             spikes = layer.arrange(spikes.detach(), expected)
-            self._record_other(recorder, steps, layer, spikes, len(spikes))
+        trials, keeping = self.trials, recorder.keeping
+        place = 1 + expected.has_steps, first_step, trials.number
+        kept = spikes if keeping is None else keeping.cut(spikes, *place)
+        if expected.has_steps:
+            self._record_other(recorder, steps, layer, spikes, kept, len(spikes))
+        # The first call of a trial notes its labels.
+        elif trials.is_noted and recorder.repeat(kept, steps.next_step, trials.number):
+            steps.next_step += 1
+            if not self._due.is_dirty:
+                self._mark_dirty()
+            if recorder.is_due:
+                self._take(recorder)
+        else:
+            self._record_other(recorder, steps, layer, spikes, kept, None)
+        signals = signals if kept is not None else NO_SIGNALS
         if (signals or self.layers.operations) and not self.closed:  # a handler may have closed meanwhile
             made, batch = steps.next_step - first_step, spikes.shape[expected.has_steps]
             forward = Forward(layer, inputs, output, expected, first_step, made, batch, self.trials.number)
@@ -206,9 +206,10 @@ class RecordingSession:
         steps: LayerSteps,
         layer: SpikingLayer,
         spikes: torch.Tensor,
+        kept: torch.Tensor | None,
         count: int | None,
     ) -> None:
-        """Record an output that is not like the one before; ``count`` is None where it has no steps axis."""
+        """Record what is ``kept``, or nothing, of an output, with ``count`` steps or no axis of them."""
         recorder.settle_before(spikes)
         if recorder.ready:
             self._rows.take(recorder)
@@ -220,7 +221,8 @@ class RecordingSession:
         self._teller.remarks.look(layer, self.layers.steps, spikes.shape, batch)
         take_back = self.trials.note(batch)
         try:
-            recorder.record(layer, spikes, steps.next_step, count, self.trials.number)
+            if kept is not None:
+                recorder.record(layer, kept, steps.next_step, count, self.trials.number)
         except BaseException as error:
             if isinstance(error, Exception):
                 take_back()

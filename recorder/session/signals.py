@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from recorder.capture.device.transfer import TransferRings
 from recorder.capture.signal_recorder import SignalRecorder, Values
@@ -158,3 +158,7 @@ def plan_of(recorder: SignalRecorder) -> SignalPlan | None:
         stage_bytes=recorder.stage_bytes,
         device_bytes=recorder.device_bytes,
     )
+
+
+# Of a layer whose trial is left out.
+NO_SIGNALS: Final = LayerSignals()

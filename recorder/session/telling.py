@@ -16,6 +16,7 @@ from typing import Final
 from torch import nn
 
 from recorder.format import StepsWarning, UncalledLayersWarning
+from recorder.format.parts import LayerPart
 from recorder.frameworks import SpikingLayer, known_neurons
 from recorder.plan import RecordingPlan
 from recorder.session.steps import STOPPED_AFTER_FORWARDS, Findings, LayerSteps
@@ -229,6 +230,7 @@ def layer_lines(
     recorded: Mapping[str, tuple[int, tuple[int, ...], str]],
     uncalled: Sequence[str],
     stopped: Sequence[str],
+    parts: Mapping[str, LayerPart],
 ) -> Iterator[str]:
     """A line for each monitored layer: its class, and what is recorded of it."""
     for name, kind in kinds.items():
@@ -237,4 +239,5 @@ def layer_lines(
             frames, shape, dtype = recorded[name]
             what = f"{frames} frames of {shape} {dtype}"
         state = ", stopped" if name in stopped else ", not called" if name in uncalled else ""
-        yield f"  {name or '(the network itself)'}: {kind}, {what}{state}"
+        part = f", kept in part: {parts[name]}" if name in parts else ""
+        yield f"  {name or '(the network itself)'}: {kind}, {what}{part}{state}"

@@ -8,6 +8,7 @@ from recorder.format import LayerCommit
 from recorder.format.bits import mask_trains, range_mask
 from recorder.format.chunks import checksum
 from recorder.format.extents import TableCommit
+from recorder.format.layout import SEGMENT_COLUMNS
 from recorder.format.metadata import PlaneCommit
 from recorder.format.segments import clip_segments
 from recorder.tape.layer_reading import LayerReader
@@ -16,9 +17,16 @@ from recorder.tape.tables import rows_checksum
 
 
 def cut_layer(layer: LayerReader, frames: int) -> LayerCommit:
-    """Commit of a layer with its first ``frames`` frames only; whole steps."""
+    """Commit of a layer with its first ``frames`` frames only; whole steps, of counts whole segments."""
     segments = clip_segments(layer.segments().rows, frames)
-    counts_checksums, checksums, tail = _cut_bits(layer, frames)
+    bits: tuple[TableCommit, TableCommit, tuple[int, ...]]
+    if layer.commit.counts_only:
+        rows = int(segments[:, SEGMENT_COLUMNS.index("batch")].sum())
+        names = layer.counts_checksums()[:rows]
+        bits = TableCommit(rows, rows_checksum(names)), TableCommit(), ()
+    else:
+        bits = _cut_bits(layer, frames)
+    counts_checksums, checksums, tail = bits
     values = layer.commit.values
     if values is not None:
         chunks = layer.plan.chunk_count(frames)

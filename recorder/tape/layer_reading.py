@@ -123,6 +123,15 @@ class LayerReader(ArrayReader):
         begin = block * self.plan.block_frames
         return bool(((self.lost[:, 0] < begin + self.plan.block_frames) & (begin < self.lost[:, 1])).any())
 
+    def block_frame(self, block: int) -> int:
+        """The frame with which a block begins."""
+        return block * self.plan.block_frames
+
+    def frames_in_blocks(self, first: int, last: int) -> NDArray[np.int64]:
+        """Frames that each row of ``counts`` from ``first`` to ``last`` (exclusive) sums up, int64 [rows]."""
+        begins = np.arange(first, last, dtype=np.int64) * self.plan.block_frames
+        return np.minimum(self.plan.block_frames, self.frames - begins)
+
     def counts_checksums(self) -> NDArray[np.uint32]:
         """Checksums of the rows of ``counts``, shape [blocks]."""
         table, commit = self.tables.counts_checksums, self.commit.counts_checksums
@@ -146,7 +155,7 @@ class LayerReader(ArrayReader):
         expected = self.counts_checksums()[first:last]
         for block in (first + np.flatnonzero(found != expected)).tolist():
             if not self.has_lost_frames(block):
-                frame = block * self.plan.block_frames
+                frame = self.block_frame(block)
                 raise RecordingFormatError(
                     f"{self.store.location}/{self.tables.counts.folder}: the counts of block {block} of "
                     f"layer {self.name!r}, which begins at frame {frame}, are not those the commit names: "

@@ -13,11 +13,14 @@ from recorder.format.bits import Counts, Packed
 from recorder.format.extents import TableCommit
 from recorder.format.layout import SPIKES, layer_folder
 from recorder.format.metadata import PlaneCommit, ValuesCommit
-from recorder.format.segments import Rows, SegmentLog
+from recorder.format.parts import LayerPart
+from recorder.format.segments import Rows, SegmentLog, no_rows
 from recorder.format.signals import SignalCommit
 from recorder.format.values import PackedValues, Pending, in_order, pending_rows
 from recorder.stores import ByteStore
 from recorder.tape.bits_writing import BitsWriter
+from recorder.tape.counts_reading import read_layer
+from recorder.tape.counts_writing import CountsWriter
 from recorder.tape.cutting import cut_layer
 from recorder.tape.in_order import InOrder
 from recorder.tape.layer_reading import LayerReader
@@ -74,17 +77,22 @@ class LayerWriter:
         layer_class: str,
         *,
         is_apart: bool = False,
+        part: LayerPart | None = None,
     ) -> None:
         self._store, self._encoding, self._plan = store, encoding, plan
         self.folder = layer_folder(name, apart=is_apart)
         tables = layer_tables(name, plan, is_apart=is_apart)
-        self._spikes = BitsWriter(store, encoding, self.folder, SPIKES, tables, plan)
+        self._spikes: BitsWriter | CountsWriter = (
+            CountsWriter(store, tables, plan)
+            if part and part.counts_only
+            else BitsWriter(store, encoding, self.folder, SPIKES, tables, plan)
+        )
         self._planes: dict[str, BitsWriter] = {}
         self.segments = SegmentsWriter(store, tables.segments, f"layer {name!r}")
         self.pending_frames: Pending = np.empty((0, plan.neurons), np.bool_)
         nothing = TableCommit()
         self._commit = LayerCommit(
-            name, layer_class, dtype, plan, 0, nothing, nothing, nothing, (), is_apart=is_apart
+            name, layer_class, dtype, plan, 0, nothing, nothing, nothing, (), is_apart=is_apart, part=part
         )
         self._is_committed = False
         self.signals: dict[str, SignalWriter] = {}
@@ -96,6 +104,7 @@ class LayerWriter:
         layer = cls(
             *(kept.store, encoding, kept.name, plan, commit.dtype, commit.layer_class),
             is_apart=commit.is_apart,
+            part=commit.part,
         )
         layer._spikes.resume(kept)
         for name, plane in kept.planes.items():
@@ -103,7 +112,7 @@ class LayerWriter:
             layer._planes[name].resume(plane)
         for signal, reader in kept.signals.items():
             layer.signals[signal] = SignalWriter.resume(reader, encoding, layer.folder)
-        layer.segments.resume(kept.segments().rows)
+        layer.segments.resume(kept.segments().rows, may_grow=not commit.counts_only)
         layer.pending_frames = _last_frames(kept)
         layer._commit, layer._is_committed = layer._resumed(commit), True
         return layer
@@ -165,6 +174,8 @@ class LayerWriter:
         """Add the planes that are new among these, silent in all rows so far."""
         for name in names:
             if name not in self._planes:
+                if isinstance(self._spikes, CountsWriter):
+                    raise RuntimeError("values were appended to a layer of which counts are kept")
                 chunk, filled = self._spikes.place
                 plane = self._make_plane(name, first_chunk=chunk, filled=filled)
                 plane.begin_with_silence()
@@ -182,21 +193,34 @@ class LayerWriter:
             filled=filled,
         )
 
+    def count(self, segments: Rows, frames: int) -> None:
+        """Count the frames before ``frames``, of these segments, of a layer of which only counts are kept."""
+        if isinstance(self._spikes, CountsWriter):
+            self._spikes.count(segments, frames)
+
     def totals(self) -> Counts:
         """Number of events of each neuron, int64 [neurons], in the rows appended so far."""
         return self._spikes.totals()
 
-    def commit(self, progress: LayerProgress, *, close: bool) -> LayerCommit:
-        """Write the chunk that is not full and the small arrays; return what a commit may then promise."""
-        frames = self._spikes.frames + progress.pending_frames
-        self.segments.append(progress.closed_segments, progress.open_segment, frames)
+    def commit(self, progress: LayerProgress, *, close: bool, frames: int | None = None) -> LayerCommit:
+        """Write the chunk that is not full and the small arrays; return what a commit may then promise.
+
+        Of a layer of which only counts are kept, it may be of the first ``frames`` frames alone.
+        """
+        if frames is None:
+            frames = self._spikes.frames + progress.pending_frames
+        closed, growing = progress.closed_segments, progress.open_segment
+        if isinstance(self._spikes, CountsWriter):
+            self._spikes.count(np.concatenate([closed, growing]), frames, progress.pending_row)
+            closed, growing = self._spikes.end_runs(), no_rows()
+        self.segments.append(closed, growing, frames)
         self._add_planes(progress.pending_planes)
         spikes = self._spikes.commit(progress.pending_row, frames, close=close)
         self._commit = replace(
             self._commit,
             frames=frames,
             counts_checksums=spikes.counts_checksums,
-            segments=self.segments.flush(progress.open_segment),
+            segments=self.segments.flush(growing),
             checksums=spikes.checksums,
             tail=spikes.tail,
             values=self._commit_values(progress, frames, close=close),
@@ -242,7 +266,9 @@ class LayerWriter:
         LayerProgress
             Of the frames that stay.
         """
-        whole = LayerReader(self._store, self.commit(progress, close=False))
+        # What is counted cannot be taken back, but nothing is before its forward has ended.
+        counted = frames if self._commit.counts_only else None
+        whole = read_layer(self._store, self.commit(progress, close=False, frames=counted))
         frames = whole.frames if frames is None else frames
         left = replace(
             cut_layer(whole, frames),
@@ -252,12 +278,13 @@ class LayerWriter:
                 if given_up.get(name) != 0
             ),
         )
-        kept = LayerWriter.resume(LayerReader(self._store, left), self._encoding)
+        kept = LayerWriter.resume(read_layer(self._store, left), self._encoding)
         for name, stay in given_up.items():
             chunk_count = whole.signals[name].plan.chunk_count
             self.signals[name].delete_chunks(chunk_count(stay), whole.signals[name].chunks)
         for bits in (self._spikes, *self._planes.values()):
-            bits.delete_chunks(self._plan.chunk_count(frames), self._plan.chunk_count(whole.frames))
+            if isinstance(bits, BitsWriter):
+                bits.delete_chunks(self._plan.chunk_count(frames), self._plan.chunk_count(whole.frames))
         return kept, kept.last_progress()
 
     def last_progress(self) -> LayerProgress:
@@ -270,7 +297,12 @@ class LayerWriter:
 
 
 def _last_frames(kept: LayerReader) -> Pending:
-    """The last committed frames, which fill no row: booleans, or levels of a layer with values."""
+    """The last committed frames, which fill no row: booleans, or levels of a layer with values.
+
+    Of a layer of counts silence, in the place of what was counted.
+    """
+    if kept.commit.counts_only:
+        return np.zeros((kept.frames % 8, kept.plan.neurons), np.bool_)
     pending = kept.frames % kept.plan.chunk_frames % 8
     if pending == 0:
         return np.empty((0, kept.plan.neurons), np.bool_ if kept.commit.values is None else np.int16)

@@ -16,12 +16,14 @@ from recorder.format import (
 )
 from recorder.format.documents import plain_documents
 from recorder.format.layout import ROOT_DOCUMENT
-from recorder.format.metadata import MAX_DOCUMENT_BYTES, to_record
+from recorder.format.metadata import MAX_DOCUMENT_BYTES
 from recorder.format.operations import OPERATIONS
 from recorder.format.parsing.record import parse_document
+from recorder.format.records import to_record
 from recorder.format.shards import plan_shards
 from recorder.stores import ByteStore
 from recorder.stores.sharded import ShardedStore
+from recorder.tape.counts_reading import read_layer
 from recorder.tape.layer_reading import LayerReader
 from recorder.tape.signal_reading import SignalReader
 from recorder.tape.trial_columns import read_values
@@ -53,7 +55,7 @@ class TapeReader:
     @cached_property
     def layers(self) -> dict[str, LayerReader]:
         """Readers of the layers by name, in network order."""
-        return {layer.name: LayerReader(self.store, layer) for layer in self.metadata.layers}
+        return {layer.name: read_layer(self.store, layer) for layer in self.metadata.layers}
 
     @cached_property
     def operations(self) -> SignalReader | None:

@@ -37,9 +37,9 @@ class SegmentsWriter:
         self._described = 0
         self._last_closed = self.last
 
-    def resume(self, segments: Rows) -> None:
-        """Go on after committed segments, the last of which may still grow."""
-        closed = segments[:-1]
+    def resume(self, segments: Rows, *, may_grow: bool = True) -> None:
+        """Go on after committed segments, the last of which may still grow, or is final as the others are."""
+        closed = segments[:-1] if may_grow else segments
         self._table.resume(closed, rows_checksum(closed))
         self.last = segments[-1:]
         self._described, self._last_closed = _frames_in(closed), closed[-1:]

@@ -22,6 +22,7 @@ from recorder.format.metadata import TrialsCommit
 from recorder.format.operations import OperationsCommit, as_operations
 from recorder.format.pace import PaceCommit
 from recorder.format.parsing.record import parse_attributes
+from recorder.format.parts import LayerPart
 from recorder.format.segments import Rows
 from recorder.format.signals import SignalCommit
 from recorder.format.trials import Columns
@@ -207,11 +208,24 @@ class TapeWriter:
         """True if names that differ by case only are one key, as in folders on macOS and Windows."""
         return self.store.size_of(ROOT_DOCUMENT.upper()) is not None
 
-    def add_layer(self, name: str, plan: ChunkPlan, dtype: str, layer_class: str, position: int) -> None:
-        """Add a layer whose first frames have arrived; ``position`` is its place in network order."""
+    def add_layer(
+        self,
+        name: str,
+        plan: ChunkPlan,
+        dtype: str,
+        layer_class: str,
+        position: int,
+        part: LayerPart | None = None,
+    ) -> None:
+        """Add a layer whose first frames have arrived.
+
+        ``position`` is its place in network order, and ``part`` what is kept of it, None where it is the
+        whole; ``plan`` is that of what is kept.
+        """
         folders = {layer.folder.lower() for layer in self._layers.values()}
         is_apart = layer_folder(name).lower() in folders
-        writer = LayerWriter(self.store, self._encoding, name, plan, dtype, layer_class, is_apart=is_apart)
+        about = name, plan, dtype, layer_class
+        writer = LayerWriter(self.store, self._encoding, *about, is_apart=is_apart, part=part)
         self._layers[name] = writer
         self._positions[name] = position
 
@@ -230,6 +244,13 @@ class TapeWriter:
             Events alone where all values are 0 and 1.
         """
         self._layers[name].append(rows)
+
+    def count(self, name: str, segments: Rows, frames: int) -> None:
+        """Count the frames before ``frames`` of a layer of which only counts are kept; they are final.
+
+        ``segments``, int64 [segments, 5], says which steps and samples they are; others may be among them.
+        """
+        self._layers[name].count(segments, frames)
 
     def add_signal(self, layer: str, about: SignalCommit) -> None:
         """Add a signal of a layer; ``about`` says what it is, and has no frames."""

@@ -20,6 +20,7 @@ from benchmarks.harness import Options, Report, load
 from benchmarks.many import measure_many
 from benchmarks.memory import measure_memory
 from benchmarks.opening import measure_opening
+from benchmarks.parts import measure_parts
 from benchmarks.profiling import measure_profile
 from benchmarks.questions import measure_questions
 from benchmarks.recording import measure_calls, measure_run_time
@@ -32,6 +33,7 @@ SECTIONS: Mapping[str, Callable[[Options, Report], None]] = {
     "recording": measure_run_time,
     "values": measure_values,
     "signals": measure_signals,
+    "parts": measure_parts,
     "calls": measure_calls,
     "profile": measure_profile,
     "memory": measure_memory,

@@ -27,18 +27,21 @@ def signals(recording: analysis.Recording) -> np.ndarray:
     return np.concatenate([signal.values.values.ravel() for signal in every])
 
 
+BITS = ["1", "wide", "graded", "part"]
 QUESTIONS: dict[str, Callable[[analysis.Recording], Any]] = {
     "signals": signals,
     "operations": lambda r: r.counted_operations(),
     "from counts": lambda r: r.spike_count(per="layer"),
-    "from bits": lambda r: r.firing_rate(per=("layer", "window"), window=15),
+    "from bits": lambda r: r.select(layers=BITS).firing_rate(per=("layer", "window"), window=15),
     "trials": lambda r: r.trials.label,
     "values": lambda r: r.spike_count(per="layer", of="sum"),
 }
 
 
 MORE_QUESTIONS: dict[str, Callable[[analysis.Recording], Any]] = {
-    "silent": lambda r: r.select(steps=slice(3, 210)).silent_ratio(per="layer"),
+    "silent": lambda r: r.select(layers=BITS, steps=slice(3, 210)).silent_ratio(per="layer"),
+    "in trials": lambda r: r.silent_ratio(per=("layer", "presentation")),
+    "counted": lambda r: r["counted"].firing_rate(per=("label", "neuron")),
     "per label": lambda r: r.spike_count(per="label"),
     "spikes": lambda r: r["wide"].spikes.data.sum(axis=0),
     "magnitudes": lambda r: r["graded"].firing_rate(per="neuron", of="magnitude"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import analysis
+import recorder
 from analysis.export import tables, timeline
 from analysis.questions import QuestionError
 from made_recordings import lose_chunks, make_example, plans
@@ -282,3 +284,31 @@ def test_the_table_of_presentations_is_one_of_pandas(path: Path) -> None:
     again = pd.read_csv(io.StringIO(table.to_csv(index=False)))
     assert again["steps"].tolist() == [20] * 8 + [15] * 16
     assert again["trial"].tolist() == [0] * 8 + [1] * 8 + [-1] * 8
+
+
+def test_neurons_of_a_part_are_handed_over_with_their_indices_in_the_whole_layer(tmp_path: Path) -> None:
+    spikes = np.random.default_rng(0).random((20, 3, 4, 5)) < 0.3
+    index = np.s_[1:, ::2]
+    recorder.write_recording(
+        tmp_path / "part", {"a": spikes}, trials=True, neurons=index, durability="process"
+    )
+    events = analysis.open_recording(tmp_path / "part")["a"].events().compute()
+    step, sample, *neuron = np.nonzero(spikes[:, :, 1:, ::2])
+    expected = {*zip(step, sample, (neuron[0] + 1) * 5 + neuron[1] * 2, strict=True)}
+    assert {*zip(events.step, events["sample"], events.neuron, strict=True)} == expected
+    analysis.open_recording(tmp_path / "part").export(tmp_path / "out", digest=False)
+    neurons = pd.read_parquet(tmp_path / "out/neurons.parquet")
+    assert neurons.neuron.tolist() == [channel * 5 + at for channel in (1, 2, 3) for at in (0, 2, 4)]
+    assert neurons.channel.tolist() == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+
+
+def test_counts_have_no_events_to_hand_over(tmp_path: Path) -> None:
+    spikes = np.ones((4, 2, 3), np.bool_)
+    recorder.write_recording(
+        tmp_path / "counts", {"a": spikes}, trials=True, keep="counts", durability="process"
+    )
+    recording = analysis.open_recording(tmp_path / "counts")
+    for ask in (recording["a"].events, partial(recording.export, tmp_path / "out"), recording["a"].to_neo):
+        with pytest.raises(QuestionError, match="of layer 'a' counts were kept"):
+            ask()
+    assert not (tmp_path / "out").exists()

@@ -14,7 +14,8 @@ from format_reader import FormatReader
 
 def test_they_exercise_every_part_of_the_format() -> None:
     records = {name: FormatReader(RECORDINGS / name).record for name in [*NAMES, *OLD]}
-    layers = [(name, layer) for name, record in records.items() for layer in record["layers"]]
+    every = [(name, layer) for name, record in records.items() for layer in record["layers"]]
+    layers = [(name, layer) for name, layer in every if "keep" not in layer]
     columns = [column for record in records.values() for column in record["trials"]["columns"]]
     answers = [ANSWERS[name] for name in NAMES]
     rows = [layer["segments"] for answer in answers for layer in answer["layers"].values()]
@@ -65,6 +66,7 @@ def test_they_exercise_every_part_of_the_format() -> None:
         ),
         "layers that were not called": any("uncalled" in record for record in records.values()),
         "ranks": any("distributed" in record["provenance"] for record in records.values()),
+        **features_of_parts(records),
         **features_of_values(records),
         **features_of_signals(records),
         **features_of_connections(records),
@@ -83,6 +85,46 @@ def features_of_operations(records: dict[str, Any]) -> dict[str, bool]:
         "operations that were not all counted": any(each["uncounted"] for each in every),
         "operations marked lost": any(each.get("lost") for each in every),
         "a weight layer that is the network itself": any("" in each["weight_layers"] for each in every),
+    }
+
+
+def features_of_parts(records: dict[str, Any]) -> dict[str, bool]:
+    """Whether all parts of layers that may be kept are exercised."""
+    layers = [(name, layer) for name, record in records.items() for layer in record["layers"]]
+
+    def states(field: str) -> set[tuple[str, bool]]:
+        """Where there are layers with this field."""
+        return {
+            (records[name]["state"], "shard_bytes" in records[name])
+            for name, layer in layers
+            if field in layer
+        }
+
+    everywhere = {("closed", False), ("closed", True)}
+    counted = [layer for _, layer in layers if "keep" in layer]
+    bits = [layer for _, layer in layers if "keep" not in layer]
+    return {
+        "some neurons, by slices and by flat indices": {
+            isinstance(layer["neurons"][0], list) for layer in bits if "neurons" in layer
+        }
+        == {True, False},
+        "some neurons, growing too": states("neurons") == {*everywhere, ("recording", False)},
+        "first samples only": states("samples") == everywhere,
+        "some trials only": states("trials_every") == everywhere,
+        "counts, growing too": states("keep") == {*everywhere, ("recording", False)},
+        "counts of some neurons, samples and trials": any(
+            {"neurons", "samples", "trials_every"} <= {*layer} for layer in counted
+        ),
+        "counts of a single neuron": any(layer["neuron_shape"] == [] for layer in counted),
+        "lost counts, of some segments and of all": {
+            layer["lost"] == [[0, layer["frames"]]] for layer in counted if "lost" in layer
+        }
+        == {True, False},
+        "parts of layers with values": any("values" in layer and "neurons" in layer for layer in bits),
+        "signals beside counts": any("signals" in layer for layer in counted),
+        "whole layers beside parts": any(
+            {"neurons" in layer for layer in record["layers"]} == {True, False} for record in records.values()
+        ),
     }
 
 

@@ -22,10 +22,12 @@ from committed_recordings import ANSWERS, NAMES, OLD, RECORDINGS
 from format_layers import LayerFrames, Series, Signal
 from format_reader import FormatReader
 from recorder.format.documents import encode_document
+from recorder.format.parts import kept_indices
 from recorder.format.values import scale_levels
 from recorder.keeping.digest import digest_recording
 from recorder.stores import open_store
 from recorder.tape import LayerReader, TapeReader
+from recorder.tape.counts_reading import CountsReader
 from recorder.tape.levels import read_levels
 from recorder.tape.signal_reading import SignalReader
 
@@ -73,10 +75,7 @@ def test_it_reads_what_was_written(name: str) -> None:
     assert all(int not in kinds[column] for column in ("weight", "Label 2") if column in kinds)
     assert sorted(found.layers) == sorted(answer["layers"])
     for layer, expected in answer["layers"].items():
-        frames = found.layers[layer].frames
-        assert [*frames.shape] == expected["shape"]
-        assert frames.sum() == expected["spikes"]
-        assert sha256(frames.astype(np.uint8).tobytes()) == expected["sha256"]
+        check_part(found.layers[layer], expected)
         assert found.layers[layer].segments.tolist() == expected["segments"]
         assert [[*lost] for lost in found.layers[layer].lost] == expected["lost"]
         assert found.layers[layer].folder == expected["folder"]
@@ -90,6 +89,24 @@ def test_it_reads_what_was_written(name: str) -> None:
         for field in ("weight_layers", "uncounted"):
             assert found.operations.about[field] == answer["operations"][field]
     assert found.digest() == answer["digest"]
+
+
+def check_part(layer: LayerFrames, expected: Any) -> None:
+    part = expected.get("part", {"shape": [*layer.shape], "samples": None, "trials_every": 1})
+    assert layer.about["neuron_shape"] == part["shape"]
+    assert layer.neurons.ravel().tolist() == part.get("neurons", [*range(layer.neurons.size)])
+    assert layer.about.get("samples") == part["samples"]
+    assert layer.about.get("trials_every", 1) == part["trials_every"]
+    assert [layer.about["frames"], *layer.shape] == expected["shape"]
+    if "counts" in expected:
+        assert layer.counts is not None
+        assert len(layer.counts) == expected["counts"]["rows"]
+        assert layer.counts.sum() == expected["spikes"]
+        assert sha256(layer.counts.tobytes()) == expected["counts"]["sha256"]
+        return
+    assert layer.counts is None
+    assert layer.frames.sum() == expected["spikes"]
+    assert sha256(layer.frames.astype(np.uint8).tobytes()) == expected["sha256"]
 
 
 def check_values(layer: LayerFrames, expected: Any) -> None:
@@ -118,6 +135,11 @@ def check_series(series: Series, expected: Any) -> None:
     assert sha256(series.values.tobytes()) == expected["sha256"]
 
 
+def real_neurons(reader: LayerReader) -> list[int]:
+    part = reader.commit.part
+    return kept_indices(reader.commit.shape, part.neurons if part else None).tolist()
+
+
 @pytest.mark.parametrize("name", [*NAMES, *OLD])
 def test_it_reads_what_our_reader_reads(name: str) -> None:
     ours, found = our_reader(name), FormatReader(RECORDINGS / name)
@@ -125,6 +147,13 @@ def test_it_reads_what_our_reader_reads(name: str) -> None:
     assert digest_recording(ours) == found.digest()
     assert [*ours.layers] == [*found.layers]
     for layer, reader in ours.layers.items():
+        assert real_neurons(reader) == found.layers[layer].neurons.ravel().tolist()
+        if isinstance(reader, CountsReader):
+            counts, first_rows = found.layers[layer].counts, reader.first_rows().tolist()
+            for some, rows in reader.kept_rows(range(len(reader.segments()))):
+                others = counts[first_rows[some.start] : first_rows[some.stop]]
+                assert (rows == others.reshape(rows.shape)).all()
+            continue
         chunks = [*reader.kept_chunks(range(reader.plan.chunk_count(reader.frames)))]
         frames = np.concatenate([np.unpackbits(trains, axis=1).T for trains in chunks])[: reader.frames]
         assert (frames == found.layers[layer].frames.reshape(len(frames), -1)).all()
@@ -188,8 +217,7 @@ def is_promised(record: Any, parts: tuple[str, ...]) -> bool:
         )
     if record["state"] == "closed" or parts[0] != "layers":
         return True
-    (layer,) = record["layers"]
-    assert parts[1] == layer["name"]
+    layer = next(layer for layer in record["layers"] if layer["name"] == parts[1])
     if parts[2].startswith("plane"):
         planes = {plane["name"]: plane["first_chunk"] for plane in layer["values"]["planes"]}
         if parts[3] not in planes:
@@ -204,7 +232,7 @@ def is_promised(record: Any, parts: tuple[str, ...]) -> bool:
 
 @pytest.mark.parametrize(
     "name", ["parts.zarr", "growing.zarr", "parts-packed.zarr", "values.zarr", "values-packed.zarr",
-             "signals.zarr", "growing-values.zarr", "operations.zarr"]
+             "signals.zarr", "growing-values.zarr", "kept.zarr", "growing-kept.zarr", "operations.zarr"]
 )  # fmt: skip
 def test_it_notices_damage_of_what_is_promised(tmp_path: Path, name: str) -> None:
     shutil.copytree(RECORDINGS / name, tmp_path / name)

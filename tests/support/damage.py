@@ -13,10 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorder.format.chunks import checksum
+from recorder.format.parts import LayerPart
 from recorder.format.values import pack_levels
-from tapes import Counts, Made, Run, Trial, write_recording
+from tapes import Counts, Made, Run, Trial, kept_frames, write_recording
 
 FRAMES = 1928  # a whole block of each layer, and a partial one
+
+
+PARTS = {
+    "part": LayerPart((7, 9), (range(0, 7, 2), range(9)), samples=4),
+    "counted": LayerPart((7, 9), samples=6, counts_only=True),
+}
 
 
 def layers() -> dict[str, NDArray[np.bool_]]:
@@ -54,10 +61,12 @@ def operations() -> Counts:
 def write(path: Path, state: str, *, with_values: bool = False) -> None:
     """A recording of two layers, one split into parts, with trials; more behind its commit, if open.
 
-    Both have signals, of which one is in parts, too, and operations were counted. With values there is a
-    third layer, "graded".
+    Both have signals, of which one is in parts, too, and operations were counted. With values there are three
+    more layers: "graded", "part", of which a part is kept, and "counted", of which counts are.
     """
-    every: dict[str, NDArray[Any]] = {**layers(), **({"graded": graded()} if with_values else {})}
+    every: dict[str, NDArray[Any]] = layers()
+    if with_values:
+        every |= {"graded": graded(), "part": layers()["wide"], "counted": layers()["wide"]}
     runs = [Run(0, 100, 10, 0), Run(100, 55, 10, -1), Run(200, 378, 1, 1)]
     trials = [Trial(0, 10, {"label": ["a", "b"] * 5, "contrast": [0.5] * 10}), Trial(1, 1, {"label": ["c"]})]
     writer = write_recording(
@@ -70,10 +79,12 @@ def write(path: Path, state: str, *, with_values: bool = False) -> None:
         limit_bytes=100,
         signals=signals(),
         operations=operations(),
+        parts=PARTS if with_values else {},
     )
     if state == "interrupted":
         for name, frames in every.items():
-            flat = frames[:1600].reshape(1600, -1)
+            kept, _ = kept_frames(frames[:1600], [Run(600, 1600, 1)], PARTS.get(name))
+            flat = kept.reshape(1600, -1)
             writer.append(name, np.packbits(flat, axis=0) if flat.dtype == np.bool_ else pack_levels(flat))
         for (layer, signal), made in signals().items():
             kept, _ = made.kept([Run(600, 200, 1)])
@@ -141,6 +152,8 @@ def damages(recording: Path, thorough: bool) -> Iterator[Damage]:
     keys = sorted(path.relative_to(recording).as_posix() for path in recording.rglob("*") if path.is_file())
     for number, key in enumerate(keys):
         often = 26 if any(f"/{kind}/" in key for kind in ("spikes/c", "planes", "values/c")) else 13
+        # Most files of a layer in part are like those of a whole one.
+        often = 52 if "layers/part/" in key else often
         for place, way in enumerate(WAYS):
             if thorough or (number + place) % often == 0:
                 yield Damage(way, key)
@@ -160,7 +173,7 @@ def sibling(recording: Path, key: str) -> Path | None:
 
 def elsewhere(recording: Path, key: str) -> Path | None:
     """The same file of another layer."""
-    for one, two in (("1", "wide"), ("wide", "1"), ("graded", "1")):
+    for one, two in (("1", "wide"), ("wide", "1"), ("graded", "1"), ("part", "1"), ("counted", "wide")):
         if key.startswith(f"layers/{one}/"):
             other = recording / f"layers/{two}/" / key.removeprefix(f"layers/{one}/")
             deeper = sorted(other.rglob("*")) if other.is_dir() else [other, *sorted(other.parent.rglob("*"))]

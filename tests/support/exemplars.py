@@ -6,7 +6,8 @@ and not from what our reader makes of it; digests are ours, and compared with th
 FORMAT.md alone.
 
 In the answers, ``sha256`` of a layer is of its events, a byte for each slot; of its values and signals of all
-numbers, little-endian, in C order, 0 in lost frames, and of bfloat16 as float32.
+numbers, little-endian, in C order, 0 in lost frames, and of bfloat16 as float32. Of a layer of counts it is
+that of ``counts``, uint32, in the same way; ``spikes`` are those that were not lost.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from unittest import mock
 import numpy as np
 from numpy.typing import NDArray
 
+import exemplars_of_parts
 import exemplars_of_values
 from made_recordings import lose_chunks
 from recorder.format import plan_chunks
@@ -88,7 +90,8 @@ def make_all(folder: Path) -> dict[str, Any]:
     answers: dict[str, Any] = {}
     for make in (_parts, _trials, _names, _growing, _ranks):
         answers |= make(folder)
-    for name, written in exemplars_of_values.make_all(folder).items():
+    further = exemplars_of_values.make_all(folder) | exemplars_of_parts.make_all(folder)
+    for name, written in further.items():
         answer = _answer(folder / name, written.events(), written.columns, len(written.trials))
         more = {layer: written.answers(layer) for layer in answer["layers"]}
         answers[name] = answer | {"layers": {layer: answer["layers"][layer] | more[layer] for layer in more}}

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from analysis.keeping import find_problems
 from recorder.format import plan_chunks
 from recorder.format.connections import Connections, FanOut, InputReader, Reader
+from recorder.format.parts import LayerPart, kept_indices
 from recorder.format.segments import SegmentLog
 from recorder.format.values import pack_levels, scale_levels
 from recorder.keeping import pack_recording, plan_recovery, recover
 from recorder.stores import Folder
 from recorder.tape import LayerProgress, TapeReader
 from recorder.tape.signal_writing import SignalProgress
-from tapes import Counts, Made, Run, Trial, write_recording
+from tapes import Counts, Made, Run, Trial, kept_frames, write_recording
 
 Levels = NDArray[np.integer[Any]]
 # What is written so small that there are many chunks, parts and blocks.
@@ -45,13 +46,15 @@ class Written:
     operations: Counts | None = None
     # Ranges of frames, by layer and signal; of the layer itself "".
     lost: Mapping[tuple[str, str], list[list[int]]] = field(default_factory=dict)
+    parts: Mapping[str, LayerPart] = field(default_factory=dict)
 
     def write(self, path: Path, **options: Any) -> Any:
         """Write all of it."""
         return write_recording(
             *(path, self.layers, self.runs, self.trials),
             **{"scales": self.scales, "dtypes": self.dtypes, "signals": self.signals},
-            **{"connections": self.connections, "operations": self.operations, "provenance": MADE_BY},
+            **{"connections": self.connections, "operations": self.operations, "parts": self.parts},
+            **{"provenance": MADE_BY},
             **{**SIZES, **options},
         )
 
@@ -64,13 +67,18 @@ class Written:
         return {"trial": trials, "sample": samples, **({"label": labels} if labels else {})}
 
     def events(self) -> dict[str, tuple[NDArray[np.bool_], list[list[int]]]]:
-        """Events of each layer, and its segments."""
-        rows = _rows(_log(self.runs))
-        return {name: (levels != 0, rows) for name, levels in self.layers.items()}
+        """Events that were kept of each layer, and its segments."""
+        found = {}
+        for name, levels in self.layers.items():
+            kept, log = kept_frames(levels, self.runs, self.parts.get(name))
+            found[name] = kept != 0, _rows(log)
+        return found
 
     def answers(self, name: str) -> dict[str, Any]:
         """What the answers have about values and signals of a layer, if it has any."""
         levels, found = self.layers[name], {}
+        if name in self.parts:
+            found |= self._part(name)
         if levels.dtype != np.bool_:
             found["values"] = self._values(name)
         signals = {signal: self._signal(*key) for key in self.signals for signal in key[1:] if key[0] == name}
@@ -91,8 +99,33 @@ class Written:
         }
         return {"operations": found}
 
+    def _part(self, name: str) -> dict[str, Any]:
+        """What is kept of a layer, and of counts these, with 0 where they are lost."""
+        part, (events, rows) = self.parts[name], self.events()[name]
+        found: dict[str, Any] = {
+            "part": {
+                "shape": [*part.shape],
+                # In C order.
+                "neurons": kept_indices(part.shape, part.neurons).tolist(),
+                "samples": part.samples,
+                "trials_every": part.trials_every,
+            }
+        }
+        if not part.counts_only:
+            return found
+        counts = [np.zeros((0, *part.kept_shape), np.uint32)]
+        lost = self.lost.get((name, ""), [])
+        for first, _, steps, batch, _ in rows:
+            is_lost = any(begin <= first < end for begin, end in lost)
+            frames = events[first : first + steps * batch] & (not is_lost)
+            counts.append(frames.reshape(steps, batch, *part.kept_shape).sum(0, dtype=np.uint32))
+        joined = np.concatenate(counts)
+        # Of its bits nothing is there.
+        return {**found, "sha256": None, "counts": {"rows": len(joined), **_described(joined)}}
+
     def _values(self, name: str) -> dict[str, Any]:
-        levels, scale = self.layers[name].astype(np.int64), self.scales.get(name, 1.0)
+        kept_levels, _ = kept_frames(self.layers[name], self.runs, self.parts.get(name))
+        levels, scale = kept_levels.astype(np.int64), self.scales.get(name, 1.0)
         dtype = self.dtypes.get(name, "float32")
         above, is_negative = np.abs(levels) - 1, levels < 0
         planes = {str(bit): (above > 0) & (above >> bit & 1 == 1) for bit in range(15)}

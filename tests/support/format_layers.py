@@ -159,16 +159,46 @@ def read_segments(reader: Stored, array: str, about: Any) -> Array:
     return segments
 
 
+def kept_neurons(about: Any) -> Array:
+    """The flat indices, in C order, of the neurons that the arrays of a layer or a signal have."""
+    indices = np.arange(math.prod(about["neuron_shape"])).reshape(about["neuron_shape"])
+    neurons = about.get("neurons")
+    if neurons is None:
+        return indices
+    is_flat = not isinstance(neurons[0], list)
+    return indices.reshape(-1)[neurons] if is_flat else indices[tuple(slice(*n) for n in neurons)]
+
+
 class LayerFrames:
-    """A layer: ``frames`` is bool [frames, *neuron], ``values`` what it put out; silent where it is lost."""
+    """A layer: ``frames`` is bool [frames, *neuron], ``values`` what it put out; silent where it is lost.
+
+    Of a layer of counts both are empty, and ``counts`` has a row for each sample of each segment, 0 where it
+    is lost; otherwise it is None.
+
+    ``neurons`` has the flat indices, in the whole layer, of the neurons that are kept.
+    """
 
     def __init__(self, reader: Stored, layer: Any) -> None:
-        self.name, self.shape = layer["name"], tuple(layer["neuron_shape"])
+        self.about, self.name = layer, layer["name"]
+        self.neurons = kept_neurons(layer)
+        self.shape = self.neurons.shape
         self.folder = folder_of(self.name, apart="folder" in layer)
         assert layer.get("folder", self.folder) == self.folder
         self.lost = [tuple(frames) for frames in layer.get("lost", [])]
         array = f"layers/{self.folder}"
         self.segments = read_segments(reader, f"{array}/segments", layer)
+        trials, batches = self.segments[:, 4], self.segments[:, 3]
+        assert (trials[trials >= 0] % layer.get("trials_every", 1) == 0).all()
+        assert (batches <= layer.get("samples", batches.max(initial=0))).all()
+        self.dtype = layer["dtype"]
+        self.signals = {about["name"]: Signal(reader, array, about) for about in layer.get("signals", [])}
+        self.about_values = layer.get("values")
+        self.counts = None
+        if layer.get("keep") == "counts":
+            assert not {"chunk_frames", "part_rows", "block_chunks", "checksums", "tail", "values"} & {*layer}
+            self.counts = self._read_counts(reader, array)
+            self.frames = self.values = np.zeros((0, *self.shape), bool)
+            return
 
         def read(bits: str, kind: str, plane: str, promise: Any, first_chunk: int = 0) -> Frames:
             small = [f"{array}/{kind}{table}{plane}" for table in SMALL]
@@ -180,7 +210,6 @@ class LayerFrames:
 
         self._spikes = read("spikes", "", "", layer)
         self.frames = self._spikes.flat.reshape(-1, *self.shape)
-        self.about_values = layer.get("values")
         values = self.about_values or {"scale": 1.0, "range": [0, 1], "planes": []}
         self._scale = float(values["scale"])
         self.planes = {
@@ -195,22 +224,60 @@ class LayerFrames:
         levels = self._spikes.flat * magnitude * sign
         least, most = values["range"]
         assert ((least <= levels) & (levels <= most)).all()
-        self.dtype = layer["dtype"]
         self.values = round_to(levels * np.float64(self._scale), self.dtype).reshape(self.frames.shape)
-        self.signals = {about["name"]: Signal(reader, array, about) for about in layer.get("signals", [])}
+
+    def _read_counts(self, reader: Stored, array: str) -> Array:
+        """Counts of each sample of each segment ("Parts"), uint32 [rows, *neuron]."""
+        names = reader.committed(f"{array}/counts_checksums", "<u4", self.about["counts_checksums"])
+        batches = self.segments[:, 3]
+        assert len(names) == batches.sum()
+        firsts, ends = self.segments[:, 0], self.segments[:, 0] + self.segments[:, 2] * batches
+        is_lost = np.zeros(len(batches), bool)
+        for first, last in self.lost:
+            assert first in firsts
+            assert last in ends
+            is_lost |= (first <= firsts) & (firsts < last)
+        lost_rows = np.repeat(is_lost, batches)
+        counts = np.zeros((len(names), *self.shape), "<u4")
+        if not lost_rows.all():
+            counts = reader.table(f"{array}/counts", "<u4", len(names), self.shape).copy()
+        counts[lost_rows] = 0
+        for row, name in zip(counts[~lost_rows], names[~lost_rows], strict=True):
+            assert crc32c(row.tobytes()) == name
+        return counts
+
+    def _hashed_counts(self) -> str:
+        """The SHA-256 of those of the leaves of counts ("Digest")."""
+        assert self.counts is not None
+        leaves: list[Array] = []
+        last, first_row = None, 0
+        for _, first_step, steps, *batch_and_trial in self.segments.tolist():
+            rows = self.counts[first_row : first_row + batch_and_trial[0]].astype("<u8")
+            first_row += len(rows)
+            if leaves and last == (first_step, *batch_and_trial):
+                leaves[-1] = leaves[-1] + rows
+            else:
+                leaves.append(rows)
+            last = first_step + steps, *batch_and_trial
+        return sha256(b"".join(hashlib.sha256(leaf.tobytes()).digest() for leaf in leaves))
 
     def hashed(self) -> dict[str, Any]:
         """What of this layer enters the digest."""
-        planes = {name: bits.hashed() for name, bits in self.planes.items() if bits.flat.any()}
-        scale = self._scale
+        of_bits: dict[str, Any] = {}
+        if self.counts is not None:
+            of_bits["counts"] = self._hashed_counts()
+        else:
+            of_bits["spikes"] = self._spikes.hashed()
+            planes = {name: bits.hashed() for name, bits in self.planes.items() if bits.flat.any()}
+            if planes or self._scale != 1:
+                of_bits["values"] = {"scale": self._scale, "planes": planes}
         return {
             "name": self.name,
-            "neuron_shape": [*self.shape],
-            "frames": len(self.frames),
+            **{field: self.about[field] for field in ("neuron_shape", "neurons") if field in self.about},
+            "frames": self.about["frames"],
             "segments": sha256(merged_segments(self.segments)),
-            "spikes": self._spikes.hashed(),
+            **of_bits,
             **({"lost": [[*frames] for frames in self.lost]} if self.lost else {}),
-            **({"values": {"scale": scale, "planes": planes}} if planes or scale != 1 else {}),
             **({"signals": [one.hashed() for one in self.signals.values()]} if self.signals else {}),
         }
 
@@ -221,13 +288,7 @@ class Series:
     def __init__(self, reader: Stored, array: str, about: Any) -> None:
         self.about = about
         self.lost = [tuple(frames) for frames in about.get("lost", [])]
-        # The flat indices, in C order, of the neurons that the array has.
-        indices = np.arange(math.prod(about["neuron_shape"])).reshape(about["neuron_shape"])
-        neurons = about.get("neurons")
-        if neurons is not None:
-            is_flat = not isinstance(neurons[0], list)
-            indices = indices.reshape(-1)[neurons] if is_flat else indices[tuple(slice(*n) for n in neurons)]
-        self.neurons = indices
+        self.neurons = indices = kept_neurons(about)
         self.segments = read_segments(reader, f"{array}/segments", about)
         steps, batches = self.segments[:, 1:3], self.segments[:, 3]
         every = about["every"]

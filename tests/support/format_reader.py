@@ -42,7 +42,7 @@ class FormatReader(Stored):
             assert self.record["digest"] == self.digest()
 
     def _fan_outs(self, layer: str, reader: Any) -> tuple[Array, Array | None]:
-        shape, kept = self.layers[layer].shape, reader["nonzero_fan_out"]
+        shape, kept = tuple(self.layers[layer].about["neuron_shape"]), reader["nonzero_fan_out"]
         return fan_out(reader["fan_out"], shape), None if kept is None else fan_out(kept, shape)
 
     # -- trials -------------------------------------------------------------------------------------------

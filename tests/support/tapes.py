@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from recorder.format import bits, plan_chunks
 from recorder.format.connections import Connections, FanOut, InputReader, Reader
 from recorder.format.extents import TableCommit
-from recorder.format.layout import CHUNK_LIMIT_BYTES, CHUNK_TARGET_BYTES, COUNTS_SHARE
+from recorder.format.layout import CHUNK_LIMIT_BYTES, CHUNK_TARGET_BYTES, COUNTS_SHARE, plan_counts
 from recorder.format.metadata import ValuesCommit
 from recorder.format.operations import operations_of
+from recorder.format.parts import Kept, LayerPart, kept_indices, kept_shape
 from recorder.format.segments import SegmentLog
-from recorder.format.signals import Kept, SignalCommit, kept_indices, kept_shape, plan_signal
+from recorder.format.signals import SignalCommit, plan_signal
 from recorder.format.values import pack_levels, pending_rows
 from recorder.stores import Folder, ZarrStore
 from recorder.tape import LayerProgress, TapeWriter, writing
@@ -79,6 +80,25 @@ class Counts:
     chunk_bytes: int = 0
 
 
+def kept_frames(
+    frames: NDArray[Any], runs: Sequence[Run], part: LayerPart | None
+) -> tuple[NDArray[Any], SegmentLog]:
+    """The frames that are kept of a whole layer, [frames, *neuron], and their segments."""
+    log, pieces, first = SegmentLog(), [frames[:0]], 0
+    part = part or LayerPart(frames.shape[1:])
+    for run in runs:
+        batch, size = min(run.batch, part.samples or run.batch), run.steps * run.batch
+        if run.trial < 0 or run.trial % part.trials_every == 0:
+            steps = frames[first : first + size].reshape(run.steps, run.batch, *frames.shape[1:])
+            pieces.append(steps[:, :batch].reshape(-1, *frames.shape[1:]))
+            log.extend(run.first_step, run.steps, batch, run.trial)
+        first += size
+    assert first == len(frames), f"the runs have {first} frames, the layer has {len(frames)}"
+    kept = np.concatenate(pieces)
+    flat = kept.reshape(len(kept), -1)[:, kept_indices(part.shape, part.neurons)]
+    return flat.reshape(len(kept), *part.kept_shape), log
+
+
 # Layers of these tests, of shapes (3, 7) and (9,), and who reads them.
 CONNECTIONS = Connections(
     {
@@ -106,6 +126,7 @@ def write_recording(
     signals: Mapping[tuple[str, str], Made] | None = None,
     connections: Connections | None = None,
     operations: Counts | None = None,
+    parts: Mapping[str, LayerPart] | None = None,
 ) -> TapeWriter:
     """Write layers of bool [frames, *neuron]; ``chunk_bytes`` makes the chunks so small.
 
@@ -114,21 +135,25 @@ def write_recording(
 
     ``limit_bytes`` is the size from which a chunk is stored in parts, ``counts_share`` what counts may cost.
     ``signals`` are those of each layer, by the names of both; ``operations`` have the frames of ``runs``.
+    ``parts`` says what is kept of layers.
     """
     target = Folder(store, durability="process") if isinstance(store, str | Path) else store
     writer = TapeWriter.create(target, provenance or {"made by": "tests"})
-    for position, (name, frames) in enumerate(layers.items()):
+    kept_of, logs = {}, {}
+    for position, (name, whole) in enumerate(layers.items()):
+        part, of_layer = (parts or {}).get(name), runs[name] if isinstance(runs, Mapping) else runs
+        kept_of[name], logs[name] = kept_frames(whole, of_layer, part)
+        frames = kept_of[name]
         plan = plan_chunks(
             frames.shape[1:], target_bytes=chunk_bytes, limit_bytes=limit_bytes, counts_share=counts_share
         )
+        if part and part.counts_only:
+            plan = plan_counts(part.kept_shape)
         dtype = (dtypes or {}).get(name, "float32")
-        writer.add_layer(name, plan, dtype, "torch.nn.modules.module.Module", position)
+        writer.add_layer(name, plan, dtype, "torch.nn.modules.module.Module", position, part)
     progress = {}
-    for name, frames in layers.items():
-        log = SegmentLog()
-        for run in runs[name] if isinstance(runs, Mapping) else runs:
-            log.extend(run.first_step, run.steps, run.batch, run.trial)
-        assert log.frames == len(frames), f"the runs have {log.frames} frames, layer {name} has {len(frames)}"
+    for name, frames in kept_of.items():
+        log = logs[name]
         flat = frames.reshape(len(frames), math.prod(frames.shape[1:]))
         whole, pending = divmod(len(frames), 8)
         values = None

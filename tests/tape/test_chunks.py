@@ -127,7 +127,7 @@ def test_the_checksum_is_that_of_the_castagnoli_polynomial() -> None:
 
 
 def test_the_worked_example_of_the_format_is_true() -> None:
-    decompressed, stored, values = (
+    decompressed, stored, values, counts = (
         bytes.fromhex(block)
         for block in re.findall(r"```hex\n(.*?)```", FORMAT.read_text("utf-8"), re.DOTALL)
     )
@@ -142,3 +142,6 @@ def test_the_worked_example_of_the_format_is_true() -> None:
     signal = np.array([[0.5, -1, 2, 0], [np.nan, 0, np.inf, 0]], "<f2")
     assert signal.tobytes() == values
     assert f"`[{rows_checksum(signal)}]`" in FORMAT.read_text("utf-8")
+    rows = np.array([[3, 0], [0, 2]], "<u4")
+    assert rows.tobytes() == counts
+    assert " and ".join(str(rows_checksum(row)) for row in rows) in FORMAT.read_text("utf-8")

@@ -15,8 +15,8 @@ from hypothesis.extra import numpy as arrays
 
 from recorder.format import RecordingFormatError, RecordingMetadata
 from recorder.format.connections import Connections, FanOut, InputReader, Reader
-from recorder.format.metadata import _record_checksum, to_attributes
 from recorder.format.parsing.record import parse_attributes
+from recorder.format.records import record_checksum, to_attributes
 
 READER = Reader(
     name="features.4",
@@ -51,7 +51,7 @@ def attributes_with(connections: Any) -> dict[str, Any]:
     attributes = json.loads(json.dumps(to_attributes(metadata())))
     record = attributes["spiketape"]
     record["connections"] = connections
-    record["crc32c"] = _record_checksum(record)
+    record["crc32c"] = record_checksum(record)
     return attributes
 
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from recorder.format import ChunkPlan, LayerCommit, RecordingFormatError, RecordingMetadata
 from recorder.format.extents import TableCommit
-from recorder.format.metadata import ColumnCommit, TrialsCommit, _record_checksum, to_attributes
+from recorder.format.metadata import ColumnCommit, TrialsCommit
 from recorder.format.parsing.record import parse_attributes, parse_document
+from recorder.format.records import record_checksum, to_attributes
 from recorder.format.signals import SignalCommit, signal_to_json
 
 
@@ -74,7 +75,7 @@ def with_signals() -> RecordingMetadata:
 
 
 def resealed(record: dict[str, Any]) -> dict[str, Any]:
-    record["crc32c"] = _record_checksum(record)
+    record["crc32c"] = record_checksum(record)
     return {"spiketape": record}
 
 

@@ -16,6 +16,7 @@ from itertools import islice, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.kernels.counting.kept_counts import quantity_of_rows
 from analysis.kernels.counting.quantities import SPIKES, Quantity
 from analysis.kernels.counting.tallying import Place, Tally, places_of, sum_places, tally_for
 from analysis.kernels.events.by_group import count_by_group, frames_by_group, labels_of
@@ -27,6 +28,7 @@ from analysis.kernels.selecting.source import Source, frames_of, kept_neurons, r
 from recorder.format.bits import Counts, Integers, Packed, count_per_frame
 from recorder.format.layout import table_chunk_rows
 from recorder.tape import LayerReader
+from recorder.tape.counts_reading import CountsReader
 
 # Arrays with one element for each frame are made for so many frames at a time.
 SLICE_FRAMES = 2**18
@@ -57,13 +59,15 @@ def count_spikes(
     RecordingFormatError
         If a chunk or a row of counts that is needed is missing or damaged; it names file, layer and frames.
     """
+    reader, frames = reader_of(source), frames_of(source)
+    in_groups = np.zeros(len(groups), np.int64)
+    if quantity.needs_frames and (isinstance(reader, CountsReader) or isinstance(groups, Groups)):
+        in_groups = count_frames(source, groups, first, last).reshape(-1)
+    if isinstance(reader, CountsReader):
+        return quantity_of_rows(source, reader, groups, first, last, place, quantity, in_groups)
     if isinstance(groups, CodedGroups):
         return _count_coded(source, groups, first, last, place, quantity)
     grouping, ranges = groups.grouping, groups.ranges
-    reader, frames = reader_of(source), frames_of(source)
-    in_groups = np.zeros(len(groups), np.int64)
-    if quantity.needs_frames:
-        in_groups = count_frames(source, groups, first, last)
     tally = tally_for(source.neuron_shape, place, quantity, in_groups)
     blocks, block_keys = (
         _whole_blocks(reader, frames, grouping, first, last) if source.use_counts else _NOTHING
@@ -94,7 +98,7 @@ def _count_whole(source: Source) -> Counts:
     commit, plan = source.commit, source.commit.plan
     blocks = commit.counts_checksums.rows
     is_counted = source.use_counts and blocks * plan.block_frames >= commit.frames > 0
-    if not is_counted or commit.lost or not source.selection.has_all_frames:
+    if not is_counted or commit.lost or commit.counts_only or not source.selection.has_all_frames:
         everything = Groups(Grouping(), np.array([[0, 1]]))
         return count_spikes(source, everything, 0, commit.frames, "neuron", SPIKES).reshape(-1)
     # Of very many sources each is read once: there is nothing to keep, and the segments are not asked for.

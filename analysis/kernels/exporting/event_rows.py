@@ -19,7 +19,7 @@ from analysis.kernels.events.by_group import loops
 from analysis.kernels.selecting.grouping import count_up
 from analysis.kernels.selecting.pieces import Runs
 from analysis.kernels.selecting.selected_frames import SelectedFrames
-from analysis.kernels.selecting.source import Source, frames_of, kept_neurons, read_trains, reader_of
+from analysis.kernels.selecting.source import Source, frames_of, read_trains, reader_of, real_neurons
 from recorder.format.bits import Integers, Packed, count_per_neuron
 from recorder.format.values import SIGN, scale_levels
 
@@ -84,8 +84,7 @@ def event_rows(
     joined = _join_chunks(source, frames, first, last, neurons, names)
     if not joined.chunks:
         return
-    kept = kept_neurons(source)
-    number = np.arange(source.neurons, dtype=np.int64)[neurons] if kept is None else kept[neurons]
+    number = real_neurons(source)[neurons]
     counts = count_per_neuron(joined.trains)
     for begin, end in pairwise(_bounds(counts)):
         # One neuron may have more events than are wanted at a time: then some frames come after the others.

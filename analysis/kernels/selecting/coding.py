@@ -17,6 +17,7 @@ import numpy as np
 
 from analysis.kernels.selecting.grouping import (
     Grouping,
+    Groups,
     count_up,
     keys_of,
     positions_of,
@@ -265,6 +266,15 @@ class CodedGroups:
         # Of the two, one is all zeros: that which the axis does not tell apart.
         by_sample = isinstance(self.axes[0], SampleAxis | ColumnAxis | PresentationAxis)
         return (step_codes, inside(sample_codes)) if by_sample else (inside(step_codes), sample_codes)
+
+
+def coded_groups(groups: Groups | CodedGroups) -> CodedGroups:
+    """Groups as codes; of a single place if nothing is kept apart."""
+    if isinstance(groups, CodedGroups):
+        return groups
+    if groups.grouping.kind == "all":
+        return CodedGroups.along([Axis(1)])
+    return CodedGroups.along([GroupAxis(len(groups), groups.grouping, groups.ranges)])
 
 
 def _within_batches(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from analysis.kernels.rounds import decoded
 from analysis.kernels.selecting.selected_frames import SelectedFrames
-from analysis.kernels.selecting.selection import Labels, Selection
+from analysis.kernels.selecting.selection import Indices, Labels, Selection, count_below
 from analysis.kernels.selecting.trial_table import ColumnCodes, TrialRows, TrialStarts
 from recorder.format import LayerCommit
 from recorder.format.bits import Packed
@@ -25,6 +25,7 @@ from recorder.format.metadata import TrialsCommit
 from recorder.format.operations import OPERATIONS, OperationsCommit
 from recorder.stores import ByteStore
 from recorder.tape import LayerReader, TapeReader
+from recorder.tape.counts_reading import read_layer
 from recorder.tape.signal_reading import SignalReader
 
 
@@ -133,10 +134,21 @@ class Source:
         return self if self.starts is not None else replace(self, starts=_starts(_any_layer(self)))
 
     @property
+    def along(self) -> tuple[Indices, ...] | None:
+        """Indices in the whole layer of the neurons that are kept and selected; None where all are."""
+        return self.commit.along if self.selection.neurons is None else self.selection.neurons
+
+    @property
+    def indices(self) -> tuple[Indices, ...]:
+        """The same, of all neurons too."""
+        along = self.along
+        return tuple(map(range, self.commit.axes)) if along is None else along
+
+    @property
     def neuron_shape(self) -> tuple[int, ...]:
         """Shape of the selected neurons."""
-        chosen = self.selection.neurons
-        return self.commit.plan.neuron_shape if chosen is None else tuple(map(len, chosen))
+        along = self.along
+        return self.commit.plan.neuron_shape if along is None else tuple(map(len, along))
 
     @property
     def neurons(self) -> int:
@@ -229,14 +241,35 @@ def read_trains(source: Source, chunks: Sequence[int]) -> Iterator[Packed]:
 
 @lru_cache(maxsize=128)
 def kept_neurons(source: Source) -> NDArray[np.int64] | None:
-    """Flat indices of the selected neurons, ascending; None for all of them."""
-    chosen = source.selection.neurons
-    if chosen is None:
+    """Places of the selected neurons among those that are stored, ascending; None for all of them."""
+    if source.selection.neurons is None:
         return None
-    shape = source.commit.plan.neuron_shape
-    flat = np.arange(math.prod(shape), dtype=np.int64).reshape(shape)
-    kept: NDArray[np.int64] = flat[np.ix_(*(np.array(axis, np.int64) for axis in chosen))].ravel()
-    return kept
+    return _flat(stored_places(source), source.commit.plan.neuron_shape)
+
+
+def stored_places(source: Source) -> list[NDArray[np.int64]]:
+    """Places, along each axis, of the kept and selected neurons among those that are stored."""
+    stored = source.commit.along
+    each = [np.array(axis, np.int64) for axis in source.indices]
+    return each if stored is None else list(map(count_below, stored, each))
+
+
+def selected_neurons(source: Source) -> NDArray[np.int64] | None:
+    """Flat indices in the whole layer of the neurons that a user has selected; None where nobody has."""
+    return None if source.selection.neurons is None else real_neurons(source)
+
+
+def real_neurons(source: Source) -> NDArray[np.int64]:
+    """Flat indices in the whole layer of the neurons that are kept and selected."""
+    return _flat([np.array(axis, np.int64) for axis in source.indices], source.commit.axes)
+
+
+def _flat(along: Sequence[NDArray[np.int64]], shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Flat indices, in C order, of all neurons with these indices along each axis."""
+    flat = np.zeros((), np.int64)
+    for axis, length in zip(along, shape, strict=True):
+        flat = flat[..., None] * length + axis
+    return flat.reshape(-1)
 
 
 def _whole(source: Source) -> Source:
@@ -249,7 +282,7 @@ def _any_layer(source: Source) -> Source:
 
 @lru_cache(maxsize=256)
 def _reader(source: Source) -> LayerReader:
-    layer = LayerReader(source.store, source.commit)
+    layer = read_layer(source.store, source.commit)
     return layer.planes[source.bits[0]] if source.bits else layer
 
 

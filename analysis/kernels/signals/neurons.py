@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from analysis.kernels.counting.tallying import Place
-from analysis.kernels.selecting.source import Source, kept_neurons
+from analysis.kernels.selecting.source import Source, selected_neurons
 from recorder.format.bits import Integers
 from recorder.format.layout import neuron_dimensions
-from recorder.format.signals import SignalCommit, is_flat, kept_indices
+from recorder.format.parts import is_flat, kept_indices
+from recorder.format.signals import SignalCommit
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +70,7 @@ def neurons_of(source: Source) -> SignalNeurons:
     shape = signal.shape
     flat = kept_indices(shape, signal.neurons)
     stored = np.arange(len(flat), dtype=np.int64)
-    chosen = kept_neurons(source)
+    chosen = selected_neurons(source)
     if chosen is not None:
         stored = np.flatnonzero(np.isin(flat, chosen))
         flat = flat[stored]

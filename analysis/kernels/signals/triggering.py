@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.kernels.selecting.sequences import Boundary, Sequences, sequences_of
-from analysis.kernels.selecting.source import Source, frames_of, read_trains, reader_of
+from analysis.kernels.selecting.source import Source, frames_of, read_trains, reader_of, real_neurons
 from analysis.kernels.signals.neurons import neurons_of
 from recorder.format.bits import Bools, Integers, unpack_trains
 
@@ -25,7 +25,7 @@ def around_spikes(
     Parameters
     ----------
     source : Source
-        Of a signal whose frames have the shape of the layer's.
+        Of a signal whose frames have the shape of the layer's, and whose neurons have spikes there.
     values : array, shape [neurons, frames]
     frames : int64 array, shape [frames]
         Frames of the signal that these are.
@@ -88,10 +88,11 @@ def _spikes_at(
     size = reader_of(layer).plan.chunk_frames
     chunks = np.unique(frames // size).tolist()
     whole = replace(layer, selection=replace(layer.selection, neurons=None))
+    stored = np.searchsorted(real_neurons(whole), flat)
     for chunk, trains in zip(chunks, read_trains(whole, chunks), strict=True):
         inside = np.flatnonzero(frames // size == chunk)
         at = frames[inside] - chunk * size
         first = int(at.min()) // 64 * 64
         last = min(-(-(int(at.max()) + 1) // 64) * 64, size)
-        fired[inside] = unpack_trains(trains[flat], first, last)[at - first]
+        fired[inside] = unpack_trains(trains[stored], first, last)[at - first]
     return there, fired

@@ -7,9 +7,11 @@ import sys
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from recorder.format.columns import is_text
 from recorder.format.extents import TableCommit
-from recorder.format.layout import CHUNK_FRAMES_STEP, ChunkPlan, folder_name
+from recorder.format.layout import CHUNK_FRAMES_STEP, ChunkPlan, folder_name, plan_counts
 from recorder.format.metadata import (
     DTYPES,
     MAX_CHUNK_BYTES,
@@ -26,8 +28,11 @@ from recorder.format.metadata import (
 )
 from recorder.format.operations import OperationsCommit
 from recorder.format.parsing.fields import Fields, short
+from recorder.format.parsing.parts import parse_part
 from recorder.format.parsing.signals import parse_operation_series, parse_signals
 from recorder.format.values import MAX_LEVEL, PLANES, in_order
+
+COUNT_BYTES = np.dtype(np.uint32).itemsize
 
 # The layers of a thousand runs of one network have the same few plans.
 _shared_plan = lru_cache(maxsize=4096)(ChunkPlan)
@@ -39,25 +44,22 @@ def parse_layer(fields: Fields) -> LayerCommit:
         fields.item_integer("neuron_shape", index, length, 1, MAX_NEURONS)
         for index, length in enumerate(fields.items("neuron_shape", MAX_RANK))
     )
-    chunk_frames = fields.integer("chunk_frames", CHUNK_FRAMES_STEP, MAX_CHUNK_BYTES * 8)
-    part_rows = fields.integer("part_rows", 1, shape[0] if shape else 1)
-    block_chunks = fields.integer("block_chunks", 1, MAX_CHUNKS)
-    plan = _shared_plan(shape, chunk_frames or CHUNK_FRAMES_STEP, part_rows or 1, block_chunks or 1)
-    frames = fields.integer("frames", 0, MAX_FRAMES)
+    part = parse_part(fields, shape)
     if math.prod(shape) > MAX_NEURONS:
         fields.problem("neuron_shape", f"has {math.prod(shape)} neurons, at most {MAX_NEURONS} are read")
-    if plan.chunk_frames % CHUNK_FRAMES_STEP:
-        fields.problem("chunk_frames", f"is {plan.chunk_frames}, expected a multiple of {CHUNK_FRAMES_STEP}")
-    if plan.part_neurons * plan.chunk_bytes > MAX_CHUNK_BYTES:
-        fields.problem("chunk_frames", f"makes chunks of more than {MAX_CHUNK_BYTES} bytes")
-    if plan.chunk_count(frames) * plan.parts > MAX_CHUNKS:
-        fields.problem("frames", f"is {frames}, which makes more than {MAX_CHUNKS} chunks")
+    kept = part.kept_shape if part else shape
+    frames = fields.integer("frames", 0, MAX_FRAMES)
+    counts_only = part is not None and part.counts_only
+    plan = plan_counts(kept) if counts_only else _parse_plan(fields, kept, frames)
     dtype = fields.text("dtype")
     if dtype not in DTYPES:
         fields.problem("dtype", f"is {short(dtype)}, expected one of {', '.join(DTYPES)}")
-    counts_checksums, checksums, tail = _parse_bits(fields, plan, frames)
+    bits = _parse_counts(fields, kept, frames) if counts_only else _parse_bits(fields, plan, frames)
+    counts_checksums, checksums, tail = bits
     segments = parse_table(fields.child("segments"))
     _check_rows(fields, "segments", segments, (min(frames, 1), frames), frames)
+    if counts_only and "values" in fields.record:
+        fields.problem("values", "are there, but of a layer of counts only there are none")
     return LayerCommit(
         name=fields.text("name"),
         layer_class=fields.text("layer_class"),
@@ -72,7 +74,36 @@ def parse_layer(fields: Fields) -> LayerCommit:
         is_apart=_parse_apart(fields),
         values=_parse_values(fields, plan, frames, dtype),
         signals=parse_signals(fields, parse_table, _parse_lost, _parse_apart),
+        part=part,
     )
+
+
+def _parse_plan(fields: Fields, shape: tuple[int, ...], frames: int) -> ChunkPlan:
+    """The plan of the chunks of a layer of which neurons of this shape are stored."""
+    chunk_frames = fields.integer("chunk_frames", CHUNK_FRAMES_STEP, MAX_CHUNK_BYTES * 8)
+    part_rows = fields.integer("part_rows", 1, shape[0] if shape else 1)
+    block_chunks = fields.integer("block_chunks", 1, MAX_CHUNKS)
+    plan = _shared_plan(shape, chunk_frames or CHUNK_FRAMES_STEP, part_rows or 1, block_chunks or 1)
+    if plan.chunk_frames % CHUNK_FRAMES_STEP:
+        fields.problem("chunk_frames", f"is {plan.chunk_frames}, expected a multiple of {CHUNK_FRAMES_STEP}")
+    if plan.part_neurons * plan.chunk_bytes > MAX_CHUNK_BYTES:
+        fields.problem("chunk_frames", f"makes chunks of more than {MAX_CHUNK_BYTES} bytes")
+    if plan.chunk_count(frames) * plan.parts > MAX_CHUNKS:
+        fields.problem("frames", f"is {frames}, which makes more than {MAX_CHUNKS} chunks")
+    return plan
+
+
+def _parse_counts(
+    fields: Fields, shape: tuple[int, ...], frames: int
+) -> tuple[TableCommit, TableCommit, tuple[int, ...]]:
+    """The promise about counts in place of bits: a row for each sample of a segment."""
+    for name in sorted({"chunk_frames", "part_rows", "block_chunks", "checksums", "tail"} & {*fields.record}):
+        fields.problem(name, "is there, but a layer of counts only has no bits")
+    if math.prod(shape) * COUNT_BYTES > MAX_CHUNK_BYTES:
+        fields.problem("neuron_shape", f"makes rows of counts of more than {MAX_CHUNK_BYTES} bytes")
+    table = parse_table(fields.child("counts_checksums"))
+    _check_rows(fields, "counts_checksums", table, (min(frames, 1), frames), frames)
+    return table, TableCommit(), ()
 
 
 def _parse_bits(

@@ -37,12 +37,12 @@ from recorder.format.metadata import (
     RecordingMetadata,
     State,
     TrialsCommit,
-    _record_checksum,
 )
 from recorder.format.operations import OPERATIONS
 from recorder.format.pace import PaceCommit
 from recorder.format.parsing.fields import Fields, short
 from recorder.format.parsing.layers import parse_layer, parse_operations, parse_table
+from recorder.format.records import record_checksum
 
 
 def parse_document(document: bytes, place: str) -> RecordingMetadata:
@@ -88,7 +88,7 @@ def parse_attributes(attributes: Mapping[str, Any], place: str) -> RecordingMeta
             f"to {NEWEST_FORMAT_VERSION}. A newer spiketape is needed if the version is higher."
         )
     try:
-        expected = _record_checksum(record)
+        expected = record_checksum(record)
     except (ValueError, RecursionError) as error:
         raise RecordingFormatError(f"{place}: the commit record is malformed: {error}") from error
     fields = Fields(record, "")
@@ -128,7 +128,7 @@ def parse_attributes(attributes: Mapping[str, Any], place: str) -> RecordingMeta
             f"format_version is {version}, expected {metadata.format_version}: version "
             f"{LOST_FORMAT_VERSION} is that of recordings with frames marked lost, {NEWEST_FORMAT_VERSION} "
             "of those with a layer whose folder is set apart, with categories in arrays, with values other "
-            "than 0 and 1, with signals, or with operations"
+            "than 0 and 1, with signals, with operations, or with a layer of which a part is kept"
         )
     if fields.problems:
         listed = "".join(f"\n  - {problem}" for problem in fields.problems)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 from recorder.format.columns import is_text
 from recorder.format.extents import TableCommit
@@ -27,14 +26,9 @@ from recorder.format.operations import (
     operations_of,
 )
 from recorder.format.parsing.fields import Fields, short
-from recorder.format.signals import (
-    MAX_FLAT_NEURONS,
-    MAX_SIGNALS,
-    SIGNAL_DTYPES,
-    Kept,
-    SignalCommit,
-    kept_shape,
-)
+from recorder.format.parsing.parts import parse_neurons
+from recorder.format.parts import kept_shape
+from recorder.format.signals import MAX_SIGNALS, SIGNAL_DTYPES, SignalCommit
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -76,7 +70,7 @@ def _parse_signal(
     if dtype not in SIGNAL_DTYPES:
         fields.problem("dtype", f"is {short(dtype)}, expected one of {', '.join(SIGNAL_DTYPES)}")
         dtype = SIGNAL_DTYPES[0]
-    neurons = _parse_neurons(fields, shape) if "neurons" in fields.record else None
+    neurons = parse_neurons(fields, shape) if "neurons" in fields.record else None
     kept = kept_shape(shape, neurons)
     plan = ChunkPlan(
         kept,
@@ -153,35 +147,3 @@ def _check_extents(fields: Fields, signal: SignalCommit) -> None:
     ):
         if not least <= table.rows <= most:
             fields.problem(f"{name}.rows", f"is {table.rows}, expected {least} to {most} for {frames} frames")
-
-
-def _parse_neurons(fields: Fields, shape: tuple[int, ...]) -> Kept:
-    """Which neurons are kept: begin, end and stride along each axis, or flat indices, ascending."""
-    items = fields.items("neurons", MAX_FLAT_NEURONS)
-    if items and all(isinstance(item, list) for item in items):
-        return _parse_ranges(fields, items, shape)
-    flat: list[int] = []
-    for index, item in enumerate(items):
-        least = flat[-1] + 1 if flat else 0
-        flat.append(fields.item_integer("neurons", index, item, least, max(math.prod(shape) - 1, least)))
-    if not flat or flat[-1] >= math.prod(shape):
-        fields.problem("neurons", f"are {short(items)}, expected some of {math.prod(shape)}")
-        return None
-    return tuple(flat)
-
-
-def _parse_ranges(fields: Fields, items: list[list[Any]], shape: tuple[int, ...]) -> Kept:
-    if len(items) != len(shape):
-        fields.problem("neurons", f"are along {len(items)} axes, expected {len(shape)}")
-        return None
-    ranges = []
-    for axis, (item, length) in enumerate(zip(items, shape, strict=True)):
-        if len(item) != 3 or not all(type(number) is int for number in item):
-            fields.problem(f"neurons[{axis}]", f"is {short(item)}, expected begin, end and stride")
-            return None
-        begin, end, stride = item
-        if not (0 <= begin < end <= length and 1 <= stride <= length):
-            fields.problem(f"neurons[{axis}]", f"is {short(item)}, expected places among {length}")
-            return None
-        ranges.append(range(begin, end, stride))
-    return tuple(ranges)

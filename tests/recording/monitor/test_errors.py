@@ -197,3 +197,14 @@ def test_data_parallel_replicas_are_refused(tmp_path: Path) -> None:
             replica(torch.rand(1, 9))
         with pytest.raises(NothingRecordedError):
             monitor.get_avg_firing_rate()
+
+
+def test_a_monitor_whose_first_forward_fails_is_closed_all_the_same(tmp_path: Path) -> None:
+    net = Branching()
+    net.behaviour = "fail"
+    monitor = Monitor(net, store=tmp_path / "run", layers=[Threshold])
+    monitor.enable()
+    with pytest.raises(ArithmeticError):
+        net(torch.rand(2, 4))
+    monitor.close()
+    assert TapeReader.open(Folder(tmp_path / "run")).layers["first"].frames == 2

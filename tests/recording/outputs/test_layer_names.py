@@ -18,8 +18,8 @@ from analysis.keeping import find_problems
 from recorder import Monitor, SpikeOutput
 from recorder.format import RecordingFormatError
 from recorder.format.layout import folder_name
-from recorder.format.metadata import _record_checksum
 from recorder.format.parsing.record import parse_document
+from recorder.format.records import record_checksum
 from recorder.keeping import pack_recording
 from recorder.stores import open_store
 from recorder.tape import TapeReader
@@ -110,7 +110,7 @@ def test_a_folder_that_is_not_that_of_the_name_is_refused(tmp_path: Path, folder
     document = json.loads((path / "zarr.json").read_bytes())
     record_of = document["attributes"]["spiketape"]
     record_of["layers"][1]["folder"] = folder
-    record_of["crc32c"] = _record_checksum(record_of)
+    record_of["crc32c"] = record_checksum(record_of)
     with pytest.raises(RecordingFormatError, match=r"layers\[1\].folder is .*expected '=6C=69=66'"):
         parse_document(json.dumps(document).encode(), "here")
 

@@ -16,7 +16,8 @@ from torch import nn
 from zarr.storage import MemoryStore
 
 from recorder import Monitor, SpikeValueError
-from recorder.capture.layer_recorder import GATHER_BYTES, LOOK_AFTER_CALLS
+from recorder.capture.calls import GATHER_BYTES
+from recorder.capture.layer_recorder import LOOK_AFTER_CALLS
 from recorder.format import RecordingWriteError
 from recorder.stores import Folder, open_store
 from recorder.tape import TapeReader
@@ -121,7 +122,7 @@ def test_calls_alike_and_others_are_recorded_one_after_the_other(
     expected, trials = [], []
     with Monitor(net, store=store, layers=[Given]) as monitor, pytest.MonkeyPatch.context() as patch:
         patch.setattr("recorder.capture.layer_recorder.LOOK_AFTER_CALLS", 20)
-        patch.setattr("recorder.capture.layer_recorder.GATHER_BYTES", 3000)
+        patch.setattr("recorder.capture.calls.GATHER_BYTES", 3000)
         patch.setattr("recorder.capture.host_packing.STAGE_BYTES", 2000)
         patch.setattr("recorder.capture.host_packing.PUT_BYTES", 5000)
         patch.setattr("recorder.session.rows.PUT_BYTES", 5000)
