@@ -128,7 +128,7 @@ def test_counts_go_on_when_a_recording_is_resumed(tmp_path: Path) -> None:
 def test_memory_for_rows_that_wait_to_be_counted_is_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recorder.session.layers.PUT_BYTES", 64)
+    monkeypatch.setattr("recorder.session.rows.PUT_BYTES", 64)
     monkeypatch.setattr("recorder.tape.counts_writing._UNPACKED_BYTES", 200)
     spikes = made(400, 3)
     monitor, net = monitor_of(tmp_path / "run", axes="t n ...")
