@@ -87,5 +87,13 @@ class Asked:
 
 
 def _listed(arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> str:
-    given = [*map(repr, arguments), *(f"{name}={value!r}" for name, value in keywords.items())]
-    return ", ".join(given)
+    return ", ".join(
+        [*map(written, arguments), *(f"{name}={written(each)}" for name, each in keywords.items())]
+    )
+
+
+def written(value: Any) -> str:
+    """A value as somebody would write it in Python."""
+    if isinstance(value, slice) and value.step is None:
+        return f"slice({value.stop})" if value.start is None else f"slice({value.start}, {value.stop})"
+    return repr(value)

@@ -17,7 +17,7 @@ import xarray as xr
 from analysis.display import printable
 from analysis.questions import QuestionError
 from analysis.recording import Recording
-from analysis.report.asked import Asked
+from analysis.report.asked import Asked, written
 
 PART_SLOTS: Final = 2**29
 MAX_TRIALS: Final = 32
@@ -179,4 +179,4 @@ def _part_of(recording: Recording, rows: dict[str, list[Any]]) -> tuple[Recordin
             chosen["samples"] = slice(0, samples)
     else:
         chosen = {"steps": slice(0, max(int(share * recording.steps), 1))}
-    return recording.select(**chosen), ", ".join(f"{key}={value!r}" for key, value in chosen.items())
+    return recording.select(**chosen), ", ".join(f"{key}={written(value)}" for key, value in chosen.items())

@@ -85,6 +85,8 @@ def main() -> None:
     )
     figure.savefig(folder / "digits.png", dpi=150)
     print(f"Saved {folder / 'digits.png'}")
+    page = recording.report(folder / "digits.html")
+    print(f"A page to look at, in any browser: {page.resolve().as_uri()}")
 
 
 if __name__ == "__main__":

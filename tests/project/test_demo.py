@@ -49,6 +49,8 @@ def test_demo_records_and_reports(demo: tuple[Path, str]) -> None:
     for layer in ("conv1.spikes", "conv2.spikes", "output.spikes"):
         assert layer in reported
     assert (folder / "digits.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "digits.html").as_uri() in reported
+    assert "conv2.spikes" in (folder / "digits.html").read_text()
 
 
 class SameToWithinRounding(doctest.OutputChecker):
