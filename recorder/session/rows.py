@@ -60,12 +60,16 @@ class CollectedRows:
             self._counted[layer] = self._steps[layer.name]
         while ready := layer.ready:
             piece = ready[0]
+            entries, size_bytes, packed = [(layer.name, piece)], piece.nbytes, None
             if isinstance(piece, FullStage) and self._writer.is_behind:
                 # Rows that have to wait are packed first, to take little room.
-                ready[0] = piece.pack()
+                packed = piece.pack()
+            if not ready or ready[0] is not piece:
+                continue  # a handler has taken it meanwhile
+            if packed is not None and isinstance(piece, FullStage):
+                ready[0] = packed
                 piece.give_back()
-                piece = ready[0]
-            entries, size_bytes = [(layer.name, piece)], piece.nbytes
+                continue
             self._rows += entries
             self._size_bytes += size_bytes
             del ready[:1]
