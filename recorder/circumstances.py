@@ -12,6 +12,7 @@ import re
 import socket
 import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -144,10 +145,14 @@ def _versions() -> dict[str, str]:
     for package in _PACKAGES:
         if package in sys.modules or package == "spiketape":
             try:
-                versions[package] = version(package)
+                versions[package] = _version(package)
             except PackageNotFoundError:
                 versions[package] = "unknown: not installed as a package"
     return versions
+
+
+# The library reads all that a package says of itself each time, a millisecond long.
+_version = cache(version)
 
 
 def _as_json(value: Any, place: str) -> Any:

@@ -20,7 +20,8 @@ from recorder.format import ChunkPlan
 from recorder.format.layout import SEGMENT_COLUMNS, table_chunk_rows
 from recorder.format.pace import PaceCommit
 from recorder.format.parts import LayerPart
-from recorder.tape.in_order import ENCODING_THREADS
+from recorder.tape.threads.in_order import ENCODING_THREADS
+from recorder.tape.threads.side_by_side import HELD_BYTES
 
 _MIB = 2**20
 # So many planes, or more, may belong to levels of more than a byte.
@@ -235,7 +236,7 @@ class RecordingPlan:
         )
         # Bytes that have arrived in the ring are copied to other memory before they are queued; so the ring
         # counts twice.
-        return kept + at_work + stages + output + self.queue_limit_bytes + 2 * self.ring_bytes
+        return kept + at_work + HELD_BYTES + stages + output + self.queue_limit_bytes + 2 * self.ring_bytes
 
     @property
     def device_bytes_limit(self) -> int:
@@ -336,7 +337,14 @@ class RecordingStats:
     commits : int
         Number of commits.
     seconds_waited : float
-        Total time for which the network was held up because the disk was too slow.
+        Total time for which the network was held up because the disk, or compression, was too slow.
+    chunks : int
+        Number of full chunks, of spikes, planes and signals, that were compressed and stored.
+    hurried_chunks : int
+        How many of them were compressed at a faster level than usual, and are larger for it, as more came
+        than all threads could compress. They are read like others.
+    stored_bytes : int
+        Bytes of all full chunks as stored.
     """
 
     steps: int
@@ -344,3 +352,6 @@ class RecordingStats:
     packed_bytes: int
     commits: int
     seconds_waited: float
+    chunks: int = 0
+    hurried_chunks: int = 0
+    stored_bytes: int = 0

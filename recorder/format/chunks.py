@@ -21,13 +21,19 @@ from recorder.format.layout import ZSTD_LEVEL
 
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _CRC_BYTES = 4
+_PIECE_BYTES = 2**18
 # The crc32c of any data followed by its own crc32c. So stored bytes are checked without cutting them in two.
 _SEALED = 0x48674BC7
 
 
 def checksum(data: bytes | bytearray | memoryview, previous: int = 0) -> int:
     """Crc32c (Castagnoli, RFC 3720) of ``data``, which follow data with the crc32c ``previous``."""
-    return int(google_crc32c.extend(previous, bytes(data)))
+    if isinstance(data, bytes):
+        return int(google_crc32c.extend(previous, data))
+    # The library takes nothing but bytes. Copied in pieces, these stay in the processor's cache.
+    for first in range(0, len(data), _PIECE_BYTES):
+        previous = google_crc32c.extend(previous, bytes(data[first : first + _PIECE_BYTES]))
+    return previous
 
 
 def stored_checksum(stored: bytes) -> int:
@@ -38,23 +44,41 @@ def stored_checksum(stored: bytes) -> int:
     return int.from_bytes(stored[-_CRC_BYTES:], "little")
 
 
-def encode_spikes(trains: Packed) -> bytes:
+def encode_spikes(trains: Packed, level: int = ZSTD_LEVEL) -> bytes:
     """Stored bytes of one chunk of ``spikes``.
 
     Parameters
     ----------
     trains : uint8 array, shape [neurons, chunk_frames / 8]
         Packed trains, the first frame in the most significant bit.
+    level : int
+        Of zstd; a negative one is faster.
     """
-    payload = bytearray(1 + trains.nbytes)  # the first byte, 0, is packbits' number of padding bits
-    np.frombuffer(payload, np.uint8)[1:].reshape(trains.shape)[...] = trains
-    return _seal(zstd.compress(payload, ZSTD_LEVEL))
+    room = room_for_spikes(*trains.shape)
+    trains_in(room, *trains.shape)[...] = trains
+    return encode_room(room, level)
+
+
+def encode_room(room: Packed, level: int = ZSTD_LEVEL) -> bytes:
+    """Stored bytes of one chunk of ``spikes`` whose trains are in memory from `room_for_spikes`."""
+    room[7] = 0  # packbits' number of padding bits
+    return _seal(zstd.compress(room[7:], level))
 
 
 def room_for_spikes(neurons: int, chunk_bytes: int) -> Packed:
     """Memory into which `decode_spikes` can decode a chunk: uint8 [8 + neurons * chunk_bytes]."""
+    return np.empty(room_bytes(neurons, chunk_bytes), np.uint8)
+
+
+def room_bytes(neurons: int, chunk_bytes: int) -> int:
+    """Size of memory from `room_for_spikes`."""
     # The header byte is put at offset 7, so that the trains begin at a word boundary.
-    return np.empty(8 + neurons * chunk_bytes, np.uint8)
+    return 8 + neurons * chunk_bytes
+
+
+def trains_in(room: Packed, neurons: int, chunk_bytes: int) -> Packed:
+    """The trains in memory from `room_for_spikes`: a view of it, uint8 [neurons, chunk_bytes]."""
+    return room[8:].reshape(neurons, chunk_bytes)
 
 
 def decode_spikes(stored: bytes, neurons: int, chunk_bytes: int, room: Packed | None = None) -> Packed:
@@ -82,18 +106,20 @@ def decode_spikes(stored: bytes, neurons: int, chunk_bytes: int, room: Packed | 
     _unseal(stored, room[7:])
     if room[7] != 0:
         raise RecordingFormatError(f"its header byte is {room[7]}, expected 0 (no padding bits)")
-    return room[8:].reshape(neurons, chunk_bytes)
+    return trains_in(room, neurons, chunk_bytes)
 
 
-def encode_values(trains: NDArray[Any]) -> bytes:
+def encode_values(trains: NDArray[Any], level: int = ZSTD_LEVEL) -> bytes:
     """Stored bytes of one chunk of a signal.
 
     Parameters
     ----------
     trains : array, shape [neurons, chunk_frames]
         Values of each neuron, in the data type of the signal.
+    level : int
+        Of zstd; a negative one is faster.
     """
-    return _seal(zstd.compress(_as_little(trains).reshape(-1).view(np.uint8), ZSTD_LEVEL))
+    return _seal(zstd.compress(_as_little(trains).reshape(-1).view(np.uint8), level))
 
 
 def decode_values(stored: bytes, neurons: int, chunk_frames: int, data_type: str) -> NDArray[Any]:

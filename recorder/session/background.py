@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from recorder.format import RecordingWriteError
 from recorder.stores.redaction import without_secrets
+from recorder.tape.threads.pressure import Backlog
 
 Task = Callable[[], object]
 T = TypeVar("T")
@@ -99,7 +100,7 @@ class BackgroundWriter:
         self._on_idle = on_idle
         self._idle_deadline = idle_deadline
         self._tasks: deque[tuple[Task, int]] = deque()
-        self._waiting_bytes = 0
+        self._waiting_bytes = self._running_bytes = 0
         self._running = False
         self._stopping = False
         self._has_stopped = False
@@ -140,6 +141,10 @@ class BackgroundWriter:
             self.raise_failure()
             if not self._has_room(size_bytes):
                 raise RecordingWriteError("nothing more is written: the recording has been closed")
+
+    def backlog(self) -> Backlog:
+        """Bytes of the tasks that have not begun, and how many may wait."""
+        return Backlog(max(self._waiting_bytes - self._running_bytes, 0), self._limit)
 
     @property
     def is_behind(self) -> bool:
@@ -239,9 +244,11 @@ class BackgroundWriter:
     def _do_next(self) -> None:
         with self._changed:
             task, size_bytes = self._tasks.popleft()
+            self._running_bytes = size_bytes
         try:
             task()
         finally:
             with self._changed:
                 self._waiting_bytes -= size_bytes
+                self._running_bytes = 0
                 self._changed.notify_all()

@@ -227,7 +227,7 @@ class RecordedLayers:
         names = *self.all_steps.uncalled, *self.stopped
         return {name: self.by_name[name].recorder.segments.last_step for name in names}
 
-    def stats(self, commits: int, seconds_waited: float) -> RecordingStats:
+    def stats(self, tape: TapeWriter, seconds_waited: float) -> RecordingStats:
         """Costs of the recording so far."""
         return RecordingStats(
             steps=self.all_steps.next_step,
@@ -235,8 +235,11 @@ class RecordedLayers:
             packed_bytes=sum(
                 math.prod(layer.neuron_shape or ()) * layer.frames // 8 for layer in self.called
             ),
-            commits=commits,
+            commits=tape.metadata.commit_number,
             seconds_waited=seconds_waited,
+            chunks=tape.pressure.chunks,
+            hurried_chunks=tape.pressure.hurried_chunks,
+            stored_bytes=tape.pressure.stored_bytes,
         )
 
     def plans(self) -> list[LayerPlan]:

@@ -34,6 +34,7 @@ class CollectedRows:
     def __init__(self, writer: BackgroundWriter, tape: TapeWriter, steps: Mapping[str, LayerSteps]) -> None:
         self._writer = writer
         self._tape = tape
+        tape.pressure.backlog = writer.backlog
         self._steps = steps
         # Layers of which counts are kept, and where each is.
         self._counted: dict[LayerRecorder, LayerSteps] = {}

@@ -108,7 +108,7 @@ class RecordingSession:
         """Costs of the recording so far."""
         self.entrance.refuse_elsewhere()
         with self.entrance.lock:
-            return self.layers.stats(self.metadata.commit_number, self._writer.seconds_waited)
+            return self.layers.stats(self._tape, self._writer.seconds_waited)
 
     @exclusively
     def recorded_layers(self) -> dict[str, tuple[int, tuple[int, ...], str]]:

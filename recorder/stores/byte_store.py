@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import NoReturn, Protocol
 
@@ -31,6 +31,10 @@ class ByteStore(Protocol):
     def reads_under_way(self) -> int:
         """Number of keys that are best read at the same time."""
 
+    @property
+    def writes_under_way(self) -> int:
+        """Number of keys that are best written at the same time."""
+
     def is_empty(self) -> bool:
         """True if nothing at all is at the location."""
 
@@ -45,6 +49,9 @@ class ByteStore(Protocol):
 
     def write(self, key: str, data: bytes) -> None:
         """Replace the bytes of a key."""
+
+    def ready(self, key: str, data: bytes) -> Callable[[], None]:
+        """Do what of `write` can be done beforehand; the function that is returned replaces the bytes."""
 
     def write_pieces(self, key: str, pieces: Iterable[bytes]) -> None:
         """Replace the bytes of a key by the joined pieces, for more bytes than should be in memory."""
@@ -98,7 +105,15 @@ class ReadOnlyStore:
         """Path or URL to show to people."""
         raise NotImplementedError
 
+    @property
+    def writes_under_way(self) -> int:
+        """Nothing is ever written."""
+        return 1
+
     def write(self, key: str, data: bytes) -> None:
+        self._refuse()
+
+    def ready(self, key: str, data: bytes) -> Callable[[], None]:
         self._refuse()
 
     def write_pieces(self, key: str, pieces: Iterable[bytes]) -> None:

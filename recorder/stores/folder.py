@@ -6,7 +6,6 @@ symbolic links out of the store.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import secrets
@@ -22,24 +21,16 @@ from typing import Any, BinaryIO, Final, Literal, TypeVar
 
 from recorder.format import DurabilityWarning, RecordingFormatError
 from recorder.format.layout import ROOT_DOCUMENT
+from recorder.stores.syncing import HAS_LOCKS, fcntl, sync, sync_folders
 from recorder.stores.trying import cannot_read, cannot_write, try_again
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
-
-# Windows has neither these nor an fsync of folders.
-_HAS_LOCKS: Final = fcntl is not None
 
 # Suffix of temporary files. `write_new` adds it twice, because it writes through `write`.
 PARTIAL: Final = re.compile(r"(\.[0-9a-f]{16}\.partial)+\Z")
 # Folder of the temporary files of one writer, and beginning of their keys.
 WRITING: Final = re.compile(r"writer\.[0-9a-f]{32}(?=/|\Z)")
 _MOST_KNOWN_FOLDERS: Final = 1000
-# What file systems answer that know no fsync of folders.
-_NO_SYNC: Final = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+# Files that are best written at the same time where each write waits for the disk.
+_SYNCED_TOGETHER: Final = 8
 # Without O_NONBLOCK, opening a FIFO would wait until somebody writes to it.
 _FLAGS = (getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
 _READING: Final = reduce(or_, _FLAGS, os.O_RDONLY)
@@ -47,6 +38,8 @@ _READING: Final = reduce(or_, _FLAGS, os.O_RDONLY)
 _JUNCTION: Final = 0xA0000003
 
 T = TypeVar("T")
+# How a step of a write is done: once, or again after errors that may pass.
+Step = Callable[[Callable[[], Any]], Any]
 
 
 class Folder:
@@ -81,9 +74,9 @@ class Folder:
         self._has_written = False
         self._can_sync_folders = True
         # Folder for temporary files; None for beside the file that is written.
-        self._writing: Path | None = None
-        self._known_folders: set[Path] = set()
-        self._unsynced_folders: set[Path] = set()
+        self._writing: str | None = None
+        self._known_folders: set[str] = set()
+        self._unsynced_folders: set[str] = set()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Folder, (self._text, self._durability)
@@ -95,6 +88,10 @@ class Folder:
     @property
     def identity(self) -> str:
         return self.location
+
+    @property
+    def writes_under_way(self) -> int:
+        return _SYNCED_TOGETHER if self._durability == "power" else 1
 
     def is_empty(self) -> bool:
         if not os.path.lexists(self._root):
@@ -158,29 +155,50 @@ class Folder:
         # They come only once.
         self._write_once(key, pieces, self._try_again)
 
-    def _write_once(
-        self, key: str, pieces: Iterable[bytes], step: Callable[[Callable[[], Any]], Any]
-    ) -> None:
-        path = self._root / key
+    def ready(self, key: str, data: bytes) -> Callable[[], None]:
+        partial_path = self._try_again(lambda: self._write_partial(key, [data], _once))
+        return lambda: self._place(partial_path, key, self._try_again)
+
+    def _write_once(self, key: str, pieces: Iterable[bytes], step: Step) -> None:
+        self._place(self._write_partial(key, pieces, step), key, step)
+
+    def _write_partial(self, key: str, pieces: Iterable[bytes], step: Step) -> str:
+        """Write a temporary file for a key, so that only its name is missing; return its path."""
+        path = self._path(key)
+        folder = self._writing or os.path.dirname(path)
         if self._writing is None:
-            step(lambda: self._make_folder(path.parent))
-        partial_path, file = step(lambda: _open_partial(self._writing or path.parent, path.name))
+            step(lambda: self._make_folder(folder))
+        opened: tuple[str, BinaryIO] = step(lambda: _open_partial(folder, os.path.basename(path)))
+        partial_path, file = opened
         try:
             with file:
                 file.writelines(pieces)
                 if self._durability == "power":
                     # fsync comes before the rename, or a loss of power might leave an empty file in place.
                     file.flush()
-                    _sync(file.fileno())
+                    sync(file.fileno())
+        except BaseException:
+            _unlink(partial_path)
+            raise
+        return partial_path
+
+    def _place(self, partial_path: str, key: str, step: Step) -> None:
+        """Give a temporary file the name of its key."""
+        path = self._path(key)
+        folder = os.path.dirname(path)
+        try:
             # Only now, so that a writer whose folder is gone makes no others again.
-            step(lambda: self._make_folder(path.parent))
+            step(lambda: self._make_folder(folder))
             step(lambda: os.replace(partial_path, path))
         except BaseException:
-            with suppress(OSError):
-                partial_path.unlink(missing_ok=True)
+            _unlink(partial_path)
             raise
         self._has_written = True
-        self._unsynced_folders.add(path.parent)
+        self._unsynced_folders.add(folder)
+
+    def _path(self, key: str) -> str:
+        # A text: to make a `Path` and ask it for its parent takes longer than to rename a file.
+        return self._text + os.sep + key.replace("/", os.sep)
 
     def _try_again(self, do: Callable[[], T]) -> T:
         """Do what `try_again` does; fail at once if the folder was never written and this user may not."""
@@ -209,8 +227,8 @@ class Folder:
 
     @contextmanager
     def exclusively(self) -> Iterator[None]:
-        self._try_again(lambda: self._make_folder(self._root))
-        if not _HAS_LOCKS:
+        self._try_again(lambda: self._make_folder(self._text))
+        if not HAS_LOCKS:
             yield
             return
         with _opened(self._root) as descriptor:
@@ -232,7 +250,7 @@ class Folder:
                     _remove_tree(writing / name)
         # What is known of the folders holds for it, too.
         store = object.__new__(type(self))
-        vars(store).update(vars(self), _writing=writing)
+        vars(store).update(vars(self), _writing=str(writing))
         return store
 
     def end_writer(self, owner: str) -> None:
@@ -240,11 +258,9 @@ class Folder:
             _remove_tree(self._root / f"writer.{owner}")
 
     def persist(self) -> None:
-        if self._durability == "power" and self._can_sync_folders:
-            for folder in sorted(self._unsynced_folders, reverse=True):
-                if not sync_folder(folder):
-                    self._warn_of_folders()
-                    break
+        is_synced = self._durability == "power" and self._can_sync_folders
+        if is_synced and not sync_folders([*self._unsynced_folders]):
+            self._warn_of_folders()
         self._unsynced_folders.clear()
 
     def _warn_of_folders(self) -> None:
@@ -258,11 +274,12 @@ class Folder:
         )
 
     def delete(self, key: str) -> None:
+        path = self._path(key)
         try:
-            self._try_again((self._root / key).unlink)
+            self._try_again(lambda: os.unlink(path))
         except FileNotFoundError:
             return
-        self._unsynced_folders.add((self._root / key).parent)
+        self._unsynced_folders.add(os.path.dirname(path))
 
     def clear(self, groups: Sequence[str]) -> None:
         # The root document goes first: if clearing is interrupted, the rest must not look like a recording
@@ -301,24 +318,32 @@ class Folder:
             if PARTIAL.search(key):
                 self.delete(key)
 
-    def _make_folder(self, folder: Path) -> None:
+    def _make_folder(self, folder: str) -> None:
         if folder in self._known_folders:
             return
-        if not folder.is_dir():
-            self._make_folder(folder.parent)
-            folder.mkdir(exist_ok=True)
-            self._unsynced_folders.add(folder.parent)
-        elif folder.is_relative_to(self._root):
-            # A link could make a resumed recording write to other folders of the user.
-            real = os.path.join(os.path.realpath(self._root), folder.relative_to(self._root))
-            if os.path.realpath(folder) != os.path.normpath(real):
-                raise RecordingFormatError(
-                    f"{folder} is reached through a symbolic link; recordings hold none"
-                )
+        above = os.path.dirname(folder)
+        is_inside = folder.startswith(os.path.join(self._text, ""))
+        if is_inside or not os.path.isdir(folder):
+            self._make_folder(above)
+            try:
+                os.mkdir(folder)
+                self._unsynced_folders.add(above)
+            except FileExistsError:
+                if not os.path.isdir(folder):
+                    raise
+                if is_inside:
+                    self._refuse_link(folder)
         if len(self._known_folders) >= _MOST_KNOWN_FOLDERS:
             # In wide layers each chunk has a folder, so that the set would grow for days.
             self._known_folders.clear()
         self._known_folders.add(folder)
+
+    def _refuse_link(self, folder: str) -> None:
+        """Raise RecordingFormatError unless a folder of the recording really lies in it."""
+        # A link could make a resumed recording write to other folders of the user.
+        real = os.path.join(os.path.realpath(self._text), os.path.relpath(folder, self._text))
+        if os.path.realpath(folder) != os.path.normpath(real):
+            raise RecordingFormatError(f"{folder} is reached through a symbolic link; recordings hold none")
 
 
 def _is_link(found: os.stat_result) -> bool:
@@ -342,46 +367,15 @@ def _remove_tree(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _open_partial(folder: Path, name: str) -> tuple[Path, BinaryIO]:
+def _open_partial(folder: str, name: str) -> tuple[str, BinaryIO]:
     """A new file for what is to be written, under a name that says what it is."""
-    partial_path = folder / f"{name}.{secrets.token_hex(8)}.partial"
+    partial_path = os.path.join(folder, f"{name}.{secrets.token_hex(8)}.partial")
     return partial_path, open(partial_path, "xb")
 
 
-def sync_file(path: Path) -> None:
-    """Return when a file's bytes will survive a loss of power."""
-    # To be written: Windows refuses otherwise.
-    with open(path, "r+b") as file:
-        _sync(file.fileno())
-
-
-def sync_folder(folder: Path) -> bool:
-    """Return when the names in a folder will survive a loss of power; False where that cannot be had."""
-
-    def sync_once() -> bool:
-        try:
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                _sync(descriptor)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            # Windows opens no folders; some network file systems and FUSE sync none.
-            if error.errno in _NO_SYNC or not _HAS_LOCKS:
-                return False
-            raise
-        return True
-
-    return try_again(sync_once)
-
-
-def _sync(descriptor: int) -> None:
-    # On macOS fsync only hands bytes to the drive, which may keep them in its cache.
-    if hasattr(fcntl, "F_FULLFSYNC"):
-        with suppress(OSError):
-            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-            return
-    os.fsync(descriptor)
+def _unlink(path: str) -> None:
+    with suppress(OSError):
+        os.unlink(path)
 
 
 @contextmanager

@@ -64,6 +64,10 @@ class ZarrStore:
     def identity(self) -> str:
         return f"{self._location} {self._token}"
 
+    @property
+    def writes_under_way(self) -> int:
+        return 1
+
     def is_empty(self) -> bool:
         return self._wait("", lambda: self.store.is_empty(""))
 
@@ -93,6 +97,9 @@ class ZarrStore:
     def write(self, key: str, data: bytes) -> None:
         buffer = default_buffer_prototype().buffer.from_bytes(data)
         self._wait(key, lambda: self.store.set(key, buffer))
+
+    def ready(self, key: str, data: bytes) -> Callable[[], None]:
+        return lambda: self.write(key, data)
 
     def write_pieces(self, key: str, pieces: Iterable[bytes]) -> None:
         self.write(key, b"".join(pieces))

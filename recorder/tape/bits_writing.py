@@ -11,13 +11,22 @@ from numpy.typing import NDArray
 from recorder.format import ChunkPlan
 from recorder.format.arrays import LayerTables
 from recorder.format.bits import Counts, Packed, count_per_neuron, rows_to_trains
-from recorder.format.chunks import checksum, encode_spikes, stored_checksum
+from recorder.format.chunks import (
+    checksum,
+    encode_room,
+    encode_spikes,
+    room_bytes,
+    stored_checksum,
+    trains_in,
+)
 from recorder.format.extents import TableCommit
-from recorder.format.layout import spikes_chunk_key
-from recorder.stores import ByteStore
-from recorder.tape.in_order import InOrder
+from recorder.format.layout import ZSTD_LEVEL, spikes_chunk_key
 from recorder.tape.layer_reading import LayerReader
 from recorder.tape.tables import TableWriter, rows_checksum
+from recorder.tape.threads.in_order import InOrder
+from recorder.tape.threads.pressure import Timed, Written
+from recorder.tape.threads.rearranging import REARRANGING
+from recorder.tape.threads.side_by_side import KeyWriter, SideBySide
 
 # Rows of zeros that are written at once for blocks before the first chunk of an array.
 _ZERO_BYTES = 2**20
@@ -31,6 +40,15 @@ class BitsExtent(NamedTuple):
     tail: tuple[int, ...]
 
 
+class _Stored(NamedTuple):
+    """A chunk that was written: its rows, spikes of each neuron, checksums [1, parts], and what it took."""
+
+    rows: Packed
+    spikes: Counts
+    checksums: NDArray[np.uint32]
+    written: Written
+
+
 class BitsWriter:
     """Writes one boolean array of a layer, its counts and its checksums.
 
@@ -40,7 +58,7 @@ class BitsWriter:
 
     Parameters
     ----------
-    store : ByteStore
+    commits : SideBySide
     encoding : InOrder
         Threads that encode and write chunks.
     folder, array : str
@@ -56,7 +74,7 @@ class BitsWriter:
 
     def __init__(
         self,
-        store: ByteStore,
+        commits: SideBySide,
         encoding: InOrder,
         folder: str,
         array: str,
@@ -66,12 +84,14 @@ class BitsWriter:
         first_chunk: int = 0,
         filled: int = 0,
     ) -> None:
-        self._store, self._encoding = store, encoding
+        self._commits, self._encoding = commits, encoding
         self._folder, self._array, self._plan = folder, array, plan
         self.first_chunk = first_chunk
-        self._counts = TableWriter(store, tables.counts)
-        self._counts_checksums = TableWriter(store, tables.counts_checksums)
-        self._checksums = TableWriter(store, tables.checksums)
+        self._counts = TableWriter(commits, tables.counts)
+        self._counts_checksums = TableWriter(commits, tables.counts_checksums)
+        self._checksums = TableWriter(commits, tables.checksums)
+        self._shape = plan.neurons, plan.chunk_bytes
+        self._room_bytes = room_bytes(*self._shape)
         self._rows = np.empty((plan.chunk_bytes, plan.neurons), np.uint8)
         self._rows[:filled] = 0
         # Memory of chunks that have been encoded, to be filled again.
@@ -164,14 +184,20 @@ class BitsWriter:
         self._chunk += 1
         self._filled = 0
 
-    def _store_rows(self, rows: Packed, chunk: int) -> tuple[Packed, Counts, NDArray[np.uint32]]:
-        """Write one chunk; return its rows, counts of each neuron, and checksums. Runs in any thread."""
-        trains = rows_to_trains(rows)
-        return rows, count_per_neuron(trains), self._write_chunk(trains, chunk)
+    def _store_rows(self, rows: Packed, chunk: int) -> _Stored:
+        """Write one chunk. Runs in any thread."""
+        store = Timed(self._commits.store, self._encoding.pressure.level())
+        memory = self._encoding.room(self._room_bytes)
+        room = memory[: self._room_bytes]
+        spikes = REARRANGING.rearrange(rows, trains_in(room, *self._shape))
+        checksums = self._write_chunk(room, chunk, store, store.level)
+        self._encoding.give_back(memory)
+        return _Stored(rows, spikes, checksums, store.written())
 
-    def _count_chunk(self, stored: tuple[Packed, Counts, NDArray[np.uint32]]) -> None:
+    def _count_chunk(self, stored: _Stored) -> None:
         """Add a written chunk to counts and checksums. Runs in the order of chunks."""
-        rows, spikes, checksums = stored
+        rows, spikes, checksums, written = stored
+        self._encoding.pressure.note(written)
         self._spare.append(rows)
         self._block += spikes
         self._total += spikes
@@ -187,30 +213,34 @@ class BitsWriter:
         row = counts.astype(np.uint32).reshape(1, *self._plan.neuron_shape)
         return row, np.array([rows_checksum(row)], np.uint32)
 
-    def _write_chunk(self, trains: Packed, chunk: int) -> NDArray[np.uint32]:
-        """Write all parts of one chunk; return their checksums, shape [1, parts]."""
+    def _write_chunk(
+        self, room: Packed, chunk: int, store: KeyWriter, level: int = ZSTD_LEVEL
+    ) -> NDArray[np.uint32]:
+        """Write all parts of one chunk, given in its room; return their checksums, shape [1, parts]."""
         plan = self._plan
         checksums = np.empty((1, plan.parts), np.uint32)
+        trains = trains_in(room, *self._shape)
         for part in range(plan.parts):
-            stored = encode_spikes(plan.part_of(trains, part))
+            if plan.parts == 1:
+                stored = encode_room(room, level)
+            else:
+                stored = encode_spikes(plan.part_of(trains, part), level)
             checksums[0, part] = stored_checksum(stored)
-            self._store.write(spikes_chunk_key(self._folder, plan, chunk, part, self._array), stored)
+            store.write(spikes_chunk_key(self._folder, plan, chunk, part, self._array), stored)
         return checksums
 
     def totals(self) -> Counts:
         """Number of bits of each neuron, int64 [neurons], in the rows appended so far."""
-        return self._total + count_per_neuron(self._tail_trains(None))
+        return self._total + count_per_neuron(self._tail(None))
 
-    def _tail_trains(self, pending_row: Packed | None) -> Packed:
-        """Trains of the chunk that is being filled, with silence after its frames."""
+    def _tail(self, pending_row: Packed | None) -> Packed:
+        """Trains of the chunk that is being filled, up to a whole word."""
         # Rows after the filled ones hold old data. They may be overwritten, as the next append does.
         used = -(-(self._filled + (pending_row is not None)) // 8) * 8
         self._rows[self._filled : used] = 0
         if pending_row is not None:
             self._rows[self._filled] = pending_row
-        trains = np.zeros((self._plan.neurons, self._plan.chunk_bytes), np.uint8)
-        trains[:, :used] = rows_to_trains(self._rows[:used])
-        return trains
+        return rows_to_trains(self._rows[:used])
 
     def commit(self, pending_row: Packed | None, frames: int, *, close: bool) -> BitsExtent:
         """Write the chunk that is not full and the small arrays; return what a commit may then promise.
@@ -229,11 +259,16 @@ class BitsWriter:
         tail: tuple[int, ...] = ()
         block = self._block
         if frames % plan.chunk_frames:
-            trains = self._tail_trains(pending_row)
-            tail = tuple(checksum(trains[plan.part_slice(part)].tobytes()) for part in range(plan.parts))
-            stored = self._write_chunk(trains, self._chunk)
+            begun = self._tail(pending_row)
+            room = self._commits.silence(self._room_bytes)
+            trains = trains_in(room, *self._shape)
+            trains[:, : begun.shape[1]] = begun
+            parts = (trains[plan.part_slice(part)].reshape(-1) for part in range(plan.parts))
+            tail = tuple(checksum(part.data) for part in parts)
+            stored = self._write_chunk(room, self._chunk, self._commits)
+            trains[:, : begun.shape[1]] = 0
             last_checksum = stored if close else None
-            block = block + count_per_neuron(trains)
+            block = block + count_per_neuron(begun)
         if close and frames % plan.block_frames:
             last_counts, last_counts_checksum = self._counts_row(block)
         self._counts.flush(last_counts)
@@ -245,4 +280,6 @@ class BitsWriter:
         """Delete the stored chunks ``first`` to ``last`` (exclusive)."""
         for chunk in range(max(first, self.first_chunk), last):
             for part in range(self._plan.parts):
-                self._store.delete(spikes_chunk_key(self._folder, self._plan, chunk, part, self._array))
+                self._commits.store.delete(
+                    spikes_chunk_key(self._folder, self._plan, chunk, part, self._array)
+                )

@@ -11,11 +11,11 @@ from recorder.format.bits import Bools, Counts, Packed
 from recorder.format.extents import TableCommit
 from recorder.format.layout import ChunkPlan
 from recorder.format.segments import Rows, no_rows
-from recorder.stores import ByteStore
 from recorder.tape.bits_writing import BitsExtent
 from recorder.tape.counts_reading import CountsReader
 from recorder.tape.layer_reading import LayerReader
 from recorder.tape.tables import TableWriter, rows_checksum
+from recorder.tape.threads.side_by_side import KeyWriter
 
 # Frames that are added up at once, as booleans, and steps of which the sum fits a byte.
 _UNPACKED_BYTES = 2**20
@@ -31,14 +31,14 @@ class CountsWriter:
 
     Parameters
     ----------
-    store : ByteStore
+    store : KeyWriter
     tables : LayerTables
         Layouts of the small arrays.
     plan : ChunkPlan
         Whose neurons there are.
     """
 
-    def __init__(self, store: ByteStore, tables: LayerTables, plan: ChunkPlan) -> None:
+    def __init__(self, store: KeyWriter, tables: LayerTables, plan: ChunkPlan) -> None:
         self._plan = plan
         self._counts = TableWriter(store, tables.counts)
         self._counts_checksums = TableWriter(store, tables.counts_checksums)

@@ -17,16 +17,16 @@ from recorder.format.parts import LayerPart
 from recorder.format.segments import Rows, SegmentLog, no_rows
 from recorder.format.signals import SignalCommit
 from recorder.format.values import PackedValues, Pending, in_order, pending_rows
-from recorder.stores import ByteStore
 from recorder.tape.bits_writing import BitsWriter
 from recorder.tape.counts_reading import read_layer
 from recorder.tape.counts_writing import CountsWriter
 from recorder.tape.cutting import cut_layer
-from recorder.tape.in_order import InOrder
 from recorder.tape.layer_reading import LayerReader
 from recorder.tape.levels import read_levels
 from recorder.tape.segments_writing import SegmentsWriter
 from recorder.tape.signal_writing import SignalProgress, SignalWriter, Values
+from recorder.tape.threads.in_order import InOrder
+from recorder.tape.threads.side_by_side import SideBySide
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class LayerWriter:
 
     def __init__(
         self,
-        store: ByteStore,
+        commits: SideBySide,
         encoding: InOrder,
         name: str,
         plan: ChunkPlan,
@@ -79,16 +79,16 @@ class LayerWriter:
         is_apart: bool = False,
         part: LayerPart | None = None,
     ) -> None:
-        self._store, self._encoding, self._plan = store, encoding, plan
+        self._commits, self._encoding, self._plan = commits, encoding, plan
         self.folder = layer_folder(name, apart=is_apart)
         tables = layer_tables(name, plan, is_apart=is_apart)
         self._spikes: BitsWriter | CountsWriter = (
-            CountsWriter(store, tables, plan)
+            CountsWriter(commits, tables, plan)
             if part and part.counts_only
-            else BitsWriter(store, encoding, self.folder, SPIKES, tables, plan)
+            else BitsWriter(commits, encoding, self.folder, SPIKES, tables, plan)
         )
         self._planes: dict[str, BitsWriter] = {}
-        self.segments = SegmentsWriter(store, tables.segments, f"layer {name!r}")
+        self.segments = SegmentsWriter(commits, tables.segments, f"layer {name!r}")
         self.pending_frames: Pending = np.empty((0, plan.neurons), np.bool_)
         nothing = TableCommit()
         self._commit = LayerCommit(
@@ -98,11 +98,11 @@ class LayerWriter:
         self.signals: dict[str, SignalWriter] = {}
 
     @classmethod
-    def resume(cls, kept: LayerReader, encoding: InOrder) -> LayerWriter:
+    def resume(cls, kept: LayerReader, commits: SideBySide, encoding: InOrder) -> LayerWriter:
         """Make a writer that goes on after the committed frames of a layer."""
         plan, commit = kept.plan, kept.commit
         layer = cls(
-            *(kept.store, encoding, kept.name, plan, commit.dtype, commit.layer_class),
+            *(commits, encoding, kept.name, plan, commit.dtype, commit.layer_class),
             is_apart=commit.is_apart,
             part=commit.part,
         )
@@ -111,7 +111,7 @@ class LayerWriter:
             layer._planes[name] = layer._make_plane(name, first_chunk=plane.first_chunk)
             layer._planes[name].resume(plane)
         for signal, reader in kept.signals.items():
-            layer.signals[signal] = SignalWriter.resume(reader, encoding, layer.folder)
+            layer.signals[signal] = SignalWriter.resume(reader, commits, encoding, layer.folder)
         layer.segments.resume(kept.segments().rows, may_grow=not commit.counts_only)
         layer.pending_frames = _last_frames(kept)
         layer._commit, layer._is_committed = layer._resumed(commit), True
@@ -147,7 +147,7 @@ class LayerWriter:
         is_apart = about.folder(self.folder).lower() in folders
         about = replace(about, is_apart=is_apart)
         layer = self._commit.name
-        self.signals[about.name] = SignalWriter(self._store, self._encoding, layer, self.folder, about)
+        self.signals[about.name] = SignalWriter(self._commits, self._encoding, layer, self.folder, about)
 
     def append_signal(self, name: str, values: Values) -> None:
         """Append values of a signal, [frames, neurons], and write the chunks that they fill."""
@@ -183,7 +183,7 @@ class LayerWriter:
 
     def _make_plane(self, name: str, *, first_chunk: int, filled: int = 0) -> BitsWriter:
         return BitsWriter(
-            self._store,
+            self._commits,
             self._encoding,
             self.folder,
             plane_array(name),
@@ -268,7 +268,8 @@ class LayerWriter:
         """
         # What is counted cannot be taken back, but nothing is before its forward has ended.
         counted = frames if self._commit.counts_only else None
-        whole = read_layer(self._store, self.commit(progress, close=False, frames=counted))
+        whole = read_layer(self._commits.store, self.commit(progress, close=False, frames=counted))
+        self._commits.finish()
         frames = whole.frames if frames is None else frames
         left = replace(
             cut_layer(whole, frames),
@@ -278,7 +279,7 @@ class LayerWriter:
                 if given_up.get(name) != 0
             ),
         )
-        kept = LayerWriter.resume(read_layer(self._store, left), self._encoding)
+        kept = LayerWriter.resume(read_layer(self._commits.store, left), self._commits, self._encoding)
         for name, stay in given_up.items():
             chunk_count = whole.signals[name].plan.chunk_count
             self.signals[name].delete_chunks(chunk_count(stay), whole.signals[name].chunks)

@@ -9,8 +9,8 @@ from recorder.format.errors import out_of_step
 from recorder.format.extents import TableCommit
 from recorder.format.layout import SEGMENT_COLUMNS
 from recorder.format.segments import Rows
-from recorder.stores import ByteStore
 from recorder.tape.tables import TableWriter, rows_checksum
+from recorder.tape.threads.side_by_side import KeyWriter
 
 
 class SegmentsWriter:
@@ -18,7 +18,7 @@ class SegmentsWriter:
 
     Parameters
     ----------
-    store : ByteStore
+    store : KeyWriter
     layout : TableLayout
     what : str
         Whose segments they are, for the message of errors, such as ``"layer '1'"``.
@@ -29,7 +29,7 @@ class SegmentsWriter:
         The segment that was open at the commit which is gone on from.
     """
 
-    def __init__(self, store: ByteStore, layout: TableLayout, what: str) -> None:
+    def __init__(self, store: KeyWriter, layout: TableLayout, what: str) -> None:
         self._table = TableWriter(store, layout)
         self._what = what
         self.last = np.empty((0, len(SEGMENT_COLUMNS)), np.int64)

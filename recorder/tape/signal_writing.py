@@ -14,14 +14,15 @@ from recorder.format import ChunkPlan
 from recorder.format.arrays import signal_tables
 from recorder.format.chunks import encode_values, stored_checksum
 from recorder.format.extents import TableCommit
-from recorder.format.layout import array_chunk_key
+from recorder.format.layout import ZSTD_LEVEL, array_chunk_key
 from recorder.format.segments import Rows, SegmentLog
 from recorder.format.signals import VALUES, SignalCommit
-from recorder.stores import ByteStore
-from recorder.tape.in_order import InOrder
 from recorder.tape.segments_writing import SegmentsWriter
 from recorder.tape.signal_reading import SignalReader
 from recorder.tape.tables import TableWriter, rows_checksum
+from recorder.tape.threads.in_order import InOrder
+from recorder.tape.threads.pressure import Timed, Written
+from recorder.tape.threads.side_by_side import KeyWriter, SideBySide
 
 Values = NDArray[Any]
 
@@ -48,6 +49,7 @@ Progress = Mapping[str, SignalProgress]
 class _Chunk:
     values: Values
     checksums: NDArray[np.uint32]
+    written: Written
 
 
 class SignalWriter:
@@ -58,7 +60,7 @@ class SignalWriter:
 
     Parameters
     ----------
-    store : ByteStore
+    commits : SideBySide
     encoding : InOrder
     layer : str or None
         Name of the layer; None for operations, which are of no layer.
@@ -68,15 +70,25 @@ class SignalWriter:
     """
 
     def __init__(
-        self, store: ByteStore, encoding: InOrder, layer: str | None, layer_folder: str, about: SignalCommit
+        self,
+        commits: SideBySide,
+        encoding: InOrder,
+        layer: str | None,
+        layer_folder: str,
+        about: SignalCommit,
     ) -> None:
-        self._store, self._encoding, self._layer, self._layer_folder = store, encoding, layer, layer_folder
+        self._commits, self._encoding, self._layer, self._layer_folder = (
+            commits,
+            encoding,
+            layer,
+            layer_folder,
+        )
         self._about = about
         self._plan: ChunkPlan = about.plan
         self.folder = about.folder(layer_folder)
         tables = signal_tables(self.folder, about.plan)
-        self._checksums = TableWriter(store, tables.checksums)
-        self.segments = SegmentsWriter(store, tables.segments, about.described(layer))
+        self._checksums = TableWriter(commits, tables.checksums)
+        self.segments = SegmentsWriter(commits, tables.segments, about.described(layer))
         self._rows = np.empty((self._plan.chunk_frames, self._plan.neurons), about.dtype)
         self._spare: list[Values] = []
         self._chunk = 0
@@ -84,10 +96,12 @@ class SignalWriter:
         self.committed = about
 
     @classmethod
-    def resume(cls, kept: SignalReader, encoding: InOrder, layer_folder: str) -> SignalWriter:
+    def resume(
+        cls, kept: SignalReader, commits: SideBySide, encoding: InOrder, layer_folder: str
+    ) -> SignalWriter:
         """Make a writer that goes on after the committed frames of a signal."""
         about = replace(kept.commit, frames=0, segments=TableCommit(), checksums=TableCommit(), tail=())
-        signal = cls(kept.store, encoding, kept.layer, layer_folder, about)
+        signal = cls(commits, encoding, kept.layer, layer_folder, about)
         signal._chunk, signal._filled = divmod(kept.frames, kept.plan.chunk_frames)
         checksums = kept.checksums()[: signal._chunk]
         signal._checksums.resume(checksums, rows_checksum(checksums))
@@ -113,14 +127,19 @@ class SignalWriter:
 
     def _store_chunk(self, values: Values, chunk: int) -> _Chunk:
         """Write one full chunk. Runs in any thread."""
-        return _Chunk(values, self._write_chunk(np.ascontiguousarray(values.T), chunk))
+        store = Timed(self._commits.store, self._encoding.pressure.level())
+        checksums = self._write_chunk(np.ascontiguousarray(values.T), chunk, store, store.level)
+        return _Chunk(values, checksums, store.written())
 
     def _take_chunk(self, stored: _Chunk) -> None:
         """Note the checksums of a written chunk. Runs in the order of chunks."""
+        self._encoding.pressure.note(stored.written)
         self._spare.append(stored.values)
         self._checksums.append(stored.checksums)
 
-    def _write_chunk(self, trains: Values, chunk: int) -> NDArray[np.uint32]:
+    def _write_chunk(
+        self, trains: Values, chunk: int, store: KeyWriter, level: int = ZSTD_LEVEL
+    ) -> NDArray[np.uint32]:
         """Write all parts of one chunk, given as [neurons, chunk_frames]; their checksums, [1, parts]."""
         plan = self._plan
         checksums = np.empty((1, plan.parts), np.uint32)
@@ -129,9 +148,9 @@ class SignalWriter:
             if len(present) < plan.part_neurons:
                 padding = np.zeros((plan.part_neurons - len(present), plan.chunk_frames), trains.dtype)
                 present = np.concatenate([present, padding])
-            stored = encode_values(present)
+            stored = encode_values(present, level)
             checksums[0, part] = stored_checksum(stored)
-            self._store.write(array_chunk_key(f"{self.folder}/{VALUES}", plan, chunk, part), stored)
+            store.write(array_chunk_key(f"{self.folder}/{VALUES}", plan, chunk, part), stored)
         return checksums
 
     def commit(self, progress: SignalProgress, *, close: bool) -> SignalCommit:
@@ -144,7 +163,7 @@ class SignalWriter:
             trains = np.zeros((plan.neurons, plan.chunk_frames), self._rows.dtype)
             trains[:, : self._filled] = self._rows[: self._filled].T
             tail = tuple(rows_checksum(trains[plan.part_slice(part)]) for part in range(plan.parts))
-            stored = self._write_chunk(trains, self._chunk)
+            stored = self._write_chunk(trains, self._chunk, self._commits)
             last_checksum = stored if close else None
         self.segments.append(progress.closed_segments, progress.open_segment, frames)
         self.committed = replace(
@@ -164,4 +183,6 @@ class SignalWriter:
         """Delete chunks ``first`` to ``last`` (exclusive), which are given up."""
         for chunk in range(first, last):
             for part in range(self._plan.parts):
-                self._store.delete(array_chunk_key(f"{self.folder}/{VALUES}", self._plan, chunk, part))
+                self._commits.store.delete(
+                    array_chunk_key(f"{self.folder}/{VALUES}", self._plan, chunk, part)
+                )

@@ -18,6 +18,7 @@ from recorder.format.chunks import checksum, decode_rows, encode_rows
 from recorder.format.extents import TableCommit
 from recorder.stores import ByteStore
 from recorder.stores.read_ahead import read_ahead
+from recorder.tape.threads.side_by_side import KeyWriter
 
 Rows = NDArray[Any]
 
@@ -42,7 +43,7 @@ class TableWriter:
         Number of final rows.
     """
 
-    def __init__(self, store: ByteStore, layout: TableLayout) -> None:
+    def __init__(self, store: KeyWriter, layout: TableLayout) -> None:
         self._store = store
         self._layout = layout
         self.rows = 0

@@ -25,6 +25,7 @@ from recorder.format.metadata import CategoriesCommit, ColumnCommit, ColumnKind,
 from recorder.format.trials import Columns
 from recorder.stores import ByteStore
 from recorder.tape.tables import TableWriter, read_committed
+from recorder.tape.threads.side_by_side import SideBySide
 
 _MISSING: Final[dict[ColumnKind, int | float]] = {
     "int64": MISSING_INTEGER,
@@ -44,13 +45,13 @@ class TrialsWriter:
 
     Parameters
     ----------
-    store : ByteStore
+    commits : SideBySide
     kept : TrialsCommit, optional
         The committed table of a resumed recording, which goes on.
     """
 
-    def __init__(self, store: ByteStore, kept: TrialsCommit | None = None) -> None:
-        self._store = store
+    def __init__(self, commits: SideBySide, kept: TrialsCommit | None = None) -> None:
+        self._commits, store = commits, commits.store
         self._tables: dict[str, TableWriter] = {}
         self._kinds: dict[str, ColumnKind] = {}
         # By identity, as `True`, `1` and `1.0` are equal.
@@ -131,7 +132,7 @@ class TrialsWriter:
         self._tables[name].append(self._missing(name, self.rows))
 
     def _add_column(self, name: str, kind: ColumnKind) -> None:
-        self._tables[name] = TableWriter(self._store, trial_column_table(name, kind))
+        self._tables[name] = TableWriter(self._commits, trial_column_table(name, kind))
         self._kinds[name] = kind
         self._categories[name] = {}
         self._recorded_bytes[name] = 0
@@ -141,7 +142,7 @@ class TrialsWriter:
         return tuple(value for _, value in self._categories[name])
 
     def _store_categories(self, name: str) -> TableWriter:
-        self._stored[name] = TableWriter(self._store, categories_table(name))
+        self._stored[name] = TableWriter(self._commits, categories_table(name))
         return self._stored[name]
 
     def _keep_new(self, name: str, new: Sequence[Value]) -> None:

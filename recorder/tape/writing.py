@@ -5,13 +5,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from recorder.format import ChunkPlan, LayerCommit, RecordingExistsError, RecordingMetadata
 from recorder.format.bits import Counts, Packed
 from recorder.format.connections import Connections
-from recorder.format.documents import encode_document, encode_root, plain_documents, root_document
+from recorder.format.documents import plain_documents
 from recorder.format.layout import (
     CATEGORIES,
     GROUPS,
@@ -21,20 +20,22 @@ from recorder.format.layout import (
 from recorder.format.metadata import TrialsCommit
 from recorder.format.operations import OperationsCommit, as_operations
 from recorder.format.pace import PaceCommit
-from recorder.format.parsing.record import parse_attributes
 from recorder.format.parts import LayerPart
 from recorder.format.segments import Rows
 from recorder.format.signals import SignalCommit
 from recorder.format.trials import Columns
 from recorder.format.values import PackedValues, Pending
 from recorder.stores import ByteStore
-from recorder.tape import in_order
 from recorder.tape.holding.beginning import check_room
 from recorder.tape.holding.lock import WriterLock
-from recorder.tape.in_order import InOrder
 from recorder.tape.layer_writing import LayerProgress, LayerWriter
 from recorder.tape.reading import TapeReader, refuse_if_packed
+from recorder.tape.record_writing import RecordWriter, now
 from recorder.tape.signal_writing import SignalProgress, SignalWriter, Values
+from recorder.tape.threads import in_order
+from recorder.tape.threads.in_order import InOrder
+from recorder.tape.threads.pressure import Pressure
+from recorder.tape.threads.side_by_side import SideBySide
 from recorder.tape.trial_columns import TrialsWriter
 
 Presented = list[tuple[int, int, Columns]]
@@ -44,11 +45,8 @@ class TapeWriter:
     """Writes one recording; made by `create` or `resume`. One thread at a time may use it.
 
     Packed rows go to the `LayerWriter` of their layer, which writes each chunk as soon as it is full.
-    `commit` promises them in three stages: first it writes chunks and small arrays, then the documents that
-    state the shapes of arrays, then the root document with the commit record. After each stage it waits until
-    all written bytes will survive.
-
-    So at every moment, also after a kill, the stored record promises only what is stored. Committed bytes are
+    `commit` promises them as `RecordWriter` says, so that at every moment, also after a kill, the stored
+    record promises only what is stored. Committed bytes are
     not overwritten, with two exceptions that keep the promise: the last chunk of ``spikes`` and the last rows
     of a small array are replaced by a longer chunk that begins with the same frames or rows.
 
@@ -67,9 +65,15 @@ class TapeWriter:
         self._layers: dict[str, LayerWriter] = {}
         self._operations: SignalWriter | None = None
         self._positions: dict[str, int] = {}
-        self._trials = TrialsWriter(self.store)
         self._encoding = InOrder(in_order.ENCODING_THREADS)
-        self._written: dict[str, Any] = {}
+        self._commits = SideBySide(self.store)
+        self._trials = TrialsWriter(self._commits)
+        self._records = RecordWriter(self.store, self._commits)
+
+    @property
+    def pressure(self) -> Pressure:
+        """What waits to be encoded, and what chunks took so far."""
+        return self._encoding.pressure
 
     @property
     def owner(self) -> str:
@@ -123,19 +127,17 @@ class TapeWriter:
 
     @classmethod
     def _begin(cls, provenance: Mapping[str, Any], lock: WriterLock) -> TapeWriter:
-        now = _now()
+        began = now()
         metadata = RecordingMetadata(
             state="recording",
             recording_id=uuid.uuid4().hex,
-            created=now,
-            committed=now,
+            created=began,
+            committed=began,
             commit_number=0,
             provenance=provenance,
         )
         tape = cls(metadata, lock)
-        tape._write_documents(plain_documents(metadata))
-        tape.store.persist()
-        tape._write_record(metadata, None)
+        tape._records.write(metadata, plain_documents(metadata))
         return tape
 
     @classmethod
@@ -183,16 +185,16 @@ class TapeWriter:
         """Go on after the frames that a reader of ``lock.store`` sees. The tape releases the lock."""
         lock.store.remove_leftovers()
         tape = cls(reader.metadata, lock)
-        tape._trials = TrialsWriter(lock.store, reader.metadata.trials)
+        tape._trials = TrialsWriter(tape._commits, reader.metadata.trials)
         for position, (name, layer) in enumerate(reader.layers.items()):
-            tape._layers[name] = LayerWriter.resume(layer, tape._encoding)
+            tape._layers[name] = LayerWriter.resume(layer, tape._commits, tape._encoding)
             tape._positions[name] = position
         layers = tuple(layer.committed for layer in tape._layers.values())
-        changes: dict[str, Any] = {"state": "recording", "committed": _now(), "layers": layers, "pace": None}
+        changes: dict[str, Any] = {"state": "recording", "committed": now(), "layers": layers, "pace": None}
         if reader.operations is not None:
-            tape._operations = SignalWriter.resume(reader.operations, tape._encoding, "")
+            tape._operations = SignalWriter.resume(reader.operations, tape._commits, tape._encoding, "")
             changes["operations"] = tape._operations.committed
-        tape._write_record(reader.metadata.next_commit(**changes), None)
+        tape.metadata = tape._records.write(reader.metadata.next_commit(**changes), {})
         return tape
 
     def kept_trials(self) -> TrialsCommit:
@@ -225,7 +227,7 @@ class TapeWriter:
         folders = {layer.folder.lower() for layer in self._layers.values()}
         is_apart = layer_folder(name).lower() in folders
         about = name, plan, dtype, layer_class
-        writer = LayerWriter(self.store, self._encoding, *about, is_apart=is_apart, part=part)
+        writer = LayerWriter(self._commits, self._encoding, *about, is_apart=is_apart, part=part)
         self._layers[name] = writer
         self._positions[name] = position
 
@@ -262,7 +264,7 @@ class TapeWriter:
 
     def add_operations(self, about: OperationsCommit) -> None:
         """Add operations, which are going to be counted; ``about`` says what they are, and has no frames."""
-        self._operations = SignalWriter(self.store, self._encoding, None, "", about)
+        self._operations = SignalWriter(self._commits, self._encoding, None, "", about)
 
     def append_operations(self, values: Values) -> None:
         """Append operations, int64 [frames, weight layers × kinds]."""
@@ -368,7 +370,7 @@ class TapeWriter:
         trials_commit = self._trials.flush(trials, close=close)
         record = self.metadata.next_commit(
             state="closed" if close else "recording",
-            committed=_now(),
+            committed=now(),
             layers=layers,
             trials=trials_commit,
             uncalled=self.metadata.uncalled if uncalled is None else uncalled,
@@ -376,11 +378,7 @@ class TapeWriter:
             pace=self.metadata.pace if pace is None else pace,
             operations=counted,
         )
-        self.store.persist()
-        documents = plain_documents(record)
-        self._write_documents(documents)
-        self.store.persist()
-        self._write_record(record, documents if close else None)
+        self.metadata = self._records.write(record, plain_documents(record), is_closed=close)
         if close and not keep_lock:
             self.release()
         return record
@@ -397,25 +395,5 @@ class TapeWriter:
     def release(self) -> None:
         """Release the lock. Nothing may be written through this tape afterwards."""
         self._encoding.close()
+        self._commits.close()
         self._lock.release()
-
-    def _write_documents(self, documents: Mapping[str, Any]) -> None:
-        """Write the documents, given by key prefix, that differ from what this tape wrote last."""
-        for folder, document in documents.items():
-            if document != self._written.get(folder):
-                self.store.write(f"{folder}/{ROOT_DOCUMENT}", encode_document(document))
-                self._written[folder] = document
-
-    def _write_record(self, metadata: RecordingMetadata, documents: Mapping[str, Any] | None) -> None:
-        root = root_document(metadata, documents)
-        # If readers would refuse the new record, this raises, and the old record stays.
-        parse_attributes(root["attributes"], self.store.location)
-        encoded = encode_root(root, f"{self.store.location}/{ROOT_DOCUMENT}")
-        self.store.check()
-        self.store.write(ROOT_DOCUMENT, encoded)
-        self.store.persist()
-        self.metadata = metadata
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

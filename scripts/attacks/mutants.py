@@ -33,7 +33,8 @@ TAPE, LAYER = "recorder/tape/writing.py", "recorder/tape/layer_writing.py"
 BITS, LEVELS = "recorder/tape/bits_writing.py", "recorder/tape/levels.py"
 VALUES, VALUE_PACKING = "recorder/format/values.py", "recorder/capture/value_packing.py"
 READING, STORES = "recorder/tape/layer_reading.py", "recorder/stores/folder.py"
-ARRAY_READING = "recorder/tape/array_reading.py"
+THREADS, RECORD = "recorder/tape/threads/", "recorder/tape/record_writing.py"
+ARRAY_READING, SYNCING = "recorder/tape/array_reading.py", "recorder/stores/syncing.py"
 LOCK, HOLDER, HOOKS = (
     "recorder/tape/holding/lock.py",
     "recorder/tape/holding/holder.py",
@@ -84,27 +85,51 @@ MUTANTS = (
     Mutant(
         "the values of a chunk that goes on growing are written when it is full",
         "tape/test_signal_reading.py::test_values_are_read_in_any_range",
-        ((SIGNAL_WRITING, "(trains, self._chunk)\n", "(trains, self._chunk) if close else None\n"),),
+        ((SIGNAL_WRITING, ", self._commits)\n", ", self._commits) if close else None\n"),),
     ),
     Mutant(
         "files are not synced",
         "tape/test_stores.py::test_every_file_and_folder_is_synced_before_it_is_relied_on",
-        ((STORES, "                    _sync(file.fileno())\n", "                    pass\n"),),
+        ((STORES, "                    sync(file.fileno())\n", "                    pass\n"),),
     ),
     Mutant(
         "folders are not synced",
         "tape/test_stores.py::test_every_file_and_folder_is_synced_before_it_is_relied_on",
-        ((STORES, "                _sync(descriptor)\n", "                pass\n"),),
+        ((SYNCING, "                sync(descriptor)\n", "                pass\n"),),
+    ),
+    Mutant(
+        "what fails side by side is not told",
+        "tape/test_side_by_side.py::test_a_write_that_fails_is_told_at_the_end_after_all_others_were_done",
+        ((THREADS + "side_by_side.py", "            future.result()\n", "            pass\n"),),
+    ),
+    Mutant(
+        "a key is written twice at the same time",
+        "tape/test_side_by_side.py::test_a_key_that_is_written_again_has_the_later_bytes",
+        ((THREADS + "side_by_side.py", "if key in self._under_way or held", "if held"),),
+    ),
+    Mutant(
+        "a slow disk is given larger chunks",
+        "tape/test_pressure.py::test_a_disk_that_is_slower_than_compression_is_not_given_larger_chunks",
+        ((THREADS + "pressure.py", "self._writing_seconds > self._encoding_seconds", "False"),),
+    ),
+    Mutant(
+        "the compiled loop forgets the rest of a tile",
+        "tape/test_rearranging.py::test_the_compiled_loop_does_what_numpy_does",
+        (("recorder/native/rearranging_loops.py", "high = min(_HIGH, width - begin)", "high = _HIGH"),),
     ),
     Mutant(
         "the commit does not wait for the data",
         "attacks/test_faults.py::test_a_loss_of_power_takes_nothing_that_was_committed",
         (
             (
-                TAPE,
-                "self.store.persist()\n        documents = plain_documents(record)\n"
-                "        self._write_documents(documents)\n        self.store.persist()\n",
-                "documents = plain_documents(record)\n        self._write_documents(documents)\n",
+                RECORD,
+                "        self._commits.finish()\n        self._store.persist()\n",
+                "        self._commits.finish()\n",
+            ),
+            (
+                RECORD,
+                "        self._written |= new\n        self._store.persist()\n",
+                "        self._written |= new\n",
             ),
         ),
     ),
@@ -112,16 +137,16 @@ MUTANTS = (
         "the commit comes before the data",
         "attacks/test_faults.py::test_a_writer_may_die_at_each_stage_of_a_commit",
         (
-            (BITS, "self._store.write(spikes_chunk_key(", "_LATE.append((spikes_chunk_key("),
+            (BITS, "store.write(spikes_chunk_key(", "_LATE.append((spikes_chunk_key("),
             (BITS, "self._array), stored)", "self._array), stored))"),
             (
-                TAPE,
-                "self.store.write(ROOT_DOCUMENT, encoded)\n",
-                "self.store.write(ROOT_DOCUMENT, encoded)\n"
-                "        while _LATE:\n            self.store.write(*_LATE.pop())\n",
+                RECORD,
+                "        place_record()\n",
+                "        place_record()\n"
+                "        while _LATE:\n            self._store.write(*_LATE.pop())\n",
             ),
             (BITS, "TableWriter, rows_checksum\n", "TableWriter, rows_checksum\n\n_LATE = []\n"),
-            (TAPE, "Presented = list", "from recorder.tape.bits_writing import _LATE\nPresented = list"),
+            (RECORD, "\n\nclass Rec", "from recorder.tape.bits_writing import _LATE\n\nclass Rec"),
         ),
     ),
     Mutant(

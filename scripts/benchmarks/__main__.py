@@ -16,6 +16,7 @@ import torch
 from benchmarks.answer_memory import measure_answer_memory
 from benchmarks.answers import measure_analysis
 from benchmarks.elsewhere import measure_elsewhere
+from benchmarks.encoding import measure_encoding
 from benchmarks.harness import Options, Report, load
 from benchmarks.many import measure_many
 from benchmarks.memory import measure_memory
@@ -36,6 +37,7 @@ SECTIONS: Mapping[str, Callable[[Options, Report], None]] = {
     "parts": measure_parts,
     "calls": measure_calls,
     "profile": measure_profile,
+    "encoding": measure_encoding,
     "memory": measure_memory,
     "memory of answers": measure_answer_memory,
     "storage": measure_storage,

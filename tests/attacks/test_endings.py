@@ -134,7 +134,8 @@ def test_a_forgotten_monitor_is_finished_whatever_thread_collects_it(
     where: str, small_chunks: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Garbage is collected in any thread, so also in those that finishing waits for."""
-    monkeypatch.setattr("recorder.tape.in_order.ENCODING_THREADS", 2)
+    monkeypatch.setattr("recorder.tape.threads.in_order.ENCODING_THREADS", 2)
+    monkeypatch.setattr("recorder.tape.threads.pressure.Pressure.threads", lambda _, most: most)
     store = MemoryStore()
     net = nn.Sequential(nn.ReLU())
     monitor = Monitor(net, store=store, layers={nn.ReLU: SpikeOutput("N")})

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faults import DiskError, FaultyStore, VolatileStore
@@ -117,9 +117,8 @@ def check_and_go_on(store: ByteStore, script: Script) -> None:
     assert TapeReader.open(store).metadata.state == "closed"
 
 
-@pytest.fixture
-def operations() -> int:
-    store = FaultyStore(VolatileStore())
+def operations_of(writes_under_way: int) -> int:
+    store = FaultyStore(VolatileStore(writes_under_way))
     Script(store).run()
     return store.operations
 
@@ -132,21 +131,24 @@ def fail_once(number: int) -> Callable[[int, str, str], bool]:
     return lambda operation, *_: operation == number
 
 
+@pytest.mark.parametrize("writes_under_way", [1, 4], ids=["one by one", "side by side"])
 @pytest.mark.parametrize("after", [False, True], ids=["not done", "done"])
 @pytest.mark.parametrize(
     ("plan", "error"), [(fail_once, errno.EIO), (fail_from, errno.ENOSPC)], ids=["once", "for good"]
 )
 def test_any_store_operation_may_fail(
-    operations: int, plan: Callable[[int], Callable[..., bool]], error: int, after: bool
+    plan: Callable[[int], Callable[..., bool]], error: int, after: bool, writes_under_way: int
 ) -> None:
-    for number in range(1, operations + 1):
-        inner = VolatileStore()
+    for number in range(1, OPERATIONS[writes_under_way] + 1):
+        inner = VolatileStore(writes_under_way)
         script = Script(FaultyStore(inner, plan(number), error=error, after=after))
         with contextlib.suppress(DiskError):
             script.run()
         script.die()
         check_and_go_on(inner, script)
 
+
+OPERATIONS = {writes_under_way: operations_of(writes_under_way) for writes_under_way in (1, 4)}
 
 STAGES = {
     "lock": ("write", "writer.lock"),
@@ -190,10 +192,12 @@ def test_a_writer_may_die_at_each_stage_of_a_commit(stage: str, after: bool) -> 
         check_and_go_on(inner, script)
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("writes_under_way", [1, 4], ids=["one by one", "side by side"])
+@settings(max_examples=100)
 @given(data=st.data())
-def test_a_loss_of_power_takes_nothing_that_was_committed(operations: int, data: st.DataObject) -> None:
-    inner = VolatileStore()
+def test_a_loss_of_power_takes_nothing_that_was_committed(writes_under_way: int, data: st.DataObject) -> None:
+    inner = VolatileStore(writes_under_way)
+    operations = OPERATIONS[writes_under_way]
     last = data.draw(st.integers(1, operations + 5), label="operations before the power fails")
     script = Script(FaultyStore(inner, fail_from(last)))
     with contextlib.suppress(DiskError):

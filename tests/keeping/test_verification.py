@@ -108,7 +108,7 @@ def test_counts_and_padding_are_checked_against_the_spikes(
 ) -> None:
     """A writer that counts or pads wrongly leaves all checksums right."""
 
-    def wrong_padding(trains: np.ndarray) -> bytes:
+    def wrong_padding(trains: np.ndarray, *_: object) -> bytes:
         return encode_spikes(np.concatenate([trains[:-1], np.full_like(trains[:1], 255)]))
 
     def wrong_rows(rows: np.ndarray, chunk_rows: int) -> bytes:
@@ -122,9 +122,10 @@ def test_counts_and_padding_are_checked_against_the_spikes(
     assert "holds spikes of neurons that the layer does not have" in found
     shutil.rmtree(path)
     with monkeypatch.context() as patched:
-        patched.setattr(
-            "recorder.tape.bits_writing.count_per_neuron", lambda trains: count_per_neuron(trains) + 1
-        )
+        for module in ("bits_writing", "threads.rearranging"):
+            patched.setattr(
+                f"recorder.tape.{module}.count_per_neuron", lambda trains: count_per_neuron(trains) + 1
+            )
         write(path, "closed")
     found = call("verify", path).stdout
     assert "block 0 of layer '1' has" in found
@@ -228,7 +229,7 @@ def test_damaged_values_are_marked_lost_in_their_signal_alone(interrupted: Path)
 def test_padding_of_values_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A writer that pads wrongly leaves all checksums right."""
 
-    def wrong_padding(trains: np.ndarray) -> bytes:
+    def wrong_padding(trains: np.ndarray, *_: object) -> bytes:
         trains = trains.copy()
         trains[-1, -1] = -0.0 if trains.dtype.kind == "f" else 1
         return encode_values(trains)

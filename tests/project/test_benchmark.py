@@ -22,12 +22,13 @@ def run(*arguments: str) -> str:
 
 
 # Sections that take some seconds; the others are left to `-m long`.
-QUICK = ("values", "signals", "calls", "profile", "storage", "questions", "opening")
+QUICK = ("values", "signals", "calls", "profile", "encoding", "storage", "questions", "opening")
 FIGURES = {
     "recording": "run time",
     "values": "values 0 to 4",
     "signals": "processor time with v of conv2.spikes",
     "calls": "cost per call",
+    "encoding": "spiketape ÷ zstd alone",
     "memory": "peak memory",
     "storage": "bits per slot",
     "analysis": "each label",
@@ -62,3 +63,18 @@ def test_sections_that_lack_their_device_are_skipped_visibly(tmp_path: Path) -> 
         pytest.skip("there is a CUDA device")
     printed = run("--device", "cuda", "--section", "recording", "--cache", str(tmp_path))
     assert "Not measured: recording: there is no CUDA device" in printed
+
+
+def test_simulated_encoders_gain_what_the_lock_and_the_writing_thread_leave(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    from benchmarks.simulated_encoding import ChunkCosts, simulate
+
+    free = ChunkCosts(append=0.0, free=1.0, locked=0.0, write=0.0)
+    assert simulate(free, 1) == pytest.approx(1)
+    assert simulate(free, 7, chunks=7000) == pytest.approx(7)
+    # One lock, or one thread that appends, lets so many through, however many encoders there are.
+    assert simulate(free._replace(locked=0.5), 7) == pytest.approx(2, rel=0.01)
+    assert simulate(free._replace(append=0.25), 7) == pytest.approx(4, rel=0.01)
+    assert simulate(free._replace(write=1.0), 2) == pytest.approx(1, rel=0.01)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -38,6 +39,7 @@ class FaultyStore:
         self.error = error
         self.after = after
         self.operations = 0
+        self._counting = threading.Lock()
 
     @property
     def location(self) -> str:
@@ -46,6 +48,10 @@ class FaultyStore:
     @property
     def reads_under_way(self) -> int:
         return self.inner.reads_under_way
+
+    @property
+    def writes_under_way(self) -> int:
+        return self.inner.writes_under_way
 
     def is_empty(self) -> bool:
         return self.inner.is_empty()
@@ -58,6 +64,10 @@ class FaultyStore:
 
     def read_range(self, key: str, start: int, size: int) -> bytes | None:
         return self.inner.read_range(key, start, size)
+
+    def ready(self, key: str, data: bytes) -> Callable[[], None]:
+        self._do("ready", key, lambda: None)
+        return lambda: self.write(key, data)
 
     def write_pieces(self, key: str, pieces: Iterable[bytes]) -> None:
         self._do("write", key, lambda: self.inner.write_pieces(key, pieces))
@@ -97,8 +107,9 @@ class FaultyStore:
         self.inner.remove_leftovers()
 
     def _do(self, operation: str, key: str, do: Callable[[], object]) -> object:
-        self.operations += 1
-        fails = self.should_fail(self.operations, operation, key)
+        with self._counting:
+            self.operations += 1
+            fails = self.should_fail(self.operations, operation, key)
         done = do() if self.after or not fails else None
         if fails:
             raise DiskError(self.error, f"injected at {operation} {key}")
@@ -115,7 +126,8 @@ class VolatileStore:
     location = "volatile"
     reads_under_way = 1
 
-    def __init__(self) -> None:
+    def __init__(self, writes_under_way: int = 1) -> None:
+        self.writes_under_way = writes_under_way
         self._safe: dict[str, bytes] = {}
         self._pending: dict[str, list[bytes | None]] = {}
 
@@ -127,6 +139,9 @@ class VolatileStore:
 
     def write(self, key: str, data: bytes) -> None:
         self._pending.setdefault(key, []).append(data)
+
+    def ready(self, key: str, data: bytes) -> Callable[[], None]:
+        return lambda: self.write(key, data)
 
     def write_new(self, key: str, data: bytes) -> bool:
         is_new = self.read(key, 0) is None

@@ -282,7 +282,7 @@ def test_a_writer_killed_while_it_takes_the_lock_leaves_room_for_the_next(
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", kill)
-        patched.setattr(Path, "unlink", lambda *_, **__: None)  # who is dead cleans nothing up
+        patched.setattr(os, "unlink", lambda *_, **__: None)  # who is dead cleans nothing up
         with pytest.raises(Killed):
             TapeWriter.create(Folder(tmp_path), {})
     assert list(tmp_path.glob("writer.lock.*.partial"))

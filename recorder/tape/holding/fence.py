@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Final
+from typing import Final, TypeVar
 
 from recorder.format import RecordingFormatError, RecordingInUseError
 from recorder.stores import ByteStore
@@ -21,6 +21,8 @@ _TRUSTED_NEARBY: Final = 0.1
 
 _LIMIT_BYTES: Final = 4096
 _GONE: Final = (errno.ENOENT, errno.ESTALE)
+
+T = TypeVar("T")
 
 
 class FencedStore:
@@ -82,9 +84,17 @@ class FencedStore:
 
     def write(self, key: str, data: bytes) -> None:
         """Replace the bytes of a key; errors also as in `check`."""
+        self._do(lambda: self._store.write(key, data))
+
+    def ready(self, key: str, data: bytes) -> Callable[[], None]:
+        """Do what of `write` can be done beforehand; the function that is returned does the rest."""
+        rest = self._do(lambda: self._store.ready(key, data))
+        return lambda: self._do(rest)
+
+    def _do(self, write: Callable[[], T]) -> T:
         self._look()
         try:
-            self._store.write(key, data)
+            return write()
         except OSError as error:
             if error.errno in _GONE:
                 # Somebody has removed the folder of this writer, or all of the recording.
@@ -150,6 +160,11 @@ class FencedStore:
     def read_range(self, key: str, start: int, size: int) -> bytes | None:
         """Part of the bytes of a key; None if it is absent."""
         return self._store.read_range(key, start, size)
+
+    @property
+    def writes_under_way(self) -> int:
+        """Number of keys that are best written at the same time."""
+        return self._store.writes_under_way
 
     def exclusively(self) -> AbstractContextManager[None]:
         """Lock other processes out that call this too."""

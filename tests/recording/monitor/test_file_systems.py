@@ -18,7 +18,7 @@ import analysis
 from one_layer import monitor_of, rate, write
 from recorder.format import DurabilityWarning, RecordingWriteError
 from recorder.keeping import pack_recording
-from recorder.stores import Folder, folder, trying
+from recorder.stores import Folder, folder, syncing, trying
 from recorder.tape import TapeReader
 
 # -- file systems --------------------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ def test_a_folder_that_is_not_ours_is_refused_at_once(
 
     # As for root no folder is.
     monkeypatch.setattr(os, "access", lambda *_: False)
-    monkeypatch.setattr(Path, "mkdir", denied)
+    monkeypatch.setattr(os, "mkdir", denied)
     began = time.monotonic()
     with pytest.raises(RecordingWriteError, match=r"Permission denied.*Make it writable"):
         monitor_of(tmp_path / "new" / "run.zarr")
@@ -173,8 +173,9 @@ def test_as_on_windows_folders_are_never_opened(tmp_path: Path, monkeypatch: pyt
         return opened(path, *arguments, **named)
 
     monkeypatch.setattr(os, "open", open_files_only)
-    monkeypatch.setattr(folder, "fcntl", None)
-    monkeypatch.setattr(folder, "_HAS_LOCKS", False)
+    for module in (folder, syncing):
+        monkeypatch.setattr(module, "fcntl", None)
+        monkeypatch.setattr(module, "HAS_LOCKS", False)
     began = time.monotonic()
     with pytest.warns(DurabilityWarning), monitor_of(tmp_path / "run.zarr") as monitor:
         monitor._hooks._network(torch.ones(2, 3))
@@ -189,7 +190,7 @@ def test_as_on_macos_the_drive_is_asked_to_empty_its_cache(
     mac = SimpleNamespace(
         F_FULLFSYNC=51, LOCK_EX=2, flock=lambda *_: None, fcntl=lambda _, what: asked.append(what)
     )
-    monkeypatch.setattr(folder, "fcntl", mac)
+    monkeypatch.setattr(syncing, "fcntl", mac)
     store = Folder(tmp_path)
     store.write("key", b"x")
     store.persist()

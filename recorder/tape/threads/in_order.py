@@ -1,8 +1,8 @@
 """Do work in several threads, and take the results in the order in which the work was put in.
 
-Chunks are rearranged, compressed and written outside the interpreter lock. One thread of a fast core does
-about 0.4 GB of packed bits a second; a network on a large GPU puts out several times as much. With several
-threads, several requests to a server can also be under way at once.
+Chunks are rearranged, compressed and written outside the interpreter lock. One thread does 0.1 to 0.4 GB of
+packed bits a second; a network on a large GPU puts out several times as much. With several threads, several
+requests to a server can also be under way at once.
 """
 
 from __future__ import annotations
@@ -13,35 +13,66 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-# Encoding uses one of four cores; the network needs the others.
+import numpy as np
+
+from recorder.format.bits import Packed
+from recorder.tape.threads.pressure import Pressure
+
+# The network keeps a core. More threads would wait for each other, as each holds the interpreter lock for a
+# thirtieth of its time.
+_MOST_THREADS = 32
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-ENCODING_THREADS = min(max(_CORES // 4, 1), 8)
+ENCODING_THREADS = min(max(_CORES - 1, 1), _MOST_THREADS)
 
 
 class InOrder:
     """A pool of threads whose results are taken in order. Only one thread at a time may call its methods.
 
+    As many of them work as `Pressure` says. While that is one, no other does: `put` does the work itself.
+
     Parameters
     ----------
     threads : int
-        Number of threads. With 1 there is no pool: `put` does the work itself, at once.
+        Most threads.
+    pressure : Pressure, optional
+        By default that of a source which can wait: all threads work.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, pressure: Pressure | None = None) -> None:
         self._threads = threads
+        self.pressure = pressure or Pressure()
         self._executor: ThreadPoolExecutor | None = None
+        self._rooms: list[Packed] = []
         self._begun: deque[tuple[Future[Any], Callable[[Any], None]]] = deque()
+
+    def room(self, size_bytes: int) -> Packed:
+        """Memory of at least so many bytes, uint8, to be given back. Called in any thread.
+
+        Used again, as the system would clear fresh memory for each chunk.
+        """
+        try:
+            room = self._rooms.pop()
+        except IndexError:
+            room = np.empty(0, np.uint8)
+        return room if len(room) >= size_bytes else np.empty(size_bytes, np.uint8)
+
+    def give_back(self, room: Packed) -> None:
+        """Give memory back that nobody uses any more. Called in any thread."""
+        if len(self._rooms) < self._threads:
+            self._rooms.append(room)
 
     def put(self, work: Callable[[], Any], take: Callable[[Any], None]) -> None:
         """Do ``work()`` in a thread; later call ``take`` with its result, in the caller's thread.
 
         Results are taken in order, in this or a later call of `put` or `finish`. If more pieces of work are
-        under way than there are threads, this waits for the oldest, and raises what the oldest has raised.
+        under way than threads are to work, this waits for the oldest, and raises what the oldest has raised.
         """
-        if self._threads == 1:
+        threads = self.pressure.threads(self._threads)
+        if threads == 1:
+            self.finish()
             take(work())
             return
-        while len(self._begun) > self._threads:
+        while len(self._begun) > threads:
             self._take_oldest()
         if self._executor is None:
             self._executor = ThreadPoolExecutor(self._threads, "spiketape-encoder")
