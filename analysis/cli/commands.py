@@ -19,18 +19,18 @@ import click
 import pandas as pd
 import xarray as xr
 
-from analysis.cli.choosing import need_one_layer, parse_range
 from analysis.cli.clusters import cluster
 from analysis.cli.comparing import compare
 from analysis.cli.exporting import export
 from analysis.cli.facts import facts_of, facts_text
-from analysis.cli.helping import GroupedByTask, complete_path, completion
+from analysis.cli.helping import GroupedByTask, completion
 from analysis.cli.importing import import_files
-from analysis.cli.merging import merge
 from analysis.cli.progress import Progress, progress
 from analysis.cli.reporting import report
-from analysis.cli.running import compute_here, errors_as_messages, on_cluster, open_shown
-from analysis.cli.stats import stats, table_of, writer, written
+from analysis.cli.running import complete_path, compute_here, errors_as_messages, on_cluster, open_shown
+from analysis.cli.tables.choosing import need_one_layer, parse_range
+from analysis.cli.tables.merging import merge
+from analysis.cli.tables.stats import stats, table_of, writer, written
 from analysis.cli.watching import watch
 from analysis.display import printable, uncalled_text
 from analysis.keeping import find_digest, find_problems

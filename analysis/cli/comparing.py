@@ -10,8 +10,7 @@ from typing import Any
 import click
 
 from analysis.cli.clusters import cluster
-from analysis.cli.helping import complete_path
-from analysis.cli.running import compute_here, errors_as_messages, on_cluster, open_shown
+from analysis.cli.running import complete_path, compute_here, errors_as_messages, on_cluster, open_shown
 from analysis.comparison import Comparison
 from analysis.comparison import compare as compare_recordings
 

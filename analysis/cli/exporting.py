@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from analysis.cli.choosing import chosen, select
 from analysis.cli.clusters import cluster
 from analysis.cli.progress import progress
 from analysis.cli.running import errors_as_messages, on_cluster, open_shown, warnings_as_lines
+from analysis.cli.tables.choosing import chosen, select
 from analysis.display import printable
 from analysis.export import FORMS
 from analysis.questions import ManyUnitsWarning

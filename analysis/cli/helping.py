@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import click
-from click.shell_completion import CompletionItem, get_completion_class
+from click.shell_completion import get_completion_class
 
-from analysis.cli.asking import statistics
 from analysis.cli.running import Commands
 
 SECTIONS = {
@@ -17,17 +16,6 @@ SECTIONS = {
     "In a shell": ("completion",),
 }
 """Names of commands by what they are for."""
-
-
-def complete_path(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Have the shell complete the name of a file or folder; a URL is typed by hand."""
-    return [CompletionItem(incomplete, type="file")]
-
-
-def complete_statistics(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The statistics whose names begin like the last word of a list joined by commas."""
-    before, comma, begun = incomplete.rpartition(",")
-    return [CompletionItem(before + comma + name) for name in statistics() if name.startswith(begun)]
 
 
 class GroupedByTask(Commands):

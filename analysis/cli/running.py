@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from analysis.cli.clusters import ClusterError
 from analysis.cli.progress import progress
@@ -87,3 +88,8 @@ def end_interrupted(sentence: str) -> NoReturn:
         # Behind the ^C that a terminal shows.
         click.echo("\n" * sys.stderr.isatty() + f"spiketape: {printable(sentence)}", err=True)
     os._exit(INTERRUPTED)
+
+
+def complete_path(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Have the shell complete the name of a file or folder; a URL is typed by hand."""
+    return [CompletionItem(incomplete, type="file")]

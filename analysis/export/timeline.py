@@ -23,7 +23,7 @@ from analysis.kernels.exporting.positions import Offsets, find_positions
 from analysis.kernels.selecting.grouping import count_up
 from analysis.kernels.selecting.source import Source, frames_of, real_neurons
 from analysis.questions import QuestionError
-from analysis.statistics.durations import SECONDS
+from analysis.statistics.answers.durations import SECONDS
 from recorder.format.bits import Integers
 from recorder.format.segments import merge_ranges
 from spiketape_worker import Parcel

@@ -10,7 +10,7 @@ from analysis.comparison import Comparison, LayerComparison, compare
 from analysis.display import printable
 from analysis.questions import QuestionError
 from analysis.recording import Recording
-from analysis.report.findings import named, quoted
+from analysis.report.sections.findings import named, quoted
 
 
 def differences(

@@ -14,17 +14,17 @@ from dask.base import compute
 from analysis.asking.rounds import in_rounds
 from analysis.display import printable
 from analysis.recording import Recording
-from analysis.report.activity import activity_of, maps_of, strip_of
 from analysis.report.differing import differences
-from analysis.report.facts import facts_of, layer_facts
 from analysis.report.figures import Pool
-from analysis.report.findings import findings_of
 from analysis.report.page import page
 from analysis.report.pictures import Pending, Picture, Section, packed
-from analysis.report.raster import Raster
 from analysis.report.scope import Scope, scope_of
-from analysis.report.timing import timing_of
-from analysis.report.together import course_of, together_of
+from analysis.report.sections.activity import activity_of, maps_of, strip_of
+from analysis.report.sections.facts import facts_of, layer_facts
+from analysis.report.sections.findings import findings_of
+from analysis.report.sections.raster import Raster
+from analysis.report.sections.timing import timing_of
+from analysis.report.sections.together import course_of, together_of
 
 MAX_BYTES: Final = 3_000_000
 

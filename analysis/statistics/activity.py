@@ -11,8 +11,8 @@ import xarray as xr
 
 from analysis.kernels.counting.quantities import FIRED, LARGEST_DENOMINATOR, SPIKES, FiredInShare
 from analysis.questions import Per, QuestionError
-from analysis.statistics.answering import Answering, Statistic
-from analysis.statistics.durations import per_second
+from analysis.statistics.answers.answering import Answering, Statistic
+from analysis.statistics.answers.durations import per_second
 from analysis.statistics.values import Of, check_of, meaning
 
 FIRING_RATE: Final = Statistic(

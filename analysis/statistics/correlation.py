@@ -17,7 +17,7 @@ from analysis.kernels.coactivity import Observed
 from analysis.kernels.selecting.sequences import Boundary
 from analysis.kernels.selecting.source import Source, real_neurons
 from analysis.questions import QuestionError
-from analysis.statistics.answering import Answering
+from analysis.statistics.answers.answering import Answering
 from recorder.format.layout import neuron_dimensions
 
 # A matrix of so many takes 800 MB, and as much again while it is made.

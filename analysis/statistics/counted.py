@@ -12,8 +12,8 @@ from analysis.asking.counted_operations import counted_sums, weight_layers_of
 from analysis.kernels.selecting.source import Source
 from analysis.members import Members
 from analysis.questions import Per, Question, QuestionError
-from analysis.statistics.answering import Answering, of_each_recording
-from analysis.statistics.labelling import labelled
+from analysis.statistics.answers.answering import Answering, of_each_recording
+from analysis.statistics.answers.labelling import labelled
 from analysis.statistics.weighted_spikes import counts_of
 from recorder.format.operations import KINDS
 

@@ -31,8 +31,8 @@ from analysis.kernels.counting.quantities import SPIKES
 from analysis.kernels.selecting.source import Source
 from analysis.members import Members
 from analysis.questions import Per, Question, QuestionError, UncoveredOperationsWarning, listed
-from analysis.statistics.answering import Answering, of_each_recording
-from analysis.statistics.labelling import labelled
+from analysis.statistics.answers.answering import Answering, of_each_recording
+from analysis.statistics.answers.labelling import labelled
 from analysis.statistics.weighted_spikes import left_out_of, weighted, with_axes
 
 Uncovered = Literal["refuse", "leave out"]

@@ -21,9 +21,9 @@ from analysis.kernels.populations import MAX_BINS, RateBins, fraction_of, padded
 from analysis.kernels.selecting.source import Source
 from analysis.members import Members
 from analysis.questions import Per, Question, QuestionError
-from analysis.statistics.answering import of_each_recording
+from analysis.statistics.answers.answering import of_each_recording
+from analysis.statistics.answers.labelling import labelled
 from analysis.statistics.correlation import Correlations
-from analysis.statistics.labelling import labelled
 from spiketape_worker import Parcel
 
 # What becomes of a layer in the recordings of a pool: of a plan and its sources, with columns behind groups.

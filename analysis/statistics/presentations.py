@@ -22,7 +22,7 @@ from analysis.kernels.tables import (
     sparseness_figures,
 )
 from analysis.questions import Per, QuestionError
-from analysis.statistics.averaging import (
+from analysis.statistics.answers.averaging import (
     MAX_ELEMENTS,
     SUM_BYTES,
     array_of,
@@ -33,8 +33,8 @@ from analysis.statistics.averaging import (
     tally,
     whole,
 )
-from analysis.statistics.presented import OfPresentations, check_lengths, numbers_of
-from analysis.statistics.tables import (
+from analysis.statistics.answers.presented import OfPresentations, check_lengths, numbers_of
+from analysis.statistics.answers.tables import (
     Apart,
     Table,
     counts_of,

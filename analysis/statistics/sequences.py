@@ -19,9 +19,9 @@ from analysis.kernels.selecting.source import Source, frames_of
 from analysis.kernels.sequence_tasks import Tallied, figure_of_columns
 from analysis.members import Members
 from analysis.questions import Per, Question, QuestionError
-from analysis.statistics.answering import Answering, of_each_recording
-from analysis.statistics.durations import in_unit
-from analysis.statistics.labelling import labelled, with_durations
+from analysis.statistics.answers.answering import Answering, of_each_recording
+from analysis.statistics.answers.durations import in_unit
+from analysis.statistics.answers.labelling import labelled, with_durations
 from spiketape_worker import Parcel
 
 MAX_LAG: Final = 4096

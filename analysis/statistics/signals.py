@@ -29,8 +29,8 @@ from analysis.kernels.signals.tallying import (
 )
 from analysis.members import Members, columns_of
 from analysis.questions import Per, Question, QuestionError, parse_question
-from analysis.statistics.answering import of_each_recording
-from analysis.statistics.labelling import labelled, with_durations
+from analysis.statistics.answers.answering import of_each_recording
+from analysis.statistics.answers.labelling import labelled, with_durations
 from recorder.format.layout import neuron_dimensions
 from recorder.format.signals import SignalCommit
 from spiketape_worker import Parcel

@@ -17,11 +17,11 @@ from analysis.kernels.counting.tasks import ratio
 from analysis.kernels.selecting.selection import Labels
 from analysis.kernels.tables import alignments, cross_products, hits, hsic_from_grams, hsic_from_products
 from analysis.questions import Per, QuestionError
-from analysis.statistics.averaging import MAX_ELEMENTS, SUM_BYTES, array_of, key_of, tally
-from analysis.statistics.labelling import LONG_NAMES, with_durations
+from analysis.statistics.answers.averaging import MAX_ELEMENTS, SUM_BYTES, array_of, key_of, tally
+from analysis.statistics.answers.labelling import LONG_NAMES, with_durations
+from analysis.statistics.answers.presented import OfPresentations
+from analysis.statistics.answers.tables import Apart, Table, tables_of
 from analysis.statistics.presentations import gram_of
-from analysis.statistics.presented import OfPresentations
-from analysis.statistics.tables import Apart, Table, tables_of
 from recorder.format.bits import Integers
 from spiketape_worker import Parcel
 

@@ -16,9 +16,9 @@ from analysis.kernels.tables import (
     skaggs_figures,
 )
 from analysis.questions import Per, QuestionError
-from analysis.statistics.averaging import averaged, pooled, tally
-from analysis.statistics.presented import OfPresentations
-from analysis.statistics.tables import Apart, tables_of
+from analysis.statistics.answers.averaging import averaged, pooled, tally
+from analysis.statistics.answers.presented import OfPresentations
+from analysis.statistics.answers.tables import Apart, tables_of
 
 _CORRECTIONS: Final = (None, "miller-madow")
 # Mutual information takes floats, their products, ratios and logarithms.

@@ -20,7 +20,7 @@ from analysis.kernels.counting.tallying import places_of
 from analysis.kernels.selecting.source import Source
 from analysis.members import Members
 from analysis.questions import Question, QuestionError, listed
-from analysis.statistics.labelling import labelled
+from analysis.statistics.answers.labelling import labelled
 
 
 def left_out_of(layers: Sequence[Sequence[Source]], covering: Covering) -> list[str]:

@@ -8,7 +8,7 @@ Changes = tuple[tuple[str, str, str], ...]
 
 FOLDER, READING = "recorder/stores/folder.py", "recorder/tape/layer_reading.py"
 TASKS = "analysis/kernels/counting/tasks.py"
-TABLES, PRESENTED = "analysis/kernels/tables.py", "analysis/statistics/presented.py"
+TABLES, PRESENTED = "analysis/kernels/tables.py", "analysis/statistics/answers/presented.py"
 RANKS, TUNING = "asking/statistics/test_ranks.py", "asking/statistics/test_tuning.py"
 SIMILARITY = "asking/statistics/test_similarity.py"
 
@@ -55,12 +55,12 @@ ANSWER_MUTANTS: Final[tuple[tuple[str, str, Changes], ...]] = (
     ),
     (
         "of a batch of recordings the first is taken",
-        "asking/test_batches.py::test_recordings_are_pooled_as_one",
+        "asking/opening/test_batches.py::test_recordings_are_pooled_as_one",
         ((TASKS, "add_up(spikes[layer::layers])", "add_up(spikes[layer : layer + 1])"),),
     ),
     (
         "counts of small recordings are not compared with the commit",
-        "asking/test_batches.py::test_damage_to_one_of_many_is_named",
+        "asking/opening/test_batches.py::test_damage_to_one_of_many_is_named",
         ((READING, "expected = self.counts_checksums()[first:last]", "expected = found"),),
     ),
     (
@@ -71,6 +71,6 @@ ANSWER_MUTANTS: Final[tuple[tuple[str, str, Changes], ...]] = (
     (
         "sums of all neurons are alive at once",
         f"{TUNING}::test_sums_of_some_neurons_are_made_and_let_go_of_by_themselves",
-        (("analysis/statistics/averaging.py", "len(cuts) > 2 and", "False and"),),
+        (("analysis/statistics/answers/averaging.py", "len(cuts) > 2 and", "False and"),),
     ),
 )

@@ -422,17 +422,17 @@ MUTANTS = (
     ),
     Mutant(
         "silent neurons of several recordings are added up, not joined",
-        "asking/test_joint.py::test_every_statistic_is_that_of_all_frames_together",
+        "asking/opening/test_joint.py::test_every_statistic_is_that_of_all_frames_together",
         (("analysis/asking/planning.py", "joins = quantity.keeps_neurons and", "joins = False and"),),
     ),
     Mutant(
         "ranks that are missing are left out",
-        "asking/test_joint.py::test_missing_ranks_are_named",
+        "asking/opening/test_joint.py::test_missing_ranks_are_named",
         (("analysis/opening.py", "    _check_ranks(found)\n", ""),),
     ),
     Mutant(
         "steps of different runs are pooled",
-        "asking/test_joint.py::test_ranks_of_two_runs_share_no_steps",
+        "asking/opening/test_joint.py::test_ranks_of_two_runs_share_no_steps",
         (("analysis/asking/axes.py", "    _check_time(question, members)\n", ""),),
     ),
     Mutant(

@@ -13,22 +13,22 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.answer_memory import measure_answer_memory
-from benchmarks.answers import measure_analysis
-from benchmarks.elsewhere import measure_elsewhere
-from benchmarks.encoding import measure_encoding
+from benchmarks.asked.answer_memory import measure_answer_memory
+from benchmarks.asked.answers import measure_analysis
+from benchmarks.asked.many import measure_many
+from benchmarks.asked.opening import measure_opening
+from benchmarks.asked.questions import measure_questions
+from benchmarks.asked.scaling import measure_scaling
 from benchmarks.harness import Options, Report, load
-from benchmarks.many import measure_many
-from benchmarks.memory import measure_memory
-from benchmarks.opening import measure_opening
-from benchmarks.parts import measure_parts
-from benchmarks.profiling import measure_profile
-from benchmarks.questions import measure_questions
-from benchmarks.recording import measure_calls, measure_run_time
-from benchmarks.scaling import measure_scaling
-from benchmarks.signals import measure_signals
-from benchmarks.storage import measure_storage
-from benchmarks.values import measure_values
+from benchmarks.recorded.elsewhere import measure_elsewhere
+from benchmarks.recorded.encoding import measure_encoding
+from benchmarks.recorded.memory import measure_memory
+from benchmarks.recorded.parts import measure_parts
+from benchmarks.recorded.profiling import measure_profile
+from benchmarks.recorded.recording import measure_calls, measure_run_time
+from benchmarks.recorded.signals import measure_signals
+from benchmarks.recorded.storage import measure_storage
+from benchmarks.recorded.values import measure_values
 
 SECTIONS: Mapping[str, Callable[[Options, Report], None]] = {
     "recording": measure_run_time,

@@ -69,7 +69,7 @@ def test_simulated_encoders_gain_what_the_lock_and_the_writing_thread_leave(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    from benchmarks.simulated_encoding import ChunkCosts, simulate
+    from benchmarks.recorded.simulated_encoding import ChunkCosts, simulate
 
     free = ChunkCosts(append=0.0, free=1.0, locked=0.0, write=0.0)
     assert simulate(free, 1) == pytest.approx(1)

@@ -17,7 +17,10 @@ ELSEWHERE = (
 )
 FOLDERS = {
     # Whatever is asked and kept, on the oldest Python: the installed packages never miss torch.
-    "SPIKETAPE_ANALYSIS_PYTHON": ("asking", "keeping"),
+    "SPIKETAPE_ANALYSIS_PYTHON": (
+        *("asking", "asking/command", "asking/kernels", "asking/opening"),
+        "keeping",
+    ),
     # What meets Zarr itself: stores, layouts, archives.
     "SPIKETAPE_NEWEST_ZARR_PYTHON": ("keeping", "tape"),
 }

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 import analysis
 from analysis.asking import planning
-from analysis.statistics import averaging, presentations, similarity
+from analysis.statistics import presentations, similarity
+from analysis.statistics.answers import averaging
 from made_recordings import Example, make_example
 
 few = settings(

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 import analysis
 from analysis.kernels.tables import moments
-from analysis.statistics import averaging, presentations
+from analysis.statistics import presentations
+from analysis.statistics.answers import averaging
 from made_recordings import plans
 from presented import Presented, check_averages, cut_small, few, has_presentations, lost, opened, some_per
 from tapes import Run, Trial, write_recording

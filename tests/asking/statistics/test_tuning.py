@@ -18,7 +18,7 @@ from sklearn.metrics import mutual_info_score
 
 import analysis
 from analysis.asking import planning
-from analysis.statistics import averaging
+from analysis.statistics.answers import averaging
 from made_recordings import plans
 from presented import Presented, check_averages, cut_small, few, has_presentations, lost, opened, some_per
 from tapes import Run, Trial, write_recording

@@ -18,7 +18,8 @@ import zarr.storage
 from click.testing import CliRunner
 
 import analysis
-from analysis.cli import commands, output
+from analysis.cli import commands
+from analysis.cli.tables import output
 from one_layer import monitor_of, rate, write
 from recorder.format import RecordingNotFoundError, StoreError
 from recorder.keeping import pack_recording

@@ -49,7 +49,7 @@ def measure_memory(options: Options, report: Report) -> None:
 
 def _peak(options: Options, peer: str, trials: int) -> int:
     arguments = [peer, str(trials), str(options.cache), *(["--quick"] if options.quick else [])]
-    return int(run_child("memory", *arguments)["peak_bytes"])
+    return int(run_child("recorded.memory", *arguments)["peak_bytes"])
 
 
 def _available_bytes() -> int:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks.data import draw_spikes
 from benchmarks.harness import Options, Report, interleave, ratio
-from benchmarks.simulated_encoding import ChunkCosts, simulate
+from benchmarks.recorded.simulated_encoding import ChunkCosts, simulate
 from recorder.format import ChunkPlan, plan_chunks
 from recorder.format.bits import pack_frames, rows_to_trains
 from recorder.format.chunks import checksum

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import analysis
 from analysis.cli import commands
-from analysis.cli.output import write_csv_for_spreadsheets
+from analysis.cli.tables.output import write_csv_for_spreadsheets
 from analysis.display import printable
 from tapes import Run, Trial, write_recording
 
@@ -188,7 +188,7 @@ def test_parquet_of_labels_of_several_kinds(tmp_path: Path) -> None:
 
 
 def test_parquet_without_pyarrow(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("analysis.cli.output.find_spec", lambda name: None)
+    monkeypatch.setattr("analysis.cli.tables.output.find_spec", lambda name: None)
     result = call("rates", path, "--format", "parquet", "-o", str(tmp_path / "out"))
     assert result.exit_code == 1
     assert "needs pyarrow: pip install 'spiketape[analysis]'" in result.stderr

@@ -11,11 +11,11 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from analysis.layer import Layer
-from analysis.report.activity import chosen_neurons
 from analysis.report.asked import LAYER, Asked
 from analysis.report.figures import Pool, packed_numbers
 from analysis.report.pictures import LEFT_OUT, same_for_all
 from analysis.report.scope import Scope
+from analysis.report.sections.activity import chosen_neurons
 
 NEURONS: Final = 96
 PRESENTATIONS: Final = 12

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import analysis
-from benchmarks.answers import decompress, stored_chunks
+from benchmarks.asked.answers import decompress, stored_chunks
 from benchmarks.data import BATCH, LAYER, STEPS, LongRun
 from benchmarks.harness import Options, Ratio, Report, Times, interleave, ratio, show_seconds
 

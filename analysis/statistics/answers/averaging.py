@@ -18,7 +18,7 @@ from analysis.kernels.counting.tallying import places_of
 from analysis.kernels.counting.tasks import ratio
 from analysis.kernels.tables import pool_figures, tally_block
 from analysis.questions import QuestionError
-from analysis.statistics.tables import Apart, Table
+from analysis.statistics.answers.tables import Apart, Table
 from recorder.format.bits import Integers
 from spiketape_worker import Parcel
 

@@ -18,9 +18,10 @@ import analysis
 from analysis.asking import planning
 from analysis.asking.rounds import sources_in
 from analysis.asking.shards import Sharded
-from analysis.cli import asking, commands
-from analysis.cli.asking import Asked
-from analysis.cli.parts import Part, PartError
+from analysis.cli import commands
+from analysis.cli.tables import asking
+from analysis.cli.tables.asking import Asked
+from analysis.cli.tables.parts import Part, PartError
 from tapes import CONNECTIONS, Run, Trial, write_recording
 
 # What statistics that are of one layer, or of no axis of others, are asked for.

@@ -48,7 +48,7 @@ def measure_answer_memory(options: Options, report: Report) -> None:
         write_recording(stores[times], steps * times)
     rows = []
     for name in list(STATISTICS)[: 2 if options.quick else None]:
-        few, many = (run_child("answer_memory", name, str(stores[times])) for times in (1, factor))
+        few, many = (run_child("asked.answer_memory", name, str(stores[times])) for times in (1, factor))
         ratio = many["peak_bytes"] / few["peak_bytes"]
         shown = [
             f"{each[key] / 2**20:,.0f} MiB" for key in ("peak_bytes", "grown_bytes") for each in (few, many)

@@ -10,8 +10,8 @@ import numpy as np
 import xarray as xr
 
 from analysis.display import printable
-from analysis.report.activity import SATURATED_FROM
 from analysis.report.scope import Scope
+from analysis.report.sections.activity import SATURATED_FROM
 
 # A layer is named where so many of its neurons never fired, or fired nearly always.
 MOSTLY_SILENT: Final = 0.5

@@ -49,7 +49,7 @@ def measure_opening(options: Options, report: Report) -> None:
         zarr.create_array(booleans, shape=shape, chunks=(CHUNK_FRAMES, NEURONS), dtype=bool)
         for name, path in ((SPIKETAPE, store), (DASK, booleans)):
             try:
-                found = run_child("opening", name, str(path))
+                found = run_child("asked.opening", name, str(path))
             except subprocess.TimeoutExpired:
                 rows.append([f"{chunks:,}", name, "given up", "–", "–", "–"])
                 continue

@@ -13,13 +13,12 @@ import xarray as xr
 
 from analysis.asking.rounds import in_rounds
 from analysis.asking.shards import Sharded, name_of
-from analysis.cli.asking import DEFAULT_PER, Asked, statistics_text
-from analysis.cli.choosing import chosen
 from analysis.cli.clusters import cluster
-from analysis.cli.helping import complete_path, complete_statistics
-from analysis.cli.output import FORMATS, WRITERS, format_of, write_csv_for_spreadsheets
-from analysis.cli.parts import MAX_SHARDS, Part, commits_of
-from analysis.cli.running import compute_here, errors_as_messages, on_cluster, open_shown
+from analysis.cli.running import complete_path, compute_here, errors_as_messages, on_cluster, open_shown
+from analysis.cli.tables.asking import DEFAULT_PER, Asked, complete_statistics, statistics_text
+from analysis.cli.tables.choosing import chosen
+from analysis.cli.tables.output import FORMATS, WRITERS, format_of, write_csv_for_spreadsheets
+from analysis.cli.tables.parts import MAX_SHARDS, Part, commits_of
 from analysis.display import printable
 from analysis.questions import PER
 from recorder.stores.redaction import shown_address

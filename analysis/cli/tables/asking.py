@@ -13,10 +13,11 @@ from typing import Any, Final
 
 import click
 import xarray as xr
+from click.shell_completion import CompletionItem
 from dask.base import is_dask_collection
 
-from analysis.cli.choosing import CHOSEN, need_one_layer, parse_settings, select
 from analysis.cli.running import warnings_as_lines
+from analysis.cli.tables.choosing import CHOSEN, need_one_layer, parse_settings, select
 from analysis.display import printable
 from analysis.questions import UncoveredOperationsWarning, listed
 from analysis.recording import Recording
@@ -38,6 +39,12 @@ def statistics(owner: type = Statistics) -> dict[str, inspect.Signature]:
         if not name.startswith("_") and returned == "xr.DataArray":
             found[name] = signature
     return found
+
+
+def complete_statistics(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The statistics whose names begin like the last word of a list joined by commas."""
+    before, comma, begun = incomplete.rpartition(",")
+    return [CompletionItem(before + comma + name) for name in statistics() if name.startswith(begun)]
 
 
 def statistics_text() -> str:

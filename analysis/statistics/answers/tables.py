@@ -27,8 +27,8 @@ from analysis.kernels.selecting.source import Source, column_of, frames_of
 from analysis.kernels.tables import Spans, table_rows
 from analysis.members import Members
 from analysis.questions import Per, Question, QuestionError, parse_question
-from analysis.statistics.answering import Statistic, answer
-from analysis.statistics.labelling import join_presentations, labelled
+from analysis.statistics.answers.answering import Statistic, answer
+from analysis.statistics.answers.labelling import join_presentations, labelled
 from recorder.format.bits import Integers
 
 COUNTS: Final = Statistic("spike_count", "spikes", SPIKES)

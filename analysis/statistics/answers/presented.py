@@ -12,8 +12,8 @@ from analysis.kernels.selecting.selection import Labels
 from analysis.kernels.selecting.source import Source
 from analysis.members import columns_of
 from analysis.questions import Per, Question, QuestionError, UnknownLayerError
-from analysis.statistics.answering import Answering
-from analysis.statistics.tables import Apart, Table, coordinate_of, places_along, read_per
+from analysis.statistics.answers.answering import Answering
+from analysis.statistics.answers.tables import Apart, Table, coordinate_of, places_along, read_per
 from recorder.format.bits import Integers
 
 

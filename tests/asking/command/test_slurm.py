@@ -20,7 +20,7 @@ from tapes import Run, write_recording
 pytest.importorskip("dask_jobqueue")
 pytest.importorskip("cryptography")
 
-BATCH_FILES = Path(__file__).parents[2] / "scripts" / "slurm"
+BATCH_FILES = Path(__file__).parents[3] / "scripts" / "slurm"
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,9 @@ import xarray as xr
 from click.testing import CliRunner, Result
 
 import analysis
-from analysis.cli import asking, commands
-from analysis.cli.choosing import parse_indices, parse_numbers, parse_value
+from analysis.cli import commands
+from analysis.cli.tables import asking
+from analysis.cli.tables.choosing import parse_indices, parse_numbers, parse_value
 from analysis.statistics import Statistics
 from tapes import CONNECTIONS, Made, Run, Trial, write_recording
 

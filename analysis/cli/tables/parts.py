@@ -20,7 +20,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.cli.asking import Asked
+from analysis.cli.tables.asking import Asked
 from analysis.display import printable
 from analysis.kernels.events.interval_tally import IntervalEdge, IntervalSums
 from analysis.kernels.events.lag_tally import LagSums

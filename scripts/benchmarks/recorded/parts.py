@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from benchmarks.harness import Competitor, Options, Report, interleave, ratio, show_seconds
-from benchmarks.values import Given
+from benchmarks.recorded.values import Given
 from recorder import Monitor, SpikeOutput
 
 DENSITY = 0.1

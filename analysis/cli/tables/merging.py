@@ -12,9 +12,9 @@ import xarray as xr
 
 from analysis.asking.shards import Sharded, name_of
 from analysis.cli.clusters import cluster
-from analysis.cli.parts import Part, PartError, commits_of
 from analysis.cli.running import compute_here, errors_as_messages, on_cluster, open_shown
-from analysis.cli.stats import table_of, writer, written
+from analysis.cli.tables.parts import Part, PartError, commits_of
+from analysis.cli.tables.stats import table_of, writer, written
 from analysis.display import printable
 from analysis.recording import Recording
 from recorder.format import RecordingFormatError, RecordingNotFoundError

@@ -14,7 +14,7 @@ from torch import nn
 from benchmarks.data import BATCH, multi_step, test_images, trained_network
 from benchmarks.harness import Competitor, Options, Report, interleave, ratio, show_seconds
 from benchmarks.peers import BARE, PEERS, SPIKETAPE, Peer
-from benchmarks.recording import SHOWN
+from benchmarks.recorded.recording import SHOWN
 from demonstration.network import STEPS
 from recorder import Monitor, Signal
 

@@ -66,7 +66,7 @@ def measure_many(options: Options, report: Report) -> None:
 
 
 def _ask(folder: Path, recordings: int) -> dict[str, Any]:
-    return run_child("many", str(folder), "0", str(recordings))
+    return run_child("asked.many", str(folder), "0", str(recordings))
 
 
 def _write_side_by_side(folder: Path, recordings: int) -> None:

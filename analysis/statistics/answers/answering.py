@@ -28,7 +28,7 @@ from analysis.kernels.counting.tasks import ratio
 from analysis.kernels.selecting.source import Source
 from analysis.members import Members, columns_of
 from analysis.questions import Per, Question, QuestionError, parse_question
-from analysis.statistics.labelling import join_presentations, labelled
+from analysis.statistics.answers.labelling import join_presentations, labelled
 from analysis.statistics.values import Of, count_values
 from spiketape_worker import Parcel
 

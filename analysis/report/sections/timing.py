@@ -8,11 +8,11 @@ from typing import Final
 import numpy as np
 
 from analysis.layer import Layer
-from analysis.report.activity import chosen_neurons
 from analysis.report.asked import Asked
 from analysis.report.figures import Figures
 from analysis.report.pictures import Answers, Picture, Section
 from analysis.report.scope import MAX_NEURONS, MAX_TIMES, Scope
+from analysis.report.sections.activity import chosen_neurons
 
 LONGEST: Final = 40
 BLOCK_NEURONS: Final = 64

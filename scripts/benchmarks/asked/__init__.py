@@ -1,0 +1,1 @@
+"""Sections of the benchmark: how fast recordings are opened and asked."""

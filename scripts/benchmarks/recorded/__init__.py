@@ -1,0 +1,1 @@
+"""Sections of the benchmark: what recording costs, and what lies on disk."""
