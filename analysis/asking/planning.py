@@ -176,7 +176,7 @@ def plan_answer(
     if "time" in question.along or "presentation" in question.along:
         layers = [[source.with_starts() for source in layer] for layer in layers]
     sources = [source for layer in layers for source in layer]
-    wanted = task_bytes(_bytes_to_read(sources, question))
+    wanted = task_bytes(sum(map(_packed_bytes if question.along else _counted_bytes, sources)))
     every = range(len(members.names))
     pools = [[member] for member in every] if question.recordings else [[*every]]
     # Of several recordings, whether a neuron fired is known once its spikes in all of them are added up.
@@ -290,9 +290,9 @@ def whole_range(frames: SelectedFrames) -> tuple[int, int]:
 
 
 def _counted_bytes(source: Source) -> int:
+    counted = source.commit.counts_checksums.rows if source.use_counts else 0
     if source.commit.counts_only:
         return _packed_bytes(source)
-    counted = source.commit.counts_checksums.rows if source.use_counts else 0
     return counted_bytes(source.commit.plan, frames_of(source), counted)
 
 
@@ -300,11 +300,6 @@ def _packed_bytes(source: Source) -> int:
     if source.commit.counts_only:
         return source.commit.counts_checksums.rows * source.commit.plan.neurons * 4
     return packed_bytes(source.commit.plan, frames_of(source).segments.frames)
-
-
-def _bytes_to_read(sources: Sequence[Source], question: Question) -> int:
-    """Bytes to read to answer a question, about."""
-    return sum(map(_packed_bytes if question.along else _counted_bytes, sources))
 
 
 def _bounds(

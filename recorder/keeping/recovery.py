@@ -14,21 +14,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from recorder.format import LayerCommit, RecordingDamagedError, RecordingMetadata
+from recorder.format import RecordingDamagedError, RecordingMetadata
 from recorder.format.bits import count_per_neuron
-from recorder.format.documents import all_keys, plain_documents
-from recorder.format.extents import TableCommit
-from recorder.format.layout import ROOT_DOCUMENT
 from recorder.format.metadata import TrialsCommit
 from recorder.format.operations import OPERATIONS, OperationsCommit, as_operations
-from recorder.format.segments import Segments, clip_segments, merge_ranges
-from recorder.format.signals import SignalCommit
-from recorder.keeping.own_keys import OURS
+from recorder.format.segments import merge_ranges
+from recorder.keeping.own_keys import OURS, keys_of
 from recorder.keeping.verification import Problem
 from recorder.stores import ByteStore
 from recorder.tape import LayerReader, TapeReader, TapeWriter
 from recorder.tape.cutting import cut_layer
-from recorder.tape.holding.lock import LOCK_KEY, WriterLock
+from recorder.tape.holding.lock import WriterLock
 from recorder.tape.reading import refuse_if_packed
 from recorder.tape.signal_reading import SignalReader
 from recorder.tape.tables import TableWriter, rows_checksum
@@ -147,7 +143,7 @@ def plan_recovery(reader: TapeReader, problems: Sequence[Problem], *, mark_lost:
         LayerCut(name, layer.frames if cut_step is None else _frames_before(layer, cut_step), layer.frames)
         for name, layer in reader.layers.items()
     )
-    kept = _keys_of(reader, {layer.name: layer.frames for layer in layers}, cut_step)
+    kept = keys_of(reader, {layer.name: layer.frames for layer in layers}, cut_step)
     others = sorted(key for key in reader.store.keys() if key not in kept)  # noqa: SIM118 - no mapping
     return Recovery(
         cut_step=cut_step,
@@ -347,58 +343,4 @@ def _cut(reader: TapeReader, recovery: Recovery) -> RecordingMetadata:
         layers=tuple(layer for layer in layers if layer.frames),
         trials=trials,
         operations=_operations(reader.operations, step),
-    )
-
-
-def _keys_of(reader: TapeReader, frames: dict[str, int], cut_step: int | None) -> set[str]:
-    """Every key that the recording has once it is closed with ``frames[name]`` frames of each layer."""
-    kept = (_closed(layer, frames[name], cut_step) for name, layer in reader.layers.items() if frames[name])
-    counted = reader.operations
-    operations = None
-    if counted is not None:
-        stay = counted.frames if cut_step is None else counted.frames_before(cut_step)
-        operations = as_operations(_closed_signal(counted, stay)) if stay or cut_step is None else None
-    documents = plain_documents(replace(reader.metadata, layers=tuple(kept), operations=operations))
-    return {ROOT_DOCUMENT, LOCK_KEY, *all_keys(documents)}
-
-
-def _closed(layer: LayerReader, frames: int, cut_step: int | None) -> LayerCommit:
-    """Commit of a layer that is closed with ``frames`` frames; extents are right, checksums are not."""
-    plan, rows = layer.plan, clip_segments(layer.segments().rows, frames)
-    segments = len(rows)
-    counts_checksums = TableCommit(-(-frames // plan.block_frames))
-    checksums = TableCommit(plan.chunk_count(frames))
-    if layer.commit.counts_only:
-        counts_checksums, checksums = TableCommit(int(Segments(rows).batch.sum())), TableCommit()
-    values = layer.commit.values
-    if values is not None:
-        planes = (
-            replace(plane, counts_checksums=counts_checksums, checksums=checksums)
-            for plane in values.planes
-            if plane.first_chunk < checksums.rows
-        )
-        values = replace(values, planes=tuple(planes))
-    return replace(
-        layer.commit,
-        frames=frames,
-        counts_checksums=counts_checksums,
-        checksums=checksums,
-        segments=TableCommit(segments),
-        values=values,
-        signals=tuple(
-            _closed_signal(signal, kept)
-            for signal in layer.signals.values()
-            if (kept := signal.frames if cut_step is None else signal.frames_before(cut_step))
-            or cut_step is None
-        ),
-    )
-
-
-def _closed_signal(signal: SignalReader, frames: int) -> SignalCommit:
-    """Likewise of a signal."""
-    return replace(
-        signal.commit,
-        frames=frames,
-        checksums=TableCommit(signal.plan.chunk_count(frames)),
-        segments=TableCommit(len(clip_segments(signal.segments().rows, frames))),
     )
