@@ -12,6 +12,7 @@ from analysis.asking.axes import FrameAxes
 from analysis.asking.fan_outs import (
     Weights,
     connections_of,
+    readers_of_some_frames,
     readers_of_the_rest,
     readers_of_values,
     uncovered_of,
@@ -64,6 +65,10 @@ def covering_of(layers: Sequence[Sequence[Source]]) -> Covering:
     uncounted = _uncounted(layers)
     names = weight_layers_of(layers[0])
     counted = tuple(name for name in missing if name in names and name not in uncounted)
+    if counted:
+        # They are of all samples and trials: nothing else in the figure may be of some of these.
+        further = [name for name in readers_of_some_frames(layers) if name not in missing]
+        counted += tuple(name for name in further if name in names and name not in uncounted)
     left = {name: why for name, why in missing.items() if name not in counted}
     return Covering(
         counted,

@@ -69,6 +69,18 @@ def readers_of_the_rest(layers: Sequence[Sequence[Source]]) -> dict[str, str]:
     }
 
 
+def has_some_frames(layer: Sequence[Source]) -> bool:
+    """Whether only some samples or trials were kept of a layer."""
+    parts = [source.commit.part for source in layer]
+    return any(part is not None and (part.samples is not None or part.trials_every > 1) for part in parts)
+
+
+def readers_of_some_frames(layers: Sequence[Sequence[Source]]) -> list[str]:
+    """What reads layers of which only some samples or trials were kept."""
+    of = [source for layer in layers if has_some_frames(layer) for source in layer]
+    return [*dict.fromkeys(reader.name for source in of for reader in told_readers_of(source))]
+
+
 def listed_uncovered(uncovered: dict[str, str]) -> str:
     """The same as text, some of it."""
     shown = [f"{name!r} ({why})" for name, why in [*uncovered.items()][:_SHOWN]]

@@ -22,6 +22,7 @@ from analysis.asking.counted_operations import (
 from analysis.asking.fan_outs import (
     Weights,
     connections_of,
+    has_some_frames,
     listed_uncovered,
 )
 from analysis.asking.graphs import count_frames_of_layer
@@ -33,7 +34,7 @@ from analysis.members import Members
 from analysis.questions import Per, Question, QuestionError, UncoveredOperationsWarning, listed
 from analysis.statistics.answers.answering import Answering, of_each_recording
 from analysis.statistics.answers.labelling import labelled
-from analysis.statistics.weighted_spikes import left_out_of, weighted, with_axes
+from analysis.statistics.weighted_spikes import counts_of, left_out_of, weighted, with_axes
 
 Uncovered = Literal["refuse", "leave out"]
 _WEIGHTS: Final = {"all": "all weights count", "nonzero": "weights that were 0 are left out"}
@@ -69,7 +70,8 @@ class Operations(Answering):
         where the recording was made with ``operations=True``: as many operations as were counted of that
         weight layer, one for each weight that meets a value that is not 0; multiply-accumulates, if the input
         of that call was not 0 and 1 alone. With ``per="layer"`` these weight layers follow behind the layers,
-        by their own names; layers which only they read are not listed.
+        by their own names; layers which only they read are not listed. Counts are of all samples and trials,
+        so they then also tell what reads a layer of which only some of these were kept.
 
         With ``weights="all"`` and ``kind="accumulates"`` it equals the ``SynOpCounter`` of SpikingJelly 2.0,
         and the analyser of sinabs; with ``weights="nonzero"`` the effective accumulates of NeuroBench's
@@ -135,9 +137,10 @@ class Operations(Answering):
 
         The layers that read the input of the network are apart, as the coordinate ``input_layer``: all of
         their operations, also those of inputs that are 0, as multiply-accumulates (as accumulates, if the
-        input was 0 and 1), in each frame as many as in the first recorded forward. It is there where a
-        recording is asked and neither layers nor neurons or channels are kept apart. Add it for the energy of
-        the network.
+        input was 0 and 1), in each frame as many as in the first recorded forward. Frames are those of the
+        counts, where these are in the figure, else of the first layer of which all samples and trials were
+        kept, if there is one. It is there where a recording is asked and neither layers nor neurons or
+        channels are kept apart. Add it for the energy of the network.
 
         Parameters
         ----------
@@ -174,7 +177,8 @@ class Operations(Answering):
             result = result + others * multiplied.numerator / multiplied.denominator
             formula = f"{float(price):g} pJ × accumulates + {float(multiplied):g} pJ × multiply-accumulates"
         if self._default_per != () and not question.layers and question.place == "all":
-            result = result.assign_coords(input_layer=self._input_layer(question, prices, weights))
+            inputs = self._input_layer(question, prices, weights, covering)
+            result = result.assign_coords(input_layer=inputs)
         result.attrs = {
             **operations.attrs,
             "long_name": "energy of synaptic operations, arithmetic only",
@@ -237,11 +241,13 @@ class Operations(Answering):
             about["layers_left_out"] = left_out
         return result.assign_attrs(about)
 
-    def _input_layer(self, question: Question, prices: OperationEnergies, weights: Weights) -> xr.DataArray:
+    def _input_layer(
+        self, question: Question, prices: OperationEnergies, weights: Weights, covering: Covering
+    ) -> xr.DataArray:
         """Energy of the layers that read the input of the network, in pJ, lazily."""
         layers = self._layers()
-        build = partial(_of_inputs, prices, weights)
-        result = of_each_recording(build, layers[:1], question, self.members)
+        build = partial(_of_inputs, prices, weights, bool(covering.counted))
+        result = of_each_recording(build, layers, question, self.members)
         readers = {one.name: one.is_binary for each in connections_of(layers) for one in each.inputs}
         of = {True: (prices.accumulate, "accumulates"), False: (prices.multiply_accumulate, "MACs")}
         said = [
@@ -257,14 +263,16 @@ class Operations(Answering):
 def _of_inputs(
     prices: OperationEnergies,
     weights: Weights,
+    with_counts: bool,
     layers: Sequence[Sequence[Source]],
     question: Question,
     members: Members,
 ) -> xr.DataArray:
-    """Energy of the layers that read the input, in as many frames as a layer has."""
-    layers, axes = with_axes(layers, question, members)
+    """Energy of the layers that read the input, in the frames of the counts, or of a layer that has all."""
+    layers, axes = with_axes(layers, question, members, with_counts=with_counts)
     counted = replace(question, layers=False)
-    (layer,) = layers
+    in_all_frames = (layer for layer in layers if not has_some_frames(layer))
+    layer = counts_of(layers[0], question) if with_counts else next(in_all_frames, layers[0])
     plan = plan_answer(SPIKES, [layer], counted, members, axes)
     pooled = []
     for pool in plan.pools:
@@ -280,7 +288,7 @@ def _of_inputs(
         parts = parts if len(parts) == 1 else [da.stack(parts).sum(axis=0)]
         pooled.append(parts[0])
     values = da.stack(pooled) if question.recordings else pooled[0]
-    return labelled(values, question, axes, layers, members)
+    return labelled(values, question, axes, [layer], members)
 
 
 def _price_of_frame(source: Source, prices: OperationEnergies, weights: Weights) -> Fraction:

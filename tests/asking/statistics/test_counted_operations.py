@@ -175,6 +175,38 @@ def test_weight_layers_follow_behind_the_layers_that_are_read_directly(plain: An
         assert np.array_equal(found.sel(layer=layer).values, rows), layer
 
 
+@pytest.mark.parametrize("per", [(), "trial", "sample", "label", ("trial", "sample")])
+def test_layers_of_which_some_frames_were_kept_cost_what_the_whole_network_did(
+    tmp_path: Path, per: Any
+) -> None:
+    net, answers = thinned(Residual(Threshold)), []
+    for name, part in {
+        "whole": {},
+        "part": {"samples": {"spikes": 1, "more": 2}, "trials_every": {"third": 2, "spikes": 2}},
+    }.items():
+        with Monitor(net, store=tmp_path / name, layers=[Threshold], operations=True, **part) as monitor:
+            for _ in range(2):
+                with torch.no_grad(), monitor.trial(label=[5, 6, 7]):
+                    for given in images():
+                        net(given)
+        answers.append(analysis.open_recording(tmp_path / name).energy(per).compute())
+    whole, part = answers
+    assert float(whole.input_layer.min()) > 0
+    assert np.array_equal(part.input_layer.values, whole.input_layer.values)
+    assert np.array_equal(part.values, whole.values)
+
+
+def test_input_layers_are_asked_of_a_layer_that_has_all_frames(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Linear(3, 4), Threshold(), nn.Linear(4, 2), Threshold())
+    part = {"samples": {"1": 1}, "trials_every": {"1": 2}}
+    with Monitor(net, store=tmp_path / "run", layers=[Threshold], **part) as monitor, torch.no_grad():
+        for _ in range(2):
+            with monitor.trial():
+                net(torch.rand(5, 3))
+    energy = analysis.open_recording(tmp_path / "run").energy("trial", multiply_accumulate=1)
+    assert energy.input_layer.values.tolist() == [5 * 12, 5 * 12]
+
+
 def test_counts_stand_for_no_part_of_a_network(plain: Any) -> None:
     recording, _ = plain
     for asked in (recording["more"], recording.select(layers=["more", "third"])):
