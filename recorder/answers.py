@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
 
 import torch
@@ -32,7 +33,9 @@ Backend = Literal["numpy", "torch"]
 
 
 class Answers:
-    """The part of a monitor that commits what was recorded, and answers from it.
+    """The part of a monitor that marks trials, commits what was recorded, and answers from it.
+
+    Where trials are held, see `keep`, answers are about those that were kept.
 
     Rates are pooled: all spikes ÷ all slots, summed as integers and divided once. Silent ratios are neurons
     that never fired in any frame ÷ neurons. Both as in SpikingJelly's ``clock_driven.monitor.Monitor``.
@@ -46,6 +49,74 @@ class Answers:
     _layers: Mapping[str, SpikingLayer]
     _backend: Backend
     _device: torch.device
+
+    def trial(self, /, label: Any = None, **attached: Any) -> AbstractContextManager[None]:
+        """Mark the steps inside a ``with`` block as one trial.
+
+        Parameters
+        ----------
+        label : scalar, sequence or array, optional
+            The label of each sample of the batch, or a single one for all: text, number or boolean. None, NaN
+            and pandas' NA are missing. ``True``, ``1``, ``1.0`` and ``"1"`` are four labels.
+        **attached
+            More columns for the table of trials, given likewise, e.g. ``epoch=3``. They may have any name;
+            ``trial`` and ``sample``, which every recording has, become ``trial_trial`` and ``trial_sample``.
+
+        Raises
+        ------
+        RuntimeError
+            If a trial is open already, a forward of the network is running, or another thread than that which
+            has opened it runs the network.
+        ValueError
+            At the first layer called, if there are not as many values as samples. If a name or a value is
+            too long or holds half a character, or an infinity is among categories.
+        TypeError
+            If values are of a type that cannot be stored, or differ in kind from earlier ones.
+        """
+        return self._trial(attached if label is None else {"label": label, **attached})
+
+    @contextmanager
+    def _trial(self, columns: Mapping[str, Any]) -> Iterator[None]:
+        session = self._session
+        session.begin_trial(columns)
+        try:
+            yield
+        finally:
+            try:
+                session.end_trial()
+            except RecordingWriteError as failure:
+                self._link.stop(failure)
+
+    def keep(self, reason: str) -> None:
+        """Write the trials that are held, see ``last_trials``, and return when they are safe.
+
+        They are written as they were recorded, with their labels, signals, numbers and steps. What is not
+        written is a gap in steps and trials. The table of trials has a column ``kept_because`` with the
+        reason. Called again, it writes the trials that have come since, up to ``last_trials`` of them;
+        if none has come, nothing.
+
+        Inside a trial it returns at once, and the trials are written when that one ends, which is then the
+        newest of them, also where its ``with`` block is left by an exception. The last reason counts.
+
+        Parameters
+        ----------
+        reason : str
+            Why, for whoever reads the recording: ``"loss is NaN"``.
+
+        Raises
+        ------
+        RuntimeError
+            If no trial has come so far, if the recording is closed, without ``last_trials``, and inside a
+            forward that is in no trial.
+        TypeError, ValueError
+            If ``reason`` is no text, or one that cannot be stored.
+        RecordingWriteError
+            If they cannot be written.
+        """
+        try:
+            self._session.keep(reason)
+        except RecordingWriteError as failure:
+            self._link.stop(failure)
 
     def flush(self) -> None:
         """Commit everything recorded so far, and return when it is safe."""
@@ -93,7 +164,7 @@ class Answers:
     @property
     def s(self) -> SpikeMapping:
         """Recorded spikes: layer name → lazy sequence of T items ``[batch, *neuron]``, read from disk."""
-        refuse_nothing(self._session.recorded_layers(), is_enabled=self._hooks.in_place)
+        self._refuse_nothing()
         self.flush()
         convert = to_numpy if self._backend == "numpy" else to_tensor(self._device)
         return SpikeMapping(TapeReader.open(self._store).layers, convert, self._check_name)
@@ -125,9 +196,10 @@ class Answers:
         """Costs of the recording: bytes a step, host memory at most, files; see `RecordingPlan`.
 
         Known from the first step on, as the shapes of layers are. Logged then too, by the logger
-        ``recorder``, at level INFO.
+        ``recorder``, at level INFO. Where trials are held, the first one shows what they take.
         """
-        refuse_nothing(self._session.recorded_layers(), is_enabled=self._hooks.in_place)
+        if not self._session.layers.are_known:
+            self._refuse_nothing()
         return self._session.plan()
 
     @property
@@ -138,7 +210,7 @@ class Answers:
     def _totals(self, all: bool, module_name: str | None) -> dict[str, tuple[int, Counts]]:
         if not all:
             self._check_name(module_name)
-        refuse_nothing(self._session.recorded_layers(), is_enabled=self._hooks.in_place)
+        self._refuse_nothing()
         totals = self._session.totals()
         return totals if all else {str(module_name): totals[str(module_name)]}
 
@@ -149,6 +221,10 @@ class Answers:
             self.flush()
             readers = TapeReader.open(self._store).layers
         return {name: sum_values(readers[name]) for name in valued}
+
+    def _refuse_nothing(self) -> None:
+        held, layers = self._session.held, self._session.recorded_layers()
+        refuse_nothing(layers, is_enabled=self._hooks.in_place, held=None if held is None else len(held))
 
     def _check_name(self, name: str | None) -> None:
         refuse_unknown(name, self._layers, self._session.recorded_layers())

@@ -7,8 +7,7 @@ reading are the other modules' work.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal, Self
 
@@ -109,6 +108,9 @@ class Monitor(Answers):
         outside of trials is. Signals of the layer are left out with its spikes.
     keep : {"spikes", "counts"} or mapping, optional
         ``"counts"`` records how often each neuron fired in each sample of each trial, and not when; likewise.
+    last_trials : int, optional
+        Hold the newest so many trials as bits in memory, and write none of them before `keep` is called. What
+        runs outside of trials is left out then. Left out, all that comes is written.
     storage_options : dict, optional
         Credentials, endpoint and so on, for a URL; they are not kept with the recording.
     metadata : mapping, optional
@@ -157,6 +159,7 @@ class Monitor(Answers):
         samples: int | Mapping[Any, int] | None = None,
         trials_every: int | Mapping[Any, int] | None = None,
         keep: str | Mapping[Any, str] | None = None,
+        last_trials: int | None = None,
         storage_options: dict[str, Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
         dt: float | None = None,
@@ -165,8 +168,11 @@ class Monitor(Answers):
         citation: str | None = None,
     ) -> None:
         check_options(
-            net, backend, overwrite, resume, commit_interval, durability=durability, on_error=on_error
+            *(net, backend, overwrite, resume, commit_interval, last_trials),
+            durability=durability,
+            on_error=on_error,
         )
+        self._last_trials = last_trials
         self._backend = backend
         self._device = parse_device(device)
         self._commit_interval = float(commit_interval)
@@ -237,8 +243,11 @@ class Monitor(Answers):
             raise RecordingWriteError(UNFINISHED_RESET)
         if self._session.closed:
             self._session.trials.refuse_open("leave its `with` block before you call enable() again")
+            reached = self._session.steps.next_step
             with write_errors(self._store):
                 self._begin(TapeWriter.resume(self._store, own=self._session.metadata))
+            if self._last_trials is not None:  # steps behind the last kept one have been, too
+                self._session.steps.go_on_at(reached)
         self._link.refuse_stopped()
         self._hooks.put()
 
@@ -314,40 +323,6 @@ class Monitor(Answers):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def trial(self, /, label: Any = None, **attached: Any) -> AbstractContextManager[None]:
-        """Mark the steps inside a ``with`` block as one trial.
-
-        Parameters
-        ----------
-        label : scalar, sequence or array, optional
-            The label of each sample of the batch, or a single one for all: text, number or boolean. None, NaN
-            and pandas' NA are missing. ``True``, ``1``, ``1.0`` and ``"1"`` are four labels.
-        **attached
-            More columns for the table of trials, given likewise, e.g. ``epoch=3``. They may have any name;
-            ``trial`` and ``sample``, which every recording has, become ``trial_trial`` and ``trial_sample``.
-
-        Raises
-        ------
-        RuntimeError
-            If a trial is open already, a forward of the network is running, or another thread than that which
-            has opened it runs the network.
-        ValueError
-            At the first layer called, if there are not as many values as samples. If a name or a value is
-            too long or holds half a character, or an infinity is among categories.
-        TypeError
-            If values are of a type that cannot be stored, or differ in kind from earlier ones.
-        """
-        return self._trial(attached if label is None else {"label": label, **attached})
-
-    @contextmanager
-    def _trial(self, columns: Mapping[str, Any]) -> Iterator[None]:
-        session = self._session
-        session.begin_trial(columns)
-        try:
-            yield
-        finally:
-            session.end_trial()
-
     # -- what it is ------------------------------------------------------------------------------------------
 
     @property
@@ -367,7 +342,9 @@ class Monitor(Answers):
         if self._session.entrance.is_elsewhere:
             return f"<Monitor of the process that this was forked from → {self.store}>"
         state = "closed" if self._session.closed else "recording" if self._hooks.in_place else "paused"
-        lines = [f"<Monitor {state}, {len(self._layers)} layers → {self.store}>"]
+        held = self._session.held
+        holds = "" if held is None else f", {len(held)} of {self._last_trials} trials held"
+        lines = [f"<Monitor {state}, {len(self._layers)} layers → {self.store}{holds}>"]
         kinds = {name: type(layer.module).__name__ for name, layer in self._layers.items()}
         session = self._session
         of_layers = session.layers.stopped, session.layers.parts
@@ -393,11 +370,12 @@ class Monitor(Answers):
         steps, stops_bad = Steps(self._hooks.running_forwards), self._link.warns_of_failures
         session = RecordingSession(
             tape,
-            RecordedLayers(kinds, steps, self._wanted, stops_bad=stops_bad),
+            RecordedLayers(kinds, steps, self._wanted, stops_bad=stops_bad, holds=bool(self._last_trials)),
             commit_interval=self._commit_interval,
             queue_limit_bytes=QUEUE_LIMIT_BYTES,
             teller=self._teller,
             logbook=self._logbook,
+            last_trials=self._last_trials,
         )
         note_holder(tape.owner, self.close)
         self._session = self._link.session = session

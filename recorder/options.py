@@ -17,6 +17,7 @@ def check_options(
     overwrite: bool,
     resume: bool,
     commit_interval: Any,
+    last_trials: Any,
     *,
     durability: Any,
     on_error: Any,
@@ -30,6 +31,8 @@ def check_options(
         raise ValueError("overwrite=True replaces a recording and resume=True goes on with it; choose one")
     if not _is_positive(commit_interval):
         raise ValueError(f"commit_interval is {commit_interval!r}; expected a positive number of seconds")
+    if last_trials is not None and (type(last_trials) is not int or last_trials < 1):
+        raise ValueError(f"last_trials is {last_trials!r}; expected a positive whole number, or None")
     if durability not in ("power", "process"):
         raise ValueError(f"durability is {durability!r}; expected 'power' or 'process'")
     if on_error not in ("raise", "warn"):

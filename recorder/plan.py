@@ -188,6 +188,9 @@ class RecordingPlan:
         Pace of the recording so far; NaN before its first forward has ended.
     signals : sequence of SignalPlan
         Costs of the signals that have had values so far.
+    held_bytes : int
+        Bytes of the newest trials, where these wait in memory: one more than are held, each as large as the
+        largest so far.
     """
 
     layers: Sequence[LayerPlan]
@@ -195,6 +198,7 @@ class RecordingPlan:
     ring_bytes: int = 0
     steps_per_hour: float = math.nan
     signals: Sequence[SignalPlan] = ()
+    held_bytes: int = 0
 
     @property
     def _parts(self) -> list[LayerPlan | SignalPlan]:
@@ -236,7 +240,8 @@ class RecordingPlan:
         )
         # Bytes that have arrived in the ring are copied to other memory before they are queued; so the ring
         # counts twice.
-        return kept + at_work + HELD_BYTES + stages + output + self.queue_limit_bytes + 2 * self.ring_bytes
+        waiting = self.queue_limit_bytes + 2 * self.ring_bytes + self.held_bytes
+        return kept + at_work + HELD_BYTES + stages + output + waiting
 
     @property
     def device_bytes_limit(self) -> int:
@@ -267,6 +272,7 @@ class RecordingPlan:
             f"{self.bytes_per_step * 1e6 / 1e9:,.1f} GB and {self.files(10**6):,} files in a million steps"
             f"{self._hourly()}, "
             f"{self.host_bytes_limit / _MIB:,.0f} MiB of host memory{device} however many"
+            f"{self._held()}"
         )
 
     def _with_signals(self) -> str:
@@ -274,6 +280,9 @@ class RecordingPlan:
             return ""
         size = f"{self.signal_bytes_per_step / 1000:,.1f} kB a step"
         return f" and {len(self.signals)} signal{'s' * (len(self.signals) > 1)} of {size}"
+
+    def _held(self) -> str:
+        return f", {self.held_bytes / _MIB:,.1f} MiB of it for held trials" * bool(self.held_bytes)
 
     def _hourly(self) -> str:
         if math.isnan(self.steps_per_hour):

@@ -30,8 +30,13 @@ class NothingRecordedError(RuntimeError):
     """Spikes were asked for before any frame was recorded."""
 
 
-def refuse_nothing(recorded: Collection[str], *, is_enabled: bool) -> None:
-    """Raise NothingRecordedError if nothing is recorded."""
+def refuse_nothing(recorded: Collection[str], *, is_enabled: bool, held: int | None = None) -> None:
+    """Raise NothingRecordedError if nothing is recorded; ``held`` trials wait in memory, None if none do."""
+    if not recorded and held is not None and is_enabled:
+        raise NothingRecordedError(
+            f"no trial has been kept yet, and answers are about those that were: {held} are held in memory, "
+            "and monitor.keep(reason) writes them"
+        )
     if not recorded:
         missing = (
             "the monitor is enabled, but none of its layers has been called"

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from recorder.capture.device.transfer import Transfer, TransferRing, TransferRings
+from recorder.capture.held_rows import HeldValues
 from recorder.capture.kept_part import Index, index_of, take_neurons
 from recorder.capture.signals import Signal, SignalError
 from recorder.format.extents import TableCommit
@@ -334,6 +335,28 @@ class SignalRecorder:
         for piece in self.ready:
             if isinstance(piece, Arriving):
                 piece.ring.wait(piece.transfer)
+
+    def withdraw(self) -> HeldValues | None:
+        """Take all values away, as if none had come; None if there are none. It must be settled."""
+        if self.about is None or not self.ready:
+            return None
+        arrays = [piece if isinstance(piece, np.ndarray) else piece.values() for piece in self.ready]
+        held = HeldValues(self.about, arrays, np.concatenate(self.segments.look()))
+        self.ready, self.segments = [], SegmentLog()
+        return held
+
+    def put_back(self, held: HeldValues) -> None:
+        """Record the next whole steps of what another recorder of the same signal has withdrawn."""
+        self.roll_back()
+        if self.about is None:
+            self._begin(held.about.shape, held.about.dtype, held.about.neurons)
+        first, call = held.calls[0]
+        piece = [held.frames(first, call.steps * call.batch)]
+        self._undo = len(self.ready), self._stage, self._waiting
+        self.ready += piece
+        self.segments.extend(*call)
+        self._undo = None
+        del held.calls[0]
 
     def has_ready(self) -> bool:
         """True if the oldest values can be taken."""

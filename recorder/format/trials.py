@@ -26,6 +26,8 @@ from recorder.format.metadata import MAX_CATEGORY_BYTES, MAX_COLUMNS, ColumnKind
 
 # What each sample of a trial has, by column as stored; None where it is missing.
 Columns = dict[str, list[Value | None]]
+# A trial, or more samples of one: its number, how many samples, and what each has.
+Presented = tuple[int, int, Columns]
 
 _MOST_ATTACHED: Final = MAX_COLUMNS - len(KEYS)
 
@@ -62,6 +64,8 @@ class TrialLog:
         What to go on from, with all categories in it.
     ignores_case : callable, optional
         Whether the store takes names that differ by case only for one; asked once such names come.
+    holds : bool
+        Whether trials, once they are over, are withdrawn, and recorded only where somebody asks for it.
 
     Attributes
     ----------
@@ -72,7 +76,11 @@ class TrialLog:
     """
 
     def __init__(
-        self, kept: TrialsCommit | None = None, ignores_case: Callable[[], bool] = lambda: False
+        self,
+        kept: TrialsCommit | None = None,
+        ignores_case: Callable[[], bool] = lambda: False,
+        *,
+        holds: bool = False,
     ) -> None:
         self._ignores_case = ignores_case
         self.trials = kept.trials if kept else 0
@@ -83,7 +91,8 @@ class TrialLog:
         self._kinds: dict[str, ColumnKind | None] = {column.name: column.kind for column in columns}
         self._categories = {c.name: set(map(identity, c.categories)) for c in columns if c.kind == "category"}
         self._category_bytes = sum(category_bytes(column.categories) for column in columns)
-        self._presented: list[tuple[int, int, Columns]] = []
+        self._presented: list[Presented] = []
+        self._noted: list[Presented] = [] if holds else self._presented
 
     def begin(self, columns: Mapping[str, Any]) -> None:
         """Open a trial; what its columns hold is read here, once.
@@ -166,26 +175,48 @@ class TrialLog:
             A function that takes the note back, for frames that are refused.
         """
         trial = self._open
-        before = self.trials, trial.batch if trial else 0, len(self._presented)
+        before = self.trials, trial.batch if trial else 0, len(self._noted)
         if trial is not None and batch > trial.batch:
             columns = {name: column.of_batch(name, batch) for name, column in trial.columns.items()}
-            for name, column in trial.columns.items():
-                self._kinds[name] = self._kinds.get(name) or kind_of(column.values)
-                new = self._new_categories(name, column.values)
-                self._categories.setdefault(name, set()).update(new)
-                self._category_bytes += category_bytes(value for _, value in new)
+            values = {name: column.values for name, column in trial.columns.items()}
+            self._note_kinds(values)
+            if self._noted is self._presented:
+                self._note_categories(values)
             trial.batch = batch
             self.trials = trial.number + 1
-            self._presented += [(trial.number, batch, columns)]
+            self._noted += [(trial.number, batch, columns)]
         return partial(self._take_back, trial, *before)
 
     def _take_back(self, trial: _OpenTrial | None, trials: int, batch: int, presented: int) -> None:
         if trial is not None:
             trial.batch = batch
             self.trials = trials
-            del self._presented[presented:]
+            del self._noted[presented:]
 
-    def look(self) -> list[tuple[int, int, Columns]]:
+    def _note_kinds(self, columns: Mapping[str, Sequence[Value | None]]) -> None:
+        for name, values in columns.items():
+            self._kinds[name] = self._kinds.get(name) or kind_of(values)
+
+    def _note_categories(self, columns: Mapping[str, Sequence[Value | None]]) -> None:
+        for name, values in columns.items():
+            new = self._new_categories(name, values)
+            self._categories.setdefault(name, set()).update(new)
+            self._category_bytes += category_bytes(value for _, value in new)
+
+    def withdraw(self) -> list[Presented]:
+        """Take away what was noted of the open trial, as if it had not come; its number stays taken."""
+        noted, self._noted = self._noted, []
+        return noted
+
+    def put_back(self, presented: Presented) -> None:
+        """Note a trial that was withdrawn; raises ValueError if there would be too many categories."""
+        columns = presented[-1]
+        self._check(columns)
+        self._note_kinds(columns)
+        self._note_categories(columns)
+        self._presented += [presented]
+
+    def look(self) -> list[Presented]:
         """Trials noted and not forgotten: number, samples so far, columns."""
         return [*self._presented]
 

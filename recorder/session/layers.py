@@ -11,6 +11,7 @@ import numpy as np
 
 from recorder.capture import LayerError, LayerRecorder, SpikeValueError
 from recorder.capture.device.transfer import TransferRings
+from recorder.capture.holding_recorder import HoldingRecorder
 from recorder.capture.host_packing import StagePool
 from recorder.capture.kept_part import KeptPart
 from recorder.capture.packers import Packers
@@ -32,7 +33,7 @@ from recorder.tape import LayerProgress, TapeWriter
 class RecordedLayer(NamedTuple):
     """The recorder of a layer, which packs its outputs, the step that the layer is at, and its signals."""
 
-    recorder: LayerRecorder
+    recorder: HoldingRecorder
     steps: LayerSteps
     signals: LayerSignals
 
@@ -50,11 +51,15 @@ class RecordedLayers:
         What is made of their values, recorded beside them, and kept of them.
     stops_bad : bool
         Whether a layer that puts out no spikes is stopped with a warning, instead of being an error.
+    holds : bool
+        Whether what layers put out waits in memory, and is recorded only where somebody asks for it.
 
     Attributes
     ----------
     by_name : dict of str to RecordedLayer
         In network order.
+    seen : dict of str to RecordedLayer
+        What takes the outputs of layers: ``by_name`` itself, or others whose rows wait in memory.
     steps : dict of str to LayerSteps
         Where each layer is, in network order.
     late_errors : list of SpikeValueError
@@ -72,10 +77,12 @@ class RecordedLayers:
         wanted: Wanted | None = None,
         *,
         stops_bad: bool = False,
+        holds: bool = False,
     ) -> None:
         self._wanted = wanted or Wanted()
         self._stops_bad = stops_bad
         self.by_name: dict[str, RecordedLayer] = {}
+        self.seen: dict[str, RecordedLayer] = {} if holds else self.by_name
         self.steps: dict[str, LayerSteps] = {}
         self.late_errors: list[SpikeValueError] = []
         self.connections: Connections | None = None
@@ -84,23 +91,28 @@ class RecordedLayers:
         self._pool = StagePool()
         self._packers = Packers(self._pool, self._rings)
         names = tuple(self._wanted.weight_layers)
-        self.operations = OperationsRecorder(names, self._rings) if names else None
+        self.operations = OperationsRecorder(names, self._rings, holds=holds) if names else None
         if self.operations is not None:
             steps.on_end = self.operations.end_forward
         for name, layer_class in layer_classes.items():
             self._add(name, layer_class)
 
-    def _add(self, name: str, layer_class: str, *, is_expected: bool = True) -> LayerRecorder:
+    def _add(self, name: str, layer_class: str, *, is_expected: bool = True) -> None:
+        steps = self.steps[name] = self.all_steps.add_layer(name, is_expected=is_expected)
+        keeping = KeptPart(name, self._wanted.parts[name]) if name in self._wanted.parts else None
+        position = len(self.by_name)
+        for layers in (self.by_name,) if self.seen is self.by_name else (self.by_name, self.seen):
+            recorder = self._make(name, position, layer_class)
+            recorder.keeping = keeping
+            signals = LayerSignals.of(name, self._wanted.signals, self._rings, stops_bad=self._stops_bad)
+            layers[name] = RecordedLayer(recorder, steps, signals)
+
+    def _make(self, name: str, position: int, layer_class: str) -> HoldingRecorder:
         packers = self._packers
         if self._wanted.parts.part(name).counts_only:
             packers = Packers(self._pool, self._rings, only_ones=True)
-        recorder = LayerRecorder(name, len(self.by_name), layer_class, self.late_errors, packers)
+        recorder = HoldingRecorder(name, position, layer_class, self.late_errors, packers)
         recorder.threshold = self._wanted.thresholds.get(name)
-        if name in self._wanted.parts:
-            recorder.keeping = KeptPart(name, self._wanted.parts[name])
-        self.steps[name] = self.all_steps.add_layer(name, is_expected=is_expected)
-        signals = LayerSignals.of(name, self._wanted.signals, self._rings, stops_bad=self._stops_bad)
-        self.by_name[name] = RecordedLayer(recorder, self.steps[name], signals)
         return recorder
 
     def resume(self, tape: TapeWriter) -> None:
@@ -108,11 +120,16 @@ class RecordedLayers:
         self.connections = tape.metadata.connections
         resumed = tape.resumed_layers()
         for name, (commit, last_segment) in resumed.items():
-            known = self.by_name.get(name)
-            recorder = known.recorder if known else self._add(name, commit.layer_class, is_expected=False)
+            if name not in self.by_name:
+                self._add(name, commit.layer_class, is_expected=False)
+            recorder = self.by_name[name].recorder
             segments, pending = SegmentLog(last_segment), tape.pending_frames(name)
             has_fired = bool(tape.totals(name).any())
             recorder.resume(commit, segments, pending, has_fired=has_fired)
+            if self.seen is not self.by_name:
+                seen, nothing = self.seen[name], {signal.name: SegmentLog() for signal in commit.signals}
+                seen.recorder.resume(commit, SegmentLog(), pending[:0], has_fired=has_fired)
+                seen.signals.resume(commit, nothing)
             if recorder.keeping is not None:
                 recorder.keeping.resume(commit)
             if commit.signals:
@@ -129,6 +146,11 @@ class RecordedLayers:
         """Recorders of the layers that have been called, in network order."""
         every = (layer.recorder for layer in self.by_name.values())
         return [recorder for recorder in every if recorder.neuron_shape is not None]
+
+    @property
+    def are_known(self) -> bool:
+        """True if any layer has been called, or is in a resumed recording."""
+        return any(layer.recorder.neuron_shape is not None for layer in self.seen.values())
 
     @property
     def valued(self) -> set[str]:
@@ -148,7 +170,7 @@ class RecordedLayers:
     @property
     def are_on_device(self) -> bool:
         """True if any layer is packed on an accelerator."""
-        return any(recorder.is_on_device for recorder in self.called)
+        return any(layer.recorder.is_on_device for layer in self.seen.values())
 
     @property
     def ring_bytes(self) -> int:
@@ -178,11 +200,12 @@ class RecordedLayers:
 
     def settle(self) -> None:
         """Have all frames packed and all values ready; whoever asks next raises errors among them."""
-        for recorder, _, signals in self.by_name.values():
-            recorder.settle()
-            signals.settle()
+        for layers in (self.by_name,) if self.seen is self.by_name else (self.by_name, self.seen):
+            for recorder, _, signals in layers.values():
+                recorder.settle()
+                signals.settle()
         if self.operations is not None:
-            self.operations.series.settle()
+            self.operations.settle()
 
     def forget(self, name: str, progress: LayerProgress) -> None:
         """Forget the finished segments of a layer, and of its signals, that a commit has."""
@@ -212,7 +235,7 @@ class RecordedLayers:
         """Forget the finished segments of operations that a commit, of which `beside` is part, has."""
         progress = beside.get("operations")
         if self.operations is not None and progress is not None:
-            self.operations.series.segments.forget(len(progress.closed_segments))
+            self.operations.kept.segments.forget(len(progress.closed_segments))
 
     @property
     def stopped(self) -> list[str]:
@@ -254,12 +277,13 @@ class RecordedLayers:
                 planes_of(layer.values.least, layer.values.most) if layer.values else 0,
                 part_of(layer),
             )
-            for layer in self.called
+            for layer, _, _ in self.seen.values()
+            if layer.neuron_shape is not None
         ]
 
     def plan(self, queue_limit_bytes: int, steps_per_hour: float) -> RecordingPlan:
         """Costs of the recording, as far as its layers have been called."""
-        signals = [plan for layer in self.by_name.values() for plan in layer.signals.plans()]
+        signals = [plan for layer in self.seen.values() for plan in layer.signals.plans()]
         signals += self.operations.plans() if self.operations is not None else []
         return RecordingPlan(self.plans(), queue_limit_bytes, self.ring_bytes, steps_per_hour, signals)
 
@@ -278,7 +302,7 @@ class RecordedLayers:
             return False
         recorder = self.by_name[error.layer].recorder
         if not recorder.is_stopped:
-            recorder.is_stopped = True
+            recorder.is_stopped = self.seen[error.layer].recorder.is_stopped = True
             self.all_steps.give_up(self.by_name[error.layer].steps)
             warnings.warn(
                 f"{error}. This layer is not recorded any more; what was recorded of it stays, and the other "

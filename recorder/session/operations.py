@@ -72,17 +72,22 @@ class OperationsRecorder:
     weight_layers : sequence of str
         Their names, in network order.
     rings : TransferRings
+    holds : bool
+        Whether they wait in memory, see `RecordedLayers`.
 
     Attributes
     ----------
     series : SignalRecorder
         Of the frames of all forwards that have ended: int64, of shape (weight layers, kinds).
+    kept : SignalRecorder
+        Of the frames that are recorded: the same, unless they wait in memory.
     uncounted : dict of str to str
         Weight layers of which not all operations were counted, and why.
     """
 
-    def __init__(self, weight_layers: Sequence[str], rings: TransferRings) -> None:
+    def __init__(self, weight_layers: Sequence[str], rings: TransferRings, *, holds: bool = False) -> None:
         self.series: SignalRecorder = _Series(tuple(weight_layers), rings)
+        self.kept: SignalRecorder = _Series(tuple(weight_layers), rings) if holds else self.series
         self.uncounted: dict[str, str] = {}
         self._counters = {name: WeightLayerCounter() for name in weight_layers}
         # Of the forward that is running: what calls have done, and what recorded layers have put out.
@@ -91,7 +96,7 @@ class OperationsRecorder:
 
     def resume(self, commit: OperationsCommit, segments: SegmentLog) -> None:
         """Go on behind operations that were counted earlier."""
-        self.series.resume(commit, segments)
+        self.kept.resume(commit, segments)
         self.uncounted = {**commit.uncounted}
 
     def see_call(self, name: str, module: nn.Module, given: Any, output: Any) -> None:
@@ -180,7 +185,13 @@ class OperationsRecorder:
 
     def progress(self) -> SignalProgress | None:
         """Progress for a commit; it must be settled. None before there is anything."""
-        return None if self.series.about is None else SignalProgress(*self.series.segments.look())
+        return None if self.kept.about is None else SignalProgress(*self.kept.segments.look())
+
+    def settle(self) -> None:
+        """Have all values ready to be taken."""
+        self.series.settle()
+        if self.kept is not self.series:
+            self.kept.settle()
 
     def plans(self) -> list[SignalPlan]:
         """What the series costs, once there is anything."""

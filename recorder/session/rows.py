@@ -112,7 +112,7 @@ class CollectedRows:
         """Take the operations that are ready, if any are counted; otherwise as `take`."""
         if operations is None:
             return
-        series = operations.series
+        series = operations.kept
         if isinstance(series.about, OperationsCommit) and series.ready and not self._counts_operations:
             self._writer.put(partial(self._tape.add_operations, series.about), 0)
             self._counts_operations = True

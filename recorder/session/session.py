@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 
-from recorder.capture import LayerRecorder
+from recorder.capture.holding_recorder import HoldingRecorder
 from recorder.format import RecordingMetadata
 from recorder.format.bits import Counts
 from recorder.format.errors import UNFINISHED_RESET
@@ -18,8 +18,10 @@ from recorder.frameworks import SpikingLayer
 from recorder.plan import Pace, RecordingPlan, RecordingStats
 from recorder.session.background import BackgroundWriter, CommitClock, call_if_there
 from recorder.session.entrance import Entrance, exclusively
+from recorder.session.held_trials import HeldTrials
 from recorder.session.layers import RecordedLayers, progress_of, recorded_in, totals_of
 from recorder.session.logbook import Logbook
+from recorder.session.presenting import Presenting
 from recorder.session.rows import CollectedRows
 from recorder.session.signals import NO_SIGNALS, Forward
 from recorder.session.steps import LayerSteps
@@ -27,7 +29,7 @@ from recorder.session.telling import Teller
 from recorder.tape import TapeReader, TapeWriter
 
 
-class RecordingSession:
+class RecordingSession(Presenting):
     """Records into one tape until it is closed.
 
     The thread that runs the network calls `record` for each output of a spiking layer. `Steps` says which
@@ -52,6 +54,8 @@ class RecordingSession:
         Bytes that may wait for the disk.
     teller : Teller
     logbook : Logbook
+    last_trials : int, optional
+        How many trials wait in memory, for somebody to keep them; None if all that comes is recorded.
 
     Attributes
     ----------
@@ -70,6 +74,7 @@ class RecordingSession:
         queue_limit_bytes: int,
         teller: Teller,
         logbook: Logbook,
+        last_trials: int | None = None,
     ) -> None:
         self._tape, self._queue_limit_bytes = tape, queue_limit_bytes
         self._has_told_plan = False
@@ -79,7 +84,10 @@ class RecordingSession:
         self.steps = layers.all_steps
         layers.resume(tape)
         self.stop_layer = self.layers.stop
-        self.trials = TrialLog(tape.kept_trials(), tape.ignores_case)
+        self.trials = TrialLog(tape.kept_trials(), tape.ignores_case, holds=last_trials is not None)
+        self.held: HeldTrials | None = None
+        if last_trials is not None:
+            self.held = HeldTrials(last_trials, layers, self.trials, tape.store.location)
         self._due = CommitClock(commit_interval)
         self._pace = Pace(self.steps.next_step)
         self.closed = self._is_close_put = False
@@ -92,6 +100,7 @@ class RecordingSession:
             idle_deadline=self._due.idle_deadline,
         )
         self._rows = CollectedRows(self._writer, tape, layers.steps)
+        self._taking = self._rows if self.held is None else self.held
         self._logbook = logbook
         logbook.begin(self.steps.next_step)
 
@@ -102,7 +111,8 @@ class RecordingSession:
 
     def plan(self) -> RecordingPlan:
         """Costs of the recording, as far as its layers have been called."""
-        return self.layers.plan(self._queue_limit_bytes, self._pace.steps_per_hour(self.steps.next_step))
+        plan = self.layers.plan(self._queue_limit_bytes, self._pace.steps_per_hour(self.steps.next_step))
+        return plan if self.held is None else replace(plan, held_bytes=self.held.limit_bytes)
 
     def stats(self) -> RecordingStats:
         """Costs of the recording so far."""
@@ -160,7 +170,7 @@ class RecordingSession:
         if self._writer.failure is not None or self.layers.late_errors:
             self._writer.raise_failure()
             self.layers.tell_late_errors()
-        recorder, steps, signals = self.layers.by_name[layer.name]
+        recorder, steps, signals = self.layers.seen[layer.name]
         # Another thread may have closed the recording in the middle of a forward.
         if recorder.is_stopped or self.closed:
             return
@@ -176,6 +186,8 @@ class RecordingSession:
         trials, keeping = self.trials, recorder.keeping
         place = 1 + expected.has_steps, first_step, trials.number
         kept = spikes if keeping is None else keeping.cut(spikes, *place)
+        if self.held is not None and self.held.leaves_out(trials.number):
+            kept = None
         if expected.has_steps:
             self._record_other(recorder, steps, layer, spikes, kept, len(spikes))
         # The first call of a trial notes its labels.
@@ -192,17 +204,17 @@ class RecordingSession:
             made, batch = steps.next_step - first_step, spikes.shape[expected.has_steps]
             forward = Forward(layer, inputs, output, expected, first_step, made, batch, self.trials.number)
             self.layers.see_beside(signals, forward)
-            self._rows.take_signals(recorder, signals)
+            self._taking.take_signals(recorder, signals)
 
-    def _take(self, recorder: LayerRecorder) -> None:
+    def _take(self, recorder: HoldingRecorder) -> None:
         if recorder.is_full:
             recorder.settle()
             self.layers.tell_late_errors()
-        self._rows.take(recorder)
+        self._taking.take(recorder)
 
     def _record_other(
         self,
-        recorder: LayerRecorder,
+        recorder: HoldingRecorder,
         steps: LayerSteps,
         layer: SpikingLayer,
         spikes: torch.Tensor,
@@ -212,7 +224,7 @@ class RecordingSession:
         """Record what is ``kept``, or nothing, of an output, with ``count`` steps or no axis of them."""
         recorder.settle_before(spikes)
         if recorder.ready:
-            self._rows.take(recorder)
+            self._taking.take(recorder)
         batch = spikes.shape[0 if count is None else 1]
         if batch == 0 or count == 0:
             self.steps.note_empty()
@@ -232,45 +244,25 @@ class RecordingSession:
         steps.next_step += count or 1
         if not self._due.is_dirty:
             self._mark_dirty()
-        self._rows.take(recorder)
+        self._taking.take(recorder)
 
     def _pass_boundary(self) -> None:
         self._logbook.tell_failures()
         if self.steps.findings:
             self._teller.tell(self.steps.take_findings())
-        self._rows.take_operations(self.layers.operations)
+        self._taking.take_operations(self.layers.operations)
         if self._due.is_dirty:
             self._pace.end()
             if self.steps.next_step >= self._logbook.due:
                 self._logbook.put(self._rows, self.layers, self._pace)
             is_due = self._due.has_come()
-            if is_due or not self._has_told_plan:
+            # What trials take that are held is known behind the first one.
+            is_planned = self.held is None or len(self.held) > 0
+            if is_due or (is_planned and not self._has_told_plan):
                 self._has_told_plan = True
                 self._teller.remarks.tell_plan(self.entrance.location, self.plan())
             if is_due:
                 self._put_commit()
-
-    @exclusively
-    def begin_trial(self, columns: Mapping[str, Any]) -> None:
-        """Record what comes from here on, but no half of a forward, as one trial; see `TrialLog.begin`."""
-        self.refuse_in_forward("beginning a trial")
-        self.trials.begin(columns)
-        if self.steps.mark_boundary():
-            self._pass_boundary()
-
-    @exclusively
-    def end_trial(self) -> None:
-        """End the trial."""
-        is_boundary = self.steps.mark_boundary()
-        self.trials.end()
-        if is_boundary:
-            self._pass_boundary()
-
-    @exclusively
-    def mark_step(self) -> None:
-        """Note that the user says that a step is over; errors as in `Steps.mark_step`."""
-        if self.steps.mark_step():
-            self._pass_boundary()
 
     # -- commits -------------------------------------------------------------------------------------------
 
@@ -328,7 +320,8 @@ class RecordingSession:
         with entrance.lock:
             interrupted, entrance.inside = entrance.inside, "close"
             try:
-                if not self.closed and interrupted and self.layers.are_on_device:
+                is_keeping = self.held is not None and interrupted in ("keep", "end_trial")
+                if not self.closed and interrupted and (is_keeping or self.layers.are_on_device):
                     entrance.is_close_due = True
                 elif not self.closed:
                     self._close(is_in_step=interrupted == "record")
@@ -349,6 +342,8 @@ class RecordingSession:
                 self._end()
             raise
         self._end()
+        if self.held is not None:
+            self.held.tell_dropped()
         self.layers.tell_late_errors()
         self._logbook.tell_failures()
 

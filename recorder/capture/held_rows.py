@@ -1,0 +1,108 @@
+"""What was recorded in one trial and waits in memory: packed frames of a layer, values of a signal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recorder.capture.calls import Call
+from recorder.capture.host_packing import WholeRows, pack_whole
+from recorder.format.bits import Packed
+from recorder.format.segments import Rows
+from recorder.format.signals import SignalCommit
+from recorder.format.values import PackedValues, Pending, join_levels, pending_rows
+
+# Bytes of booleans, or values, that are put back at once, unless one step has more.
+PIECE_BYTES: Final = 2**20
+
+
+class HeldValues:
+    """The values of a signal in one trial.
+
+    Parameters
+    ----------
+    about : SignalCommit
+        What signal it is.
+    pieces : sequence of array, shape [frames, neurons]
+        Values in order.
+    segments : int64 array, shape [segments, 5]
+        Which steps they are; the first frame is 0.
+
+    Attributes
+    ----------
+    calls : list of (int, Call)
+        As of `HeldRows`.
+    nbytes : int
+        Bytes of memory that they take.
+    """
+
+    def __init__(self, about: SignalCommit, pieces: Sequence[NDArray[Any]], segments: Rows) -> None:
+        self.about = about
+        # Memory of their own, however much of larger pieces they were.
+        self._values = np.concatenate(pieces)
+        self.nbytes = self._values.nbytes + segments.nbytes
+        self.calls = [*_pieces(segments, self._values[:1].nbytes)]
+
+    def frames(self, first: int, count: int) -> NDArray[Any]:
+        """So many frames from the first on, [count, neurons]."""
+        return self._values[first : first + count]
+
+
+class HeldRows:
+    """The frames of one layer in one trial, packed.
+
+    Parameters
+    ----------
+    pieces : sequence of packed rows or FullStage
+        Whole rows in order.
+    pending : bool array, or array of levels, shape [fewer than 8, neurons]
+        Frames behind them.
+    segments : int64 array, shape [segments, 5]
+        Which steps they are; the first frame is 0.
+
+    Attributes
+    ----------
+    calls : list of (int, Call)
+        What is still to be taken, in order: the first frame of some whole steps, and which these are.
+    nbytes : int
+        Bytes of memory that they take.
+    """
+
+    def __init__(self, pieces: Sequence[WholeRows], pending: Pending, segments: Rows) -> None:
+        rows: list[Packed | PackedValues] = [pack_whole(piece) for piece in pieces]
+        last, planes = pending_rows(pending)
+        if last is not None:
+            rows += [PackedValues(last[np.newaxis], {name: row[np.newaxis] for name, row in planes.items()})]
+        spikes = [each.spikes if isinstance(each, PackedValues) else each for each in rows]
+        # Memory of their own, however much of larger pieces they were.
+        self._spikes: Packed = np.concatenate(spikes)
+        self._planes: dict[str, Packed] = {}
+        begins = np.cumsum([0, *map(len, spikes)])
+        for begin, each in zip(begins, rows, strict=False):
+            for name, plane in each.planes.items() if isinstance(each, PackedValues) else ():
+                whole = self._planes.setdefault(name, np.zeros_like(self._spikes))
+                whole[begin : begin + len(plane)] = plane
+        self.nbytes = self._spikes.nbytes * (1 + len(self._planes)) + segments.nbytes
+        self.calls = [*_pieces(segments, self._spikes.shape[1])]
+
+    def frames(self, first: int, count: int) -> Pending:
+        """So many frames from the first on, [count, neurons]: booleans, or levels if there are planes."""
+
+        def bits(rows: Packed) -> NDArray[np.bool_]:
+            unpacked = np.unpackbits(rows[first // 8 : -(-(first + count) // 8)], axis=0)
+            return unpacked[first % 8 : first % 8 + count].view(np.bool_)
+
+        events = bits(self._spikes)
+        planes = {name: bits(plane) for name, plane in self._planes.items()}
+        return join_levels(events, planes) if planes else events
+
+
+def _pieces(segments: Rows, frame_bytes: int) -> Iterator[tuple[int, Call]]:
+    """Segments cut to pieces of whole steps: the first frame of each, and its steps."""
+    for first, step, steps, batch, trial in segments.tolist():
+        most = max(PIECE_BYTES // (batch * frame_bytes), 1)
+        for done in range(0, steps, most):
+            yield first + done * batch, Call(step + done, min(most, steps - done), batch, trial)
