@@ -42,6 +42,11 @@ class Part:
     trials_every: int = 1
     counts_only: bool = False
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is left out. An index may be an array, which equals nothing as a whole."""
+        return self.neurons is None and replace(self, neurons=None) == WHOLE
+
     def of(self, layer: str, shape: tuple[int, ...]) -> LayerPart | None:
         """The part of a layer of this neuron shape; None where it is the whole. It may raise PartError."""
         neurons = None if self.neurons is None else choose_neurons(self.neurons, shape, f"layer {layer!r}")
@@ -103,7 +108,7 @@ class Parts(dict[str, Part]):
         spread(samples, lambda value: {"samples": _whole_number("samples", value)})
         spread(trials_every, lambda value: {"trials_every": _whole_number("trials_every", value)})
         spread(keep, lambda value: {"counts_only": _keeps_counts(value)})
-        return cls({name: part for name, part in parts.items() if part != WHOLE})
+        return cls({name: part for name, part in parts.items() if not part.is_whole})
 
     def part(self, name: str) -> Part:
         """What is kept of a layer."""

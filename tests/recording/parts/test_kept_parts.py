@@ -66,7 +66,16 @@ def stored(path: Path) -> np.ndarray:
 @pytest.mark.parametrize("axes", ["n ...", "t n ..."])
 @pytest.mark.parametrize(
     "index",
-    [np.s_[:, ::2, 1:], np.s_[1,], np.s_[..., 0], np.s_[::-1, 2], [3, 17, 59], np.s_[[0, 3], [1, 4], :]],
+    [
+        np.s_[:, ::2, 1:],
+        np.s_[1,],
+        np.s_[..., 0],
+        np.s_[::-1, 2],
+        [3, 17, 59],
+        np.s_[[0, 3], [1, 4], :],
+        np.array([3, 17, 59]),
+        np.arange(np.prod(SHAPE)) % 7 == 0,
+    ],
 )
 def test_the_neurons_are_those_that_numpy_takes_by_the_index(tmp_path: Path, index: Any, axes: str) -> None:
     spikes = made(7, 3)
