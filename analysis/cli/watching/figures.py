@@ -1,4 +1,7 @@
-"""What is known of a recording that grows. Spikes are read once, when they have been committed."""
+"""What is known of a recording that grows.
+
+Spikes are read once, when they have been committed; counts that were kept in place of them at each commit.
+"""
 
 from __future__ import annotations
 
@@ -194,9 +197,13 @@ def _count(member: _Member) -> None:
     if any(tally.seen_steps > steps.get(name, 0) for name, tally in member.tallies.items()):
         member.tallies = {}  # frames were cut away, on request
     new: dict[str, Layer] = {}
+    # Counts do not say which steps they are of: all of them are read again, and those known are taken off.
+    again: set[str] = set()
     for name, layer in member.recording.layers.items():
         seen = member.tallies[name].seen_steps if name in member.tallies else 0
-        new[name] = layer.select(steps=slice(seen, None)) if seen else layer
+        if seen and any(source.commit.counts_only for source in layer.sources):
+            again.add(name)
+        new[name] = layer.select(steps=slice(seen, None)) if seen and name not in again else layer
     per = "neuron" if sum(layer.neurons for layer in new.values()) <= MAX_NEURONS else ()
     counted = compute(*(layer.spike_count(per).data for layer in new.values()))
     for (name, layer), spikes in zip(new.items(), counted, strict=True):
@@ -204,7 +211,9 @@ def _count(member: _Member) -> None:
         if not per:
             tally.spikes = int(np.sum(tally.spikes))
         # A layer of a single neuron has no axis of neurons.
-        tally.add(layer.frames, np.atleast_1d(spikes) if per else spikes, steps[name])
+        found = np.atleast_1d(spikes) if per else spikes
+        known = (tally.frames, tally.spikes) if name in again else (0, 0)
+        tally.add(layer.frames - known[0], found - known[1], steps[name])
     is_same_writer = member.pace and metadata.pace and member.pace.steps <= metadata.pace.steps
     member.pace_before = member.pace if is_same_writer else None
     member.pace, member.commit = metadata.pace, metadata.commit_number

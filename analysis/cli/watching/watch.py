@@ -38,7 +38,8 @@ def watch(path: str, every: float) -> None:
     On a terminal a table that changes at each commit, elsewhere a line for each: the firing rate of each
     layer in what was committed last and in all, the share of dead neurons, which have never fired, steps a
     second, the share of time for which the network waited for the writer, room left on the disk, and layers
-    that are not called. Spikes are read once, when they have been committed.
+    that are not called. Spikes are read once, when they have been committed; counts that were kept in place
+    of them at each commit.
     """
     with errors_as_messages(), _shower() as show:
         watched = Watched(open_readers(path))

@@ -173,6 +173,26 @@ def test_spikes_are_read_once_when_they_have_been_committed(
     assert found.rate_so_far == rates(0, 25)[0]
 
 
+def test_a_layer_of_which_counts_are_kept_is_watched_beside_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = nn.Sequential(Threshold(), Threshold())
+    with on_store(tmp_path, net, keep={"1": "counts"}) as monitor:
+        watched = Watched(open_readers(monitor.store))
+        # In the middle of trials and at their ends; at last with too many neurons to remember each.
+        for commits in ([(0, 7, 20), (7, 10, 20)], [(10, 14, 20), (14, 16, 19)]):
+            with monitor.trial(label=0):
+                for first, last, most in commits:
+                    monkeypatch.setattr(figures, "MAX_NEURONS", most)
+                    for step in range(first, last):
+                        net(inputs(step))
+                    monitor.flush()
+                    bits, counts = looked(watched).layers
+                    assert (counts.rate, counts.rate_so_far) == (rates(first, last)[0], rates(0, last)[0])
+                    assert (bits.rate, bits.rate_so_far) == (counts.rate, counts.rate_so_far)
+                    assert math.isnan(counts.dead) == (most < 20)
+
+
 def test_a_recording_that_is_begun_anew_is_counted_anew(tmp_path: Path) -> None:
     net = nn.Sequential(Threshold())
     with on_store(tmp_path, net) as monitor:
