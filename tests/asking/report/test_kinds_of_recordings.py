@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import analysis
+import recorder
 from browser import CHROMIUM, DRIVER, MISSING, Browser, browser
 from committed_recordings import RECORDINGS
 from reported import data_of, make_recording
@@ -148,6 +149,14 @@ def test_findings_name_drift_and_not_the_ups_and_downs_of_chance(tmp_path: Path)
     said = found(tmp_path / "run.zarr", tmp_path)
     assert "Drift: the rate of &#x27;rising&#x27; is not level" in said
     assert "level&#x27; is" not in said.replace("rising&#x27; is not level", "")
+
+
+def test_of_counts_alone_no_finding_says_that_nothing_drifts(tmp_path: Path) -> None:
+    layers = {"1": spikes(50, 4, 10)}
+    recorder.write_recording(tmp_path / "counts.zarr", layers, keep="counts")
+    recorder.write_recording(tmp_path / "bits.zarr", layers)
+    assert "Whether it drifts cannot be told" in found(tmp_path / "counts.zarr", tmp_path)
+    assert "and it does not drift." in found(tmp_path / "bits.zarr", tmp_path)
 
 
 def test_a_few_frames_are_said_to_be_too_few(tmp_path: Path) -> None:
