@@ -95,7 +95,7 @@ def kept_frames(
         first += size
     assert first == len(frames), f"the runs have {first} frames, the layer has {len(frames)}"
     kept = np.concatenate(pieces)
-    flat = kept.reshape(len(kept), -1)[:, kept_indices(part.shape, part.neurons)]
+    flat = kept.reshape(len(kept), math.prod(part.shape))[:, kept_indices(part.shape, part.neurons)]
     return flat.reshape(len(kept), *part.kept_shape), log
 
 

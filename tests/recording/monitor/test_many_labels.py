@@ -16,6 +16,7 @@ import analysis
 from analysis.keeping import find_problems
 from recorder import Monitor
 from recorder.format import RecordingFormatError, columns
+from recorder.format.documents import encode_document
 from recorder.format.metadata import MAX_CATEGORY_BYTES
 from recorder.format.parsing.record import parse_document
 from recorder.keeping.digest import digest_recording
@@ -190,7 +191,9 @@ def test_recovery_keeps_what_was_committed_and_drops_the_rest(tmp_path: Path, co
     # A commit that is cut short before its record is written.
     tape._trials.append([(1, 50, {"label": unique(committed, committed + 50)})])
     tape._trials.flush(2)
-    tape._write_documents({"categories": {"node_type": "group"}})
+    place = tape._commits.ready("categories/zarr.json", encode_document({"node_type": "group"}))
+    tape._commits.finish()
+    place()
     tape.release()
     reader = TapeReader.open(Folder(path))
     recovery = plan_recovery(reader, find_problems(reader))
