@@ -231,7 +231,7 @@ MUTANTS = (
         "recording/elsewhere/test_going_on.py::test_a_value_that_is_none_leaves_the_rounds_before",
         (
             (ELSEWHERE, "packed = [self", "packed = (self"),
-            (ELSEWHERE, "windows, strict=True)]\n", "windows, strict=True))\n"),
+            (ELSEWHERE, "layer, window in fed]\n", "layer, window in fed)\n"),
         ),
     ),
     Mutant(
@@ -286,8 +286,8 @@ MUTANTS = (
         (
             (
                 STORES,
-                "_open_partial(self._writing or path.parent, path.name)",
-                "_open_partial(path.parent, path.name)",
+                "folder = self._writing or os.path.dirname(path)\n",
+                "folder = os.path.dirname(path)\n",
             ),
         ),
     ),

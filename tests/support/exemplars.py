@@ -218,7 +218,7 @@ def _growing(folder: Path) -> dict[str, Any]:
     class KilledError(Exception):
         """Stands for the end of the process."""
 
-    with mock.patch.object(tape, "_write_record", side_effect=KilledError), suppress(KilledError):
+    with mock.patch.object(tape._records, "write", side_effect=KilledError), suppress(KilledError):
         tape.commit({"a": progress}, later, 2)
     tape.release()
     columns = {"trial": [0] * 4, "sample": [*range(4)], "label": ["a", "b", "a", None]}

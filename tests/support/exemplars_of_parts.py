@@ -73,7 +73,7 @@ def _growing(folder: Path) -> dict[str, Written]:
     class KilledError(Exception):
         """Stands for the end of the process."""
 
-    with mock.patch.object(tape, "_write_record", side_effect=KilledError), suppress(KilledError):
+    with mock.patch.object(tape._records, "write", side_effect=KilledError), suppress(KilledError):
         tape.commit(progress, [(1, 2, {"label": ["c", "c"]})], 2)
     tape.release()
     return {path.name: written}

@@ -46,7 +46,7 @@ def leave_lock(store: ByteStore, **changes: Any) -> Holder:
     """A recording and the lock of another writer; as old as that, if it is of an earlier start."""
     with pytest.MonkeyPatch.context() as patched:
         if "boot" in changes and "since" in changes:
-            patched.setattr(writing, "_now", lambda: changes["since"])
+            patched.setattr(writing, "now", lambda: changes["since"])
         TapeWriter.create(store, {}).release()
     holder = replace(Holder.this_process(), **changes)
     store.write(LOCK_KEY, json.dumps(vars(holder)).encode())
