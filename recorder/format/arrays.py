@@ -24,6 +24,7 @@ from recorder.format.layout import (
     categories_folder,
     layer_folder,
     neuron_dimensions,
+    plane_folder,
     table_chunk_rows,
     trial_column_folder,
 )
@@ -117,11 +118,6 @@ def layer_tables(name: str, plan: ChunkPlan, *, is_apart: bool = False) -> Layer
     )
 
 
-def plane_array(plane: str) -> str:
-    """Key of the boolean array of a plane, below the folder of its layer."""
-    return f"{PLANES_GROUP}/{plane}"
-
-
 # The groups that a layer with planes has: of the planes, and of the small arrays of each.
 PLANE_GROUPS = (PLANES_GROUP, *(f"plane_{table}" for table in LayerTables._fields if table != "segments"))
 
@@ -202,10 +198,10 @@ def categories_table(column: str) -> TableLayout:
 def layer_documents(commit: LayerCommit) -> dict[str, dict[str, Any]]:
     """Zarr documents of a layer's group and arrays as of a commit: key prefix → document."""
     tables = layer_tables(commit.name, commit.plan, is_apart=commit.is_apart)
-    folder, spikes = commit.folder, spikes_document(commit.plan, commit.frames)
+    folder = commit.folder
     documents = {
         folder: group_document({"name": commit.name}),
-        f"{folder}/{SPIKES}": spikes,
+        f"{folder}/{SPIKES}": spikes_document(commit.plan, commit.frames),
         **_bits_documents(tables, commit),
         tables.segments.folder: tables.segments.document(commit.segments.rows),
     }
@@ -215,7 +211,7 @@ def layer_documents(commit: LayerCommit) -> dict[str, dict[str, Any]]:
     described: dict[str, dict[str, Any]] = {}
     for plane in planes:
         documents |= {f"{folder}/{group}": group_document() for group in PLANE_GROUPS}
-        described[f"{folder}/{plane_array(plane.name)}"] = spikes
+        described[plane_folder(folder, plane.name)] = plane_document(commit.plan, commit.frames)
         described |= _bits_documents(plane_tables(commit, plane.name), plane)
     # Arrays of one group follow each other: zarr-python 3.1.6 takes only the last run of these.
     for key in sorted(described, key=lambda key: key.rsplit("/", 1)[0]):
@@ -251,6 +247,24 @@ def spikes_document(plan: ChunkPlan, frames: int) -> dict[str, Any]:
         codecs=[
             {"name": "transpose", "configuration": {"order": [*range(1, rank), 0]}},
             {"name": "numcodecs.packbits", "configuration": {}},
+            {"name": "bytes"},
+            {"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}},
+            {"name": "crc32c"},
+        ],
+    )
+
+
+def plane_document(plan: ChunkPlan, frames: int) -> dict[str, Any]:
+    """Zarr v3 document of a plane: uint8, shape ``(chunk, part, byte)``, a stored chunk for each part.
+
+    The bytes hold the bits of the plane at events, see `recorder.format.at_events`; all behind them is 0.
+    """
+    return _array_document(
+        shape=(plan.chunk_count(frames), plan.parts, plan.part_bytes),
+        chunk_shape=(1, 1, plan.part_bytes),
+        data_type="uint8",
+        dimensions=("chunk", "part", "byte"),
+        codecs=[
             {"name": "bytes"},
             {"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}},
             {"name": "crc32c"},

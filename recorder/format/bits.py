@@ -188,6 +188,15 @@ def count_per_neuron(trains: Packed) -> Counts:
     return counts
 
 
+def count_rows(rows: Packed) -> Counts:
+    """Number of spikes of each neuron, int64 [neurons], in rows ``[bytes, neurons]``."""
+    counts = np.zeros(rows.shape[1], np.int64)
+    for first in range(0, len(rows), _LANE_LIMIT // 8):
+        # As many rows as a byte can hold the sums of.
+        counts += np.bitwise_count(rows[first : first + _LANE_LIMIT // 8]).sum(axis=0, dtype=np.uint8)
+    return counts
+
+
 def count_per_frame(trains: Packed) -> Counts:
     """Number of spikes in each frame, of all neurons together.
 

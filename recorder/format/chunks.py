@@ -109,6 +109,20 @@ def decode_spikes(stored: bytes, neurons: int, chunk_bytes: int, room: Packed | 
     return trains_in(room, neurons, chunk_bytes)
 
 
+def encode_plane(bits: Packed, size: int, level: int = ZSTD_LEVEL) -> bytes:
+    """Stored bytes of one chunk of a plane: its bits at events, and zeros up to ``size`` bytes."""
+    payload = np.zeros(size, np.uint8)
+    payload[: len(bits)] = bits
+    return _seal(zstd.compress(payload, level))
+
+
+def decode_plane(stored: bytes, size: int) -> Packed:
+    """The ``size`` bytes of one stored chunk of a plane; errors as in `decode_spikes`."""
+    bits = np.empty(size, np.uint8)
+    _unseal(stored, bits)
+    return bits
+
+
 def encode_values(trains: NDArray[Any], level: int = ZSTD_LEVEL) -> bytes:
     """Stored bytes of one chunk of a signal.
 

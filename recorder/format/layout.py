@@ -24,7 +24,7 @@ NEWEST_FORMAT_VERSION: Final = 3
 ATTRIBUTE: Final = "spiketape"
 ROOT_DOCUMENT: Final = "zarr.json"
 GROUPS: Final = ("layers", "trials")
-# The boolean array of a layer's events, and the group of its planes.
+# The array of a layer's events, and the group of its planes.
 SPIKES: Final = "spikes"
 PLANES_GROUP: Final = "planes"
 # Group of the arrays of categories, where there are any.
@@ -102,6 +102,11 @@ class ChunkPlan:
     def part_neurons(self) -> int:
         """Neurons in one stored part. The last part may include silent neurons past the end of the axis."""
         return self.part_rows * self.row_neurons
+
+    @property
+    def part_bytes(self) -> int:
+        """Packed bits of one stored part."""
+        return self.part_neurons * self.chunk_bytes
 
     def part_slice(self, part: int) -> slice:
         """Range of the layer's neurons, in C order, that a part holds."""
@@ -275,9 +280,19 @@ def categories_folder(column: str) -> str:
     return f"{CATEGORIES}/{folder_name(column)}"
 
 
-def spikes_chunk_key(folder: str, plan: ChunkPlan, chunk: int, part: int, array: str = SPIKES) -> str:
-    """Key of one stored chunk of ``spikes``, or of another boolean array of the layer."""
-    return array_chunk_key(f"{folder}/{array}", plan, chunk, part)
+def plane_folder(folder: str, plane: str) -> str:
+    """Key prefix of the array of a plane, given that of its layer."""
+    return f"{folder}/{PLANES_GROUP}/{plane}"
+
+
+def spikes_chunk_key(folder: str, plan: ChunkPlan, chunk: int, part: int) -> str:
+    """Key of one stored chunk of ``spikes``."""
+    return array_chunk_key(f"{folder}/{SPIKES}", plan, chunk, part)
+
+
+def plane_chunk_key(folder: str, plane: str, chunk: int, part: int) -> str:
+    """Key of one stored chunk of a plane."""
+    return f"{plane_folder(folder, plane)}/c/{chunk}/{part}/0"
 
 
 def array_chunk_key(array: str, plan: ChunkPlan, chunk: int, part: int) -> str:

@@ -165,7 +165,8 @@ def check_blocks(layer: LayerReader, first: int, last: int) -> list[Problem]:
     plan = layer.plan
     problems: list[Problem] = []
     chunks_of = {block: _kept_chunks(layer, block) for block in range(first, last)}
-    reads = layer.stored_parts(product(chain.from_iterable(chunks_of.values()), range(plan.parts)))
+    places = product(chain.from_iterable(chunks_of.values()), range(plan.parts))
+    reads = layer.stored_parts(places, to_the_end=True)
     for block, chunks in chunks_of.items():
         # Spikes of each neuron in the block; None if a chunk of it is damaged.
         spikes: NDArray[np.int64] | None = np.zeros(plan.neurons, np.int64)

@@ -1,8 +1,8 @@
-"""Write one boolean array of a layer chunk by chunk: its events, or a plane of its values."""
+"""Write the bits of a layer chunk by chunk: its events, or a plane of its values."""
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from recorder.format import ChunkPlan
 from recorder.format.arrays import LayerTables
-from recorder.format.bits import Counts, Packed, count_per_neuron, rows_to_trains
+from recorder.format.at_events import bits_at_events
+from recorder.format.bits import Counts, Packed, count_per_neuron, count_rows, rows_to_trains
 from recorder.format.chunks import (
     checksum,
+    encode_plane,
     encode_room,
     encode_spikes,
     room_bytes,
@@ -20,11 +22,11 @@ from recorder.format.chunks import (
     trains_in,
 )
 from recorder.format.extents import TableCommit
-from recorder.format.layout import ZSTD_LEVEL, spikes_chunk_key
+from recorder.format.layout import ZSTD_LEVEL
 from recorder.tape.layer_reading import LayerReader
 from recorder.tape.tables import TableWriter, rows_checksum
 from recorder.tape.threads.in_order import InOrder
-from recorder.tape.threads.pressure import Timed, Written
+from recorder.tape.threads.pressure import Timed
 from recorder.tape.threads.rearranging import REARRANGING
 from recorder.tape.threads.side_by_side import KeyWriter, SideBySide
 
@@ -33,36 +35,60 @@ _ZERO_BYTES = 2**20
 
 
 class BitsExtent(NamedTuple):
-    """What a commit may promise of one boolean array; see `LayerCommit`."""
+    """What a commit may promise of one array of bits; see `LayerCommit`."""
 
     counts_checksums: TableCommit
     checksums: TableCommit
     tail: tuple[int, ...]
 
 
-class _Stored(NamedTuple):
-    """A chunk that was written: its rows, spikes of each neuron, checksums [1, parts], and what it took."""
+class WrittenChunk(NamedTuple):
+    """A chunk that is stored: its rows, counts of each neuron, and checksums of its parts, [1, parts]."""
 
     rows: Packed
-    spikes: Counts
+    counts: Counts
     checksums: NDArray[np.uint32]
-    written: Written
+
+
+def encode_events(plan: ChunkPlan, room: Packed, level: int = ZSTD_LEVEL) -> Iterator[bytes]:
+    """Stored bytes of each part of a chunk of events, given in its room (see `room_bytes`)."""
+    if plan.parts == 1:
+        yield encode_room(room, level)
+        return
+    trains = trains_in(room, plan.neurons, plan.chunk_bytes)
+    for part in range(plan.parts):
+        yield encode_spikes(plan.part_of(trains, part), level)
+
+
+def encode_planes(
+    plan: ChunkPlan, events: Packed, planes: Sequence[Packed], level: int = ZSTD_LEVEL
+) -> list[list[bytes]]:
+    """Stored bytes of each part of a chunk of each plane, from rows of events and planes."""
+    if not planes:
+        return []
+    slices = [plan.part_slice(part) for part in range(plan.parts)]
+    parts = [bits_at_events(events[:, some], [plane[:, some] for plane in planes]) for some in slices]
+    return [
+        [encode_plane(bits, plan.part_bytes, level) for bits in of_plane]
+        for of_plane in zip(*parts, strict=True)
+    ]
 
 
 class BitsWriter:
-    """Writes one boolean array of a layer, its counts and its checksums.
+    """Writes bits of a layer, with their counts and checksums: its events, or a plane of its values.
 
-    Appended rows fill the memory of one chunk. A full chunk is encoded and written by another thread, while
-    the next one fills; its counts and checksums are taken into the small arrays afterwards, in order. A
-    commit also writes the last chunk, which is not full, and later writes of it begin with the same frames.
+    Appended rows fill the memory of one chunk. A full chunk is taken away, to be encoded and written by
+    another thread while the next one fills; its counts and checksums are taken into the small arrays
+    afterwards, in order. A commit also writes the last chunk, which is not full, and later writes of it begin
+    with the same frames.
 
     Parameters
     ----------
     commits : SideBySide
     encoding : InOrder
-        Threads that encode and write chunks.
-    folder, array : str
-        Folder of the layer, and the array below it.
+        Has memory for threads that write chunks.
+    chunk_key : callable
+        Key of a stored chunk, as ``chunk_key(chunk, part)``.
     tables : LayerTables
         Layouts of the small arrays.
     plan : ChunkPlan
@@ -76,8 +102,7 @@ class BitsWriter:
         self,
         commits: SideBySide,
         encoding: InOrder,
-        folder: str,
-        array: str,
+        chunk_key: Callable[[int, int], str],
         tables: LayerTables,
         plan: ChunkPlan,
         *,
@@ -85,7 +110,7 @@ class BitsWriter:
         filled: int = 0,
     ) -> None:
         self._commits, self._encoding = commits, encoding
-        self._folder, self._array, self._plan = folder, array, plan
+        self._chunk_key, self._plan = chunk_key, plan
         self.first_chunk = first_chunk
         self._counts = TableWriter(commits, tables.counts)
         self._counts_checksums = TableWriter(commits, tables.counts_checksums)
@@ -157,51 +182,53 @@ class BitsWriter:
         """The chunk that is being filled, and how many rows it has."""
         return self._chunk, self._filled
 
-    def append(self, rows: Packed) -> None:
-        """Append rows of eight frames, uint8 [rows, neurons], and write the chunks that they fill."""
-        while len(rows):
-            taken = rows[: len(self._rows) - self._filled]
-            self._rows[self._filled : self._filled + len(taken)] = taken
-            self._filled += len(taken)
-            rows = rows[len(taken) :]
-            if self._filled == len(self._rows):
-                self._finish_chunk()
+    @property
+    def room(self) -> int:
+        """Rows that the chunk has room for."""
+        return len(self._rows) - self._filled
 
-    def append_silence(self, count: int) -> None:
-        """Append so many rows in which nothing is true."""
-        while count:
-            taken = min(len(self._rows) - self._filled, count)
-            self._rows[self._filled : self._filled + taken] = 0
-            self._filled += taken
-            count -= taken
-            if self._filled == len(self._rows):
-                self._finish_chunk()
+    def append(self, rows: Packed | None, count: int) -> None:
+        """Append rows of eight frames, uint8 [count, neurons], for which there is room; None for silence."""
+        self._rows[self._filled : self._filled + count] = 0 if rows is None else rows
+        self._filled += count
 
-    def _finish_chunk(self) -> None:
+    def take_chunk(self) -> Packed:
+        """Rows of the chunk, which is full; begin the next one."""
         rows = self._rows
-        self._encoding.put(partial(self._store_rows, rows, self._chunk), self._count_chunk)
         self._rows = self._spare.pop() if self._spare else np.empty_like(rows)
         self._chunk += 1
         self._filled = 0
+        return rows
 
-    def _store_rows(self, rows: Packed, chunk: int) -> _Stored:
-        """Write one chunk. Runs in any thread."""
-        store = Timed(self._commits.store, self._encoding.pressure.level())
+    def write_chunk(
+        self, rows: Packed, chunk: int, store: Timed, stored: Iterable[bytes] | None = None
+    ) -> WrittenChunk:
+        """Write a chunk that was taken; runs in any thread.
+
+        Parameters
+        ----------
+        rows : uint8 array, shape [rows, neurons]
+        chunk : int
+        store : Timed
+            What writes it, at the level at which it is to be compressed.
+        stored : iterable of bytes, optional
+            Its parts as they are stored; by default those of events.
+        """
+        if stored is not None:
+            return WrittenChunk(rows, count_rows(rows), self._write_parts(stored, chunk, store))
         memory = self._encoding.room(self._room_bytes)
         room = memory[: self._room_bytes]
-        spikes = REARRANGING.rearrange(rows, trains_in(room, *self._shape))
-        checksums = self._write_chunk(room, chunk, store, store.level)
+        counts = REARRANGING.rearrange(rows, trains_in(room, *self._shape))
+        checksums = self._write_parts(encode_events(self._plan, room, store.level), chunk, store)
         self._encoding.give_back(memory)
-        return _Stored(rows, spikes, checksums, store.written())
+        return WrittenChunk(rows, counts, checksums)
 
-    def _count_chunk(self, stored: _Stored) -> None:
+    def count_chunk(self, written: WrittenChunk) -> None:
         """Add a written chunk to counts and checksums. Runs in the order of chunks."""
-        rows, spikes, checksums, written = stored
-        self._encoding.pressure.note(written)
-        self._spare.append(rows)
-        self._block += spikes
-        self._total += spikes
-        self._checksums.append(checksums)
+        self._spare.append(written.rows)
+        self._block += written.counts
+        self._total += written.counts
+        self._checksums.append(written.checksums)
         self._counted += 1
         if self._counted % self._plan.block_chunks == 0:
             row, row_checksum = self._counts_row(self._block)
@@ -213,36 +240,35 @@ class BitsWriter:
         row = counts.astype(np.uint32).reshape(1, *self._plan.neuron_shape)
         return row, np.array([rows_checksum(row)], np.uint32)
 
-    def _write_chunk(
-        self, room: Packed, chunk: int, store: KeyWriter, level: int = ZSTD_LEVEL
-    ) -> NDArray[np.uint32]:
-        """Write all parts of one chunk, given in its room; return their checksums, shape [1, parts]."""
-        plan = self._plan
-        checksums = np.empty((1, plan.parts), np.uint32)
-        trains = trains_in(room, *self._shape)
-        for part in range(plan.parts):
-            if plan.parts == 1:
-                stored = encode_room(room, level)
-            else:
-                stored = encode_spikes(plan.part_of(trains, part), level)
-            checksums[0, part] = stored_checksum(stored)
-            store.write(spikes_chunk_key(self._folder, plan, chunk, part, self._array), stored)
+    def _write_parts(self, stored: Iterable[bytes], chunk: int, store: KeyWriter) -> NDArray[np.uint32]:
+        """Write all parts of one chunk; return their checksums, shape [1, parts]."""
+        checksums = np.empty((1, self._plan.parts), np.uint32)
+        for part, each in enumerate(stored):
+            checksums[0, part] = stored_checksum(each)
+            store.write(self._chunk_key(chunk, part), each)
         return checksums
 
     def totals(self) -> Counts:
         """Number of bits of each neuron, int64 [neurons], in the rows appended so far."""
-        return self._total + count_per_neuron(self._tail(None))
+        return self._total + count_rows(self._rows[: self._filled])
 
-    def _tail(self, pending_row: Packed | None) -> Packed:
-        """Trains of the chunk that is being filled, up to a whole word."""
+    def tail_rows(self, pending_row: Packed | None) -> Packed:
+        """Rows of the chunk that is being filled and the pending one, and silence up to 64 frames."""
         # Rows after the filled ones hold old data. They may be overwritten, as the next append does.
         used = -(-(self._filled + (pending_row is not None)) // 8) * 8
         self._rows[self._filled : used] = 0
         if pending_row is not None:
             self._rows[self._filled] = pending_row
-        return rows_to_trains(self._rows[:used])
+        return self._rows[:used]
 
-    def commit(self, pending_row: Packed | None, frames: int, *, close: bool) -> BitsExtent:
+    def commit(
+        self,
+        pending_row: Packed | None,
+        frames: int,
+        stored: Sequence[bytes] | None = None,
+        *,
+        close: bool,
+    ) -> BitsExtent:
         """Write the chunk that is not full and the small arrays; return what a commit may then promise.
 
         Parameters
@@ -251,6 +277,8 @@ class BitsWriter:
             The newest frames, which fill no row.
         frames : int
             All frames, these included.
+        stored : sequence of bytes, optional
+            Parts of the chunk that is not full as they are stored; by default those of events.
         close : bool
             Whether the last, partial chunk and block get rows in the small arrays.
         """
@@ -259,15 +287,15 @@ class BitsWriter:
         tail: tuple[int, ...] = ()
         block = self._block
         if frames % plan.chunk_frames:
-            begun = self._tail(pending_row)
+            begun = rows_to_trains(self.tail_rows(pending_row))
             room = self._commits.silence(self._room_bytes)
             trains = trains_in(room, *self._shape)
             trains[:, : begun.shape[1]] = begun
             parts = (trains[plan.part_slice(part)].reshape(-1) for part in range(plan.parts))
             tail = tuple(checksum(part.data) for part in parts)
-            stored = self._write_chunk(room, self._chunk, self._commits)
+            checksums = self._write_parts(stored or encode_events(plan, room), self._chunk, self._commits)
             trains[:, : begun.shape[1]] = 0
-            last_checksum = stored if close else None
+            last_checksum = checksums if close else None
             block = block + count_per_neuron(begun)
         if close and frames % plan.block_frames:
             last_counts, last_counts_checksum = self._counts_row(block)
@@ -280,6 +308,4 @@ class BitsWriter:
         """Delete the stored chunks ``first`` to ``last`` (exclusive)."""
         for chunk in range(max(first, self.first_chunk), last):
             for part in range(self._plan.parts):
-                self._commits.store.delete(
-                    spikes_chunk_key(self._folder, self._plan, chunk, part, self._array)
-                )
+                self._commits.store.delete(self._chunk_key(chunk, part))

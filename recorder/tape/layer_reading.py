@@ -14,7 +14,8 @@ from recorder.format import (
     LayerCommit,
     RecordingFormatError,
 )
-from recorder.format.arrays import LayerTables, layer_tables, plane_array, plane_tables
+from recorder.format.arrays import LayerTables, layer_tables, plane_tables
+from recorder.format.at_events import spread_to_events
 from recorder.format.bits import (
     Bools,
     Counts,
@@ -24,8 +25,8 @@ from recorder.format.bits import (
     range_mask,
     unpack_trains,
 )
-from recorder.format.chunks import checksum, decode_spikes, room_for_spikes
-from recorder.format.layout import SPIKES, spikes_chunk_key
+from recorder.format.chunks import checksum, decode_plane, decode_spikes, room_for_spikes
+from recorder.format.layout import plane_chunk_key, spikes_chunk_key
 from recorder.stores import ByteStore
 from recorder.stores.read_ahead import Read, read_ahead
 from recorder.tape.array_reading import ArrayReader
@@ -59,9 +60,18 @@ class LayerReader(ArrayReader):
     not_absence = "spikes are not silence"
     commit: LayerCommit
 
-    def __init__(self, store: ByteStore, commit: LayerCommit, plane: str = "", first_chunk: int = 0) -> None:
+    def __init__(
+        self,
+        store: ByteStore,
+        commit: LayerCommit,
+        plane: str = "",
+        first_chunk: int = 0,
+        events: LayerReader | None = None,
+    ) -> None:
         super().__init__(store, commit, first_chunk)
         self.plane = plane
+        # Of a plane, whose bits are at these.
+        self._events = events
 
     # Of many layers of many recordings few are ever read, so what reading needs is made when it is needed.
     @cached_property
@@ -77,11 +87,6 @@ class LayerReader(ArrayReader):
         return layer_tables(self.commit.name, self.commit.plan, is_apart=self.commit.is_apart)
 
     @cached_property
-    def array(self) -> str:
-        """Key of the array of bits, below the layer's folder."""
-        return plane_array(self.plane) if self.plane else SPIKES
-
-    @cached_property
     def planes(self) -> dict[str, LayerReader]:
         """Readers of the planes of the layer's values by name: each has bits as the layer has events."""
         values = self.commit.values
@@ -93,7 +98,7 @@ class LayerReader(ArrayReader):
                 checksums=plane.checksums,
                 tail=plane.tail,
             )
-            planes[plane.name] = LayerReader(self.store, commit, plane.name, plane.first_chunk)
+            planes[plane.name] = LayerReader(self.store, commit, plane.name, plane.first_chunk, self)
         return planes
 
     @property
@@ -116,7 +121,9 @@ class LayerReader(ArrayReader):
 
     def chunk_key(self, chunk: int, part: int) -> str:
         """Key of one stored chunk of the array of bits."""
-        return spikes_chunk_key(self.folder, self.plan, chunk, part, self.array)
+        if self.plane:
+            return plane_chunk_key(self.folder, self.plane, chunk, part)
+        return spikes_chunk_key(self.folder, self.plan, chunk, part)
 
     def has_lost_frames(self, block: int) -> bool:
         """True if any frame of a block is marked lost. Nothing is promised about its row of ``counts``."""
@@ -266,21 +273,28 @@ class LayerReader(ArrayReader):
             yield self.committed_part(chunk, part, read())
 
     def stored_parts(
-        self, wanted: Iterable[tuple[int, int]], room: Packed | None = None
+        self, wanted: Iterable[tuple[int, int]], room: Packed | None = None, *, to_the_end: bool = False
     ) -> Iterator[Callable[[], Packed]]:
         """Yield, for each (chunk, part) in order, a function that returns the trains as they are stored.
 
-        The trains, [part_neurons, chunk_frames / 8], include the padding. A last chunk that is not full is
-        not yet compared with the commit: `committed_part` does that. The function raises as `chunk` does, and
-        later parts can still be read then.
+        The trains, [part_neurons, chunk_frames / 8], include the padding; those of a plane only what it has
+        at committed events. A last chunk that is not full is not yet compared with the commit:
+        `committed_part` does that. The function raises as `chunk` does, and later parts can still be read
+        then. With ``to_the_end=True`` it also refuses a plane that says more than there are events.
         """
         plan = self.plan
-        places, places_of_keys = tee(wanted)
-        keys = (self.chunk_key(chunk, part) for chunk, part in places_of_keys if chunk >= self.first_chunk)
-        reads = read_ahead(self.store, keys, stored_limit(1 + plan.part_neurons * plan.chunk_bytes))
+        places, of_keys, of_events = tee(wanted, 3)
+        keys = (self.chunk_key(chunk, part) for chunk, part in of_keys if chunk >= self.first_chunk)
+        size = plan.part_bytes + (not self.plane)
+        reads = read_ahead(self.store, keys, stored_limit(size))
+        if self._events is None:
+            for chunk, part in places:
+                yield partial(self._decode, chunk, part, next(reads), room)
+            return
+        events = self._events.stored_parts(place for place in of_events if place[0] >= self.first_chunk)
         for chunk, part in places:
             if chunk >= self.first_chunk:
-                yield partial(self._decode, chunk, part, next(reads), room)
+                yield partial(self._spread, chunk, part, next(reads), next(events), self._events, to_the_end)
             else:
                 yield self._silent_part
 
@@ -307,3 +321,29 @@ class LayerReader(ArrayReader):
             return decode_spikes(stored, plan.part_neurons, plan.chunk_bytes, room)
 
         return self.read_part(chunk, part, read, decode)
+
+    def _spread(
+        self,
+        chunk: int,
+        part: int,
+        read: Read,
+        read_events: Callable[[], Packed],
+        layer: LayerReader,
+        to_the_end: bool,
+    ) -> Packed:
+        """Trains of one part of a plane, from its bits and from the events that it has them at."""
+        plan = self.plan
+        bits = self.read_part(chunk, part, read, lambda stored: decode_plane(stored, plan.part_bytes))
+        # Both chunks may have grown since the commit, and not at once. The bits of its frames come first.
+        events = layer.committed_part(chunk, part, read_events())
+        spread, used = spread_to_events(events, bits)
+        # A finished chunk has not.
+        is_finished = (chunk + 1) * plan.chunk_frames <= self.frames or self.commit.checksums.rows > chunk
+        if to_the_end and is_finished:
+            rest = bits[used // 8 :].copy()
+            rest[:1] &= 255 >> used % 8
+            if rest.any():
+                raise self.chunk_error(chunk, part, f"has more bits than there are events, {used}")
+        trains = self._silent_part()
+        trains[: len(spread)] = spread
+        return trains

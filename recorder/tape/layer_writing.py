@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
 from recorder.format import ChunkPlan, LayerCommit
-from recorder.format.arrays import layer_tables, plane_array, plane_tables
+from recorder.format.arrays import layer_tables, plane_tables
 from recorder.format.bits import Counts, Packed
 from recorder.format.extents import TableCommit
-from recorder.format.layout import SPIKES, layer_folder
+from recorder.format.layout import layer_folder, plane_chunk_key, spikes_chunk_key
 from recorder.format.metadata import PlaneCommit, ValuesCommit
 from recorder.format.parts import LayerPart
 from recorder.format.segments import Rows, SegmentLog, no_rows
 from recorder.format.signals import SignalCommit
 from recorder.format.values import PackedValues, Pending, in_order, pending_rows
-from recorder.tape.bits_writing import BitsWriter
+from recorder.tape.bits_writing import BitsWriter, WrittenChunk, encode_planes
 from recorder.tape.counts_reading import read_layer
 from recorder.tape.counts_writing import CountsWriter
 from recorder.tape.cutting import cut_layer
@@ -26,6 +27,7 @@ from recorder.tape.levels import read_levels
 from recorder.tape.segments_writing import SegmentsWriter
 from recorder.tape.signal_writing import SignalProgress, SignalWriter, Values
 from recorder.tape.threads.in_order import InOrder
+from recorder.tape.threads.pressure import Timed, Written
 from recorder.tape.threads.side_by_side import SideBySide
 
 
@@ -64,7 +66,8 @@ class LayerWriter:
     """Writes the arrays of one layer; a `TapeWriter` has one of these for each layer.
 
     A `BitsWriter` writes the events, and one more each plane of values. A plane is added when rows come of
-    which it says anything; before them it is silent.
+    which it says anything; before them it is silent. All fill the same chunk, so that a chunk of planes is
+    encoded with the events at which its bits are.
     """
 
     def __init__(
@@ -85,7 +88,7 @@ class LayerWriter:
         self._spikes: BitsWriter | CountsWriter = (
             CountsWriter(commits, tables, plan)
             if part and part.counts_only
-            else BitsWriter(commits, encoding, self.folder, SPIKES, tables, plan)
+            else BitsWriter(commits, encoding, partial(spikes_chunk_key, self.folder, plan), tables, plan)
         )
         self._planes: dict[str, BitsWriter] = {}
         self.segments = SegmentsWriter(commits, tables.segments, f"layer {name!r}")
@@ -163,12 +166,39 @@ class LayerWriter:
         """
         spikes, planes = (rows.spikes, rows.planes) if isinstance(rows, PackedValues) else (rows, {})
         self._add_planes(planes)
-        for name, plane in self._planes.items():
-            if name in planes:
-                plane.append(planes[name])
-            else:
-                plane.append_silence(len(spikes))
-        self._spikes.append(spikes)
+        if isinstance(self._spikes, CountsWriter):
+            self._spikes.append(spikes)
+            return
+        first = 0
+        while first < len(spikes):
+            count = min(self._spikes.room, len(spikes) - first)
+            self._spikes.append(spikes[first : first + count], count)
+            for name, plane in self._planes.items():
+                plane.append(planes[name][first : first + count] if name in planes else None, count)
+            first += count
+            if not self._spikes.room:
+                self._finish_chunk(self._spikes, *self._planes.values())
+
+    def _finish_chunk(self, *writers: BitsWriter) -> None:
+        """Have the chunk of events, and that of each plane, written as one piece of work."""
+        chunk, _ = writers[0].place
+        rows = [bits.take_chunk() for bits in writers]
+        pressure = self._encoding.pressure
+
+        def write() -> tuple[list[WrittenChunk], Written]:
+            store = Timed(self._commits.store, pressure.level())
+            stored = [None, *encode_planes(self._plan, rows[0], rows[1:], store.level)]
+            each = zip(writers, rows, stored, strict=True)
+            chunks = [bits.write_chunk(some, chunk, store, parts) for bits, some, parts in each]
+            return chunks, store.written(len(chunks))
+
+        def count(done: tuple[list[WrittenChunk], Written]) -> None:
+            chunks, written = done
+            pressure.note(written)
+            for bits, each in zip(writers, chunks, strict=True):
+                bits.count_chunk(each)
+
+        self._encoding.put(write, count)
 
     def _add_planes(self, names: Mapping[str, Packed]) -> None:
         """Add the planes that are new among these, silent in all rows so far."""
@@ -185,8 +215,7 @@ class LayerWriter:
         return BitsWriter(
             self._commits,
             self._encoding,
-            self.folder,
-            plane_array(name),
+            partial(plane_chunk_key, self.folder, name),
             plane_tables(self._commit, name),
             self._plan,
             first_chunk=first_chunk,
@@ -234,14 +263,19 @@ class LayerWriter:
 
     def _commit_values(self, progress: LayerProgress, frames: int, *, close: bool) -> ValuesCommit | None:
         values = progress.values or self._commit.values
-        if values is None:
-            return None
+        if values is None or isinstance(self._spikes, CountsWriter):
+            return values
+        row = progress.pending_row
+        silence = None if row is None else np.zeros_like(row)
+        pending = {name: progress.pending_planes.get(name, silence) for name in self._planes}
+        rows = [plane.tail_rows(pending[name]) for name, plane in self._planes.items()]
+        stored = encode_planes(self._plan, self._spikes.tail_rows(row), rows)
         extents = {
-            name: self._planes[name].commit(progress.pending_planes.get(name), frames, close=close)
-            for name in in_order(self._planes)
+            name: plane.commit(pending[name], frames, parts, close=close)
+            for (name, plane), parts in zip(self._planes.items(), stored, strict=True)
         }
         planes = (
-            PlaneCommit(name, self._planes[name].first_chunk, *extent) for name, extent in extents.items()
+            PlaneCommit(name, self._planes[name].first_chunk, *extents[name]) for name in in_order(extents)
         )
         return replace(values, planes=tuple(planes))
 

@@ -393,7 +393,8 @@ def _lost(folder: Path) -> dict[str, Written]:
     written = Written({"a": made, "b": made}, *(runs, TRIALS), signals=signals, lost=lost)
     path = folder / "lost.zarr"
     written.write(path)
-    for chunk in ("planes/2/c/2", "signals/v/values/c/1", "signals/v/values/c/17", "signals/w/values/c/1"):
+    of_signals = (f"signals/{chunk}" for chunk in ("v/values/c/1", "v/values/c/17", "w/values/c/1"))
+    for chunk in ("planes/2/c/2/0", *of_signals):
         (path / "layers/a" / chunk / "0").unlink()
     reader = TapeReader.open(Folder(path))
     recovery = plan_recovery(reader, find_problems(reader), mark_lost=True)

@@ -90,8 +90,8 @@ class Frames:
         for chunk in range(self._chunks):
             is_there = chunk >= first_chunk and not self.is_lost[chunk * size : (chunk + 1) * size].all()
             frames.append(self._chunk(chunk) if is_there else silence)
-        self.flat = np.concatenate(frames)[:count]
-        self.flat[self.is_lost] = 0
+        self.stored = np.concatenate(frames)[:count]
+        self.flat = np.where(self.is_lost[:, None], np.zeros((), self._dtype), self.stored)
 
     def _chunk(self, chunk: int) -> Array:
         found = np.concatenate([self._part(chunk, part) for part in range(self._parts)])
@@ -99,26 +99,39 @@ class Frames:
 
     def _part(self, chunk: int, part: int) -> Array:
         """Trains of the neurons of a part: bytes of packed bits, or values."""
-        size, count, axes = self._size, self._count, len(self.shape)
-        row_bytes = size // 8 if self._is_bits else size * self._dtype.itemsize
-        place = (chunk, *[part, *[0] * axes][:axes])
-        grid = (self._chunks, *[self._parts, *[1] * axes][:axes])
-        stored = self._reader.chunk(self._array, place, grid, self._is_bits + self._part_neurons * row_bytes)
+        size, count = self._size, self._count
+        place, grid, length = self._place(chunk, part)
+        stored = self._reader.chunk(self._array, place, grid, length)
         is_full = (chunk + 1) * size <= count
         if is_full:
             assert int.from_bytes(stored[-4:], "little") == self._checksums[chunk, part]
         data = decoded(stored)
-        assert len(data) == self._is_bits + self._part_neurons * row_bytes
-        assert not self._is_bits or data[0] == 0
-        trains = np.frombuffer(data, np.uint8 if self._is_bits else self._dtype, offset=int(self._is_bits))
-        trains = trains.reshape(self._part_neurons, -1)
-        trains = trains[: min(self._part_neurons, math.prod(self.shape) - part * self._part_neurons)]
+        assert len(data) == length
+        trains = self._trains(data, chunk, part)
         if not is_full:
             is_promised = np.arange(size) < count - chunk * size
             trains = trains & np.packbits(is_promised) if self._is_bits else np.where(is_promised, trains, 0)
             encoded = trains.astype(trains.dtype.newbyteorder("<")).tobytes()
             assert crc32c(encoded) == self._promise["tail"][part]
         return trains
+
+    def _place(self, chunk: int, part: int) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+        """Where a part is in the grid of chunks, this grid, and how many bytes it decompresses to."""
+        axes, size = len(self.shape), self._size
+        row_bytes = size // 8 if self._is_bits else size * self._dtype.itemsize
+        place = (chunk, *[part, *[0] * axes][:axes])
+        grid = (self._chunks, *[self._parts, *[1] * axes][:axes])
+        return place, grid, self._is_bits + self._part_neurons * row_bytes
+
+    def _trains(self, data: bytes, chunk: int, part: int) -> Array:
+        assert not self._is_bits or data[0] == 0
+        trains = np.frombuffer(data, np.uint8 if self._is_bits else self._dtype, offset=int(self._is_bits))
+        return trains.reshape(self._part_neurons, -1)[: self._neurons(part).stop - self._neurons(part).start]
+
+    def _neurons(self, part: int) -> slice:
+        """The neurons of the layer that a part has."""
+        first = part * self._part_neurons
+        return slice(first, min(first + self._part_neurons, math.prod(self.shape)))
 
     def check_counts(self, counts: str, checksums: str, block_chunks: int) -> None:
         """Compare the counts of each block with its bits."""
@@ -143,6 +156,27 @@ class Frames:
         leaves = [padded[first : first + leaf].T for first in range(0, len(padded), leaf)]
         pieces = [np.packbits(each, axis=1) if self._is_bits else each for each in leaves]
         return sha256(b"".join(hashlib.sha256(each.tobytes()).digest() for each in pieces))
+
+
+class Plane(Frames):
+    """A plane, of which the bits at events are stored, frame by frame."""
+
+    def __init__(self, events: Frames, *arguments: Any) -> None:
+        self._events = events
+        super().__init__(*arguments)
+
+    def _place(self, chunk: int, part: int) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+        return (chunk, part, 0), (self._chunks, self._parts, 1), self._part_neurons * self._size // 8
+
+    def _trains(self, data: bytes, chunk: int, part: int) -> Array:
+        size = self._size
+        events = self._events.stored[chunk * size : (chunk + 1) * size, self._neurons(part)]
+        bits = np.unpackbits(np.frombuffer(data, np.uint8)).astype(bool)
+        plane = np.zeros((size, events.shape[1]), bool)
+        plane[: len(events)][events] = bits[: events.sum()]
+        # Behind a chunk that is finished there is nothing; another one may have grown since the commit.
+        assert chunk >= len(self._checksums) or not bits[events.sum() :].any()
+        return np.packbits(plane.T, axis=1)
 
 
 def read_segments(reader: Stored, array: str, about: Any) -> Array:
@@ -200,24 +234,23 @@ class LayerFrames:
             self.frames = self.values = np.zeros((0, *self.shape), bool)
             return
 
-        def read(bits: str, kind: str, plane: str, promise: Any, first_chunk: int = 0) -> Frames:
-            small = [f"{array}/{kind}{table}{plane}" for table in SMALL]
-            found = Frames(
-                reader, f"{array}/{bits}", small[0], promise, layer, self.shape, "bool", first_chunk
-            )
-            found.check_counts(small[1], small[2], layer["block_chunks"])
+        block_chunks = layer["block_chunks"]
+        small = [f"{array}/{table}" for table in SMALL]
+        self._spikes = Frames(reader, f"{array}/spikes", small[0], layer, layer, self.shape)
+        self._spikes.check_counts(small[1], small[2], block_chunks)
+
+        def read(plane: Any) -> Frames:
+            name, first_chunk = plane["name"], plane["first_chunk"]
+            small = [f"{array}/plane_{table}/{name}" for table in SMALL]
+            stored = reader, f"{array}/planes/{name}", small[0], plane, layer, self.shape, "bool", first_chunk
+            found = Plane(self._spikes, *stored)
+            found.check_counts(small[1], small[2], block_chunks)
             return found
 
-        self._spikes = read("spikes", "", "", layer)
         self.frames = self._spikes.flat.reshape(-1, *self.shape)
         values = self.about_values or {"scale": 1.0, "range": [0, 1], "planes": []}
         self._scale = float(values["scale"])
-        self.planes = {
-            plane["name"]: read(
-                f"planes/{plane['name']}", "plane_", f"/{plane['name']}", plane, plane["first_chunk"]
-            )
-            for plane in values["planes"]
-        }
+        self.planes = {plane["name"]: read(plane) for plane in values["planes"]}
         assert [*self.planes] == [*filter(self.planes.__contains__, [*map(str, range(15)), "sign"])]
         magnitude = sum((bits.flat << int(name) for name, bits in self.planes.items() if name != "sign"), 1)
         sign = 1 - 2 * self.planes["sign"].flat.astype(int) if "sign" in self.planes else 1

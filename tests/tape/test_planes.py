@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import zarr
 from hypothesis import strategies as st
+from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
 import recorder.format
@@ -27,6 +28,7 @@ from recorder.tape import LayerProgress, LayerReader, TapeReader, TapeWriter
 from recorder.tape.levels import read_levels, sum_levels
 from tapes import Run, write_recording
 
+FORMAT = Path(recorder.format.__file__).with_name("FORMAT.md").read_text("utf-8")
 zarr_warns = pytest.mark.filterwarnings("ignore::zarr.errors.ZarrUserWarning")
 
 
@@ -79,6 +81,21 @@ def test_levels_become_planes_and_levels_again(levels: NDArray[np.int16]) -> Non
         np.testing.assert_array_equal(plane, expected.astype(np.bool_))
 
 
+def levels_by_stock_zarr(path: Path, layer: LayerReader) -> NDArray[np.int16]:
+    """Levels of a layer as FORMAT.md says that stock Zarr gives them."""
+    root, plan = zarr.open_group(path, mode="r")["layers/1"], layer.plan
+    (code,) = re.findall(r"```python\n(frames, rows = .+?)```", FORMAT, re.DOTALL)
+    events = root["spikes"][:]
+    planes = {name: np.zeros_like(events) for name in layer.planes}
+    for name, whole in planes.items():
+        for chunk, part in np.ndindex(root[f"planes/{name}"].shape[:2]):
+            told = {"np": np, "layer": root, "chunk": chunk, "part": part}
+            told |= {"chunk_frames": plan.chunk_frames, "part_rows": plan.part_rows}
+            exec(code.replace('"0"', repr(name)), told)  # noqa: S102 - what the page tells people to do
+            whole[told["frames"], told["rows"]] = told["plane"]
+    return join_levels(events, planes)
+
+
 @zarr_warns
 @hypothesis.given(levels_of_a_run(), st.booleans(), st.sampled_from([1, 0.25]))
 @hypothesis.settings(max_examples=40, deadline=None)
@@ -93,17 +110,13 @@ def test_a_recording_of_values_reads_back_and_is_sound(
     assert layer.commit.values is not None
     assert (layer.commit.values.scale, reader.metadata.format_version) == (scale, 3)
     assert problems_of(reader) == []
-    root = zarr.open_group(path, mode="r")["layers/1"]
-    planes = {name: root[f"planes/{name}"][:] for name in layer.planes}
-    np.testing.assert_array_equal(join_levels(root["spikes"][:], planes), levels)
+    np.testing.assert_array_equal(levels_by_stock_zarr(path, layer), levels)
     if close:
         packed = pack(reader, Folder(path.with_name("packed.zarr")), shard_bytes=4096)
         read = TapeReader.open(Folder(path.with_name("packed.zarr"))).layers["1"]
         np.testing.assert_array_equal(read_levels(read, 0, len(levels)), levels)
         assert packed.digest == digest_recording(reader)
-        root = zarr.open_group(path.with_name("packed.zarr"), mode="r")["layers/1"]
-        planes = {name: root[f"planes/{name}"][:] for name in layer.planes}
-        np.testing.assert_array_equal(join_levels(root["spikes"][:], planes), levels)
+        np.testing.assert_array_equal(levels_by_stock_zarr(path.with_name("packed.zarr"), layer), levels)
 
 
 def test_a_plane_begins_with_the_chunk_that_needs_it(tmp_path: Path) -> None:
@@ -111,12 +124,12 @@ def test_a_plane_begins_with_the_chunk_that_needs_it(tmp_path: Path) -> None:
     levels[64 * 30 + 5, 1] = 4
     path = tmp_path / "run.zarr"
     reader = write(path, levels)
-    stored = sorted(int(file.parent.name) for file in (path / "layers/1/planes/1/c").rglob("0"))
+    stored = sorted(int(folder.name) for folder in (path / "layers/1/planes/1/c").iterdir())
     assert stored == [*range(30, 40)]
     assert [plane.first_chunk for plane in reader.layers["1"].planes.values()] == [30, 30]
     np.testing.assert_array_equal(read_levels(reader.layers["1"], 0, len(levels)), levels)
-    (path / "layers/1/planes/1/c/35/0").unlink()
-    with pytest.raises(RecordingFormatError, match=r"planes/1/c/35/0: the chunk of .* with frames 2240"):
+    (path / "layers/1/planes/1/c/35/0/0").unlink()
+    with pytest.raises(RecordingFormatError, match=r"planes/1/c/35/0/0: the chunk of .* with frames 2240"):
         read_levels(reader.layers["1"], 2230, 2250)
     assert [(problem.layer, problem.frame) for problem in problems_of(reader)] == [("1", 2240)]
 
@@ -165,7 +178,7 @@ def test_a_damaged_plane_is_cut_or_marked_lost_like_spikes(tmp_path: Path) -> No
     for mark_lost in (False, True):
         path = tmp_path / f"{mark_lost}.zarr"
         reader = write(path, levels)
-        (path / "layers/1/planes/sign/c/2/0").unlink()
+        (path / "layers/1/planes/sign/c/2/0/0").unlink()
         recovery = plan_recovery(reader, problems_of(reader), mark_lost=mark_lost)
         number = reader.metadata.commit_number
         recover(Folder(path, durability="process"), recovery, number, cut=not mark_lost)
@@ -212,17 +225,27 @@ def test_the_digest_is_of_values_not_of_how_they_came(tmp_path: Path) -> None:
     assert digest_recording(TapeReader.open(Folder(tmp_path / "f"))) == found
 
 
-def test_the_worked_example_of_the_format_is_true() -> None:
-    text = Path(recorder.format.__file__).with_name("FORMAT.md").read_text("utf-8")
-    example = text[text.index("Levels of one neuron in nine frames are") :]
-    listed = example[: example.index(". In")].replace("\N{MINUS SIGN}", "-")
-    levels = [int(number) for number in re.findall(r"-?\d+", listed)]
-    packed = pack_levels(np.array([[level] for level in levels] + [[0]] * (64 - len(levels)), np.int16))
-    shown = re.findall(r"^00  ([0-9a-f ]+?) {2,}(\w+):", example, re.MULTILINE)
-    found = {"spikes": packed.spikes, **packed.planes}
-    assert {name: bytes.fromhex(train) for train, name in shown} == {
-        name: rows.T.tobytes() for name, rows in found.items()
-    }
+def test_the_worked_example_of_the_format_is_true(tmp_path: Path) -> None:
+    example = FORMAT[FORMAT.index("Levels of neuron 0 in nine frames are") :]
+    text = example[: example.index("```text")].replace("\N{MINUS SIGN}", "-").replace("\n", " ")
+    trains = [
+        [int(number) for number in re.findall(r"-?\d+", listed)]
+        for listed in re.findall(r"are ((?:-?\d+, )+-?\d+)", text)
+    ]
+    levels = np.array(trains[:2], np.int16).T
+    reader = write(tmp_path / "run.zarr", levels)
+    at_events = re.search(r"frame by frame, ([-\d, ]+)\.", text)
+    assert at_events is not None
+    assert [int(level) for level in at_events[1].split(",")] == levels[levels != 0].tolist()
+    assert reader.layers["1"].plan.chunk_frames == 64
+    shown = re.findall(r"^(00|  )  ((?:[0-9a-f]{2} +){16}) +(\w+):", example, re.MULTILINE)
+    found = {}
+    for _, _, array in shown:
+        key = "spikes/c/0/0" if array == "spikes" else f"planes/{array}/c/0/0/0"
+        stored = (tmp_path / "run.zarr/layers/1" / key).read_bytes()
+        found[array] = Zstd().decode(stored[:-4])
+    assert found.keys() == {"spikes", "0", "1", "sign"}
+    assert {array: bytes.fromhex(header + train) for header, train, array in shown} == found
 
 
 def test_reading_needs_no_more_than_the_planes_there_are(tmp_path: Path) -> None:

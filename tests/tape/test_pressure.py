@@ -116,3 +116,17 @@ def test_chunks_that_were_hurried_are_larger_and_read_the_same(
         stored[share] = stats.stored_bytes
         assert np.array_equal(analysis.open_recording(path)[""].spikes, spikes)
     assert stored[0.0] < stored[0.6] <= stored[0.9]
+
+
+def test_chunks_of_planes_are_counted_though_they_are_written_with_their_events(
+    tmp_path: Path, small_chunks: None
+) -> None:
+    levels = torch.arange(640 * 3).reshape(640, 3) % 3
+    with Monitor(
+        Relay(), store=tmp_path / "run", layers={Relay: SpikeOutput("N")}, durability="process"
+    ) as monitor:
+        monitor._hooks._network(levels)
+    # Events, and the plane that tells 2 from 1.
+    assert monitor.stats.chunks == 2 * 640 // 64
+    chunks = [path for kind in ("spikes", "planes") for path in tmp_path.rglob(f"{kind}/**/c/**/*")]
+    assert monitor.stats.stored_bytes == sum(path.stat().st_size for path in chunks if path.is_file())

@@ -30,7 +30,7 @@ class Backlog(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What it took to write a chunk.
+    """What it took to write a chunk, or several that are written together.
 
     Attributes
     ----------
@@ -40,16 +40,19 @@ class Written(NamedTuple):
         Bytes as stored.
     encoding_seconds, writing_seconds : float
         Time that passed.
+    chunks : int
+        How many there are.
     """
 
     level: int
     size_bytes: int
     encoding_seconds: float
     writing_seconds: float
+    chunks: int = 1
 
 
 class Timed:
-    """What writes the keys of one chunk, and how long that takes."""
+    """What writes the keys of one chunk, or of several together, and how long that takes."""
 
     def __init__(self, store: ByteStore, level: int) -> None:
         self.level = level
@@ -64,10 +67,11 @@ class Timed:
         self._writing_seconds += time.perf_counter() - began
         self._size_bytes += len(data)
 
-    def written(self) -> Written:
-        """What it took until now; all but writing counts as encoding."""
+    def written(self, chunks: int = 1) -> Written:
+        """What so many chunks took until now; all but writing counts as encoding."""
         writing = self._writing_seconds
-        return Written(self.level, self._size_bytes, time.perf_counter() - self._began - writing, writing)
+        encoding = time.perf_counter() - self._began - writing
+        return Written(self.level, self._size_bytes, encoding, writing, chunks)
 
 
 class Pressure:
@@ -104,9 +108,9 @@ class Pressure:
         return next((level for least, level in HURRIED_LEVELS if share >= least), ZSTD_LEVEL)
 
     def note(self, written: Written) -> None:
-        """Note what a full chunk took. Called by one thread at a time."""
-        self.chunks += 1
-        self.hurried_chunks += written.level != ZSTD_LEVEL
+        """Note what full chunks took. Called by one thread at a time."""
+        self.chunks += written.chunks
+        self.hurried_chunks += written.chunks * (written.level != ZSTD_LEVEL)
         self.stored_bytes += written.size_bytes
         self._encoding_seconds += _SHARE * (written.encoding_seconds - self._encoding_seconds)
         self._writing_seconds += _SHARE * (written.writing_seconds - self._writing_seconds)

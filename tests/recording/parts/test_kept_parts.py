@@ -17,6 +17,7 @@ from recorder import Monitor, NeuronShapeError, Signal, SpikeOutput, SpikeValueE
 from recorder.format.parts import kept_indices
 from recorder.stores import Folder, open_store
 from recorder.tape import TapeReader
+from recorder.tape.levels import read_levels
 
 SHAPE = (4, 5, 3)
 NAME = "layer"
@@ -154,6 +155,37 @@ def test_a_part_is_resumed_and_another_one_refused(tmp_path: Path) -> None:
     once = spikes[:, :1].reshape(-1, *SHAPE).numpy()[:, :, ::2, 1:]
     # Trial 1 is left out.
     assert (stored(path) == np.concatenate([once, once])).all()
+    assert not find_problems(TapeReader.open(open_store(path, read_only=True)))
+
+
+@pytest.mark.parametrize("index", [np.s_[::2, 1:, :], [0, 3, 17, 59]])
+def test_values_of_a_part_are_kept_as_those_of_a_whole_layer(
+    tmp_path: Path, small_chunks: None, index: Any
+) -> None:
+    path = tmp_path / "run"
+    # The second trial that is kept has more planes than the first, and the one after it more again.
+    trials = [
+        torch.randint(least, most + 1, (70, 4, *SHAPE), generator=torch.Generator().manual_seed(most)).float()
+        for least, most in [(0, 1), (0, 9), (0, 3), (0, 2), (-6, 6), (0, 1)]
+    ]
+    options: dict[str, Any] = {"neurons": {NAME: index}, "samples": 3, "trials_every": 2}
+    for begin in (0, 4):
+        monitor, net = monitor_of(path, resume=begin > 0, **options)
+        with monitor:
+            for spikes in trials[begin : begin + 4]:
+                with monitor.trial():
+                    for step, each in enumerate(spikes):
+                        net(each)
+                        if step % 31 == 5:
+                            monitor.flush()
+    flat = np.concatenate([spikes[:, :3].reshape(-1, *SHAPE).numpy() for spikes in trials[::2]])
+    kept = flat[:, *index] if isinstance(index, tuple) else flat.reshape(len(flat), -1)[:, index]
+    layer = TapeReader.open(Folder(path)).layers[NAME]
+    assert {*layer.planes} == {"0", "1", "2", "sign"}
+    assert np.array_equal(read_levels(layer, 0, layer.frames), kept)
+    assert np.array_equal(layer.totals()[1], np.count_nonzero(kept.reshape(len(kept), -1), axis=0))
+    values = analysis.open_recording(path)[NAME].values
+    assert np.array_equal(np.asarray(values).reshape(kept.shape), kept)
     assert not find_problems(TapeReader.open(open_store(path, read_only=True)))
 
 
