@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from recorder.format.bits import Bools, Packed, pack_whole_rows
-from recorder.format.values import PackedValues, Pending, pack_levels
+from recorder.format.values import SIGN, PackedValues, Pending, pack_levels
+from recorder.native.values import LOOPS
 
 # Frames that wait to be packed: booleans, or levels of a layer with values.
 Stage: TypeAlias = NDArray[Any]
@@ -110,7 +111,19 @@ WholeRows = Packed | PackedValues | FullStage
 
 
 def _pack_stage(frames: Stage) -> Packed | PackedValues:
-    return pack_whole_rows(frames) if frames.dtype == np.bool_ else pack_levels(frames)
+    return pack_whole_rows(frames) if frames.dtype == np.bool_ else _pack_levels(frames)
+
+
+def _pack_levels(levels: Stage) -> PackedValues:
+    greatest = max(int(levels.max(initial=0)), -int(levels.min(initial=0)))
+    planes = max(greatest - 1, 0).bit_length()
+    rows = LOOPS.pack_levels(levels, planes)
+    if rows is None:
+        return pack_levels(levels)
+    names = *map(str, range(planes)), SIGN
+    return PackedValues(
+        rows[0], {name: each for name, each in zip(names, rows[1:], strict=True) if each.any()}
+    )
 
 
 def pack_whole(rows: WholeRows) -> Packed | PackedValues:

@@ -12,6 +12,7 @@ from recorder.capture.host_packing import HostPacker, NotSpikesError, StagePool,
 from recorder.format.metadata import ValuesCommit
 from recorder.format.scales import refine_scale
 from recorder.format.values import MAX_LEVEL, Pending, level_dtype, scale_levels
+from recorder.native.values import LOOPS
 
 
 class ValuePacker(HostPacker):
@@ -114,17 +115,26 @@ class ValuePacker(HostPacker):
 
     def _compare(self, values: NDArray[np.generic], stage: Any) -> None:
         """Write the levels of values to a stage, and refuse values that are no multiples of the scale."""
+        taken = LOOPS.take_levels(values, stage) if self._is_plain else None
+        if taken is not None:
+            is_given_back, *ends = taken
+        else:
+            is_given_back, *ends = self._take_levels(values, stage)
+        if not is_given_back:
+            self._refuse(values)
+        self._range = min(self._range[0], ends[0]), max(self._range[1], ends[1])
+        if self._range[0] < -MAX_LEVEL:
+            raise NotSpikesError(describe_values(torch.from_numpy(values)))
+
+    def _take_levels(self, values: NDArray[np.generic], stage: Any) -> tuple[bool, int, int]:
+        """Write the levels of values to a stage; whether they give back the values, and their range."""
         with np.errstate(invalid="ignore", over="ignore"):
             if self.scale == 1:
                 np.copyto(stage, values, casting="unsafe")
             else:
                 np.rint(np.divide(values, self.scale), out=stage, casting="unsafe")
             given_back = stage if self._is_plain else scale_levels(stage, self.scale, self._dtype)
-        if not np.array_equal(given_back, values):
-            self._refuse(values)
-        self._range = min(self._range[0], int(stage.min())), max(self._range[1], int(stage.max()))
-        if self._range[0] < -MAX_LEVEL:
-            raise NotSpikesError(describe_values(torch.from_numpy(values)))
+        return np.array_equal(given_back, values), int(stage.min()), int(stage.max())
 
     @property
     def _is_plain(self) -> bool:

@@ -220,7 +220,7 @@ def layer_documents(commit: LayerCommit) -> dict[str, dict[str, Any]]:
 
 
 def _bits_documents(tables: LayerTables, commit: LayerCommit | PlaneCommit) -> dict[str, dict[str, Any]]:
-    """Zarr documents of the small arrays beside a boolean array."""
+    """Zarr documents of the small arrays beside bits."""
     return {
         tables.counts.folder: tables.counts.document(commit.counts_checksums.rows),
         tables.counts_checksums.folder: tables.counts_checksums.document(commit.counts_checksums.rows),

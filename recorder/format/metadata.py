@@ -55,7 +55,7 @@ DTYPES: Final = (
 
 @dataclass(frozen=True)
 class PlaneCommit:
-    """The promise of a commit about one plane of a layer's values: a boolean array as ``spikes`` is one.
+    """The promise of a commit about one plane of a layer's values, of which bits at events are stored.
 
     Attributes
     ----------

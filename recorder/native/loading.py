@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -66,7 +67,66 @@ WORDS: Final = {
 }
 
 
-class CompiledPass:
+class Loading:
+    """Loads compiled loops, once numpy has done enough without them.
+
+    Parameters
+    ----------
+    load_after_slots : int
+        For how many slots numpy is to do the work, in all of this process, before any are loaded.
+    what : str
+        What is packed by them, as messages say.
+    """
+
+    def __init__(self, load_after_slots: int, what: str) -> None:
+        self._load_after_slots, self._what = load_after_slots, what
+        self._slots = 0
+        self._asked: set[str] = set()
+        self._loaded = 0
+        self._has_failed = False
+
+    def note_slots(self, slots: int, name: str, load: Callable[[], None]) -> None:
+        """Note that numpy has worked on so many slots, which may begin to load the loop of this name."""
+        self._slots += slots
+        if self._slots < self._load_after_slots or self._has_failed or name in self._asked:
+            return
+        self._asked.add(name)
+        if find_spec("numba") is None:
+            self._has_failed = True
+            _logger.info(
+                "%s are packed by numpy, as numba is not installed; with it the network would wait less: "
+                "pip install 'spiketape[fast]'",
+                self._what,
+            )
+            return
+        # Not a daemon: a compiler that goes on while the interpreter ends may crash it.
+        threading.Thread(target=load, name="spiketape-compiler").start()
+
+    def try_to_load(self, module: str, compile_loops: Callable[[Any], None]) -> Any:
+        """Import loops and compile them; None, and a warning, if it is in vain."""
+        started = time.monotonic()
+        try:
+            loops = import_module(f"recorder.native.{module}")
+            compile_loops(loops)
+        except Exception as error:  # noqa: BLE001 - whatever it is, numpy does as well
+            self._has_failed = True
+            _logger.warning(
+                "%s are packed by numpy, as the compiled loop cannot be loaded: %s: %s. What is recorded "
+                "is the same; the network waits longer",
+                *(self._what, type(error).__name__, error),
+            )
+            return None
+        self._loaded += 1
+        seconds = time.monotonic() - started
+        _logger.info("%s are packed by a compiled loop now, loaded in %.1f s", self._what, seconds)
+        return loops
+
+    def forget_loading(self) -> None:
+        """Forget what was asked for: in a forked child, no thread loads it, and numba may be half there."""
+        self._has_failed = len(self._asked) > self._loaded
+
+
+class CompiledPass(Loading):
     """The compiled pass for words of each size, where it is there.
 
     Parameters
@@ -76,11 +136,8 @@ class CompiledPass:
     """
 
     def __init__(self, load_after_slots: int = LOAD_AFTER_SLOTS) -> None:
-        self._load_after_slots = load_after_slots
-        self._slots = 0
+        super().__init__(load_after_slots, "spikes")
         self._ready: dict[int, Pack] = {}
-        self._asked: set[int] = set()
-        self._has_failed = False
 
     def ready(self, dtype: str) -> Pack | None:
         """The pass for values of a data type; None while it is not there."""
@@ -88,46 +145,20 @@ class CompiledPass:
 
     def note(self, slots: int, dtype: str) -> None:
         """Note that numpy has packed values of a data type, which may begin to load the pass."""
-        self._slots += slots
-        if self._slots < self._load_after_slots or self._has_failed:
-            return
-        size = WORDS[dtype].dtype.itemsize
-        if size in self._asked:
-            return
-        self._asked.add(size)
-        if find_spec("numba") is None:
-            self._has_failed = True
-            _logger.info(
-                "spikes are packed by numpy, as numba is not installed; with it the network would wait less: "
-                "pip install 'spiketape[fast]'"
-            )
-            return
-        # Not a daemon: a compiler that goes on while the interpreter ends may crash it.
-        threading.Thread(target=self.load, args=(dtype,), name="spiketape-compiler").start()
+        self.note_slots(slots, f"{WORDS[dtype].dtype}", partial(self.load, dtype))
 
     def load(self, dtype: str) -> None:
         """Load the pass for values of a data type, and wait for that; say so if it is in vain."""
-        word, started = WORDS[dtype], time.monotonic()
-        try:
-            pack: Pack = import_module("recorder.native.packing_loops").pack_frames
+        word = WORDS[dtype]
+
+        def compile_pass(loops: Any) -> None:
             row = np.zeros((1, 1), np.uint8)
             # Compiled by the first call with words of a type.
-            pack(np.zeros((1, 1), word.dtype), row, 0, word.one, word.zero, word.significant)
-        except Exception as error:  # noqa: BLE001 - whatever it is, numpy does as well
-            self._has_failed = True
-            _logger.warning(
-                "spikes are packed by numpy, as the compiled loop cannot be loaded: %s: %s. What is recorded "
-                "is the same; the network waits longer",
-                *(type(error).__name__, error),
-            )
-            return
-        self._ready[word.dtype.itemsize] = pack
-        seconds = time.monotonic() - started
-        _logger.info("spikes of %s are packed by a compiled loop now, loaded in %.1f s", dtype, seconds)
+            loops.pack_frames(np.zeros((1, 1), word.dtype), row, 0, word.one, word.zero, word.significant)
 
-    def forget_loading(self) -> None:
-        """Forget what was asked for: in a forked child, no thread loads it, and numba may be half there."""
-        self._has_failed = len(self._asked) > len(self._ready)
+        loops = self.try_to_load("packing_loops", compile_pass)
+        if loops is not None:
+            self._ready[word.dtype.itemsize] = loops.pack_frames
 
 
 # Of this process.

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from recorder.format import ChunkPlan
 from recorder.format.arrays import LayerTables
-from recorder.format.at_events import bits_at_events
 from recorder.format.bits import Counts, Packed, count_per_neuron, count_rows, rows_to_trains
 from recorder.format.chunks import (
     checksum,
@@ -24,6 +23,7 @@ from recorder.format.chunks import (
 from recorder.format.extents import TableCommit
 from recorder.format.layout import ZSTD_LEVEL
 from recorder.tape.layer_reading import LayerReader
+from recorder.tape.plane_bits import bits_at_events
 from recorder.tape.tables import TableWriter, rows_checksum
 from recorder.tape.threads.in_order import InOrder
 from recorder.tape.threads.pressure import Timed

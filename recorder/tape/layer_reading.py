@@ -15,7 +15,6 @@ from recorder.format import (
     RecordingFormatError,
 )
 from recorder.format.arrays import LayerTables, layer_tables, plane_tables
-from recorder.format.at_events import spread_to_events
 from recorder.format.bits import (
     Bools,
     Counts,
@@ -30,6 +29,7 @@ from recorder.format.layout import plane_chunk_key, spikes_chunk_key
 from recorder.stores import ByteStore
 from recorder.stores.read_ahead import Read, read_ahead
 from recorder.tape.array_reading import ArrayReader
+from recorder.tape.plane_bits import spread_to_events
 from recorder.tape.signal_reading import SignalReader
 from recorder.tape.tables import read_committed, read_rows, rows_checksum, stored_limit
 
@@ -103,7 +103,7 @@ class LayerReader(ArrayReader):
 
     @property
     def bits(self) -> tuple[LayerReader, ...]:
-        """Readers of all boolean arrays of the layer: of its events, and of the planes of its values."""
+        """Readers of all bits of the layer: of its events, and of the planes of its values."""
         return (self, *self.planes.values())
 
     @property
@@ -336,7 +336,9 @@ class LayerReader(ArrayReader):
         bits = self.read_part(chunk, part, read, lambda stored: decode_plane(stored, plan.part_bytes))
         # Both chunks may have grown since the commit, and not at once. The bits of its frames come first.
         events = layer.committed_part(chunk, part, read_events())
-        spread, used = spread_to_events(events, bits)
+        # Of a chunk of millions of frames there may be a few.
+        width = -(-min(plan.chunk_frames, self.frames - chunk * plan.chunk_frames) // 64) * 8
+        spread, used = spread_to_events(np.ascontiguousarray(events[:, :width]), bits)
         # A finished chunk has not.
         is_finished = (chunk + 1) * plan.chunk_frames <= self.frames or self.commit.checksums.rows > chunk
         if to_the_end and is_finished:
@@ -345,5 +347,5 @@ class LayerReader(ArrayReader):
             if rest.any():
                 raise self.chunk_error(chunk, part, f"has more bits than there are events, {used}")
         trains = self._silent_part()
-        trains[: len(spread)] = spread
+        trains[: len(spread), :width] = spread
         return trains

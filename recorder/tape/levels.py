@@ -21,7 +21,7 @@ def read_levels(
 ) -> NDArray[np.int16]:
     """Levels of frames ``first`` to ``last`` (exclusive), shape [frames, *neuron]; see `format.values`.
 
-    ``read`` reads a chunk of a boolean array, as ``read(bits, chunk)``.
+    ``read`` reads a chunk of bits, as ``read(bits, chunk)``.
     """
     events, *planes = (bits.frame_bits(first, last, partial(read, bits)) for bits in layer.bits)
     return join_levels(events, dict(zip(layer.planes, planes, strict=True)))
@@ -54,7 +54,7 @@ def sum_levels(layer: LayerReader) -> int:
 
 
 def count_bits(layer: LayerReader) -> int:
-    """Number of bits of a boolean array that are true, without those in frames marked lost."""
+    """Number of bits of events or a plane that are true, without those in frames marked lost."""
     plan, rows = layer.plan, layer.commit.counts_checksums.rows
     chunks = range(rows * plan.block_chunks, plan.chunk_count(layer.frames))
     behind = sum(int(count_per_neuron(trains).sum()) for trains in layer.kept_chunks(chunks))

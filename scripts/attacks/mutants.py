@@ -137,8 +137,11 @@ MUTANTS = (
         "the commit comes before the data",
         "attacks/test_faults.py::test_a_writer_may_die_at_each_stage_of_a_commit",
         (
-            (BITS, "store.write(spikes_chunk_key(", "_LATE.append((spikes_chunk_key("),
-            (BITS, "self._array), stored)", "self._array), stored))"),
+            (
+                BITS,
+                "store.write(self._chunk_key(chunk, part), each)",
+                "_LATE.append((self._chunk_key(chunk, part), each))",
+            ),
             (
                 RECORD,
                 "        place_record()\n",
@@ -204,7 +207,23 @@ MUTANTS = (
     Mutant(
         "rows in which a plane is silent are left out of it",
         "tape/test_planes.py::test_a_recording_of_values_reads_back_and_is_sound",
-        ((LAYER, "plane.append_silence(len(spikes))", "pass"),),
+        (
+            (
+                BITS,
+                "self._rows[self._filled : self._filled + count] = 0 if rows is None else rows",
+                "self._rows[self._filled : self._filled + count] = 255 if rows is None else rows",
+            ),
+        ),
+    ),
+    Mutant(
+        "bits of a plane are taken to be at all events that are stored, behind the commit, too",
+        "tape/test_at_events.py::test_a_chunk_that_grows_fits_the_older_ones_beside_it",
+        ((READING, "layer.committed_part(chunk, part, read_events())", "read_events()"),),
+    ),
+    Mutant(
+        "a plane may say more than there are events",
+        "tape/test_at_events.py::test_bits_behind_the_events_are_refused_by_verification",
+        ((READING, "if to_the_end and is_finished:", "if False:"),),
     ),
     Mutant(
         "negative values count as positive ones",
@@ -214,7 +233,7 @@ MUTANTS = (
     Mutant(
         "values are rounded, not refused",
         "recording/outputs/test_graded_values.py::test_ones_are_the_scale_once_there_were_some",
-        ((VALUE_PACKING, "if not np.array_equal(given_back, values):", "if False:"),),
+        ((VALUE_PACKING, "if not is_given_back:", "if False:"),),
     ),
     Mutant(
         "values that were pushed and do not count leave their range",

@@ -1,0 +1,121 @@
+"""What the loops for values do, where they are there: `LOOPS` has them once it has paid to load them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recorder.native.loading import Loading
+
+Packed = NDArray[np.uint8]
+
+# numpy takes 0.5 to 1 s for so many.
+LOAD_AFTER_SLOTS: Final = 2**27
+
+
+class ValueLoops(Loading):
+    """The compiled loops for values, where they are there; without them plain numpy does the same.
+
+    Methods return None where it is not for the loops to do: they are not loaded, or not for these data types.
+    What numpy does instead is noted, and may begin to load them.
+    """
+
+    def __init__(self, load_after_slots: int = LOAD_AFTER_SLOTS) -> None:
+        super().__init__(load_after_slots, "values")
+        self._loops: Any = None
+
+    def are_ready(self, slots: int) -> bool:
+        """Whether the loops are loaded; if not, numpy has to do the work for so many slots."""
+        if self._loops is None:
+            self.note_slots(slots, "all", self.load)
+        return self._loops is not None
+
+    def take_levels(self, values: NDArray[Any], levels: NDArray[Any]) -> tuple[bool, int, int] | None:
+        """Write whole numbers, float32, as levels, int8; whether they are, and the range of the levels."""
+        types = values.dtype == np.float32 and levels.dtype == np.int8
+        if not (self._is_for(values.size, values, levels) and types):
+            return None
+        is_same, least, most = self._loops.take_levels(values.reshape(-1), levels.reshape(-1))
+        return bool(is_same), int(least), int(most)
+
+    def pack_levels(self, levels: NDArray[Any], planes: int) -> Packed | None:
+        """Pack levels, int8 [8 * rows, neurons], to rows, uint8 [1 + planes + 1, rows, neurons].
+
+        Events come first, the sign last.
+        """
+        if not (self._is_for(levels.size, levels) and levels.dtype == np.int8):
+            return None
+        frames, neurons = levels.shape
+        rows = np.empty((planes + 2, frames // 8, neurons), np.uint8)
+        self._loops.pack_levels(levels, np.empty((8, neurons), np.uint8), rows)
+        return rows
+
+    def bits_at_events(self, events: Packed, planes: list[Packed]) -> list[Packed] | None:
+        """Do what `recorder.format.at_events.bits_at_events` does."""
+        if not self.are_ready(8 * events.size * len(planes)):
+            return None
+        words, of_planes = _words(events), np.stack([_words(plane) for plane in planes])
+        total = int(np.bitwise_count(words).sum(dtype=np.int64))
+        out = np.empty((len(planes), total // 32 + 1), np.uint32)
+        self._loops.take_bits(words, of_planes, _TOGETHER, out)
+        return [each.astype(">u4").view(np.uint8)[: -(-total // 8)] for each in out]
+
+    def rows_at_events(self, events: Packed, bits: Packed) -> Packed:
+        """Rows of a plane from its bits at events, as many as there are, and rows of these; once ready."""
+        words = _words(events)
+        out = np.empty_like(words)
+        self._loops.put_bits(words, np.append(bits, np.uint8(0)), _APART, out)
+        return out.view(np.uint8)[:, : events.shape[1]]
+
+    def load(self) -> None:
+        """Load the loops, and wait for that; say so if it is in vain."""
+        loops = self.try_to_load("value_loops", _compile)
+        self._loops = loops if sys.byteorder == "little" else None
+
+    def _is_for(self, slots: int, *arrays: NDArray[Any]) -> bool:
+        # A loop is compiled anew for arrays of another kind, for which nobody should wait.
+        return self.are_ready(slots) and all(_is_plain(each) for each in arrays)
+
+
+def _is_plain(array: NDArray[Any]) -> bool:
+    return array.flags.c_contiguous and array.flags.writeable
+
+
+def _words(rows: Packed) -> NDArray[np.uint64]:
+    """Rows as words of eight neurons, filled up to these, in memory that can be written."""
+    missing = -rows.shape[1] % 8
+    whole = np.pad(rows, ((0, 0), (0, missing))) if missing else rows
+    return (whole if _is_plain(whole) else whole.copy()).view(np.uint64)
+
+
+def _compile(loops: Any) -> None:
+    levels, byte, words = np.zeros(8, np.int8), np.zeros((1, 8), np.uint8), np.zeros((1, 1), np.uint64)
+    loops.take_levels(np.zeros(8, np.float32), levels)
+    loops.pack_levels(levels[:, None].copy(), byte.T.copy(), np.zeros((3, 1, 1), np.uint8))
+    loops.take_bits(words, words[None], _TOGETHER, np.zeros((1, 1), np.uint32))
+    loops.put_bits(words, byte[0], _APART, words.copy())
+
+
+def _tables() -> tuple[NDArray[np.uint64], Packed]:
+    """For each two bytes: the second one's bits at those of the first one together; and moved to these."""
+    bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.int64)
+    before, counts = np.cumsum(bits, axis=1) - 1, bits.sum(axis=1, keepdims=True)
+    places = np.maximum(counts - 1 - before, 0)
+    together = (bits[:, None] * bits[None] << places[:, None]).sum(axis=2)
+    # Of the bits of the second byte, the one whose turn it is at each bit of the first one.
+    turns = np.take(bits, np.maximum(before, 0), axis=1)
+    apart = (bits * turns << np.arange(7, -1, -1)).sum(axis=2).T
+    return together.astype(np.uint64).reshape(-1), np.ascontiguousarray(apart).astype(np.uint8)
+
+
+_TOGETHER, _APART = _tables()
+
+# Of this process.
+LOOPS: Final = ValueLoops()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=LOOPS.forget_loading)
