@@ -86,20 +86,22 @@ def spread_to_events(events: Packed, bits: Packed) -> tuple[Packed, int]:
         If there are more events than bits.
     """
     neurons, width = events.shape
-    rows = trains_to_rows(events)
-    counts = np.empty(_word_count(width, neurons), np.uint8)
-    masks = np.empty(len(counts), np.uint64)
-    for block, place in _blocks(width, neurons):
-        masks[place] = _words_of_rows(rows[block])
-    np.bitwise_count(masks, out=counts)
-    ends = np.cumsum(counts, dtype=np.int64)
-    total = int(ends[-1]) if len(ends) else 0
+    total = int(np.bitwise_count(events).sum(dtype=np.int64))
     if total > 8 * len(bits):
         raise RecordingFormatError(f"it has {8 * len(bits)} bits for {total} events")
-    pieces = _split(bits, ends, counts)
-    for block, place in _blocks(width, neurons):
-        mask = masks[place]
-        rows[block] = _rows_of_words(_apart(pieces[place], mask), *rows[block].shape)
+    # Some more, so that a word that begins with the last bit has another one behind it.
+    stored = np.zeros(total // 64 + 2, ">u8")
+    used = -(-total // 8)
+    stored.view(np.uint8)[:used] = bits[:used]
+    words = stored.astype(np.uint64)
+    rows, first = trains_to_rows(events), 0
+    for block, _ in _blocks(width, neurons):
+        mask = _words_of_rows(rows[block])
+        counts = np.bitwise_count(mask)
+        ends = first + np.cumsum(counts, dtype=np.int64)
+        pieces = _split(words, ends, counts)
+        rows[block] = _rows_of_words(_apart(pieces, mask), *rows[block].shape)
+        first = int(ends[-1])
     return rows_to_trains(rows), total
 
 
@@ -191,11 +193,8 @@ def _join(pieces: Words, counts: Packed) -> Packed:
     return joined.astype(">u8").view(np.uint8)[: -(-total // 8)]
 
 
-def _split(bits: Packed, ends: NDArray[np.int64], counts: Packed) -> Words:
-    """Take bits that follow each other apart, so many to the lowest places of each word."""
-    padded = np.zeros(-(-len(bits) // 8) * 8 + 16, np.uint8)
-    padded[: len(bits)] = bits
-    words = padded.view(">u8").astype(np.uint64)
+def _split(words: Words, ends: NDArray[np.int64], counts: Packed) -> Words:
+    """Take bits that follow each other in words apart, so many to the lowest places of a word each."""
     begins = ends - counts
     places, shifts = begins >> 6, (begins & 63).astype(np.uint64)
     pieces: Words = (words[places] << shifts) | (words[places + 1] >> (_SIXTY_FOUR - shifts))

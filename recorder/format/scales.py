@@ -32,8 +32,7 @@ def find_scale(values: NDArray[Any], dtype: str) -> float | None:
     dtype : str
         Data type of the layer's outputs, of which ``values`` may be a wider one.
     """
-    signed = np.unique(values.astype(np.float64))
-    signed = signed[signed != 0]
+    signed = _unlike_zero(values)
     numbers = np.unique(np.abs(signed))
     if not np.isfinite(numbers).all() or not len(numbers):
         return None
@@ -67,8 +66,7 @@ def refine_scale(values: NDArray[Any], dtype: str, known: float, least: int, mos
     -------
     float, or None
     """
-    signed = np.unique(values.astype(np.float64))
-    signed = signed[signed != 0]
+    signed = _unlike_zero(values)
     if known == 1 or not np.isfinite(signed).all() or most - least > MAX_SCALED_LEVEL:
         return None
     before = np.arange(least, most + 1)
@@ -85,6 +83,11 @@ def refine_scale(values: NDArray[Any], dtype: str, known: float, least: int, mos
             ):
                 return float(candidate)
     return None
+
+
+def _unlike_zero(values: NDArray[Any]) -> NDArray[np.float64]:
+    """All different values but 0, ascending; most slots are silent, and need not be sorted."""
+    return np.unique(values[values != 0].astype(np.float64))
 
 
 def _are_given_back(values: NDArray[np.float64], scale: float, dtype: str) -> bool:

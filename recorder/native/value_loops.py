@@ -152,20 +152,26 @@ def take_bits(events, planes, together, out):
 
 
 @compiled
-def put_bits(events, bits, apart, out):
+def put_bits(events, bits, place, apart, out):
     """Write a plane that has these bits at events.
 
     Parameters
     ----------
     events : uint64 array, shape [rows, words]
     bits : uint8 array
-        As many bits as there are events, and a byte more.
+        From ``place`` on as many bits as there are events, and a byte more.
+    place : int
+        How many bits are left out.
     apart : uint8 array, shape [256, 256]
         The highest bits of the second byte at the places of those of the first one.
     out : uint64 array, shape [rows, words]
+
+    Returns
+    -------
+    int
+        The place behind the bits that were used.
     """
     masks, words = np.empty(events.shape[1], np.uint64), np.empty(events.shape[1], np.uint64)
-    place = 0
     for row in range(len(events)):
         for word in range(len(masks)):
             masks[word] = _turn(events[row, word])
@@ -181,3 +187,4 @@ def put_bits(events, bits, apart, out):
                     place += np.int64(count_ones(mask))
         for word in range(len(masks)):
             out[row, word] = _turn(words[word])
+    return place

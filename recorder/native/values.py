@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from recorder.native.loading import Loading
 
+_WORDS_AT_ONCE: Final = 2**16
+
 Packed = NDArray[np.uint8]
 
 # numpy takes 0.5 to 1 s for so many.
@@ -66,10 +68,16 @@ class ValueLoops(Loading):
 
     def rows_at_events(self, events: Packed, bits: Packed) -> Packed:
         """Rows of a plane from its bits at events, as many as there are, and rows of these; once ready."""
-        words = _words(events)
-        out = np.empty_like(words)
-        self._loops.put_bits(words, np.append(bits, np.uint8(0)), _APART, out)
-        return out.view(np.uint8)[:, : events.shape[1]]
+        count, neurons = events.shape
+        rows, place, bits = np.empty((count, neurons), np.uint8), 0, np.append(bits, np.uint8(0))
+        # Words take eight times the room of a single neuron's rows. So there are only some at a time.
+        at_once = max(_WORDS_AT_ONCE // -(-neurons // 8), 1)
+        for first in range(0, count, at_once):
+            words = _words(events[first : first + at_once])
+            out = np.empty_like(words)
+            place = self._loops.put_bits(words, bits, place, _APART, out)
+            rows[first : first + at_once] = out.view(np.uint8)[:, :neurons]
+        return rows
 
     def load(self) -> None:
         """Load the loops, and wait for that; say so if it is in vain."""
@@ -97,7 +105,7 @@ def _compile(loops: Any) -> None:
     loops.take_levels(np.zeros(8, np.float32), levels)
     loops.pack_levels(levels[:, None].copy(), byte.T.copy(), np.zeros((3, 1, 1), np.uint8))
     loops.take_bits(words, words[None], _TOGETHER, np.zeros((1, 1), np.uint32))
-    loops.put_bits(words, byte[0], _APART, words.copy())
+    loops.put_bits(words, byte[0], 0, _APART, words.copy())
 
 
 def _tables() -> tuple[NDArray[np.uint64], Packed]:

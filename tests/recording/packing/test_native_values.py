@@ -142,7 +142,7 @@ def test_a_recording_made_and_read_with_the_loops_has_the_values(used: None, tmp
     with Monitor(net, layers={Given: SpikeOutput("n ...")}, store=tmp_path / "run.zarr") as monitor:
         for output in torch.from_numpy(values):
             net(output)
-        np.testing.assert_array_equal(torch.stack(list(monitor.s["0"])).numpy(), values)
+        np.testing.assert_array_equal(np.stack([np.asarray(step) for step in monitor.s["0"]]), values)
     layer = TapeReader.open(Folder(tmp_path / "run.zarr")).layers["0"]
     assert [*layer.planes] == ["0", "1", "sign"]
     np.testing.assert_array_equal(read_levels(layer, 0, 1200), values.reshape(1200, 70))
