@@ -99,7 +99,8 @@ class Packers:
         """
         if self.only_ones:
             return None
-        scale = find_scale(spikes.detach().cpu().double().numpy(), dtype)
+        values = spikes.detach().cpu()
+        scale = find_scale(values[values != 0].double().numpy(), dtype)
         if scale is None or (scale != 1 and has_fired):
             return None
         return ValuesCommit(scale, 0, 0)
