@@ -28,8 +28,8 @@ from recorder.keeping.verification import (
     count_blocks,
 )
 from recorder.tape import LayerReader, TapeReader
+from recorder.tape.layers.signal_reading import SignalReader
 from recorder.tape.reading import Which
-from recorder.tape.signal_reading import SignalReader
 from spiketape_worker import Parcel
 
 TASK_BYTES: Final = 64 * 2**20

@@ -22,7 +22,7 @@ from analysis.spikes import lazy_spikes, lazy_values
 from analysis.statistics import Statistics
 from recorder.format.columns import Value
 from recorder.format.layout import neuron_dimensions
-from recorder.format.parts import LayerPart
+from recorder.format.record.parts import LayerPart
 
 
 class Layer(Statistics, LayerExport):

@@ -36,7 +36,7 @@ from analysis.statistics.counted import CountedOperations
 from analysis.succession import refuse_another
 from recorder.format import RecordingMetadata
 from recorder.format.columns import Value
-from recorder.format.metadata import State
+from recorder.format.record.metadata import State
 from recorder.stores.read_ahead import call_ahead
 from recorder.stores.zarr_stores import READS_UNDER_WAY
 from recorder.tape import TapeReader

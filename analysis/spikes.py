@@ -30,7 +30,7 @@ from analysis.questions import QuestionError
 from recorder.format import ChunkPlan
 from recorder.format.columns import KEYS
 from recorder.format.layout import neuron_dimensions
-from recorder.format.metadata import ColumnCommit
+from recorder.format.record.metadata import ColumnCommit
 from spiketape_worker import Parcel
 
 # Booleans in a block, and frames in one: coordinates have an element for each.

@@ -8,7 +8,7 @@ import numpy as np
 
 from recorder.format import RecordingFormatError, RecordingMetadata
 from recorder.tape import LayerReader, TapeReader
-from recorder.tape.counts_reading import CountsReader, read_layer
+from recorder.tape.layers.counts_reading import CountsReader, read_layer
 
 
 class RecordingReplacedError(ValueError):

@@ -27,7 +27,7 @@ from recorder.spike_sequence import (
 )
 from recorder.stores import ByteStore
 from recorder.tape import TapeReader
-from recorder.tape.levels import sum_values
+from recorder.tape.layers.levels import sum_values
 
 Backend = Literal["numpy", "torch"]
 

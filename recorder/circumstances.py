@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
-from recorder.format.metadata import MAX_PROVENANCE_BYTES
+from recorder.format.record.metadata import MAX_PROVENANCE_BYTES
 
 _PACKAGES = (
     "spiketape",

@@ -11,8 +11,8 @@ from typing import Any, Final
 import numpy as np
 
 from recorder.format import RecordingMetadata
-from recorder.format.metadata import MAX_ROWS
-from recorder.format.parts import COUNTS, MAX_FLAT_NEURONS, Kept, LayerPart
+from recorder.format.record.metadata import MAX_ROWS
+from recorder.format.record.parts import COUNTS, MAX_FLAT_NEURONS, Kept, LayerPart
 
 SPIKES: Final = "spikes"
 

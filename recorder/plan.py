@@ -18,8 +18,8 @@ from recorder.capture.host_packing import (
 )
 from recorder.format import ChunkPlan
 from recorder.format.layout import SEGMENT_COLUMNS, table_chunk_rows
-from recorder.format.pace import PaceCommit
-from recorder.format.parts import LayerPart
+from recorder.format.record.pace import PaceCommit
+from recorder.format.record.parts import LayerPart
 from recorder.tape.threads.in_order import ENCODING_THREADS
 from recorder.tape.threads.side_by_side import HELD_BYTES
 

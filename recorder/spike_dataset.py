@@ -16,7 +16,7 @@ from recorder.format.columns import MISSING_INTEGER
 from recorder.presented_layer import ChunkCache, PresentedLayer, check_dtype
 from recorder.stores import StoreLike, open_store
 from recorder.tape import TapeReader
-from recorder.tape.counts_reading import CountsReader
+from recorder.tape.layers.counts_reading import CountsReader
 
 CACHE_BYTES: Final = 256 * 2**20
 

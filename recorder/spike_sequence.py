@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from recorder.format.bits import Counts, Packed
 from recorder.format.values import scale_levels
 from recorder.tape import LayerReader
-from recorder.tape.levels import read_levels
+from recorder.tape.layers.levels import read_levels
 
 # Number of frames of a layer, and number of spikes of each of its neurons, int64 [neurons].
 Totals = tuple[int, Counts]

@@ -21,7 +21,7 @@ from analysis.asking.signals import lazy_tally
 from analysis.kernels.selecting.source import Source, frames_of
 from analysis.kernels.signals.tallying import SignalTallied
 from analysis.questions import Question
-from recorder.format.operations import KINDS
+from recorder.format.record.operations import KINDS
 
 Kind = Literal["all", "accumulates", "multiply_accumulates"]
 # Columns of the series that add up to a kind of operations, with all weights or those that are not 0.

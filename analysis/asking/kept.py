@@ -8,7 +8,7 @@ from typing import Final
 from analysis.kernels.selecting.selection import Indices
 from analysis.kernels.selecting.source import Source
 from analysis.questions import QuestionError
-from recorder.format.parts import is_flat
+from recorder.format.record.parts import is_flat
 
 # Selected trials that are looked at to find out whether they were kept: a stranger's may be very many.
 MOST_LOOKED_AT: Final = 2**16

@@ -15,7 +15,7 @@ from analysis.display import (
     values_text,
 )
 from analysis.recording import Recording
-from recorder.format.parts import LayerPart
+from recorder.format.record.parts import LayerPart
 
 
 def facts_of(recording: Recording) -> dict[str, Any]:

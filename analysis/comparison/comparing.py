@@ -26,7 +26,7 @@ from analysis.questions import QuestionError
 from analysis.recording import Recording
 from recorder.format.bits import Counts, Integers
 from recorder.format.layout import neuron_dimensions
-from recorder.format.parts import Indices
+from recorder.format.record.parts import Indices
 from spiketape_worker import Parcel
 
 TASK_BYTES: Final = 32 * 2**20

@@ -15,7 +15,7 @@ from analysis.questions import Per, Question, QuestionError
 from analysis.statistics.answers.answering import Answering, of_each_recording
 from analysis.statistics.answers.labelling import labelled
 from analysis.statistics.weighted_spikes import counts_of
-from recorder.format.operations import KINDS
+from recorder.format.record.operations import KINDS
 
 
 class CountedOperations(Answering):

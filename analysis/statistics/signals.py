@@ -32,7 +32,7 @@ from analysis.questions import Per, Question, QuestionError, parse_question
 from analysis.statistics.answers.answering import of_each_recording
 from analysis.statistics.answers.labelling import labelled, with_durations
 from recorder.format.layout import neuron_dimensions
-from recorder.format.signals import SignalCommit
+from recorder.format.record.signals import SignalCommit
 from spiketape_worker import Parcel
 
 MAX_LAG: Final = 4096

@@ -6,7 +6,7 @@ import torch
 
 from recorder.capture.refusals import NeuronShapeError, other_shape
 from recorder.format import LayerCommit
-from recorder.format.parts import Kept, LayerPart, is_flat
+from recorder.format.record.parts import Kept, LayerPart, is_flat
 from recorder.parts import Part, PartError
 
 Index = tuple[slice, ...] | torch.Tensor | None

@@ -30,7 +30,7 @@ from recorder.capture.packers import OnDevice, Packer, Packers
 from recorder.capture.refusals import SpikeValueError, check_recordable, no_values, other_shape
 from recorder.capture.value_packing import ValuePacker
 from recorder.format import LayerCommit
-from recorder.format.metadata import ValuesCommit
+from recorder.format.record.metadata import ValuesCommit
 from recorder.format.segments import SegmentLog
 from recorder.format.values import MAX_LEVEL, Pending
 from recorder.frameworks import SpikingLayer

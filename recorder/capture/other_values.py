@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from recorder.capture.device.packing import Verdict
-from recorder.format.parts import LayerPart, indices_along
+from recorder.format.record.parts import LayerPart, indices_along
 from recorder.format.scales import ROUNDING
 from recorder.format.values import MAX_LEVEL
 

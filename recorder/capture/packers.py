@@ -12,7 +12,7 @@ from recorder.capture.device.values import DeviceValuePacker
 from recorder.capture.host_packing import HostPacker, StagePool
 from recorder.capture.native_packing import LEAST_NEURONS, NativePacker
 from recorder.capture.value_packing import ValuePacker
-from recorder.format.metadata import ValuesCommit
+from recorder.format.record.metadata import ValuesCommit
 from recorder.format.scales import find_scale
 from recorder.format.values import Pending
 from recorder.native.loading import PASS

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from recorder.format.metadata import DTYPES, MAX_RANK
+from recorder.format.record.metadata import DTYPES, MAX_RANK
 
 
 class LayerError(ValueError):

@@ -13,10 +13,10 @@ from recorder.capture.device.transfer import Transfer, TransferRing, TransferRin
 from recorder.capture.held_rows import HeldValues
 from recorder.capture.kept_part import Index, index_of, take_neurons
 from recorder.capture.signals import Signal, SignalError
-from recorder.format.extents import TableCommit
-from recorder.format.parts import Kept, kept_shape
+from recorder.format.record.extents import TableCommit
+from recorder.format.record.parts import Kept, kept_shape
+from recorder.format.record.signals import SIGNAL_DTYPES, SignalCommit, plan_signal
 from recorder.format.segments import SegmentLog
-from recorder.format.signals import SIGNAL_DTYPES, SignalCommit, plan_signal
 from recorder.frameworks import SpikingLayer
 from recorder.frameworks.outputs import SpikeOutput
 

@@ -12,8 +12,8 @@ import torch
 
 from recorder.format import RecordingMetadata
 from recorder.format.columns import is_text
-from recorder.format.metadata import MAX_NAME_LENGTH, MAX_ROWS
-from recorder.format.parts import Kept
+from recorder.format.record.metadata import MAX_NAME_LENGTH, MAX_ROWS
+from recorder.format.record.parts import Kept
 from recorder.frameworks import SpikingLayer, layers_named
 from recorder.frameworks.outputs import AxesError, SpikeOutput, follow
 from recorder.frameworks.potentials import KEPT

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from recorder.format import RecordingMetadata
-from recorder.format.metadata import DTYPES
+from recorder.format.record.metadata import DTYPES
 from recorder.frameworks import SpikingLayer, SpikingLayerError
 
 _KNOWN = tuple(getattr(torch, name) for name in DTYPES)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from recorder.capture.host_packing import HostPacker, NotSpikesError, StagePool, describe_values
-from recorder.format.metadata import ValuesCommit
+from recorder.format.record.metadata import ValuesCommit
 from recorder.format.scales import refine_scale
 from recorder.format.values import MAX_LEVEL, Pending, level_dtype, scale_levels
 from recorder.native.values import LOOPS

@@ -66,8 +66,8 @@ class WeightLayerCounter:
         -------
         int64 tensor, shape [*leading, kinds], or None
             One for each place along the axes in front of channels, or features; kinds as in
-            `recorder.format.operations.KINDS`. None where the shapes are not those that a layer of its kind
-            makes.
+            `recorder.format.record.operations.KINDS`. None where the shapes are not those that a layer of its
+            kind makes.
         """
         uses = self._uses(module, given, output)
         if uses is None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorder.elsewhere.pieces import Piece, Values
-from recorder.format.metadata import MAX_NEURONS
+from recorder.format.record.metadata import MAX_NEURONS
 
 Integers = NDArray[np.int64]
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from recorder.elsewhere.events import EventTable, is_table
 from recorder.elsewhere.pieces import ArrayPiece, Piece, SparsePiece, StepsPiece, is_sparse
-from recorder.format.metadata import MAX_RANK
+from recorder.format.record.metadata import MAX_RANK
 from recorder.patterns import AxesError, Pattern, parse_pattern
 
 _STEPS, _ONE_STEP, _ONE_SAMPLE = "t n ...", "n ...", "t ..."

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorder.format.bits import Bools, Packed, pack_frames
-from recorder.format.metadata import ValuesCommit
+from recorder.format.record.metadata import ValuesCommit
 from recorder.format.scales import find_scale
 from recorder.format.values import MAX_LEVEL, PackedValues, Pending, pack_levels, scale_levels
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from recorder.format.metadata import DTYPES
+from recorder.format.record.metadata import DTYPES
 from recorder.patterns import AxesError, Pattern
 
 Values = NDArray[Any]

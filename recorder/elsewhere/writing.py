@@ -18,7 +18,7 @@ from recorder.elsewhere.pieces import Piece
 from recorder.format import RecordingExistsError, plan_chunks
 from recorder.format.bits import Packed
 from recorder.format.layout import plan_counts
-from recorder.format.parts import LayerPart, is_flat
+from recorder.format.record.parts import LayerPart, is_flat
 from recorder.format.segments import SegmentLog
 from recorder.format.trials import TrialLog
 from recorder.format.values import PackedValues, pending_rows

@@ -24,7 +24,7 @@ from recorder.format.errors import (
     UnknownRunWarning,
 )
 from recorder.format.layout import ChunkPlan, plan_chunks
-from recorder.format.metadata import LayerCommit, RecordingMetadata
+from recorder.format.record.metadata import LayerCommit, RecordingMetadata
 
 __all__ = [
     "ChunkPlan",

@@ -28,8 +28,8 @@ from recorder.format.layout import (
     table_chunk_rows,
     trial_column_folder,
 )
-from recorder.format.metadata import ColumnKind, LayerCommit, PlaneCommit
-from recorder.format.signals import SIGNALS, VALUES, SignalCommit
+from recorder.format.record.metadata import ColumnKind, LayerCommit, PlaneCommit
+from recorder.format.record.signals import SIGNALS, VALUES, SignalCommit
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Any, Final, cast
 import numpy as np
 
 from recorder.format.errors import RecordingFormatError
-from recorder.format.metadata import MAX_NAME_LENGTH, ColumnKind
+from recorder.format.record.metadata import MAX_NAME_LENGTH, ColumnKind
 
 KEYS: Final = ("trial", "sample")
 MISSING_INTEGER: Final = int(np.iinfo(np.int64).min)

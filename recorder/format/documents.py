@@ -17,9 +17,9 @@ from recorder.format.arrays import (
 )
 from recorder.format.errors import RecordingFormatError
 from recorder.format.layout import ATTRIBUTE, CATEGORIES, GROUPS, ROOT_DOCUMENT
-from recorder.format.metadata import MAX_DOCUMENT_BYTES, RecordingMetadata
-from recorder.format.operations import KINDS, OPERATIONS
-from recorder.format.records import to_attributes
+from recorder.format.record.metadata import MAX_DOCUMENT_BYTES, RecordingMetadata
+from recorder.format.record.operations import KINDS, OPERATIONS
+from recorder.format.record.records import to_attributes
 from recorder.format.shards import sharded_document
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from recorder.format.errors import RecordingFormatError
 from recorder.format.layout import NO_TRIAL, SEGMENT_COLUMNS
-from recorder.format.metadata import MAX_FRAMES
+from recorder.format.record.metadata import MAX_FRAMES
 
 Rows = NDArray[np.int64]
 

@@ -22,7 +22,7 @@ from recorder.format.columns import (
     stored_name,
 )
 from recorder.format.layout import NO_TRIAL
-from recorder.format.metadata import MAX_CATEGORY_BYTES, MAX_COLUMNS, ColumnKind, TrialsCommit
+from recorder.format.record.metadata import MAX_CATEGORY_BYTES, MAX_COLUMNS, ColumnKind, TrialsCommit
 
 # What each sample of a trial has, by column as stored; None where it is missing.
 Columns = dict[str, list[Value | None]]

@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorder.format.layout import SEGMENT_COLUMNS
-from recorder.format.operations import OPERATIONS
-from recorder.format.parts import COUNTS, neurons_to_json
+from recorder.format.record.operations import OPERATIONS
+from recorder.format.record.parts import COUNTS, neurons_to_json
 from recorder.format.segments import Segments
 from recorder.tape import LayerReader, TapeReader
-from recorder.tape.counts_reading import CountsReader
+from recorder.tape.layers.counts_reading import CountsReader
+from recorder.tape.layers.signal_reading import SignalReader
 from recorder.tape.reading import Which
-from recorder.tape.signal_reading import SignalReader
 
 DIGEST_VERSION: Final = 1
 LEAF_BYTES: Final = 4 * 2**20

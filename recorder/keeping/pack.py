@@ -33,8 +33,8 @@ from recorder.format.documents import (
     root_document,
 )
 from recorder.format.layout import ROOT_DOCUMENT
-from recorder.format.metadata import MAX_DOCUMENT_BYTES
 from recorder.format.parsing.record import parse_document
+from recorder.format.record.metadata import MAX_DOCUMENT_BYTES
 from recorder.format.shards import SHARD_BYTES, decoded_bytes, plan_shards, shard_pieces
 from recorder.keeping.digest import digest_recording
 from recorder.stores import ByteStore, Folder, is_url, open_store

@@ -16,17 +16,17 @@ import numpy as np
 
 from recorder.format import RecordingDamagedError, RecordingMetadata
 from recorder.format.bits import count_per_neuron
-from recorder.format.metadata import TrialsCommit
-from recorder.format.operations import OPERATIONS, OperationsCommit, as_operations
+from recorder.format.record.metadata import TrialsCommit
+from recorder.format.record.operations import OPERATIONS, OperationsCommit, as_operations
 from recorder.format.segments import merge_ranges
 from recorder.keeping.own_keys import OURS, keys_of
 from recorder.keeping.verification import Problem
 from recorder.stores import ByteStore
 from recorder.tape import LayerReader, TapeReader, TapeWriter
-from recorder.tape.cutting import cut_layer
 from recorder.tape.holding.lock import WriterLock
+from recorder.tape.layers.cutting import cut_layer
+from recorder.tape.layers.signal_reading import SignalReader
 from recorder.tape.reading import refuse_if_packed
-from recorder.tape.signal_reading import SignalReader
 from recorder.tape.tables import TableWriter, rows_checksum
 from recorder.tape.trial_columns import read_columns
 

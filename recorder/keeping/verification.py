@@ -21,14 +21,14 @@ from recorder.format.arrays import group_document
 from recorder.format.bits import Packed, count_per_neuron
 from recorder.format.documents import expected_documents
 from recorder.format.layout import ATTRIBUTE, ROOT_DOCUMENT
-from recorder.format.metadata import MAX_DOCUMENT_BYTES
+from recorder.format.record.metadata import MAX_DOCUMENT_BYTES
 from recorder.stores import ByteStore
 from recorder.stores.archive import Archive
 from recorder.stores.links import LinkedStore
 from recorder.stores.sharded import ShardedStore
 from recorder.tape import LayerReader, TapeReader
-from recorder.tape.counts_reading import CountsReader
-from recorder.tape.signal_reading import SignalReader
+from recorder.tape.layers.counts_reading import CountsReader
+from recorder.tape.layers.signal_reading import SignalReader
 from recorder.tape.tables import rows_checksum
 
 

@@ -20,7 +20,7 @@ from recorder.format import ChunkPlan, RecordingMetadata, RecordingStoppedWarnin
 from recorder.format.bits import Counts
 from recorder.format.connections import Connections
 from recorder.format.layout import plan_counts
-from recorder.format.parts import LayerPart
+from recorder.format.record.parts import LayerPart
 from recorder.format.segments import SegmentLog
 from recorder.format.values import Pending, pending_rows, planes_of
 from recorder.plan import LayerPlan, RecordingPlan, RecordingStats

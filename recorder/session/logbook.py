@@ -19,7 +19,7 @@ import numpy as np
 
 from recorder.format import LogWriterWarning
 from recorder.format.bits import Counts
-from recorder.format.pace import PaceCommit
+from recorder.format.record.pace import PaceCommit
 from recorder.format.values import Pending
 from recorder.plan import Pace
 from recorder.session.layers import RecordedLayers

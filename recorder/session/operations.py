@@ -21,13 +21,13 @@ from recorder.capture.signal_recorder import SignalRecorder
 from recorder.capture.signals import Signal
 from recorder.connections import WeightLayerCounter
 from recorder.format.errors import UncountedOperationsWarning
-from recorder.format.operations import KINDS, OPERATIONS, OperationsCommit, operations_of
-from recorder.format.parts import Kept
+from recorder.format.record.operations import KINDS, OPERATIONS, OperationsCommit, operations_of
+from recorder.format.record.parts import Kept
 from recorder.format.segments import SegmentLog
 from recorder.patterns import SAMPLES, STEPS
 from recorder.plan import SignalPlan
 from recorder.session.signals import Forward, plan_of
-from recorder.tape.signal_writing import SignalProgress
+from recorder.tape.layers.signal_writing import SignalProgress
 
 _BY_HAND: Final = (
     "was called outside of a forward of the network, or in one that Ctrl-C has left, where nobody knows "

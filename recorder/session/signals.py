@@ -14,7 +14,7 @@ from recorder.format.segments import SegmentLog
 from recorder.frameworks import SpikingLayer
 from recorder.frameworks.outputs import SpikeOutput
 from recorder.plan import SignalPlan
-from recorder.tape.signal_writing import SignalProgress
+from recorder.tape.layers.signal_writing import SignalProgress
 
 
 class SignalPiece(NamedTuple):

@@ -16,7 +16,7 @@ from typing import Final
 from torch import nn
 
 from recorder.format import StepsWarning, UncalledLayersWarning
-from recorder.format.parts import LayerPart
+from recorder.format.record.parts import LayerPart
 from recorder.frameworks import SpikingLayer, known_neurons
 from recorder.plan import RecordingPlan
 from recorder.session.steps import STOPPED_AFTER_FORWARDS, Findings, LayerSteps

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from recorder.format import StoreAccessError
 from recorder.format.layout import ROOT_DOCUMENT
-from recorder.format.metadata import MAX_DOCUMENT_BYTES
+from recorder.format.record.metadata import MAX_DOCUMENT_BYTES
 from recorder.stores.archive import Archive
 from recorder.stores.byte_store import ByteStore, ReadOnlyStore
 

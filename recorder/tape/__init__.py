@@ -3,8 +3,8 @@
 The recorder enters to write, `recorder.keeping` and `analysis` to read; neither torch nor dask is needed.
 """
 
-from recorder.tape.layer_reading import LayerReader
-from recorder.tape.layer_writing import LayerProgress
+from recorder.tape.layers.layer_reading import LayerReader
+from recorder.tape.layers.layer_writing import LayerProgress
 from recorder.tape.reading import TapeReader
 from recorder.tape.writing import TapeWriter
 

@@ -16,16 +16,16 @@ from recorder.format import (
 )
 from recorder.format.documents import plain_documents
 from recorder.format.layout import ROOT_DOCUMENT
-from recorder.format.metadata import MAX_DOCUMENT_BYTES
-from recorder.format.operations import OPERATIONS
 from recorder.format.parsing.record import parse_document
-from recorder.format.records import to_record
+from recorder.format.record.metadata import MAX_DOCUMENT_BYTES
+from recorder.format.record.operations import OPERATIONS
+from recorder.format.record.records import to_record
 from recorder.format.shards import plan_shards
 from recorder.stores import ByteStore
 from recorder.stores.sharded import ShardedStore
-from recorder.tape.counts_reading import read_layer
-from recorder.tape.layer_reading import LayerReader
-from recorder.tape.signal_reading import SignalReader
+from recorder.tape.layers.counts_reading import read_layer
+from recorder.tape.layers.layer_reading import LayerReader
+from recorder.tape.layers.signal_reading import SignalReader
 from recorder.tape.trial_columns import read_values
 
 # Names of a layer and of one of its signals.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from recorder.format import RecordingFormatError
 from recorder.format.arrays import TableLayout
 from recorder.format.chunks import checksum, decode_rows, encode_rows
-from recorder.format.extents import TableCommit
+from recorder.format.record.extents import TableCommit
 from recorder.stores import ByteStore
 from recorder.stores.read_ahead import read_ahead
 from recorder.tape.threads.side_by_side import KeyWriter

@@ -20,8 +20,8 @@ from recorder.format.columns import (
     identity,
     kind_of,
 )
-from recorder.format.extents import TableCommit
-from recorder.format.metadata import CategoriesCommit, ColumnCommit, ColumnKind, TrialsCommit
+from recorder.format.record.extents import TableCommit
+from recorder.format.record.metadata import CategoriesCommit, ColumnCommit, ColumnKind, TrialsCommit
 from recorder.format.trials import Columns
 from recorder.stores import ByteStore
 from recorder.tape.tables import TableWriter, read_committed

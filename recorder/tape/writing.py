@@ -17,21 +17,21 @@ from recorder.format.layout import (
     ROOT_DOCUMENT,
     layer_folder,
 )
-from recorder.format.metadata import TrialsCommit
-from recorder.format.operations import OperationsCommit, as_operations
-from recorder.format.pace import PaceCommit
-from recorder.format.parts import LayerPart
+from recorder.format.record.metadata import TrialsCommit
+from recorder.format.record.operations import OperationsCommit, as_operations
+from recorder.format.record.pace import PaceCommit
+from recorder.format.record.parts import LayerPart
+from recorder.format.record.signals import SignalCommit
 from recorder.format.segments import Rows
-from recorder.format.signals import SignalCommit
 from recorder.format.trials import Columns
 from recorder.format.values import PackedValues, Pending
 from recorder.stores import ByteStore
 from recorder.tape.holding.beginning import check_room
 from recorder.tape.holding.lock import WriterLock
-from recorder.tape.layer_writing import LayerProgress, LayerWriter
+from recorder.tape.layers.layer_writing import LayerProgress, LayerWriter
+from recorder.tape.layers.signal_writing import SignalProgress, SignalWriter, Values
 from recorder.tape.reading import TapeReader, refuse_if_packed
 from recorder.tape.record_writing import RecordWriter, now
-from recorder.tape.signal_writing import SignalProgress, SignalWriter, Values
 from recorder.tape.threads import in_order
 from recorder.tape.threads.in_order import InOrder
 from recorder.tape.threads.pressure import Pressure

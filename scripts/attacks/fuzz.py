@@ -39,16 +39,16 @@ with atheris.instrument_imports(include=["recorder", "analysis.kernels"]):
     )
     from recorder.format.columns import decode_categories, encode_categories
     from recorder.format.documents import expected_documents
-    from recorder.format.extents import TableCommit
-    from recorder.format.metadata import CategoriesCommit, ColumnCommit, TrialsCommit
     from recorder.format.parsing import record
-    from recorder.format.signals import SignalCommit
+    from recorder.format.record.extents import TableCommit
+    from recorder.format.record.metadata import CategoriesCommit, ColumnCommit, TrialsCommit
+    from recorder.format.record.signals import SignalCommit
     from recorder.stores import archive
     from recorder.stores.sharded import ShardedStore
     from recorder.tape import LayerReader, TapeReader, tables
     from recorder.tape.holding import lock
     from recorder.tape.holding.holder import Holder
-    from recorder.tape.signal_reading import SignalReader
+    from recorder.tape.layers.signal_reading import SignalReader
     from recorder.tape.trial_columns import read_columns
 
 PLAN = ChunkPlan((5,), 64, 5, 25)

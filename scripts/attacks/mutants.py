@@ -29,12 +29,12 @@ class Mutant:
     changes: tuple[tuple[str, str, str], ...]
 
 
-TAPE, LAYER = "recorder/tape/writing.py", "recorder/tape/layer_writing.py"
-BITS, LEVELS = "recorder/tape/bits_writing.py", "recorder/tape/levels.py"
+TAPE, LAYER = "recorder/tape/writing.py", "recorder/tape/layers/layer_writing.py"
+BITS, LEVELS = "recorder/tape/layers/bits_writing.py", "recorder/tape/layers/levels.py"
 VALUES, VALUE_PACKING = "recorder/format/values.py", "recorder/capture/value_packing.py"
-READING, STORES = "recorder/tape/layer_reading.py", "recorder/stores/folder.py"
+READING, STORES = "recorder/tape/layers/layer_reading.py", "recorder/stores/folder.py"
 THREADS, RECORD = "recorder/tape/threads/", "recorder/tape/record_writing.py"
-ARRAY_READING, SYNCING = "recorder/tape/array_reading.py", "recorder/stores/syncing.py"
+ARRAY_READING, SYNCING = "recorder/tape/layers/array_reading.py", "recorder/stores/syncing.py"
 LOCK, HOLDER, HOOKS = (
     "recorder/tape/holding/lock.py",
     "recorder/tape/holding/holder.py",
@@ -50,7 +50,10 @@ ENTRANCE, TRIALS = "recorder/session/entrance.py", "recorder/format/trials.py"
 TRANSFER, DEVICE_PACKING = "recorder/capture/device/transfer.py", "recorder/capture/device/packing.py"
 FINALIZING = "recorder/tape/holding/finalizing.py"
 ELSEWHERE = "recorder/elsewhere/writing.py"
-SIGNAL_READING, SIGNAL_WRITING = "recorder/tape/signal_reading.py", "recorder/tape/signal_writing.py"
+SIGNAL_READING, SIGNAL_WRITING = (
+    "recorder/tape/layers/signal_reading.py",
+    "recorder/tape/layers/signal_writing.py",
+)
 SIGNAL_RECORDER = "recorder/capture/signal_recorder.py"
 GRAPH, WEIGHTED = "recorder/connections/forward_graph.py", "analysis/statistics/weighted_spikes.py"
 COUNTING, COUNTED = "recorder/connections/counting.py", "recorder/session/operations.py"
@@ -149,7 +152,7 @@ MUTANTS = (
                 "        while _LATE:\n            self._store.write(*_LATE.pop())\n",
             ),
             (BITS, "TableWriter, rows_checksum\n", "TableWriter, rows_checksum\n\n_LATE = []\n"),
-            (RECORD, "\n\nclass Rec", "from recorder.tape.bits_writing import _LATE\n\nclass Rec"),
+            (RECORD, "\n\nclass Rec", "from recorder.tape.layers.bits_writing import _LATE\n\nclass Rec"),
         ),
     ),
     Mutant(
@@ -196,17 +199,17 @@ MUTANTS = (
     ),
     Mutant(
         "a plane begins with the chunk behind the one that needs it",
-        "tape/test_planes.py::test_a_plane_begins_with_the_chunk_that_needs_it",
+        "tape/format/test_planes.py::test_a_plane_begins_with_the_chunk_that_needs_it",
         ((LAYER, "chunk, filled = self._spikes.place", "chunk, filled = self._spikes.place[0] + 1, 0"),),
     ),
     Mutant(
         "a plane that begins has no rows for the chunks before",
-        "tape/test_planes.py::test_a_recording_of_values_reads_back_and_is_sound",
+        "tape/format/test_planes.py::test_a_recording_of_values_reads_back_and_is_sound",
         ((LAYER, "                plane.begin_with_silence()\n", ""),),
     ),
     Mutant(
         "rows in which a plane is silent are left out of it",
-        "tape/test_planes.py::test_a_recording_of_values_reads_back_and_is_sound",
+        "tape/format/test_planes.py::test_a_recording_of_values_reads_back_and_is_sound",
         (
             (
                 BITS,
@@ -217,17 +220,17 @@ MUTANTS = (
     ),
     Mutant(
         "bits of a plane are taken to be at all events that are stored, behind the commit, too",
-        "tape/test_at_events.py::test_a_chunk_that_grows_fits_the_older_ones_beside_it",
+        "tape/format/test_at_events.py::test_a_chunk_that_grows_fits_the_older_ones_beside_it",
         ((READING, "layer.committed_part(chunk, part, read_events())", "read_events()"),),
     ),
     Mutant(
         "a plane may say more than there are events",
-        "tape/test_at_events.py::test_bits_behind_the_events_are_refused_by_verification",
+        "tape/format/test_at_events.py::test_bits_behind_the_events_are_refused_by_verification",
         ((READING, "if to_the_end and is_finished:", "if False:"),),
     ),
     Mutant(
         "negative values count as positive ones",
-        "tape/test_planes.py::test_a_writer_goes_on_with_values_and_cuts_them",
+        "tape/format/test_planes.py::test_a_writer_goes_on_with_values_and_cuts_them",
         ((LEVELS, "total -= 2 * count_bits(sign)", "total -= 0 * count_bits(sign)"),),
     ),
     Mutant(
@@ -242,7 +245,7 @@ MUTANTS = (
     ),
     Mutant(
         "the largest level has one plane less",
-        "tape/test_planes.py::test_levels_become_planes_and_levels_again",
+        "tape/format/test_planes.py::test_levels_become_planes_and_levels_again",
         ((VALUES, "(greatest - 1).bit_length()", "(greatest - 2).bit_length()"),),
     ),
     Mutant(
@@ -270,10 +273,10 @@ MUTANTS = (
     ),
     Mutant(
         "older readers take a recording with lost frames for theirs",
-        "tape/test_metadata.py::test_lost_frames_make_it_a_recording_that_older_readers_refuse",
+        "tape/format/test_metadata.py::test_lost_frames_make_it_a_recording_that_older_readers_refuse",
         (
             (
-                "recorder/format/metadata.py",
+                "recorder/format/record/metadata.py",
                 "return LOST_FORMAT_VERSION if any(layer.lost for layer in self.layers) else FORMAT_VERSION",
                 "return FORMAT_VERSION",
             ),
@@ -372,7 +375,7 @@ MUTANTS = (
     Mutant(
         "a handler's close() waits for the output that it interrupts",
         "attacks/test_lifecycle.py::test_sigterm_leaves_equal_layers",
-        ((SESSION, "interrupted and self.layers.are_on_device", "interrupted"),),
+        ((SESSION, "(is_keeping or self.layers.are_on_device)", "True"),),
     ),
     Mutant(
         "a handler may run the network in the middle of an output",

@@ -17,7 +17,7 @@ from analysis.questions import parse_question
 from analysis.recording import Recording
 from recorder.format import LayerCommit, RecordingMetadata, plan_chunks
 from recorder.format.arrays import layer_tables
-from recorder.format.extents import TableCommit
+from recorder.format.record.extents import TableCommit
 from recorder.format.segments import Segments
 from recorder.stores import Folder
 from recorder.tape import TapeReader

@@ -25,8 +25,8 @@ from recorder.format import RecordingFormatError
 from recorder.format.arrays import trial_column_table
 from recorder.format.chunks import checksum, decode_rows, decode_spikes
 from recorder.format.layout import spikes_chunk_key
-from recorder.format.metadata import MAX_FRAMES, ColumnCommit, TrialsCommit
 from recorder.format.parsing.record import parse_document
+from recorder.format.record.metadata import MAX_FRAMES, ColumnCommit, TrialsCommit
 from recorder.format.segments import check_segments, clip_segments
 from recorder.stores import Folder, ZarrStore
 from recorder.tape import TapeReader

@@ -22,14 +22,14 @@ from committed_recordings import ANSWERS, NAMES, OLD, RECORDINGS
 from format_layers import LayerFrames, Series, Signal
 from format_reader import FormatReader
 from recorder.format.documents import encode_document
-from recorder.format.parts import kept_indices
+from recorder.format.record.parts import kept_indices
 from recorder.format.values import scale_levels
 from recorder.keeping.digest import digest_recording
 from recorder.stores import open_store
 from recorder.tape import LayerReader, TapeReader
-from recorder.tape.counts_reading import CountsReader
-from recorder.tape.levels import read_levels
-from recorder.tape.signal_reading import SignalReader
+from recorder.tape.layers.counts_reading import CountsReader
+from recorder.tape.layers.levels import read_levels
+from recorder.tape.layers.signal_reading import SignalReader
 
 
 def sha256(data: bytes) -> str:

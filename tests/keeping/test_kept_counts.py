@@ -15,13 +15,13 @@ from analysis.keeping import find_problems
 from recorder.format import RecordingFormatError
 from recorder.format.bits import pack_frames
 from recorder.format.layout import plan_counts
-from recorder.format.parts import LayerPart
+from recorder.format.record.parts import LayerPart
 from recorder.format.segments import SegmentLog
 from recorder.keeping import pack_recording, plan_recovery, recover
 from recorder.keeping.digest import digest_recording
 from recorder.stores import Folder, open_store
 from recorder.tape import LayerProgress, TapeReader, TapeWriter
-from recorder.tape.counts_reading import CountsReader
+from recorder.tape.layers.counts_reading import CountsReader
 from tapes import Made, Run, Trial, write_recording
 
 SHAPE = (3, 4)

@@ -116,7 +116,7 @@ def test_counts_and_padding_are_checked_against_the_spikes(
 
     path = tmp_path / "run.zarr"
     with monkeypatch.context() as patched:
-        patched.setattr("recorder.tape.bits_writing.encode_spikes", wrong_padding)
+        patched.setattr("recorder.tape.layers.bits_writing.encode_spikes", wrong_padding)
         write(path, "closed")
     found = call("verify", path).stdout
     assert "holds spikes of neurons that the layer does not have" in found
@@ -234,7 +234,7 @@ def test_padding_of_values_is_checked(tmp_path: Path, monkeypatch: pytest.Monkey
         trains[-1, -1] = -0.0 if trains.dtype.kind == "f" else 1
         return encode_values(trains)
 
-    monkeypatch.setattr("recorder.tape.signal_writing.encode_values", wrong_padding)
+    monkeypatch.setattr("recorder.tape.layers.signal_writing.encode_values", wrong_padding)
     write(tmp_path / "run.zarr", "closed")
     found = call("verify", tmp_path / "run.zarr").stdout
     assert "holds values of neurons that the signal does not have" in found

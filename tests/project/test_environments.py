@@ -22,7 +22,7 @@ FOLDERS = {
         "keeping",
     ),
     # What meets Zarr itself: stores, layouts, archives.
-    "SPIKETAPE_NEWEST_ZARR_PYTHON": ("keeping", "tape"),
+    "SPIKETAPE_NEWEST_ZARR_PYTHON": ("keeping", "tape", "tape/format"),
 }
 
 

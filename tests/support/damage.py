@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorder.format.chunks import checksum
-from recorder.format.parts import LayerPart
+from recorder.format.record.parts import LayerPart
 from recorder.format.values import pack_levels
 from tapes import Counts, Made, Run, Trial, kept_frames, write_recording
 

@@ -12,7 +12,7 @@ import zarr
 from analysis.keeping import find_problems
 from exemplars_of_values import TRIALS, Written, levels, numbers
 from recorder.format.bits import pack_frames
-from recorder.format.parts import LayerPart
+from recorder.format.record.parts import LayerPart
 from recorder.keeping import pack_recording, plan_recovery, recover
 from recorder.stores import Folder
 from recorder.tape import LayerProgress, TapeReader

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from analysis.keeping import find_problems
 from recorder.format import plan_chunks
 from recorder.format.connections import Connections, FanOut, InputReader, Reader
-from recorder.format.parts import LayerPart, kept_indices
+from recorder.format.record.parts import LayerPart, kept_indices
 from recorder.format.segments import SegmentLog
 from recorder.format.values import pack_levels, scale_levels
 from recorder.keeping import pack_recording, plan_recovery, recover
 from recorder.stores import Folder
 from recorder.tape import LayerProgress, TapeReader
-from recorder.tape.signal_writing import SignalProgress
+from recorder.tape.layers.signal_writing import SignalProgress
 from tapes import Counts, Made, Run, Trial, kept_frames, write_recording
 
 Levels = NDArray[np.integer[Any]]

@@ -11,8 +11,8 @@ from recorder.format import RecordingFormatError
 from recorder.format.chunks import encode_values
 from recorder.stores import Folder
 from recorder.tape import TapeReader, TapeWriter
-from recorder.tape.signal_reading import SignalReader
-from recorder.tape.signal_writing import SignalProgress
+from recorder.tape.layers.signal_reading import SignalReader
+from recorder.tape.layers.signal_writing import SignalProgress
 from tapes import Made, Run, write_recording
 
 FRAMES, SHAPE = 50, (5, 3)

@@ -19,7 +19,7 @@ from analysis.layer import Layer
 from analysis.recording import Recording
 from analysis.succession import RecordingReplacedError
 from recorder.format import RecordingFormatError, RecordingMetadata
-from recorder.format.pace import PaceCommit
+from recorder.format.record.pace import PaceCommit
 from recorder.stores import ByteStore, Folder
 from recorder.tape import TapeReader
 from recorder.tape.holding.lock import read_holder

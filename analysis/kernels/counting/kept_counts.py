@@ -12,7 +12,7 @@ from analysis.kernels.selecting.coding import CodedGroups, coded_groups
 from analysis.kernels.selecting.grouping import Groups, count_up
 from analysis.kernels.selecting.source import Source, kept_neurons
 from recorder.format.bits import Counts, Integers
-from recorder.tape.counts_reading import CountsReader
+from recorder.tape.layers.counts_reading import CountsReader
 
 
 def sum_rows(

@@ -28,7 +28,7 @@ from analysis.kernels.selecting.source import Source, frames_of, kept_neurons, r
 from recorder.format.bits import Counts, Integers, Packed, count_per_frame
 from recorder.format.layout import table_chunk_rows
 from recorder.tape import LayerReader
-from recorder.tape.counts_reading import CountsReader
+from recorder.tape.layers.counts_reading import CountsReader
 
 # Arrays with one element for each frame are made for so many frames at a time.
 SLICE_FRAMES = 2**18

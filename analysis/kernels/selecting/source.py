@@ -21,12 +21,12 @@ from analysis.kernels.selecting.trial_table import ColumnCodes, TrialRows, Trial
 from recorder.format import LayerCommit
 from recorder.format.bits import Packed
 from recorder.format.connections import Connections
-from recorder.format.metadata import TrialsCommit
-from recorder.format.operations import OPERATIONS, OperationsCommit
+from recorder.format.record.metadata import TrialsCommit
+from recorder.format.record.operations import OPERATIONS, OperationsCommit
 from recorder.stores import ByteStore
 from recorder.tape import LayerReader, TapeReader
-from recorder.tape.counts_reading import read_layer
-from recorder.tape.signal_reading import SignalReader
+from recorder.tape.layers.counts_reading import read_layer
+from recorder.tape.layers.signal_reading import SignalReader
 
 
 @dataclass(frozen=True)

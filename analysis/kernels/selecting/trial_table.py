@@ -14,7 +14,7 @@ from analysis.kernels.selecting.selection import Labels
 from recorder.format import RecordingFormatError
 from recorder.format.bits import Integers
 from recorder.format.columns import KEYS, MISSING_INTEGER, identity
-from recorder.format.metadata import TrialsCommit
+from recorder.format.record.metadata import TrialsCommit
 from recorder.format.segments import Segments
 from recorder.stores import ByteStore
 from recorder.tape.trial_columns import read_categories, read_columns

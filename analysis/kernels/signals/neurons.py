@@ -13,8 +13,8 @@ from analysis.kernels.counting.tallying import Place
 from analysis.kernels.selecting.source import Source, selected_neurons
 from recorder.format.bits import Integers
 from recorder.format.layout import neuron_dimensions
-from recorder.format.parts import is_flat, kept_indices
-from recorder.format.signals import SignalCommit
+from recorder.format.record.parts import is_flat, kept_indices
+from recorder.format.record.signals import SignalCommit
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from recorder.format.columns import is_text
-from recorder.format.metadata import MAX_NAME_LENGTH
+from recorder.format.record.metadata import MAX_NAME_LENGTH
 
 _MAX_PROBLEMS = 100
 

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 
 from recorder.format.columns import is_text
-from recorder.format.extents import TableCommit
 from recorder.format.layout import CHUNK_FRAMES_STEP, ChunkPlan, folder_name, plan_counts
-from recorder.format.metadata import (
+from recorder.format.parsing.fields import Fields, short
+from recorder.format.parsing.parts import parse_part
+from recorder.format.parsing.signals import parse_operation_series, parse_signals
+from recorder.format.record.extents import TableCommit
+from recorder.format.record.metadata import (
     DTYPES,
     MAX_CHUNK_BYTES,
     MAX_CHUNKS,
@@ -26,10 +29,7 @@ from recorder.format.metadata import (
     PlaneCommit,
     ValuesCommit,
 )
-from recorder.format.operations import OperationsCommit
-from recorder.format.parsing.fields import Fields, short
-from recorder.format.parsing.parts import parse_part
-from recorder.format.parsing.signals import parse_operation_series, parse_signals
+from recorder.format.record.operations import OperationsCommit
 from recorder.format.values import MAX_LEVEL, PLANES, in_order
 
 COUNT_BYTES = np.dtype(np.uint32).itemsize

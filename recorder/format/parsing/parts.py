@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from recorder.format.metadata import MAX_ROWS
 from recorder.format.parsing.fields import Fields, short
-from recorder.format.parts import COUNTS, MAX_FLAT_NEURONS, Kept, LayerPart
+from recorder.format.record.metadata import MAX_ROWS
+from recorder.format.record.parts import COUNTS, MAX_FLAT_NEURONS, Kept, LayerPart
 
 
 def parse_part(fields: Fields, shape: tuple[int, ...]) -> LayerPart | None:

@@ -1,7 +1,7 @@
 """Parse a stored commit record to a `RecordingMetadata`, or raise one error that lists all problems.
 
 Stored bytes are not trusted: every field is checked against its type and the limits in
-`recorder.format.metadata`.
+`recorder.format.record.metadata`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from recorder.format.layout import (
     LOST_FORMAT_VERSION,
     NEWEST_FORMAT_VERSION,
 )
-from recorder.format.metadata import (
+from recorder.format.parsing.fields import Fields, short
+from recorder.format.parsing.layers import parse_layer, parse_operations, parse_table
+from recorder.format.record.metadata import (
     MAX_CATEGORY_BYTES,
     MAX_COLUMNS,
     MAX_DOCUMENT_BYTES,
@@ -38,11 +40,9 @@ from recorder.format.metadata import (
     State,
     TrialsCommit,
 )
-from recorder.format.operations import OPERATIONS
-from recorder.format.pace import PaceCommit
-from recorder.format.parsing.fields import Fields, short
-from recorder.format.parsing.layers import parse_layer, parse_operations, parse_table
-from recorder.format.records import record_checksum
+from recorder.format.record.operations import OPERATIONS
+from recorder.format.record.pace import PaceCommit
+from recorder.format.record.records import record_checksum
 
 
 def parse_document(document: bytes, place: str) -> RecordingMetadata:

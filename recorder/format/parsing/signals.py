@@ -6,9 +6,11 @@ import math
 from collections.abc import Callable
 
 from recorder.format.columns import is_text
-from recorder.format.extents import TableCommit
 from recorder.format.layout import ChunkPlan
-from recorder.format.metadata import (
+from recorder.format.parsing.fields import Fields, short
+from recorder.format.parsing.parts import parse_neurons
+from recorder.format.record.extents import TableCommit
+from recorder.format.record.metadata import (
     MAX_CHUNK_BYTES,
     MAX_CHUNKS,
     MAX_FRAMES,
@@ -18,17 +20,15 @@ from recorder.format.metadata import (
     MAX_RANK,
     MAX_ROWS,
 )
-from recorder.format.operations import (
+from recorder.format.record.operations import (
     KINDS,
     OPERATIONS,
     OPERATIONS_DTYPE,
     OperationsCommit,
     operations_of,
 )
-from recorder.format.parsing.fields import Fields, short
-from recorder.format.parsing.parts import parse_neurons
-from recorder.format.parts import kept_shape
-from recorder.format.signals import MAX_SIGNALS, SIGNAL_DTYPES, SignalCommit
+from recorder.format.record.parts import kept_shape
+from recorder.format.record.signals import MAX_SIGNALS, SIGNAL_DTYPES, SignalCommit
 
 Ranges = tuple[tuple[int, int], ...]
 

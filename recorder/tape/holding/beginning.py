@@ -19,7 +19,7 @@ from recorder.format.layout import (
     GROUPS,
     ROOT_DOCUMENT,
 )
-from recorder.format.metadata import MAX_DOCUMENT_BYTES, MAX_NAME_LENGTH
+from recorder.format.record.metadata import MAX_DOCUMENT_BYTES, MAX_NAME_LENGTH
 from recorder.stores import ByteStore
 from recorder.stores.folder import PARTIAL, WRITING
 from recorder.stores.redaction import without_secrets

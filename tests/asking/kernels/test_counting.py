@@ -33,7 +33,7 @@ from analysis.kernels.selecting.selection import Labels, Selection
 from analysis.kernels.selecting.source import Source, frames_of, reader_of
 from analysis.kernels.selecting.trial_table import ColumnCodes, TrialRows
 from recorder.format import RecordingFormatError, bits
-from recorder.format.metadata import ColumnCommit, TrialsCommit
+from recorder.format.record.metadata import ColumnCommit, TrialsCommit
 from recorder.format.segments import Segments, check_segments, merge_ranges
 from recorder.stores import Folder
 from recorder.tape import TapeWriter

@@ -19,7 +19,7 @@ from analysis.questions import QuestionError, UncoveredOperationsWarning
 from frameworks import framework, pass_under_spikingjelly_2
 from networks import Threshold
 from recorder import Monitor
-from recorder.format.operations import KINDS
+from recorder.format.record.operations import KINDS
 
 N, T = 3, 4
 pytestmark = pytest.mark.filterwarnings("ignore:nothing is known of")

@@ -17,8 +17,8 @@ from analysis.keeping import find_problems
 from recorder import Monitor
 from recorder.format import RecordingFormatError, columns
 from recorder.format.documents import encode_document
-from recorder.format.metadata import MAX_CATEGORY_BYTES
 from recorder.format.parsing.record import parse_document
+from recorder.format.record.metadata import MAX_CATEGORY_BYTES
 from recorder.keeping.digest import digest_recording
 from recorder.keeping.pack import pack_recording
 from recorder.keeping.recovery import plan_recovery, recover

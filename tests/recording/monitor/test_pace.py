@@ -15,12 +15,12 @@ from torch import nn
 from networks import Threshold, on_store
 from recorder.format import RecordingFormatError
 from recorder.format.documents import encode_root, root_document
-from recorder.format.metadata import RecordingMetadata
-from recorder.format.pace import PaceCommit
 from recorder.format.parsing.record import parse_document
+from recorder.format.record.metadata import RecordingMetadata
+from recorder.format.record.pace import PaceCommit
 from recorder.stores import Folder
 from recorder.tape import TapeReader
-from recorder.tape.layer_writing import LayerWriter
+from recorder.tape.layers.layer_writing import LayerWriter
 
 
 def pace_of(path: Path) -> PaceCommit:

@@ -19,7 +19,7 @@ from recorder import Monitor, SpikeOutput
 from recorder.format import RecordingFormatError
 from recorder.format.layout import folder_name
 from recorder.format.parsing.record import parse_document
-from recorder.format.records import record_checksum
+from recorder.format.record.records import record_checksum
 from recorder.keeping import pack_recording
 from recorder.stores import open_store
 from recorder.tape import TapeReader

@@ -22,8 +22,9 @@ from recorder.format.bits import rows_to_trains
 from recorder.format.values import pack_levels
 from recorder.native.values import ValueLoops
 from recorder.stores import Folder
-from recorder.tape import TapeReader, plane_bits
-from recorder.tape.levels import read_levels
+from recorder.tape import TapeReader
+from recorder.tape.layers import plane_bits
+from recorder.tape.layers.levels import read_levels
 
 pytest.importorskip("numba")
 

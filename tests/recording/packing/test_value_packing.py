@@ -10,7 +10,7 @@ import torch
 
 from recorder.capture.host_packing import HostPacker, NotSpikesError, StagePool, pack_whole
 from recorder.capture.value_packing import ValuePacker
-from recorder.format.metadata import ValuesCommit
+from recorder.format.record.metadata import ValuesCommit
 from recorder.format.values import PackedValues, join_levels
 
 

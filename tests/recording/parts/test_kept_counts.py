@@ -18,7 +18,7 @@ from recorder.format.errors import NotKeptError
 from recorder.keeping.digest import digest_recording
 from recorder.stores import Folder, open_store
 from recorder.tape import TapeReader
-from recorder.tape.counts_reading import CountsReader
+from recorder.tape.layers.counts_reading import CountsReader
 
 NAME, SHAPE = "layer", (3, 5)
 
@@ -129,7 +129,7 @@ def test_memory_for_rows_that_wait_to_be_counted_is_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("recorder.session.rows.PUT_BYTES", 64)
-    monkeypatch.setattr("recorder.tape.counts_writing._UNPACKED_BYTES", 200)
+    monkeypatch.setattr("recorder.tape.layers.counts_writing._UNPACKED_BYTES", 200)
     spikes = made(400, 3)
     monitor, net = monitor_of(tmp_path / "run", axes="t n ...")
     with monitor, monitor.trial():

@@ -14,10 +14,10 @@ import analysis
 from analysis.keeping import find_problems
 from networks import Threshold
 from recorder import Monitor, NeuronShapeError, Signal, SpikeOutput, SpikeValueError
-from recorder.format.parts import kept_indices
+from recorder.format.record.parts import kept_indices
 from recorder.stores import Folder, open_store
 from recorder.tape import TapeReader
-from recorder.tape.levels import read_levels
+from recorder.tape.layers.levels import read_levels
 
 SHAPE = (4, 5, 3)
 NAME = "layer"

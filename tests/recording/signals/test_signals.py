@@ -20,7 +20,7 @@ from recorder.format import RecordingStoppedWarning
 from recorder.session import telling
 from recorder.stores import Folder
 from recorder.tape import TapeReader
-from recorder.tape.signal_reading import SignalReader
+from recorder.tape.layers.signal_reading import SignalReader
 
 N, NEURONS = 5, 7
 
@@ -249,7 +249,7 @@ def test_values_that_fill_many_stages_and_chunks_come_back_and_memory_is_bounded
 
 
 def plan_of(*args: Any, **sizes: int) -> Any:
-    from recorder.format.signals import plan_signal
+    from recorder.format.record.signals import plan_signal
 
     return plan_signal(*args, **sizes)
 

@@ -22,7 +22,7 @@ from recorder.format.values import pack_levels
 from recorder.keeping.verification import check_blocks, count_blocks
 from recorder.stores import Folder
 from recorder.tape import LayerProgress, TapeReader
-from recorder.tape.levels import read_levels
+from recorder.tape.layers.levels import read_levels
 from tapes import Run, write_recording
 
 Bools = NDArray[np.bool_]

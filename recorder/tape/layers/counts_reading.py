@@ -12,7 +12,7 @@ from recorder.format import LayerCommit, RecordingFormatError
 from recorder.format.bits import Bools, Counts
 from recorder.format.errors import NotKeptError
 from recorder.stores import ByteStore
-from recorder.tape.layer_reading import LayerReader
+from recorder.tape.layers.layer_reading import LayerReader
 
 
 class CountsReader(LayerReader):

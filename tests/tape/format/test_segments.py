@@ -13,7 +13,7 @@ from recorder.format.arrays import layer_tables
 from recorder.format.layout import plan_chunks
 from recorder.format.segments import SegmentLog, Segments, check_segments, clip_segments
 from recorder.stores import ZarrStore
-from recorder.tape.segments_writing import SegmentsWriter
+from recorder.tape.layers.segments_writing import SegmentsWriter
 
 # Skipped steps, steps, batch, trial.
 runs = st.lists(

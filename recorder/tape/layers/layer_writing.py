@@ -11,21 +11,21 @@ import numpy as np
 from recorder.format import ChunkPlan, LayerCommit
 from recorder.format.arrays import layer_tables, plane_tables
 from recorder.format.bits import Counts, Packed
-from recorder.format.extents import TableCommit
 from recorder.format.layout import layer_folder, plane_chunk_key, spikes_chunk_key
-from recorder.format.metadata import PlaneCommit, ValuesCommit
-from recorder.format.parts import LayerPart
+from recorder.format.record.extents import TableCommit
+from recorder.format.record.metadata import PlaneCommit, ValuesCommit
+from recorder.format.record.parts import LayerPart
+from recorder.format.record.signals import SignalCommit
 from recorder.format.segments import Rows, SegmentLog, no_rows
-from recorder.format.signals import SignalCommit
 from recorder.format.values import PackedValues, Pending, in_order, pending_rows
-from recorder.tape.bits_writing import BitsWriter, WrittenChunk, encode_planes
-from recorder.tape.counts_reading import read_layer
-from recorder.tape.counts_writing import CountsWriter
-from recorder.tape.cutting import cut_layer
-from recorder.tape.layer_reading import LayerReader
-from recorder.tape.levels import read_levels
-from recorder.tape.segments_writing import SegmentsWriter
-from recorder.tape.signal_writing import SignalProgress, SignalWriter, Values
+from recorder.tape.layers.bits_writing import BitsWriter, WrittenChunk, encode_planes
+from recorder.tape.layers.counts_reading import read_layer
+from recorder.tape.layers.counts_writing import CountsWriter
+from recorder.tape.layers.cutting import cut_layer
+from recorder.tape.layers.layer_reading import LayerReader
+from recorder.tape.layers.levels import read_levels
+from recorder.tape.layers.segments_writing import SegmentsWriter
+from recorder.tape.layers.signal_writing import SignalProgress, SignalWriter, Values
 from recorder.tape.threads.in_order import InOrder
 from recorder.tape.threads.pressure import Timed, Written
 from recorder.tape.threads.side_by_side import SideBySide

@@ -25,7 +25,7 @@ from recorder.keeping.pack import pack
 from recorder.keeping.verification import check_blocks, check_documents, check_tables, count_blocks
 from recorder.stores import Folder
 from recorder.tape import LayerProgress, LayerReader, TapeReader, TapeWriter
-from recorder.tape.levels import read_levels, sum_levels
+from recorder.tape.layers.levels import read_levels, sum_levels
 from tapes import Run, write_recording
 
 FORMAT = Path(recorder.format.__file__).with_name("FORMAT.md").read_text("utf-8")

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from recorder.format.extents import TableCommit
-from recorder.format.signals import SignalCommit, plan_signal, signal_to_json
+from recorder.format.record.extents import TableCommit
+from recorder.format.record.signals import SignalCommit, plan_signal, signal_to_json
 
 OPERATIONS: Final = "operations"
 OPERATIONS_DTYPE: Final = "int64"

@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as arrays
 from recorder.format import RecordingFormatError, RecordingMetadata
 from recorder.format.connections import Connections, FanOut, InputReader, Reader
 from recorder.format.parsing.record import parse_attributes
-from recorder.format.records import record_checksum, to_attributes
+from recorder.format.record.records import record_checksum, to_attributes
 
 READER = Reader(
     name="features.4",

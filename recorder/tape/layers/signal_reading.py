@@ -13,20 +13,20 @@ from numpy.typing import NDArray
 
 from recorder.format.arrays import SignalTables, signal_tables
 from recorder.format.chunks import decode_values
-from recorder.format.extents import TableCommit
 from recorder.format.layout import array_chunk_key
+from recorder.format.record.extents import TableCommit
+from recorder.format.record.signals import VALUES, SignalCommit
 from recorder.format.segments import clip_segments
-from recorder.format.signals import VALUES, SignalCommit
 from recorder.stores import ByteStore
 from recorder.stores.read_ahead import Read, read_ahead
-from recorder.tape.array_reading import ArrayReader
+from recorder.tape.layers.array_reading import ArrayReader
 from recorder.tape.tables import rows_checksum, stored_limit
 
 Values = NDArray[Any]
 
 
 class SignalReader(ArrayReader):
-    """One signal of a layer as of one commit; made by a `recorder.tape.layer_reading.LayerReader`.
+    """One signal of a layer as of one commit; made by a `recorder.tape.layers.layer_reading.LayerReader`.
 
     It does for values what a `LayerReader` does for spikes: each method reads what it needs, checks it
     against the checksums that the commit names, and raises `RecordingFormatError`, with file, layer, signal

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recorder.format.bits import Packed, count_per_neuron
 from recorder.format.values import SIGN, join_levels
-from recorder.tape.layer_reading import LayerReader
+from recorder.tape.layers.layer_reading import LayerReader
 
 
 def read_levels(

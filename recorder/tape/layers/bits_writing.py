@@ -20,10 +20,10 @@ from recorder.format.chunks import (
     stored_checksum,
     trains_in,
 )
-from recorder.format.extents import TableCommit
 from recorder.format.layout import ZSTD_LEVEL
-from recorder.tape.layer_reading import LayerReader
-from recorder.tape.plane_bits import bits_at_events
+from recorder.format.record.extents import TableCommit
+from recorder.tape.layers.layer_reading import LayerReader
+from recorder.tape.layers.plane_bits import bits_at_events
 from recorder.tape.tables import TableWriter, rows_checksum
 from recorder.tape.threads.in_order import InOrder
 from recorder.tape.threads.pressure import Timed

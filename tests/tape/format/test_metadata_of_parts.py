@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recorder.format import ChunkPlan, LayerCommit, RecordingFormatError, RecordingMetadata
-from recorder.format.extents import TableCommit
 from recorder.format.layout import plan_counts
 from recorder.format.parsing.record import parse_attributes
-from recorder.format.parts import LayerPart, kept_indices
-from recorder.format.records import record_checksum, to_attributes
+from recorder.format.record.extents import TableCommit
+from recorder.format.record.parts import LayerPart, kept_indices
+from recorder.format.record.records import record_checksum, to_attributes
 
 SHAPE = (3, 5)
 SLICES = LayerPart(SHAPE, (range(0, 2), range(0, 5, 2)), samples=4, trials_every=3)

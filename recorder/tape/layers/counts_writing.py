@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from recorder.format import RecordingFormatError
 from recorder.format.arrays import LayerTables
 from recorder.format.bits import Bools, Counts, Packed
-from recorder.format.extents import TableCommit
 from recorder.format.layout import ChunkPlan
+from recorder.format.record.extents import TableCommit
 from recorder.format.segments import Rows, no_rows
-from recorder.tape.bits_writing import BitsExtent
-from recorder.tape.counts_reading import CountsReader
-from recorder.tape.layer_reading import LayerReader
+from recorder.tape.layers.bits_writing import BitsExtent
+from recorder.tape.layers.counts_reading import CountsReader
+from recorder.tape.layers.layer_reading import LayerReader
 from recorder.tape.tables import TableWriter, rows_checksum
 from recorder.tape.threads.side_by_side import KeyWriter
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from recorder.format.chunks import checksum
-from recorder.format.extents import TableCommit
 from recorder.format.layout import ATTRIBUTE, folder_name
-from recorder.format.metadata import ColumnCommit, LayerCommit, RecordingMetadata, ValuesCommit
-from recorder.format.operations import OPERATIONS, operations_to_json
-from recorder.format.parts import part_to_json
-from recorder.format.signals import signals_to_json
+from recorder.format.record.extents import TableCommit
+from recorder.format.record.metadata import ColumnCommit, LayerCommit, RecordingMetadata, ValuesCommit
+from recorder.format.record.operations import OPERATIONS, operations_to_json
+from recorder.format.record.parts import part_to_json
+from recorder.format.record.signals import signals_to_json
 
 
 def to_attributes(metadata: RecordingMetadata) -> dict[str, Any]:

@@ -6,8 +6,8 @@ import numpy as np
 
 from recorder.format.arrays import TableLayout
 from recorder.format.errors import out_of_step
-from recorder.format.extents import TableCommit
 from recorder.format.layout import SEGMENT_COLUMNS
+from recorder.format.record.extents import TableCommit
 from recorder.format.segments import Rows
 from recorder.tape.tables import TableWriter, rows_checksum
 from recorder.tape.threads.side_by_side import KeyWriter

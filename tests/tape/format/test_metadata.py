@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recorder.format import ChunkPlan, LayerCommit, RecordingFormatError, RecordingMetadata
-from recorder.format.extents import TableCommit
-from recorder.format.metadata import ColumnCommit, TrialsCommit
 from recorder.format.parsing.record import parse_attributes, parse_document
-from recorder.format.records import record_checksum, to_attributes
-from recorder.format.signals import SignalCommit, signal_to_json
+from recorder.format.record.extents import TableCommit
+from recorder.format.record.metadata import ColumnCommit, TrialsCommit
+from recorder.format.record.records import record_checksum, to_attributes
+from recorder.format.record.signals import SignalCommit, signal_to_json
 
 
 def example() -> RecordingMetadata:

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from recorder.format.extents import TableCommit
 from recorder.format.layout import (
     CHUNK_LIMIT_BYTES,
     CHUNK_TARGET_BYTES,
@@ -17,7 +16,8 @@ from recorder.format.layout import (
     folder_name,
     neuron_dimensions,
 )
-from recorder.format.parts import Kept, is_flat, neurons_to_json
+from recorder.format.record.extents import TableCommit
+from recorder.format.record.parts import Kept, is_flat, neurons_to_json
 
 SIGNALS: Final = "signals"
 VALUES: Final = "values"
@@ -26,7 +26,7 @@ SIGNAL_DTYPES: Final = (
     *("float16", "float32", "float64"),
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
 )
-# Limits on what a recording may declare, like those in `recorder.format.metadata`.
+# Limits on what a recording may declare, like those in `recorder.format.record.metadata`.
 MAX_SIGNALS: Final = 1000
 
 

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from recorder.format import ChunkPlan
 from recorder.format.arrays import signal_tables
 from recorder.format.chunks import encode_values, stored_checksum
-from recorder.format.extents import TableCommit
 from recorder.format.layout import ZSTD_LEVEL, array_chunk_key
+from recorder.format.record.extents import TableCommit
+from recorder.format.record.signals import VALUES, SignalCommit
 from recorder.format.segments import Rows, SegmentLog
-from recorder.format.signals import VALUES, SignalCommit
-from recorder.tape.segments_writing import SegmentsWriter
-from recorder.tape.signal_reading import SignalReader
+from recorder.tape.layers.segments_writing import SegmentsWriter
+from recorder.tape.layers.signal_reading import SignalReader
 from recorder.tape.tables import TableWriter, rows_checksum
 from recorder.tape.threads.in_order import InOrder
 from recorder.tape.threads.pressure import Timed, Written

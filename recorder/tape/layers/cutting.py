@@ -7,12 +7,12 @@ from dataclasses import replace
 from recorder.format import LayerCommit
 from recorder.format.bits import mask_trains, range_mask
 from recorder.format.chunks import checksum
-from recorder.format.extents import TableCommit
 from recorder.format.layout import SEGMENT_COLUMNS
-from recorder.format.metadata import PlaneCommit
+from recorder.format.record.extents import TableCommit
+from recorder.format.record.metadata import PlaneCommit
 from recorder.format.segments import clip_segments
-from recorder.tape.layer_reading import LayerReader
-from recorder.tape.levels import count_bits
+from recorder.tape.layers.layer_reading import LayerReader
+from recorder.tape.layers.levels import count_bits
 from recorder.tape.tables import rows_checksum
 
 

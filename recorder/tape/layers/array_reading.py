@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from recorder.format import ChunkPlan, LayerCommit, RecordingFormatError
 from recorder.format.arrays import LayerTables, SignalTables
 from recorder.format.chunks import stored_checksum
+from recorder.format.record.signals import SignalCommit
 from recorder.format.segments import Segments, check_segments, clip_segments
-from recorder.format.signals import SignalCommit
 from recorder.stores import ByteStore
 from recorder.stores.read_ahead import Read
 from recorder.tape.tables import check_rows, read_committed, read_rows

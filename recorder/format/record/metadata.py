@@ -1,6 +1,6 @@
 """The commit record as frozen dataclasses.
 
-`recorder.format.records` makes attributes of the recording's root of them, and
+`recorder.format.record.records` makes attributes of the recording's root of them, and
 `recorder.format.parsing.record` turns stored attributes back, and checks every field against its type and the
 limits below.
 """
@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from recorder.format.connections import Connections
-from recorder.format.extents import TableCommit
 from recorder.format.layout import (
     FORMAT_VERSION,
     LOST_FORMAT_VERSION,
@@ -21,10 +20,11 @@ from recorder.format.layout import (
     ChunkPlan,
     layer_folder,
 )
-from recorder.format.operations import OperationsCommit
-from recorder.format.pace import PaceCommit
-from recorder.format.parts import Indices, LayerPart, indices_along, is_flat
-from recorder.format.signals import SignalCommit
+from recorder.format.record.extents import TableCommit
+from recorder.format.record.operations import OperationsCommit
+from recorder.format.record.pace import PaceCommit
+from recorder.format.record.parts import Indices, LayerPart, indices_along, is_flat
+from recorder.format.record.signals import SignalCommit
 
 State = Literal["recording", "closed"]
 ColumnKind = Literal["int64", "float64", "category"]

@@ -28,9 +28,9 @@ from recorder.format.chunks import checksum, decode_plane, decode_spikes, room_f
 from recorder.format.layout import plane_chunk_key, spikes_chunk_key
 from recorder.stores import ByteStore
 from recorder.stores.read_ahead import Read, read_ahead
-from recorder.tape.array_reading import ArrayReader
-from recorder.tape.plane_bits import spread_to_events
-from recorder.tape.signal_reading import SignalReader
+from recorder.tape.layers.array_reading import ArrayReader
+from recorder.tape.layers.plane_bits import spread_to_events
+from recorder.tape.layers.signal_reading import SignalReader
 from recorder.tape.tables import read_committed, read_rows, rows_checksum, stored_limit
 
 
