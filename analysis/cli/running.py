@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import Any, Final, NoReturn
 
 import click
@@ -74,9 +77,42 @@ class Commands(click.Group):
     def invoke(self, context: click.Context) -> Any:
         """Run the command that was asked for."""
         try:
-            return super().invoke(context)
+            with _interrupts_again():
+                return super().invoke(context)
         except KeyboardInterrupt as interrupt:
             end_interrupted(str(interrupt) or "interrupted")
+
+
+@contextmanager
+def _interrupts_again() -> Iterator[None]:
+    """Have Ctrl-C noticed even where Python loses it: it is raised again each second until this block ends.
+
+    An interrupt that comes while the main thread runs a callback, such as that of a weak reference, is only
+    printed by Python, and the command would go on.
+    """
+    is_ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    in_main = threading.current_thread() is threading.main_thread()
+    if not (is_ours and in_main and hasattr(signal, "pthread_kill")):
+        yield  # somebody else wants it, or has it ignored; or this is Windows
+        return
+    ended = threading.Event()
+
+    def insist() -> None:
+        while not ended.wait(1):
+            # The thread itself is signalled, as only that ends what it waits for.
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    def begin(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        threading.Thread(target=insist, daemon=True, name="spiketape-interrupt").start()
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, begin)
+    try:
+        yield
+    finally:
+        ended.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def end_interrupted(sentence: str) -> NoReturn:

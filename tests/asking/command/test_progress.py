@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -142,3 +143,33 @@ def test_pipes_are_shown_no_progress(run: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stderr == ""
     assert "isi_mean" in done.stdout
+
+
+LOSES_ONE = """
+import time
+import click
+from analysis.cli.running import Commands
+
+@click.group(cls=Commands)
+def main(): ...
+
+@main.command()
+def wait():
+    print("ready", flush=True)
+    try:
+        time.sleep(100)
+    except KeyboardInterrupt:
+        print("lost", flush=True)
+    time.sleep(100)
+
+main(["wait"])
+"""
+
+
+def test_ctrl_c_ends_a_command_also_where_the_interrupt_gets_lost() -> None:
+    with terminal(sys.executable, "-P", "-c", LOSES_ONE) as shell:
+        shell.wait_for("ready")
+        shell.press_ctrl_c()
+        assert shell.end(seconds=50) == 130
+    assert "lost" in shell.shown
+    assert "spiketape: interrupted" in shell.shown
