@@ -155,8 +155,8 @@ def main(): ...
 
 @main.command()
 def wait():
-    print("ready", flush=True)
     try:
+        print("ready", flush=True)
         time.sleep(100)
     except KeyboardInterrupt:
         print("lost", flush=True)
