@@ -111,6 +111,7 @@ class RecordingSession(Presenting):
 
     def plan(self) -> RecordingPlan:
         """Costs of the recording, as far as its layers have been called."""
+        self.entrance.refuse_elsewhere()
         plan = self.layers.plan(self._queue_limit_bytes, self._pace.steps_per_hour(self.steps.next_step))
         return plan if self.held is None else replace(plan, held_bytes=self.held.limit_bytes)
 

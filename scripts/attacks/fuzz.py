@@ -32,14 +32,13 @@ with atheris.instrument_imports(include=["recorder", "analysis.kernels"]):
         RecordingMetadata,
         arrays,
         chunks,
-        metadata,
-        records,
         segments,
         shards,
     )
     from recorder.format.columns import decode_categories, encode_categories
     from recorder.format.documents import expected_documents
     from recorder.format.parsing import record
+    from recorder.format.record import metadata, records
     from recorder.format.record.extents import TableCommit
     from recorder.format.record.metadata import CategoriesCommit, ColumnCommit, TrialsCommit
     from recorder.format.record.signals import SignalCommit

@@ -122,7 +122,7 @@ def test_counts_and_padding_are_checked_against_the_spikes(
     assert "holds spikes of neurons that the layer does not have" in found
     shutil.rmtree(path)
     with monkeypatch.context() as patched:
-        for module in ("bits_writing", "threads.rearranging"):
+        for module in ("layers.bits_writing", "threads.rearranging"):
             patched.setattr(
                 f"recorder.tape.{module}.count_per_neuron", lambda trains: count_per_neuron(trains) + 1
             )

@@ -12,7 +12,18 @@ import pytest
 TESTS = Path(__file__).parents[1]
 # Those that record with torch, and those that it is enough to pass once, which is elsewhere.
 ELSEWHERE = (
-    *("encoding", "live", "lock", "lost", "slurm", "verification"),
+    *(
+        "encoding",
+        "live",
+        "lock",
+        "lost",
+        "parts",
+        "plotting",
+        "pressure",
+        "slurm",
+        "verification",
+        "watching",
+    ),
     *("batches", "compute", "events", "packed_damage", "planning", "shards", "sequences", "stats_command"),
 )
 FOLDERS = {
