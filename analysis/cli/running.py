@@ -9,7 +9,6 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import FrameType
 from typing import Any, Final, NoReturn
 
 import click
@@ -85,34 +84,39 @@ class Commands(click.Group):
 
 @contextmanager
 def _interrupts_again() -> Iterator[None]:
-    """Have Ctrl-C noticed even where Python loses it: it is raised again each second until this block ends.
+    """Have Ctrl-C noticed even where it gets lost: a second later it comes again, until this block ends.
 
-    An interrupt that comes while the main thread runs a callback, such as that of a weak reference, is only
-    printed by Python, and the command would go on.
+    Where another thread takes the signal, whatever the main thread waits for goes on. And an interrupt that
+    comes in a callback, such as that of a weak reference, is only printed by Python.
     """
     is_ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     in_main = threading.current_thread() is threading.main_thread()
     if not (is_ours and in_main and hasattr(signal, "pthread_kill")):
         yield  # somebody else wants it, or has it ignored; or this is Windows
         return
-    ended = threading.Event()
+    # Python writes the number of each signal that it handles, whichever thread has taken it.
+    taken, told = os.pipe()
+    os.set_blocking(told, False)
+    main, ended = threading.get_ident(), threading.Event()
 
     def insist() -> None:
-        while not ended.wait(1):
-            # The thread itself is signalled, as only that ends what it waits for.
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        while not ended.is_set():
+            if os.read(taken, 1) == bytes([signal.SIGINT]):
+                while not ended.wait(1):
+                    signal.pthread_kill(main, signal.SIGINT)
 
-    def begin(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        threading.Thread(target=insist, daemon=True, name="spiketape-interrupt").start()
-        signal.default_int_handler(number, frame)
-
-    signal.signal(signal.SIGINT, begin)
+    before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    thread = threading.Thread(target=insist, daemon=True, name="spiketape-interrupts")
+    thread.start()
     try:
         yield
     finally:
         ended.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.set_wakeup_fd(before)
+        os.write(told, b"\0")
+        thread.join()
+        os.close(taken)
+        os.close(told)
 
 
 def end_interrupted(sentence: str) -> NoReturn:
