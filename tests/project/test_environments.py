@@ -15,7 +15,9 @@ ELSEWHERE = (
     *(
         "encoding",
         "live",
+        "glimpses",
         "lock",
+        "progress",
         "lost",
         "parts",
         "plotting",
