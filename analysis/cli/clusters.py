@@ -103,7 +103,7 @@ def _local(workers: int | None) -> Iterator[Any]:
             security=True,
             dashboard_address=_PAGES,
             scheduler_kwargs=_HTTP,
-            silence_logs=logging.ERROR,
+            silence_logs=logging.CRITICAL,  # errors of tasks come back to who asked; a lost scheduler is none
             loop=runner.loop,
         )
         with _closed_unless_interrupted(started):
