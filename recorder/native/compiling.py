@@ -25,11 +25,17 @@ class _Kept(FunctionCache):
     """numba's cache on disk, without which a loop is only compiled again: what fails in it is no error."""
 
     def load_overload(self, signature, context):
-        with contextlib.suppress(*_NOT_KEPT):
+        try:
             return super().load_overload(signature, context)
+        except _NOT_KEPT:
+            # Emptied, as otherwise what cannot be read would stay there, and nothing be kept.
+            with contextlib.suppress(OSError):
+                self.flush()
+        return None
 
     def save_overload(self, signature, result):
-        with contextlib.suppress(OSError):
+        # Its index is read once more, and may be another's by now.
+        with contextlib.suppress(*_NOT_KEPT):
             super().save_overload(signature, result)
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import errno
-import importlib.util
 import logging
-import os
 import threading
 from collections.abc import Iterator
-from pathlib import Path
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -226,7 +223,7 @@ def test_layers_of_few_neurons_load_no_compiler(unloaded: CompiledPass) -> None:
 def test_without_numba_it_is_said_what_would_be_faster(
     unloaded: CompiledPass, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    find = importlib.util.find_spec
+    find = find_spec
     monkeypatch.setattr(
         "recorder.native.loading.find_spec", lambda name: None if name == "numba" else find(name)
     )
@@ -260,27 +257,3 @@ def test_a_loop_that_cannot_be_loaded_is_told_once_and_numpy_goes_on(
     assert [text.partition(": ")[0] for text in told if "numpy" in text] == [
         "spikes are packed by numpy, as the compiled loop cannot be loaded"
     ]
-
-
-@pytest.mark.parametrize("what", ["save", "load"])
-def test_a_cache_of_compiled_loops_that_fails_is_no_error(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str
-) -> None:
-    from numba.core.caching import IndexDataCacheFile
-
-    from recorder.native.compiling import compiled
-
-    def fail(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) if what == "save" else EOFError("cut short")
-
-    tried = []
-    monkeypatch.setattr(IndexDataCacheFile, what, lambda *args: (tried.append(what), fail(*args)))
-    file = tmp_path / "twice.py"
-    file.write_text("def twice(number):\n    return 2 * number\n")
-    spec = importlib.util.spec_from_file_location("twice", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert compiled(module.twice)(21) == 42
-    assert tried
