@@ -26,6 +26,10 @@ MAX_CELLS: Final = 2**22
 # How many lines part presentations, and how many names stand beside each other.
 _MAX_PARTED: Final = 400
 _MAX_NAMED: Final = 30
+_MAX_LETTERS: Final = 32
+# Of a line of text, and of a character's width, in letters' heights.
+_LINE: Final = 1.4
+_CHARACTER: Final = 0.6
 _IN_TIME: Final = ("step", "time", "window")
 
 
@@ -68,12 +72,14 @@ class Plots:
         Raises
         ------
         QuestionError
-            If more than 2²⁸ slots would be read, or more than 2²⁰ events drawn: select less.
+            If there is no layer; if more than 2²⁸ slots would be read, or more than 2²⁰ events drawn: select
+            less.
         ModuleNotFoundError
             If matplotlib is missing.
         """
         ax = _axes(ax)
         layers = self._spikes()
+        _refuse_no_layers(len(layers))
         slots = sum(spikes.size for spikes in layers.values())
         if slots > MAX_SLOTS:
             raise QuestionError(
@@ -87,8 +93,6 @@ class Plots:
                 f"a raster of this would have {events} marks, expected {MAX_EVENTS} at most: select fewer "
                 "steps, trials, samples or neurons"
             )
-        if not read:
-            return ax
         places = _Places.of(list(read.values()))
         style = {"marker": "|", "linestyle": "none", "color": "black", "markersize": 3, **style}
         below, ticks = 0, list[float]()
@@ -104,7 +108,7 @@ class Plots:
         ax.set_xlabel(places.label)
         ax.set_ylim(-0.5, max(below, 1) - 0.5)
         if self._rows == "layer":
-            ax.set_yticks(ticks, map(_text, read))
+            _name_rows(ax, ticks, list(map(_text, read)))
             ax.set_ylabel("layer, neuron by neuron")
         else:
             ax.set_ylabel("neuron")
@@ -136,7 +140,7 @@ class Plots:
         Raises
         ------
         QuestionError
-            As `firing_rate`, and if a line would have more than 2²⁰ places: take windows.
+            As `firing_rate`; if there is no layer, or a line would have more than 2²⁰ places: take windows.
         ModuleNotFoundError
             If matplotlib is missing.
         """
@@ -180,12 +184,17 @@ class Plots:
         Raises
         ------
         QuestionError
-            As `firing_rate`, and if the picture would have more than 2²² cells.
+            As `firing_rate`, and if there is no layer or step, or the picture would have more than 2²² cells.
         ModuleNotFoundError
             If matplotlib is missing.
         """
         ax = _axes(ax)
         rates = self._rate((self._rows, per), window, unit)
+        if not rates.size:
+            raise QuestionError(
+                f"a heat map of this would have no cells, as there is no {per}; expected one: select "
+                "more steps, trials, samples or neurons"
+            )
         if rates.size > MAX_CELLS:
             raise QuestionError(
                 f"a heat map of this would have {rates.size} cells, expected {MAX_CELLS} at most: select "
@@ -199,19 +208,19 @@ class Plots:
         mesh = ax.pcolormesh(
             x if is_number else np.arange(len(x)), np.arange(len(values)), values, shading="nearest", **style
         )
+        ax.figure.colorbar(mesh, ax=ax, label=_quantity(rates))
         if not is_number:
-            ax.set_xticks(np.arange(len(x)), map(_text, x))
+            _name_columns(ax, list(map(_text, x)))
         ax.set(xlabel=label, ylabel=self._rows)
         if self._rows == "layer":
-            names = [_text(name) for name in rates["layer"].values]
-            if len(names) <= _MAX_NAMED:
-                ax.set_yticks(np.arange(len(names)), names)
-        ax.figure.colorbar(mesh, ax=ax, label=_quantity(rates))
+            _name_rows(ax, list(range(len(values))), [_text(name) for name in rates["layer"].values])
         return ax
 
     def _rate(self, per: Sequence[str], window: int | None, unit: str | None) -> xr.DataArray:
         options = {name: value for name, value in (("window", window), ("unit", unit)) if value is not None}
-        return self._of.firing_rate(per, **options)  # type: ignore[arg-type]
+        rates = self._of.firing_rate(per, **options)  # type: ignore[arg-type]
+        _refuse_no_layers(rates.sizes.get("layer", 1))
+        return rates
 
 
 @dataclass(frozen=True)
@@ -271,8 +280,64 @@ class _Places:
         for begin in self.begins:
             ax.axvline(begin - 0.5, color="lightgray", linewidth=0.8, zorder=0)
         if len(self.begins) <= _MAX_NAMED:
-            for begin, name in zip(self.begins, self.names, strict=False):
-                ax.text(begin, 1.01, name, transform=ax.get_xaxis_transform(), fontsize="small")
+            names = [_cut(name) for name in self.names]
+            begins = self.begins[: len(names)]
+            for place in _apart(ax, begins.tolist(), [len(name) * _CHARACTER for name in names]):
+                transform = ax.get_xaxis_transform()
+                ax.text(begins[place], 1.01, names[place], transform=transform, fontsize="small")
+
+
+def _refuse_no_layers(layers: int) -> None:
+    if not layers:
+        raise QuestionError(
+            "there is no layer to draw, expected one at least: nothing has been committed yet, or none is "
+            "selected"
+        )
+
+
+def _name_rows(ax: Axes, places: Sequence[float], names: Sequence[str]) -> None:
+    """Names of rows, as many as have room above each other."""
+    kept = _apart(ax, places, [_LINE] * len(places), across=False)
+    ax.set_yticks([places[place] for place in kept], [_cut(names[place]) for place in kept])
+
+
+def _name_columns(ax: Axes, names: Sequence[str]) -> None:
+    """Names of columns, at a slant where they have no room beside each other."""
+    names = list(map(_cut, names))
+    places = list(range(len(names)))
+    widths = [(len(name) + 2) * _CHARACTER for name in names]
+    is_level = len(_apart(ax, places, widths)) == len(places)
+    kept = places if is_level else _apart(ax, places, [_LINE] * len(places))
+    ax.set_xticks(kept, [names[place] for place in kept])
+    if not is_level:
+        ax.tick_params(axis="x", labelrotation=45)
+        for label in ax.get_xticklabels():
+            label.set(horizontalalignment="right", rotation_mode="anchor")
+
+
+def _apart(ax: Axes, places: Sequence[float], sizes: Sequence[float], *, across: bool = True) -> list[int]:
+    """Which texts have room, in turn; places are those of the axis, sizes in letters' heights."""
+    from matplotlib import rcParams  # noqa: PLC0415 - an extra
+
+    low, high = sorted(ax.get_xlim() if across else ax.get_ylim())
+    extent = ax.get_window_extent()
+    pixels = extent.width if across else extent.height
+    letter = rcParams["font.size"] * ax.figure.dpi / 72 * (high - low) / pixels
+    kept: list[int] = []
+    free = -math.inf
+    for index, (place, length) in enumerate(zip(places, sizes, strict=True)):
+        if place >= free:
+            kept.append(index)
+            free = place + length * letter
+    return kept
+
+
+def _cut(name: str) -> str:
+    """A name without its middle, if it is long, as names differ at their ends."""
+    if len(name) <= _MAX_LETTERS:
+        return name
+    half = _MAX_LETTERS // 2
+    return f"{name[:half]}…{name[-half:]}"
 
 
 def _axes(ax: Axes | None) -> Axes:

@@ -10,20 +10,27 @@ from analysis.comparison import Comparison, LayerComparison, compare
 from analysis.display import printable
 from analysis.questions import QuestionError
 from analysis.recording import Recording
-from analysis.report.sections.findings import named, quoted
+from analysis.report.scope import counted_layers, without
+from analysis.report.wording import named, quoted, sentence
 
 
 def differences(
     one: Recording, other: Recording, run: Callable[..., tuple[Any, ...]]
 ) -> list[tuple[str, str]]:
     """Sentences about two recordings, each with what kind it is, as from `findings_of`."""
+    counted = list(dict.fromkeys([*counted_layers(one), *counted_layers(other)]))
     try:
-        found = compare(one, other, run=run)
+        found = compare(without(one, counted), without(other, counted), run=run)
     except QuestionError as error:
-        return [("watch", printable(f"The two cannot be compared slot by slot: {error}"))]
-    if found.equal:
+        return [("watch", printable(f"The two cannot be compared slot by slot: {sentence(str(error))}"))]
+    said = [f"Not compared, as only counts were kept of them: {named(counted)}."] if counted else []
+    if not found.equal:
+        said = [*_sentences(found), *said]
+    elif not counted:
         return [("good", "The two are equal: no slot of any layer differs.")]
-    return [("watch", printable(text)) for text in _sentences(found)]
+    else:
+        said = ["No slot of any other layer differs.", *said]
+    return [("watch", printable(text)) for text in said]
 
 
 def _sentences(found: Comparison) -> list[str]:

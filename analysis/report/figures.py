@@ -70,8 +70,8 @@ class Figures:
             str(about.get("long_name", "")),
             str(about.get("units", "1")),
         )
-        noted = [answer.attrs, *(coordinate.attrs for coordinate in answer.coords.values())]
-        notes = [(key, each[key]) for each in noted for key in _NOTED if each.get(key)]
+        noted = {"": answer.attrs, **{f", {name}": each.attrs for name, each in answer.coords.items()}}
+        notes = [(key + of, each[key]) for of, each in noted.items() for key in _NOTED if each.get(key)]
         shown = [(key, "; ".join(text) if isinstance(text, list) else str(text)) for key, text in notes]
         return cls(*names, dims, coords, answer.values, divisor, tuple(shown))
 

@@ -180,7 +180,8 @@ def _figure(
     head = f"<figcaption><h3>{_text(picture.title)}</h3><p>{_text(picture.caption)}</p></figcaption>"
     if packed is None:
         return f'<figure class="{picture.kind}">{head}<p class="why">{_text(picture.why_not)}</p></figure>'
-    rows = "".join(_source(key, table, recordings) for key, table in packed["tables"].items())
+    tables = packed["tables"].items()
+    rows = "".join(_source(picture.title, key, table, recordings) for key, table in tables)
     said = list(dict.fromkeys(text for table in packed["tables"].values() for text in _said(table)))
     if not rows:
         why = f'<p class="why">{_text(said[0] if said else "There is nothing to show.")}</p>'
@@ -197,14 +198,15 @@ def _said(table: Mapping[str, Any]) -> list[str]:
     return [] if "layers" in table else [text for text in table["said"] if text]
 
 
-def _source(key: str, table: Mapping[str, Any], recordings: Sequence[Mapping[str, str]]) -> str:
+def _source(title: str, key: str, table: Mapping[str, Any], recordings: Sequence[Mapping[str, str]]) -> str:
     """The lines of Python that give the figures of a table in each recording, and buttons for them."""
     rows = ""
     for which, each in enumerate(recordings):
         if "layers" in table or table["data"][which] is not None:
             of = f" of {each['name']}" if len(recordings) > 1 else ""
             line = table["lines"][which] if isinstance(table["lines"][which], str) else ""
-            button = f'<button type="button" aria-label="{_text(f"Figures as CSV{of}")}">CSV</button>'
+            label = _text(f"{title}: {key}{of} as CSV")
+            button = f'<button type="button" aria-label="{label}">CSV</button>'
             rows += f'<div data-table="{key}" data-which="{which}"><code>{_text(line)}</code>{button}</div>'
     return rows
 

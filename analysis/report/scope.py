@@ -2,12 +2,13 @@
 
 Rates, counts and shares of neurons are of the whole recording. Intervals, latencies, correlations and what
 labels do are of at most `PART_SLOTS` slots, which are chosen evenly among the trials and named in the page.
+Layers of which only counts were kept are left out of whatever needs to know when neurons fired.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from analysis.display import printable
 from analysis.questions import QuestionError
 from analysis.recording import Recording
 from analysis.report.asked import Asked, written
+from analysis.report.wording import named, sentence
 
 PART_SLOTS: Final = 2**29
 MAX_TRIALS: Final = 32
@@ -32,20 +34,24 @@ MAX_NEURONS: Final = 2**18
 
 @dataclass(frozen=True, eq=False)
 class Scope:
-    """A recording, and the part of it of which expensive questions are asked.
+    """A recording, and the parts of it of which some questions are asked.
 
     Attributes
     ----------
-    recording, part : Recording
-        The same, where all of it is looked at.
+    recording : Recording
+        All of it.
+    timed : Recording
+        Without layers of which only counts were kept; the recording itself, if there are none or no others.
+    part : Recording
+        What expensive questions are asked of; the same as ``timed``, where that is little.
     setup : tuple of str
-        Lines of Python that make both.
+        Lines of Python that make these.
     names : tuple of str
         Layers that are shown, in network order.
     left_out : int
         Layers that are not.
     called : mapping of str to str
-        What the lines call the recording and its part.
+        What the lines call the recording and its parts.
     trials : bool
         Whether there are presentations.
     times : int
@@ -59,6 +65,7 @@ class Scope:
     """
 
     recording: Recording
+    timed: Recording
     part: Recording
     setup: tuple[str, ...]
     names: tuple[str, ...]
@@ -75,14 +82,14 @@ class Scope:
     @property
     def views(self) -> dict[str, Recording]:
         """What is asked, by the names that lines of Python have for it."""
-        return {"recording": self.recording, "part": self.part}
+        return {"recording": self.recording, "timed": self.timed, "part": self.part}
 
     def ask(self, asked: Asked) -> tuple[xr.DataArray | None, str]:
         """The lazy answer to a question, and what there is to say of it, by names instead of places."""
         answer, said = asked.ask(self.views)
         for name, member in self.recording.recordings.items():
             said = said.replace(printable(member.location), printable(name))
-        return answer, said
+        return answer, sentence(said)
 
     def fewer_times(self, most: int) -> tuple[str, int] | None:
         """How many times to average, for `Asked`, so that there are at most so many; None if there are."""
@@ -90,13 +97,28 @@ class Scope:
 
     @property
     def whole(self) -> bool:
-        """Whether the part is all."""
-        return self.part is self.recording
+        """Whether expensive questions are asked of all that is known."""
+        return self.part is self.timed
+
+    @property
+    def timed_view(self) -> str:
+        """What is asked when neurons fired."""
+        return "recording" if self.timed is self.recording else "timed"
 
     @property
     def view(self) -> str:
         """What expensive questions are asked of."""
-        return "recording" if self.whole else "part"
+        return self.timed_view if self.whole else "part"
+
+    def view_of(self, layer: str) -> str:
+        """What expensive questions about one layer are asked of; about counts they are cheap."""
+        return self.view if layer in self.part.layers else "recording"
+
+    @property
+    def counted(self) -> str:
+        """What there is to say of layers that are left out, to follow a caption; often nothing."""
+        names = [name for name in self.names if name not in self.timed.layers]
+        return f" Left out, as only counts were kept of them: {named(names)}." if names else ""
 
 
 def scope_of(recording: Recording, name: str, variable: str = "recording") -> Scope:
@@ -110,7 +132,8 @@ def scope_of(recording: Recording, name: str, variable: str = "recording") -> Sc
     variable : str
         Its name in the lines of Python.
     """
-    called = {"recording": variable, "part": "part" if variable == "recording" else f"{variable}_part"}
+    prefix = "" if variable == "recording" else f"{variable}_"
+    called = {"recording": variable, "timed": f"{prefix}timed", "part": f"{prefix}part"}
     setup = [f"{variable} = analysis.open_recording({name!r})"]
     every = list(recording.layers)
     longest = max(map(len, every), default=1)
@@ -124,24 +147,41 @@ def scope_of(recording: Recording, name: str, variable: str = "recording") -> Sc
     columns = tuple(key for key in rows if key not in ("trial", "sample", "recording"))
     presentations = int(table.sizes.get("presentation", 0))
     labels = _distinct(rows["label"]) if "label" in rows else None
-    part, line = _part_of(recording, rows)
+    timed = without(recording, counted_layers(recording))
+    if timed is not recording:
+        setup.append(f"{called['timed']} = {variable}.select(layers={list(timed.layers)})")
+    part, line = _part_of(timed, rows)
     if line:
-        setup.append(f"{called['part']} = {variable}.select({line})")
+        whole = variable if timed is recording else called["timed"]
+        setup.append(f"{called['part']} = {whole}.select({line})")
     return Scope(
         recording=recording,
+        timed=timed,
         part=part,
         setup=tuple(setup),
         names=names,
         left_out=len(every) - len(names),
         called=called,
         trials=presentations > 0,
-        times=_times(recording) if presentations else 0,
+        times=_times(timed) if presentations else 0,
         columns=columns,
         labels=tuple(labels[:MAX_LABELS]) if labels else None,
         labels_left_out=max(len(labels or []) - MAX_LABELS, 0),
         presentations=presentations,
         table=rows,
     )
+
+
+def counted_layers(recording: Recording) -> list[str]:
+    """Layers of which only counts were kept: nobody knows when their neurons fired."""
+    layers = recording.layers.items()
+    return [name for name, layer in layers if any(source.commit.counts_only for source in layer.sources)]
+
+
+def without(recording: Recording, names: Collection[str]) -> Recording:
+    """The recording without these layers; the recording itself, if that leaves out none of them, or all."""
+    layers = [name for name in recording.layers if name not in names]
+    return recording.select(layers=layers) if 0 < len(layers) < len(recording.layers) else recording
 
 
 def _distinct(values: list[Any]) -> list[Any]:

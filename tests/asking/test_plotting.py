@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
+from itertools import combinations
 from pathlib import Path
 
 import matplotlib as mpl
@@ -141,6 +143,46 @@ def test_a_selection_without_frames_is_an_empty_picture(recording: analysis.Reco
     nothing = recording.select(steps=slice(7, 10))
     assert drawn(nothing.plot.raster(ax)) == set()
     assert len(nothing.plot.rates("step", ax).get_legend().get_texts()) == len(LAYERS)
+
+
+def test_without_layers_there_is_nothing_to_draw(tmp_path: Path, ax: Axes) -> None:
+    write_recording(tmp_path / "run.zarr", {}, [], close=False)
+    plot = analysis.open_recording(tmp_path / "run.zarr").plot
+    for draw in (plot.raster, plot.rates, plot.heatmap):
+        with pytest.raises(QuestionError, match="there is no layer to draw, expected one at least"):
+            draw(ax=ax)
+
+
+def test_a_heat_map_of_no_steps_is_refused(recording: analysis.Recording, ax: Axes) -> None:
+    with pytest.raises(QuestionError, match="would have no cells, as there is no step"):
+        recording.select(steps=slice(7, 10)).plot.heatmap("step", ax)
+
+
+def test_long_names_do_not_lie_upon_each_other(tmp_path: Path) -> None:
+    names = [f"features.stage{number}.block.lif_of_the_second_branch" for number in range(16)]
+    random = np.random.default_rng(4)
+    labels = [f"a picture of a number, and the number is {number}" for number in range(24)]
+    write_recording(
+        tmp_path / "run.zarr",
+        {name: random.random((48, 1 + number % 2)) < 0.4 for number, name in enumerate(names)},
+        [Run(0, 2, 24, 0)],
+        [Trial(0, 24, {"label": labels})],
+    )
+    recording = analysis.open_recording(tmp_path / "run.zarr")
+    for draw in (recording.plot.raster, recording.plot.heatmap, partial(recording.plot.heatmap, "label")):
+        ax = draw(ax=Figure(figsize=(6, 2)).subplots())
+        ax.figure.canvas.draw()
+        for shown in (ax.get_yticklabels(), ax.texts, ax.get_xticklabels()):
+            boxes = [
+                text.get_window_extent() for text in shown if text.get_text() and not text.get_rotation()
+            ]
+            assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+        assert 2 < len(ax.get_yticklabels()) < len(names)
+    columns = ax.get_xticklabels()
+    assert {text.get_rotation() for text in columns} == {45}
+    assert len(columns) > 10
+    places = [ax.transData.transform((place, 0))[0] for place in ax.get_xticks()]
+    assert np.diff(places).min() > columns[0].get_fontsize()
 
 
 def test_without_matplotlib_the_extra_is_named(recording: analysis.Recording) -> None:

@@ -50,15 +50,24 @@
       const [first] = spec.series;
       first.values.forEach((value, at) => {
         if (value === null || Number.isNaN(value)) return;
-        ctx.fillText(Report.number(value), plot.valToPos(at, "x", true), plot.valToPos(value, "y", true) - 5 * ratio);
+        ctx.fillText(Report.short(value), plot.valToPos(at, "x", true), plot.valToPos(value, "y", true) - 5 * ratio);
       });
       ctx.restore();
     };
   }
 
+  // Which colour is which recording.
+  function legend(spec) {
+    const list = Report.element("p", { class: "legend" });
+    const named = spec.series.filter((each) => !each.faint && each.values.length);
+    for (const { label, colour } of named) list.append(Report.element("span", { class: colour === "second" ? "second" : "first" }, label));
+    return list;
+  }
+
   // `spec`: names along x, or numbers; series with values; titles of axes; what is said of each place.
   Report.chart = (host, spec) => {
     host.replaceChildren();
+    if (Report.two) host.append(legend(spec));
     const count = spec.x.length;
     const x = spec.names ? spec.x.map((_, at) => at) : spec.x;
     const bars = spec.series.some((each) => each.bars);
@@ -69,6 +78,8 @@
     const few = bars && spec.series.length === 1 && count * 42 < host.clientWidth;
     const longest = Math.max(...spec.x.map((name) => Report.text(name).length), 1);
     let at = null;
+    const wholes = [1, 2, 5].flatMap((one) => [...Array(9)].map((_, zeros) => one * 10 ** zeros)).sort((a, b) => a - b);
+    const whole = spec.series.every((each) => known(each.values).every(Number.isInteger));
     const options = {
       width: host.clientWidth,
       height: 250,
@@ -80,10 +91,11 @@
         {
           ...axis(spec.xTitle),
           size: 30,
-          ...(x.every(Number.isInteger) ? { incrs: [1, 2, 5].flatMap((one) => [...Array(9)].map((_, zeros) => one * 10 ** zeros)).sort((a, b) => a - b) } : {}),
+          ...(bars ? { grid: { show: false } } : {}),
+          ...(x.every(Number.isInteger) ? { incrs: wholes } : {}),
           ...(spec.names ? { values: names, space: Math.min(longest * 7 + 10, 110) } : {}),
         },
-        { ...axis(spec.yTitle), size: 58, values: (plot, splits) => splits.map(Report.short) },
+        { ...axis(spec.yTitle), size: 58, values: (plot, splits) => splits.map(Report.short), ...(whole ? { incrs: wholes } : {}) },
       ],
       series: [{}, ...spec.series.map(seriesOf)],
       bands: spec.band ? [{ series: spec.band, fill: translucent(Report.colour("accent"), 0.18) }] : [],

@@ -8,6 +8,19 @@ const Report = {};
   Report.layers = report.layers;
   Report.two = report.recordings.length > 1;
 
+  // Names without what all have in common, for where room is scarce: parts between dots in front, and behind.
+  const shared = (names) => {
+    const [first, ...others] = names;
+    let count = 0;
+    while (others.length && count < first.length - 1 && others.every((each) => each.length > count + 1 && each[count] === first[count])) count++;
+    return count;
+  };
+  const parts = report.layers.map((layer) => layer.name.split("."));
+  const front = parts.length ? shared(parts) : 0;
+  const rest = parts.map((each) => each.slice(front).reverse());
+  const back = parts.length ? shared(rest) : 0;
+  report.layers.forEach((layer, at) => (layer.short = rest[at].slice(back).reverse().join(".")));
+
   const readers = {
     u1: [1, "getUint8"],
     u2: [2, "getUint16"],
@@ -65,6 +78,12 @@ const Report = {};
   // Where room is scarce.
   const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
   Report.short = (value) => (Math.abs(value) >= 1e4 ? compact.format(value) : Report.number(value));
+
+  // What a figure is about, with its unit; the unit alone, where that is long.
+  Report.quantity = ({ about, units }) => {
+    const said = about.includes(": ") ? about.slice(about.indexOf(": ") + 2) : about;
+    return units === "1" ? said : said.length > 24 ? units : `${said} (${units})`;
+  };
 
   Report.text = (value) => (value === null || value === undefined ? "none" : String(value));
 

@@ -49,12 +49,15 @@
   Report.grid = (host, spec) => {
     const { rows, columns, value, least, most, label, describe, pick, marked, readout } = spec;
     const width = host.clientWidth;
-    const cell = Math.min(Math.max(380 / rows.length, 3), spec.tall ?? 22);
+    const cell = Math.min(Math.max(360 / rows.length, 3), spec.tall ?? 22);
     const height = Math.max(Math.round(cell * rows.length), 24);
     host.replaceChildren();
     const [canvas, context] = Report.canvas(host, width, height + AXIS + LEGEND, label);
-    const names = rows.map(Report.text);
-    const widest = Math.max(...names.map((name) => context.measureText(name).width), 20);
+    // Short names where the long ones have no room, and numbers where these have none.
+    const widthOf = (names) => Math.max(...names.map((name) => context.measureText(name).width), 20);
+    const choices = [rows, ...(spec.shorter ?? [])].map((each) => each.map(Report.text));
+    const names = choices.find((each) => widthOf(each) + 10 <= width * 0.3) ?? choices.at(-1);
+    const widest = widthOf(names);
     const left = Math.min(widest + 10, width * 0.3);
     const inner = spec.square ? Math.min(width - left - 4, height) : width - left - 4;
     const scale = Report.scale(least, most);
@@ -85,7 +88,8 @@
     });
     context.textAlign = "right";
     context.fillText(spec.title, left + inner, height + 25);
-    Report.legend(context, scale, left, height + AXIS + 8, width - left);
+    const hasBlank = rows.some((_, row) => columns.some((__, column) => Number.isNaN(value(row, column))));
+    Report.legend(context, scale, left, height + AXIS + 8, width - left, spec.quantity, hasBlank);
 
     const above = Report.overlay(host, width, height);
     const outline = (at) => {
@@ -116,20 +120,23 @@
     let size = 32;
     while (size > 1 && (wide * size > width || Math.ceil(tiles / lay(size)) * (tall * size + gap) > 420)) size -= 1;
     if (size === 1 && wide > width) size = width / wide;
-    const across = lay(size);
+    // As many in each row as in the first.
+    const across = Math.ceil(tiles / Math.ceil(tiles / lay(size)));
     const height = Math.ceil(Math.ceil(tiles / across) * (tall * size + gap));
     host.replaceChildren();
     const [canvas, context] = Report.canvas(host, width, height + LEGEND, label);
     const scale = Report.scale(least, most);
     const corner = (tile) => [(tile % across) * (wide * size + gap), Math.floor(tile / across) * (tall * size + gap)];
     const place = (tile, row, column) => tile * tall * wide + row * wide + column;
-    const paper = parseInt(Report.colour("paper").slice(1), 16);
+    const paper = parseInt(Report.colour("card").slice(1), 16);
     const empty = [paper >> 16, (paper >> 8) & 255, paper & 255];
     for (let tile = 0; tile < tiles; tile++) {
       const colour = (row, column) => (place(tile, row, column) < count ? scale(value(place(tile, row, column))) : empty);
       Report.paint(context, tall, wide, colour, ...corner(tile), wide * size, tall * size);
     }
-    Report.legend(context, scale, 0, height + 10, width);
+    let hasBlank = false;
+    for (let each = 0; each < count && !hasBlank; each++) hasBlank = Number.isNaN(value(each));
+    Report.legend(context, scale, 0, height + 10, width, spec.quantity, hasBlank);
 
     const above = Report.overlay(host, width, height);
     const columns = wide * Math.min(across, tiles);

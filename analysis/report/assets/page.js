@@ -17,9 +17,10 @@
       redraw: () => draw({ picture, host, readout, figure }),
     });
     figure.querySelectorAll("[data-table]").forEach((row) => {
-      const line = Report.line(picture.tables[row.dataset.table], state.layer, Number(row.dataset.which));
+      const [table, which] = [picture.tables[row.dataset.table], Number(row.dataset.which)];
+      const line = Report.line(table, state.layer, which);
       row.querySelector("code").textContent = line;
-      row.hidden = !line;
+      row.hidden = !line || !Report.figure(table, state.layer, which);
     });
   }
 

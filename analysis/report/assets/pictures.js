@@ -65,13 +65,18 @@
     const found = shown(figures, which);
     if (!found) {
       const said = which < 2 ? Report.said(table, context.layer, which) : OTHERS;
-      host.append(Report.element("p", { class: "why" }, said || "There is nothing to show of this layer."));
+      host.append(Report.element("p", { class: "why" }, said || NOTHING));
       return;
     }
     const frame = Report.element("div", { class: "frame" });
     host.append(frame);
-    draw(frame, found, ...reach(found.values, picture, found.difference));
+    // Both recordings have one scale.
+    const values = found.difference ? found.values : figures.flatMap(numbers);
+    draw(frame, found, ...reach(values, picture, found.difference));
   }
+
+  const NOTHING = "There is nothing to show of this layer.";
+  const nothing = (host, said = NOTHING) => host.replaceChildren(Report.element("p", { class: "why" }, said));
 
   const kinds = {
     heat(host, picture, context) {
@@ -83,12 +88,14 @@
         const at = (row, column) => values[row * columns.length + column];
         Report.grid(frame, {
           rows: layers.map((place) => Report.layers[place].name),
+          shorter: [layers.map((place) => Report.layers[place].short), layers.map((place) => place + 1)],
+          quantity: Report.quantity(figure),
           columns,
           value: at,
           least,
           most,
           title: along === "time" ? "time in steps" : along,
-          tall: 34,
+          tall: 60,
           marked: layers.indexOf(context.layer),
           label: `${picture.title}: ${keys.length} layers, ${columns.length} places in ${along}; from ${Report.number(least)} to ${Report.number(most)}.`,
           describe: (row, column) => `${Report.layers[layers[row]].name}, ${along} ${Report.text(columns[column])}: ${Report.number(at(row, column))}`,
@@ -113,6 +120,7 @@
           most,
           title: second === "other" ? "neuron" : second,
           square: second === "other",
+          quantity: Report.quantity(figure),
           label: `${picture.title} of ${context.name}: ${rows.length} × ${columns.length}, from ${Report.number(least)} to ${Report.number(most)}.`,
           describe: (row, column) => `${first} ${Report.text(rows[row])}, ${second === "other" ? "with neuron" : second} ${Report.text(columns[column])}: ${Report.number(at(row, column))}${more(column)}`,
           readout: context.readout,
@@ -126,6 +134,7 @@
         const along = names.map((dim) => Report.along(figure, dim));
         Report.maps(frame, {
           shape: figure.shape,
+          quantity: Report.quantity(figure),
           value: (place) => values[place],
           least,
           most,
@@ -157,6 +166,7 @@
     bars(host, picture, context) {
       const [table] = Object.values(picture.tables);
       const figure = table.data.find(Boolean);
+      if (!table.data.some((each) => each && ofLayer(each, context.layer))) return nothing(host);
       const x = Report.along(figure, picture.along);
       const upto = picture.upto ? Report.along(figure, picture.upto) : null;
       const names = upto ? x.map((from, at) => `${from}–${upto[at]}`) : x;
@@ -197,14 +207,15 @@
         series.push({ ...common, values: each.map((value, at) => (at === context.layer ? value : NaN)) });
       });
       const said = (at) => joined(others.map((more) => noted(more, at)));
-      const fits = Math.max(...Report.layers.map((layer) => layer.name.length)) * 7 * keys.length < host.clientWidth - 80;
+      const choices = ["name", "short"].map((kind) => Report.layers.map((layer) => layer[kind]));
+      const fits = choices.find((names) => Math.max(...names.map((name) => name.length)) * 7 * keys.length < host.clientWidth - 80);
       Report.chart(host, {
-        x: fits ? Report.layers.map((layer) => layer.name) : keys.map((_, at) => at + 1),
+        x: fits ?? keys.map((_, at) => at + 1),
         names: true,
         series,
         least: 0,
         xTitle: fits ? "" : "layer, in depth order",
-        yTitle: table.data.find(Boolean).units === "1" ? "" : table.data.find(Boolean).units,
+        yTitle: Report.quantity(table.data.find(Boolean)),
         label: `${picture.title} of ${keys.length} layers; of ${context.name} ${describeEach(series.filter((each) => !each.faint), context.layer)}.`,
         describe: (at) => joined([`${Report.layers[at].name}: ${joined(series.filter((each) => each.faint).map((each) => `${each.label} ${Report.number(each.values[at])}`))}`, said(at)]),
         pick: Report.choose,
@@ -216,10 +227,8 @@
       const [[, table], ...others] = Object.entries(picture.tables);
       const figures = report().recordings.map((_, which) => Report.figure(table, context.layer, which));
       const figure = figures.find(Boolean);
-      if (!figure) {
-        host.replaceChildren(Report.element("p", { class: "why" }, Report.said(table, context.layer) || "This was not recorded of this layer."));
-        return;
-      }
+      if (!figure) return nothing(host, Report.said(table, context.layer) || elsewhere(table));
+      if (picture.apart && !figures.some((each) => each && ofLayer(each, context.layer))) return nothing(host);
       const along = Report.along(figure, picture.along);
       const numeric = along.every((value) => typeof value === "number");
       const series = [];
@@ -247,7 +256,7 @@
         least: picture.least,
         most: picture.most,
         xTitle: picture.along === "time" ? "time in steps" : picture.along === "window" ? "first step of the window" : picture.along,
-        yTitle: figure.units === "1" ? "" : figure.units,
+        yTitle: Report.quantity(figure),
         label: `${picture.title} of ${context.name}: ${along.length} places in ${picture.along}.`,
         describe: (at) => `${picture.along} ${Report.text(along[at])}: ${describeEach(series, at)}`,
         readout: context.readout,
@@ -260,9 +269,9 @@
         if (!figure) return;
         const [value] = numbers(figure);
         const input = figure.coords.input_layer ? Report.along(figure, "input_layer")[0] : null;
+        if (Report.two) host.append(Report.element("h4", { class: which ? "second" : "first" }, name(which)));
         const list = Report.element("dl", { class: "sum" });
         const row = (term, text) => list.append(Report.element("dt", {}, term), Report.element("dd", {}, text));
-        if (Report.two) row("recording", name(which));
         row("caused by spikes", `${Report.number(value / 1e6)} µJ`);
         if (input !== null) row("layers that read the input, dense", `${Report.number(input / 1e6)} µJ`);
         for (const [term, text] of figure.notes) row(term, text);
@@ -275,6 +284,13 @@
       else Report.strip(host, picture, context);
     },
   };
+
+  // Which layers have what this one has not.
+  function elsewhere(table) {
+    const names = Report.layers.filter((_, at) => table.layers.some((each) => each[at])).map((layer) => layer.name);
+    const more = names.length > 4 ? ` and ${names.length - 4} more` : "";
+    return names.length ? `Not recorded of this layer, but of ${names.slice(0, 4).join(", ")}${more}.` : NOTHING;
+  }
 
   // A figure of the chosen layer in words.
   function noted(table, layer) {

@@ -150,7 +150,6 @@
   function edges(context, columns, first, x, height, width) {
     const begins = columns.map((each, at) => (at === 0 || each.presentation !== columns[at - 1].presentation ? at : -1)).filter((at) => at >= 0);
     let free = 0;
-    let freeBelow = 0;
     context.textAlign = "left";
     begins.forEach((at, place) => {
       const left = x(first + at);
@@ -160,19 +159,35 @@
       const title = titleOf(columns[at].presentation);
       const short = columns[at].presentation.label === null ? title : Report.text(labelOf(columns[at].presentation));
       const room = Math.max(until - left - 8, 0);
-      const text = context.measureText(title).width <= room ? title : Report.fitted(context, short, Math.max(room, 12));
       const start = place === 0 ? Math.max(left, 48) : left + 4;
+      const fits = [title, `label ${short}`].find((each) => context.measureText(each).width <= room);
+      const text = fits ?? Report.fitted(context, short, Math.max(room, 12));
       if (start >= free && start + context.measureText(text).width < width) {
         context.fillStyle = Report.colour("ink");
         context.fillText(text, start, 8);
         free = start + context.measureText(text).width + 6;
       }
-      const step = String(columns[at].step);
-      if (left >= freeBelow && left + context.measureText(step).width < width) {
-        context.fillStyle = Report.colour("muted");
-        context.fillText(step, left, TOP + height + 10);
-        freeBelow = left + context.measureText(step).width + 10;
-      }
+    });
+    steps(context, columns, first, x, height, width);
+  }
+
+  // Steps below: where presentations begin, and round ones in between.
+  function steps(context, columns, first, x, height, width) {
+    const across = x(1) - x(0);
+    const every = [1, 2, 5, 10, 20, 50, 100, 200, 500].find((each) => each * across >= 44) ?? 1000;
+    context.fillStyle = Report.colour("muted");
+    let free = 0;
+    columns.forEach(({ step, time, presentation }, at) => {
+      const begins = at === 0 || presentation !== columns[at - 1].presentation;
+      if (!begins && time % every) return;
+      const [left, text] = [x(first + at), String(step)];
+      const wide = context.measureText(text).width;
+      const next = columns.findIndex((each, behind) => behind > at && each.presentation !== presentation);
+      // The step at which a presentation begins goes before.
+      const until = begins || next < 0 ? width : x(first + next) - 6;
+      if (left < free || left + wide >= until) return;
+      context.fillText(text, left, TOP + height + 10);
+      free = left + wide + 8;
     });
   }
 

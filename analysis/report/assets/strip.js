@@ -10,6 +10,13 @@
 
   const percent = (value) => (value === null || Number.isNaN(value) ? "–" : `${Number((value * 100).toPrecision(3))} %`);
 
+  const isShare = (key) => key === "silent" || key === "saturated";
+
+  function saidOf(key, figures, layer) {
+    const text = isShare(key) ? percent : key === "operations" ? Report.short : Report.number;
+    return figures.map((each) => text(each[`=${layer.key}`] ?? NaN)).join(" · ");
+  }
+
   // Figures of a table by layer, in each of the recordings; layers that are left out have none.
   function byLayer(table) {
     return table.data.map((figure) => {
@@ -35,11 +42,17 @@
         role: "radio",
         "aria-checked": String(chosen),
         tabindex: chosen ? "0" : "-1",
+        "aria-label": [layer.name, ...columns.map(([key, title], place) => `${title} ${saidOf(key, figures[place], layer)}`)].join(", "),
         title: `${layer.name}: ${layer.class}, ${layer.shape} neurons, ${layer.frames.toLocaleString("en")} frames`,
       });
       row.style.setProperty("--columns", columns.length);
       const name = Report.element("span", { class: "name" });
-      name.append(Report.element("b", {}, String(number + 1)), ` ${layer.name} `, Report.element("small", {}, layer.shape));
+      name.append(
+        Report.element("b", {}, String(number + 1)),
+        Report.element("span", { class: "long" }, ` ${layer.name} `),
+        Report.element("span", { class: "short", "aria-hidden": "true" }, ` ${layer.short} `),
+        Report.element("small", {}, layer.shape),
+      );
       row.append(name);
       columns.forEach(([key], place) => row.append(cell(key, figures[place], layer, most[place])));
       row.addEventListener("click", () => Report.choose(number));
@@ -60,15 +73,14 @@
   function cell(key, figures, layer, most) {
     const made = Report.element("span", { class: `figure ${key}` });
     const values = figures.map((each) => each[`=${layer.key}`] ?? NaN);
-    const share = key === "silent" || key === "saturated";
-    const text = share ? percent : key === "operations" ? Report.short : Report.number;
+    const share = isShare(key);
     values.forEach((value, which) => {
       const bar = Report.element("i", { class: which ? "bar other" : "bar" });
       const of = share ? 1 : most || 1;
       bar.style.width = `${Number.isFinite(value) ? (value / of) * 100 : 0}%`;
       made.append(Report.element("span", { class: "track" }, bar));
     });
-    made.append(Report.element("span", { class: "number" }, values.map(text).join(" · ")));
+    made.append(Report.element("span", { class: "number" }, saidOf(key, figures, layer)));
     return made;
   }
 

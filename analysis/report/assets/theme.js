@@ -81,12 +81,20 @@
     context.drawImage(small, left, top, width, height);
   };
 
-  // The colours of a scale, with the figures at their ends.
-  Report.legend = (context, scale, left, top, width, format = Report.number) => {
-    const bar = Math.min(120, width / 3);
+  // The colours of a scale, with the figures at their ends and what they are; and that of places without one.
+  Report.legend = (context, scale, left, top, width, about, hasBlank) => {
+    const bar = Math.min(120, width / 4);
     Report.paint(context, 1, 64, (_, at) => scale(scale.least + ((scale.most - scale.least) * at) / 63), left, top, bar, 8);
     context.fillStyle = Report.colour("muted");
     context.textAlign = "left";
-    context.fillText(`${format(scale.least)} to ${format(scale.most)}`, left + bar + 6, top + 4);
+    const range = `${Report.number(scale.least)} to ${Report.number(scale.most)}`;
+    const blank = hasBlank ? 90 : 0;
+    const whole = `${range} ${about}`;
+    const text = context.measureText(whole).width <= width - bar - 6 - blank ? whole : range;
+    context.fillText(text, left + bar + 6, top + 4);
+    if (!hasBlank) return;
+    const end = left + bar + 6 + context.measureText(text).width + 14;
+    Report.paint(context, 1, 1, () => scale(null), end, top, 8, 8);
+    context.fillText("undefined", end + 12, top + 4);
   };
 })();

@@ -57,18 +57,18 @@ def _over_time(scope: Scope) -> Picture:
     most = max(min(MAX_TIMES, MAP_FIGURES // max(len(scope.names), 1)), 1)
     together = scope.fewer_times(most) if scope.trials else None
     if scope.trials:
-        asked = Asked("firing_rate", (("layer", "time"),), together=together)
+        asked = Asked("firing_rate", (("layer", "time"),), view=scope.timed_view, together=together)
         along = "steps within a trial"
     else:
         window = max(math.ceil(scope.recording.steps / min(most, 2 * WINDOWS)), 1)
-        asked = Asked("firing_rate", (("layer", "window"),), {"window": window})
+        asked = Asked("firing_rate", (("layer", "window"),), {"window": window}, scope.timed_view)
         along = f"windows of {window} steps" if window > 1 else "steps"
     said = f", {together[1]} of them averaged" if together else ""
     return Picture(
         "time",
         "heat",
         "Layer × time",
-        f"Firing rate of each layer over {along}{said}. A click chooses the layer.",
+        f"Firing rate of each layer over {along}{said}. A click chooses the layer.{scope.counted}",
         asked={"rate": asked},
     )
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 from analysis.display import bytes_text, printable, shape_text, uncalled_text
 from analysis.recording import Recording
 from analysis.report.scope import Scope
+from analysis.report.wording import counted
 
 # A digest reads every chunk once more; of larger recordings it is told only where it is known already.
 DIGEST_SLOTS: Final = 2**33
@@ -31,6 +32,7 @@ def facts_of(scope: Scope) -> list[tuple[str, str]]:
         ("digest", _digest(recording)),
         ("lost frames", _lost(recording)),
         ("never called", _uncalled(members)),
+        ("kept in part", _in_part(recording)),
     ]
     facts += list(_notes(notes))
     return [(_cut(printable(name), 60), _cut(printable(text))) for name, text in facts if text]
@@ -49,13 +51,13 @@ def _network(notes: Mapping[str, Any]) -> str:
 
 def _extent(scope: Scope) -> str:
     recording = scope.recording
-    parts = [f"{len(recording.layers) + scope.left_out} layers", f"{recording.steps:,} steps"]
+    parts = [counted(len(recording.layers) + scope.left_out, "layer"), counted(recording.steps, "step")]
     if scope.trials:
-        parts.append(f"{scope.presentations:,} presentations")
+        parts.append(counted(scope.presentations, "presentation"))
         if scope.times:
-            parts.append(f"T = {scope.times} steps" if scope.times > 1 else "T = 1 step")
+            parts.append(f"T = {counted(scope.times, 'step')}")
         if scope.labels is not None:
-            parts.append(f"{len(scope.labels) + scope.labels_left_out} labels")
+            parts.append(counted(len(scope.labels) + scope.labels_left_out, "label"))
     else:
         parts.append("no trials")
     slots = sum(layer.frames * layer.neurons for layer in recording.layers.values())
@@ -93,6 +95,12 @@ def _lost(recording: Recording) -> str:
 def _uncalled(members: Mapping[str, Recording]) -> str:
     uncalled = {name: step for member in members.values() for name, step in member.metadata.uncalled.items()}
     return uncalled_text(uncalled) or "none: every layer that was found was called"
+
+
+def _in_part(recording: Recording) -> str:
+    in_part = [(name, layer.part) for name, layer in recording.layers.items() if layer.part]
+    listed = "; ".join(f"of {name!r} {part}" for name, part in in_part[:4])
+    return f"{listed}{f'; and {len(in_part) - 4} more' if len(in_part) > 4 else ''}"
 
 
 def _notes(notes: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

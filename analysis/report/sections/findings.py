@@ -12,6 +12,7 @@ import xarray as xr
 from analysis.display import printable
 from analysis.report.scope import Scope
 from analysis.report.sections.activity import SATURATED_FROM
+from analysis.report.wording import named, quoted
 
 # A layer is named where so many of its neurons never fired, or fired nearly always.
 MOSTLY_SILENT: Final = 0.5
@@ -23,8 +24,6 @@ MOSTLY_FALLING: Final = 0.8
 DRIFTED: Final = 0.2
 FEW_FRAMES: Final = 100
 FEW_PRESENTATIONS: Final = 5
-_MAX_NAMED: Final = 6
-_MAX_NAME: Final = 60
 
 # The answer of a picture under a key, if there is one.
 Answer = Callable[[str, str], xr.DataArray | None]
@@ -43,23 +42,19 @@ def findings_of(scope: Scope, answer: Answer) -> list[tuple[str, str]]:
         *_gone(scope),
     ]
     if not every:
-        fine = "No layer is dead or saturated, activity does not die with depth"
-        # Of counts in place of spikes, or of a few windows, nobody knows.
-        is_level = _can_drift(answer("drift", "rate"))
-        drift = ", and it does not drift." if is_level else ". Whether it drifts cannot be told from this."
-        every = [("good", f"{fine}{drift}")]
+        every = [("good", _fine(scope, answer))]
     return [(kind, printable(text)) for kind, text in every]
 
 
-def quoted(name: str) -> str:
-    """A name in quotes, of which the middle is left out if it is long."""
-    return repr(name if len(name) <= _MAX_NAME else f"{name[:30]}…{name[-20:]}")
-
-
-def named(names: Sequence[str]) -> str:
-    """Some names in quotes, and how many more there are."""
-    listed = ", ".join(map(quoted, names[:_MAX_NAMED]))
-    return f"{listed} and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else listed
+def _fine(scope: Scope, answer: Answer) -> str:
+    if len(scope.names) > 1:
+        fine, it = "No layer is dead or saturated, activity does not die with depth", "and it does not drift"
+    else:
+        fine, it = "The layer is neither dead nor saturated", "and its activity does not drift"
+    # Of counts in place of spikes, or of a few windows, nobody knows.
+    if not _can_drift(answer("drift", "rate")):
+        return f"{fine}. Whether activity drifts cannot be told from this."
+    return f"{fine}, {it}."
 
 
 def _by_layer(answer: xr.DataArray | None) -> Mapping[str, float]:

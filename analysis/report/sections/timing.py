@@ -48,7 +48,7 @@ def _intervals(scope: Scope) -> Picture:
         "intervals",
         "bars",
         "Interspike intervals",
-        caption,
+        caption + scope.counted,
         asked={
             "intervals": Asked("isi_histogram", ("layer",), {"longest": longest, **edge}, scope.view),
             "cv": Asked("isi_cv", ("layer",), edge, scope.view),
@@ -63,7 +63,8 @@ def _latency(scope: Scope) -> Picture:
         "name": "latency",
         "kind": "layers",
         "title": "First spikes",
-        "caption": "Mean time of a neuron's first spike, in steps, of presentations in which it fired.",
+        "caption": "Mean time of a neuron's first spike, in steps, of presentations in which it fired."
+        + scope.counted,
     }
     if not scope.trials:
         return Picture(**picture, why_not=NO_TRIALS)  # type: ignore[arg-type]
@@ -81,7 +82,7 @@ def _labels(scope: Scope) -> Picture:
     if not scope.labels:
         return Picture("labels", "matrix", title, "", why_not=NO_LABELS)
     labels = len(scope.labels)
-    layers = [scope.part[name] for name in scope.names]
+    layers = [scope.views[scope.view_of(name)][name] for name in scope.names]
     axes = {layer.name: layer.dimensions for layer in layers}
     most = max(min(BLOCK_NEURONS, BLOCK_FIGURES // (len(layers) * labels)), 4)
     kept = {"labels": list(scope.labels)} if scope.labels_left_out else {}
@@ -90,8 +91,10 @@ def _labels(scope: Scope) -> Picture:
         if not {"rate", "selectivity"} <= set(answers):
             return {}
         flat = np.ravel(answers["selectivity"].transpose(*axes[name]).values)
-        order = np.argsort(-np.nan_to_num(flat, nan=-1.0), kind="stable")[:most]
         rate = answers["rate"].transpose("label", *axes[name])
+        # Of equals the one that fires most: there may be many that fired once.
+        highest = np.nan_to_num(rate.values.reshape(len(rate), -1)).max(axis=0)
+        order = np.lexsort((-highest, -np.nan_to_num(flat, nan=-1.0)))[:most]
         selectivity = answers["selectivity"].transpose(*axes[name])
         if "defined" in selectivity.coords:
             selectivity = selectivity.drop_vars("defined")
@@ -110,14 +113,15 @@ def _labels(scope: Scope) -> Picture:
         "matrix",
         title,
         f"Firing rate of the {most} most selective neurons of the chosen layer at each label, the most "
-        f"selective first.{left_out}",
+        f"selective first, of equals the one that fires most.{left_out}",
         of_layers={
             "rate": [
-                Asked("firing_rate", (("label", "neuron"),), {}, scope.view, name, chosen=c)
+                Asked("firing_rate", (("label", "neuron"),), {}, scope.view_of(name), name, chosen=c)
                 for name, c in asked
             ],
             "selectivity": [
-                Asked("selectivity", ("neuron",), {}, scope.view, name, chosen=c) for name, c in asked
+                Asked("selectivity", ("neuron",), {}, scope.view_of(name), name, chosen=c)
+                for name, c in asked
             ],
         },
         finish=finish,
@@ -129,7 +133,7 @@ def _accuracy(scope: Scope) -> Picture:
     title = "Accuracy over time"
     if not scope.labels:
         return Picture("accuracy", "lines", title, "", why_not=NO_LABELS)
-    last = scope.part[scope.names[-1]]
+    last = scope.recording[scope.names[-1]]
     whole = all(type(label) is int and 0 <= label < last.neurons for label in scope.labels)
     if not whole or len(last.neuron_shape) != 1 or math.prod(last.neuron_shape) != last.neurons:
         return Picture(
@@ -147,7 +151,11 @@ def _accuracy(scope: Scope) -> Picture:
         "Presentations in which the right neuron of the last layer has fired most, of the spikes so far.",
         asked={
             "accuracy": Asked(
-                "accuracy", (last.name,), {"per": "time"}, scope.view, together=scope.fewer_times(MAX_TIMES)
+                "accuracy",
+                (last.name,),
+                {"per": "time"},
+                scope.view_of(last.name),
+                together=scope.fewer_times(MAX_TIMES),
             )
         },
         about={"along": "time", "least": 0, "most": 1},

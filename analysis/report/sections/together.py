@@ -42,7 +42,8 @@ def _synchrony(scope: Scope) -> Picture:
         "synchrony",
         "layers",
         "Synchrony χ²",
-        "1 if all neurons of a layer fire in the same frames, near 0 if they are independent.",
+        "1 if all neurons of a layer fire in the same frames, near 0 if they are independent."
+        + scope.counted,
         asked={"synchrony": Asked("synchrony", ("layer",), {}, scope.view)},
     )
 
@@ -57,7 +58,9 @@ def _correlation(scope: Scope) -> Picture:
         f"Pearson correlation of at most {number} neurons of the chosen layer, drawn by chance, step by "
         "step.",
         of_layers={
-            "correlation": [Asked("correlation", (), keywords, scope.view, name) for name in scope.names]
+            "correlation": [
+                Asked("correlation", (), keywords, scope.view_of(name), name) for name in scope.names
+            ]
         },
         about={"rows": "neuron", "columns": "other", "least": -1, "most": 1},
     )
@@ -70,7 +73,8 @@ def drift_of(scope: Scope) -> Picture:
         "drift",
         "lines",
         "Drift",
-        f"Firing rate over {said}: the chosen layer, and behind it the others.",
+        f"Firing rate over {said}: the chosen layer, and behind it the others."
+        f"{scope.counted if asked.view != 'recording' else ''}",
         asked={"rate": asked},
         about={"along": along, "apart": "layer", "least": 0},
     )
@@ -88,7 +92,8 @@ def _course(scope: Scope) -> tuple[Asked, str, str]:
     unit = steps // trials if trials and steps % trials == 0 and steps // trials * WINDOWS <= steps else 1
     window = max(math.ceil(steps / WINDOWS / unit), 1) * unit
     said = f"windows of {window} steps" if window > 1 else "the steps of the recording"
-    return Asked("firing_rate", (("layer", "window"),), {"window": window}), "window", said
+    asked = Asked("firing_rate", (("layer", "window"),), {"window": window}, scope.timed_view)
+    return asked, "window", said
 
 
 def _signals(scope: Scope) -> list[Picture]:
