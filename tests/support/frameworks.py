@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import os
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +15,6 @@ from recorder.frameworks import SpikingLayer, find_spiking_layers
 
 # Awkward on purpose: all sizes differ, so that no transposition goes unnoticed.
 T, N, FEATURES = 4, 3, 5
-ROOT = Path(__file__).parents[2]
 
 
 def framework(name: str) -> Any:
@@ -31,43 +26,6 @@ def framework(name: str) -> Any:
             return importlib.import_module(name)
         except ModuleNotFoundError as missing:
             pytest.skip(f"{name} cannot be imported: {missing}")
-
-
-def pass_under_spikingjelly_2(module: str, keyword: str, folder: Path, *options: str) -> str:
-    """Run the tests of a file that a keyword selects under SpikingJelly 2, and return what pytest says.
-
-    SpikingJelly 2 is installed apart, in $SPIKETAPE_SPIKINGJELLY_2; without it the test is skipped.
-    Fill that folder by:
-    pip install --no-deps --target "$SPIKETAPE_SPIKINGJELLY_2" spikingjelly==2.0.0 loguru
-    """
-    installed = os.environ.get("SPIKETAPE_SPIKINGJELLY_2")
-    if not installed:
-        pytest.skip("SPIKETAPE_SPIKINGJELLY_2 names no folder with SpikingJelly 2")
-    environment = {name: value for name, value in os.environ.items() if name != "SPIKETAPE_SPIKINGJELLY_2"}
-    environment["PYTHONPATH"] = os.pathsep.join([installed, str(ROOT)])
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        module,
-        "-k",
-        keyword,
-        "-v",
-        "-p",
-        "no:cacheprovider",
-        *options,
-    ]
-    run = subprocess.run(
-        [*command, f"--basetemp={folder / 'pytest'}", f"--rootdir={ROOT}"],
-        env=environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    return run.stdout
 
 
 def hooked_output(layer: SpikingLayer, net: nn.Module, *inputs: Any, **settings: Any) -> Any:

@@ -16,7 +16,7 @@ from torch import nn
 import analysis
 from analysis.cli.commands import main
 from analysis.questions import QuestionError, UncoveredOperationsWarning
-from frameworks import framework, pass_under_spikingjelly_2
+from frameworks import framework
 from networks import Threshold
 from recorder import Monitor
 from recorder.format.record.operations import KINDS
@@ -263,10 +263,6 @@ def test_jelly_counter_of_pooling_and_sums(tmp_path: Path, step_mode: str, binar
     assert (int(inputs) > 0) == binary
     assert operations + int(inputs) == synops.get_total() > 0
     assert int(recording.synaptic_operations(kind="multiply_accumulates")) > 0
-
-
-def test_counts_equal_the_counter_of_spikingjelly_2(tmp_path: Path) -> None:
-    assert "4 passed" in pass_under_spikingjelly_2(__file__, "jelly_counter", tmp_path)
 
 
 # -- NeuroBench and sinabs ----------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import analysis
-from frameworks import framework, pass_under_spikingjelly_2
+from frameworks import framework
 from networks import Threshold
 from recorder import Monitor
 
@@ -103,10 +103,6 @@ def test_jelly_counter_of_transposed_convolutions(counter: Any, tmp_path: Path) 
     recording = analysis.open_recording(tmp_path / "run.zarr")
     assert recording.synaptic_operations().values == synops.get_total() > 0
     assert recording.energy().values == synops.get_total() * 9 / 10
-
-
-def test_operations_equal_the_counter_of_spikingjelly_2(tmp_path: Path) -> None:
-    assert "15 passed" in pass_under_spikingjelly_2(__file__, "jelly_counter", tmp_path)
 
 
 # -- NeuroBench ---------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from torch import nn
 
 import analysis
 from devices import LateLane
-from frameworks import currents, framework, pass_under_spikingjelly_2
+from frameworks import currents, framework
 from recorder import Monitor, SpikeOutput, SpikeValueError
 from recorder.capture.device.transfer import TransferRing, TransferRings
 from recorder.capture.layer_recorder import LOOK_AFTER_CALLS
@@ -221,11 +221,6 @@ def test_a_forward_that_is_cut_short_leaves_whole_values(tmp_path: Path) -> None
 
 
 # -- libraries -----------------------------------------------------------------------------------------
-
-
-def test_under_spikingjelly_2(tmp_path: Path) -> None:
-    said = pass_under_spikingjelly_2(__file__, "spikingjelly_graded", tmp_path)
-    assert "passed" in said
 
 
 @pytest.mark.parametrize("step_mode", ["s", "m"])

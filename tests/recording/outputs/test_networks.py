@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from frameworks import framework, pass_under_spikingjelly_2
+from frameworks import framework
 from recorder import Monitor
 
 ROOT = Path(__file__).parents[3]
@@ -238,10 +238,6 @@ def test_activation_based_step_modes(tmp_path: Path, step_mode: str) -> None:
     steps = time_first if step_mode == "m" else one_step
     monitor = check_recording(tmp_path, net, {"1": steps, "4": steps}, present)
     assert len(monitor.s["1"]) == T
-
-
-def test_activation_based_works_with_spikingjelly_2(tmp_path: Path) -> None:
-    assert "2 passed" in pass_under_spikingjelly_2(__file__, "activation_based_step_modes", tmp_path)
 
 
 @pytest.mark.parametrize("init_hidden", [False, True])

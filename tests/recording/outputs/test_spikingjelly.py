@@ -26,7 +26,6 @@ from frameworks import (
     framework,
     hooked_output,
     multi_step,
-    pass_under_spikingjelly_2,
     single_step,
 )
 from networks import Spiker
@@ -273,10 +272,3 @@ def test_activation_based_recurrent_layers_are_not_taken_but_their_layout_is_kno
     whole = layers[""].read_spikes(hooked_output(layers[""], net, currents(T, N, FEATURES)))
     assert whole.shape == (T, N, 6)
     assert torch.equal(torch.cat(steps), whole)
-
-
-def test_activation_based_works_with_spikingjelly_2(tmp_path: Path) -> None:
-    said = pass_under_spikingjelly_2(__file__, "activation_based", tmp_path, "-W", "error")
-    for name in (*IN_BOTH_MODES, *MULTI_STEP_ONLY):
-        assert f"[{name}] PASSED" in said, f"{name} did not run under SpikingJelly 2"
-    assert " 1 skipped" in said  # this test itself

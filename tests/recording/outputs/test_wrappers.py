@@ -13,7 +13,6 @@ import torch
 from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
-from frameworks import pass_under_spikingjelly_2
 from networks import Threshold
 from recorder import Monitor, SpikeOutput
 from recorder.frameworks import find_spiking_layers
@@ -88,7 +87,3 @@ def test_wrappers_of_torch_call_the_neuron_which_is_recorded_itself(tmp_path: Pa
     with Monitor(net, store=tmp_path / "run.zarr", layers={Threshold: SpikeOutput()}) as monitor:
         net(torch.rand(N, 3))
     assert len(monitor.s[inner]) == 1
-
-
-def test_all_of_this_under_spikingjelly_2(tmp_path: Path) -> None:
-    assert "9 passed" in pass_under_spikingjelly_2(__file__, "memory or nir", tmp_path)

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import nn
 
-from frameworks import FEATURES, N, T, currents, framework, norse_neuron, pass_under_spikingjelly_2
+from frameworks import FEATURES, N, T, currents, framework, norse_neuron
 from recorder import Monitor, Signal, SignalError
 from recorder.frameworks.potentials import KEPT
 from recorder.stores import Folder
@@ -181,12 +181,6 @@ def test_activation_based_neurons_without_a_potential_are_refused_by_name(tmp_pa
         pytest.raises(SignalError, match="No membrane potential of each step is known of PSN"),
     ):
         net(currents(T, N, FEATURES))
-
-
-def test_works_with_spikingjelly_2(tmp_path: Path) -> None:
-    said = pass_under_spikingjelly_2(__file__, "activation_based", tmp_path, "-W", "error")
-    for name in ("IFNode-True", "LIFNode-False", "ParametricLIFNode-False"):
-        assert said.count(f"[{name}] PASSED") == 2, f"{name} did not run under SpikingJelly 2"
 
 
 @pytest.mark.parametrize(
