@@ -173,12 +173,12 @@ def test_a_handler_may_close_at_every_moment(tmp_path: Path, kind: str, ends: bo
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks recording processes")
-@pytest.mark.parametrize("tries", [10, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.parametrize("tries", [6, pytest.param(200, marks=pytest.mark.long)])
 def test_sigterm_leaves_equal_layers(tmp_path: Path, tries: int) -> None:
     lifecycle.close_on_sigterm(tmp_path, tries)
 
 
-@pytest.mark.parametrize("tries", [20, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.parametrize("tries", [10, pytest.param(200, marks=pytest.mark.long)])
 def test_another_thread_may_close_at_any_moment(tmp_path: Path, tries: int) -> None:
     lifecycle.close_in_a_thread(tmp_path, tries)
 

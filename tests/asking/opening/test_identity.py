@@ -231,4 +231,4 @@ def test_an_archive_that_was_made_anew_is_read_as_it_is_now(
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 12))])
 def test_recordings_in_each_others_place_answer_for_themselves(tmp_path: Path, seed: int) -> None:
     pytest.importorskip("torch", reason="records with a monitor")
-    script("attacks/identity").put_in_place_of_each_other(tmp_path, seed, 15 if seed == 0 else 60)
+    script("attacks/identity").put_in_place_of_each_other(tmp_path, seed, 8 if seed == 0 else 60)
