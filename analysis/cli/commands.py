@@ -253,8 +253,13 @@ def _pack(reader: TapeReader, destination: str, work: Progress) -> RecordingMeta
         work.begin("reading back", "tasks")
         return find_digest(packed, work.compute)
 
+    def archiving(done: int, total: int) -> None:
+        if not done:
+            work.begin("writing the archive", "MiB")
+        work(done >> 20, total >> 20)
+
     work.begin("packing", "chunks")
-    return pack_recording(reader, destination, progress=work, find_digest=read_back)
+    return pack_recording(reader, destination, progress=work, archiving=archiving, find_digest=read_back)
 
 
 @main.command()

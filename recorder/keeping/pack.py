@@ -62,6 +62,7 @@ def pack_recording(
     storage_options: dict[str, Any] | None = None,
     shard_bytes: int = SHARD_BYTES,
     progress: Progress = lambda _done, _total: None,
+    archiving: Progress = lambda _done, _total: None,
     find_digest: FindDigest = digest_recording,
 ) -> RecordingMetadata:
     """Pack a closed recording.
@@ -81,6 +82,8 @@ def pack_recording(
         Most decoded bytes in a shard.
     progress : callable
         Called as ``progress(done, total)`` after each shard, with numbers of chunks along the first axes.
+    archiving : callable
+        Likewise, while a zip archive is written, with numbers of bytes; first with none done.
     find_digest : callable
         Function that computes the digest of the packed recording, given a `TapeReader`.
 
@@ -125,7 +128,7 @@ def pack_recording(
         target = Folder(work / "recording")
         packed = pack(reader, target, shard_bytes=shard_bytes, progress=progress, find_digest=find_digest)
         if path.suffix.lower() == ".zip":
-            write_archive(work / "recording", work / "archive")
+            write_archive(work / "recording", work / "archive", archiving)
             _rename(work / "archive", path)
             shutil.rmtree(work / "recording")
         else:

@@ -7,9 +7,8 @@ not downloaded as a whole. The module `zipfile` parses the directory; its conten
 from __future__ import annotations
 
 import io
-import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +24,8 @@ MAX_DIRECTORY_BYTES: Final = 256 * 2**20
 _ENTRY_START: Final = b"PK\x03\x04"
 _LOCAL_HEADER: Final = 30
 _ENCRYPTED: Final = 1
+# Read and written at once.
+_BLOCK_BYTES: Final = 2**20
 # Every entry has the oldest time that zip can state, so that the same recording makes the same archive.
 _TIME: Final = (1980, 1, 1, 0, 0, 0)
 
@@ -189,12 +190,22 @@ class _Bytes(io.RawIOBase):
         return found
 
 
-def write_archive(folder: Path, path: Path) -> None:
-    """Make a zip archive at ``path`` of all files in a folder, without compression."""
+def write_archive(
+    folder: Path, path: Path, progress: Callable[[int, int], None] = lambda _done, _total: None
+) -> None:
+    """Make a zip archive at ``path`` of all files in a folder, without compression.
+
+    ``progress(done, total)`` is called with numbers of bytes, first with none done.
+    """
     files = sorted(file for file in folder.rglob("*") if file.is_file())
+    done, total = 0, sum(file.stat().st_size for file in files)
+    progress(done, total)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for file in files:
             info = zipfile.ZipInfo(file.relative_to(folder).as_posix(), _TIME)
             info.external_attr = 0o644 << 16
             with file.open("rb") as source, archive.open(info, "w", force_zip64=True) as entry:
-                shutil.copyfileobj(source, entry, 2**20)
+                while block := source.read(_BLOCK_BYTES):
+                    entry.write(block)
+                    done += len(block)
+                    progress(done, total)

@@ -239,6 +239,15 @@ def test_verification_runs_on_a_cluster(path: Path, cluster: tuple[Any, Any]) ->
     assert find_problems(TapeReader.open(Folder(path))) == []
 
 
+def test_a_report_is_the_same_on_a_cluster(cluster: tuple[Any, Any], tmp_path: Path) -> None:
+    write_recording(tmp_path / "run.zarr", {"1": np.arange(120).reshape(40, 3) % 7 == 0}, [Run(0, 10, 4)])
+    recording = analysis.open_recording(tmp_path / "run.zarr")
+    there = recording.report(tmp_path / "there.html").read_bytes()
+    with dask.config.set(scheduler="synchronous"):
+        here = recording.report(tmp_path / "here.html").read_bytes()
+    assert there == here
+
+
 def python_in(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(Path(recorder.format.__file__).parents[2])}
     command = [sys.executable, "-c", code]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,18 @@ def test_lost_frames_stay_lost_in_every_form(source: Path, tmp_path: Path) -> No
         layer = analysis.open_recording(form)["a/b"]
         assert 0 < layer.lost_frames < FRAMES
         assert layer.frames == FRAMES - layer.lost_frames
+
+
+def test_progress_of_an_archive_is_told_byte_by_byte(source: Path, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    pack_recording(
+        reader_of(source), str(tmp_path / "kept.zip"), archiving=lambda *counts: told.append(counts)
+    )
+    with zipfile.ZipFile(tmp_path / "kept.zip") as archive:
+        total = sum(entry.file_size for entry in archive.infolist())
+    assert told[0] == (0, total)
+    assert told[-1] == (total, total)
+    assert sorted(told) == told
 
 
 def test_chunks_are_copied_byte_for_byte_into_few_files(source: Path, tmp_path: Path) -> None:

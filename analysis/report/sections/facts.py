@@ -24,7 +24,8 @@ def facts_of(scope: Scope) -> list[tuple[str, str]]:
     notes = first.provenance
     facts = [("network", _network(notes)), ("recorded", _extent(scope)), ("state", _state(members))]
     if len(members) > 1:
-        facts.append(("recordings", f"{len(members)} opened as one: {', '.join(list(members)[:4])}, …"))
+        more = ", …" if len(members) > 4 else ""
+        facts.append(("recordings", f"{len(members)} opened as one: {', '.join(list(members)[:4])}{more}"))
     if recording.members.step_duration is not None:
         duration, unit = recording.members.step_duration
         facts.append(("a step", f"{duration:g} {unit}"))

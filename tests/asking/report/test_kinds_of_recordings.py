@@ -189,6 +189,12 @@ def test_a_few_frames_are_said_to_be_too_few(tmp_path: Path) -> None:
     assert "Too few slots to say much" in found(tmp_path / "run.zarr", tmp_path)
 
 
+def test_recordings_that_are_opened_as_one_are_named(tmp_path: Path) -> None:
+    page = analysis.open_recording(ranks(tmp_path)).report(tmp_path / "report.html")
+    names = ", ".join(f"run.rank-0000{rank}-of-00002.zip" for rank in range(2))
+    assert f"<dd>2 opened as one: {names}</dd>" in page.read_text()
+
+
 def test_names_of_strangers_do_nothing(tmp_path: Path) -> None:
     text = analysis.open_recording(hostile(tmp_path / "run.zarr")).report(tmp_path / "r.html").read_text()
     assert "<script>alert" not in text
