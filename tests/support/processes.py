@@ -12,8 +12,9 @@ from pathlib import Path
 
 from recorder.tape.holding.finalizing import wait_for_finished
 
-SUPPORT = Path(__file__).parent
-ROOT = SUPPORT.parents[1]
+ROOT = Path(__file__).parents[2]
+_SUPPORT = Path(__file__).parent
+SUPPORT = [_SUPPORT, *(_SUPPORT / room for room in ("compared", "recorded", "surroundings"))]
 
 
 @contextmanager
@@ -27,7 +28,7 @@ def python(
 
     With ``beside=__file__`` it can import that test module, too.
     """
-    path = os.pathsep.join(map(str, [ROOT, SUPPORT, *([Path(beside).parent] if beside else [])]))
+    path = os.pathsep.join(map(str, [ROOT, *SUPPORT, *([Path(beside).parent] if beside else [])]))
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", code, *map(str, arguments)],
         stdin=subprocess.PIPE,

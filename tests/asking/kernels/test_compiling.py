@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -37,9 +38,8 @@ def test_loops_are_compiled_in_silence_where_neither_our_folder_nor_the_home_can
     (site / "analysis" / "kernels" / "events" / "__pycache__").touch()
     home.touch()
     nowhere = {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "NUMBA_CACHE_DIR": ""}
-    with python(
-        ASK, tmp_path / "run.zarr", environment={**nowhere, "PYTHONPATH": f"{site}:{SUPPORT}"}
-    ) as process:
+    path = os.pathsep.join(map(str, [site, *SUPPORT]))
+    with python(ASK, tmp_path / "run.zarr", environment={**nowhere, "PYTHONPATH": path}) as process:
         assert process.stderr is not None
         out, err = process.communicate(timeout=120)
     assert err == ""

@@ -73,7 +73,7 @@ def terminal(
     """Run a command in a terminal of this size; it is killed at the end."""
     leader, follower = pty.openpty()
     termios.tcsetwinsize(follower, (height, width))
-    path = os.pathsep.join(map(str, [ROOT, SUPPORT]))
+    path = os.pathsep.join(map(str, [ROOT, *SUPPORT]))
     process = subprocess.Popen(
         [sys.executable, "-c", _START, *map(str, command)],
         stdin=follower,
