@@ -424,7 +424,7 @@ MUTANTS = (
     ),
     Mutant(
         "a disk without room for compiled loops is an error",
-        "recording/packing/test_native_packing.py::test_a_cache_of_compiled_loops_that_fails_is_no_error",
+        "recording/packing/test_kept_loops.py::test_a_cache_of_compiled_loops_that_fails_is_no_error",
         (("recorder/native/compiling.py", "suppress(*_NOT_KEPT)", "suppress(EOFError)"),),
     ),
     Mutant(
