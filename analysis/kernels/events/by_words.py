@@ -95,7 +95,7 @@ class Choice:
         self._steps = -(-(walk.skipped + self._frames) // walk.batch)
         self._parts = -(-walk.batch // 64)
         some = trains[:: max(-(-len(trains) // _LOOKED_AT), 1)]
-        density = int(np.bitwise_count(some).sum()) / max(some.size * 8, 1)
+        density = int(np.bitwise_count(some.view(np.uint64)).sum()) / max(some.size * 8, 1)
         self._events = self._frames * density
         self._has_events = min(64 * density, 1.0)
         searched = self._frames / 64 * (_SEARCHED_NS + _LISTED_NS * self._has_events)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final, Literal
 
 import numpy as np
@@ -84,34 +85,36 @@ class IntervalTally:
         self._kind: Kind = kind
         self._place_of_neuron = place_of_neuron
         self._lanes = Lanes(samples, place_of_neuron, places)
-        lanes = (len(place_of_neuron), samples)
-        in_pairs = _KINDS[kind] >= CV2
         columns = max_interval + 1 if kind == "histogram" else 3
         self._sums = np.zeros((groups, places, columns), np.int64)
-        self._last = np.full(lanes, NEVER, np.int64)
-        self._former = np.zeros(lanes if in_pairs else (0, 0), np.int64)
-        self._edge = np.zeros((4 if in_pairs else 2, *lanes), np.int64)
-        self._edge[0] = NEVER
 
     def add(self, trains: Packed, pieces: Pieces) -> None:
         """Add the events of the pieces of the next chunk, uint8 [neurons, bytes]."""
         _, walk = self._lanes.see(pieces, trains, len(self._place_of_neuron), len(self._sums))
-        state = (self._last, self._former, self._lanes.opening, self._edge)
         trains = np.ascontiguousarray(trains)
-        loops().tally_intervals(trains, walk, self._place_of_neuron, *state, _KINDS[self._kind], self._sums)
+        kind = _KINDS[self._kind]
+        loops().tally_intervals(trains, walk, self._place_of_neuron, lambda: self._kept, kind, self._sums)
 
     def result(self) -> IntervalSums:
         """What was added up."""
         edge = None
         if self._lanes.reach_out():
-            first, first_group, *second = self._edge
+            last, former, opening, (first, first_group, *second) = self._kept
             nothing = np.zeros_like(first)
             first_interval, second_group = second or (nothing, nothing)
-            former = self._former if self._former.size else nothing
-            edge = IntervalEdge(
-                self._lanes.opening, first, first_group, first_interval, second_group, self._last, former
-            )
+            former = former if former.size else nothing
+            edge = IntervalEdge(opening, first, first_group, first_interval, second_group, last, former)
         return IntervalSums(self._kind, self._sums, self._place_of_neuron, edge)
+
+    @cached_property
+    def _kept(self) -> tuple[Integers, Integers, Integers, Integers]:
+        """What must be known of lanes whose sequences go on; see `plain_loops.tally_intervals`."""
+        lanes = (len(self._place_of_neuron), len(self._lanes.opening))
+        in_pairs = _KINDS[self._kind] >= CV2
+        edge = np.zeros((4 if in_pairs else 2, *lanes), np.int64)
+        edge[0] = NEVER
+        former = np.zeros(lanes if in_pairs else (0, 0), np.int64)
+        return np.full(lanes, NEVER, np.int64), former, self._lanes.opening, edge
 
 
 def join_intervals(left: IntervalSums, right: IntervalSums) -> IntervalSums:

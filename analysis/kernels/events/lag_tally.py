@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.kernels.events.by_group import loops
 from analysis.kernels.events.lanes import Lanes
@@ -51,9 +53,6 @@ class LagTally:
         self._lags = lags
         self._lanes = Lanes(samples, place_of_neuron, places)
         self._group = np.full(samples, -1, np.int64)
-        lanes = (len(place_of_neuron), samples)
-        self._last = np.full(lanes, NEVER, np.int64)
-        self._history = np.zeros((*lanes, -(-lags // 64)), np.uint64)
         # The last group stands for none.
         self._pairs = np.zeros((groups + 1, places, lags), np.int64)
         self._since = np.zeros((groups + 1, places, lags + 1), np.int64)
@@ -77,16 +76,21 @@ class LagTally:
         groups = np.full(int(pieces.batch.sum()), nowhere, np.int64)
         groups[walk.lane_at[runs.piece] + runs.sample] = group
         self._count_frames(runs, group)
-        state = (self._last, self._history)
         trains = np.ascontiguousarray(trains)
         sums = (self._pairs, self._since, self._until)
-        loops().tally_lags(trains, walk, self._place_of_neuron, *state, groups, self._lags, *sums)
+        loops().tally_lags(trains, walk, self._place_of_neuron, lambda: self._kept, groups, self._lags, *sums)
 
     def result(self) -> LagSums:
         """What was added up."""
         neurons = np.bincount(self._place_of_neuron, minlength=self._pairs.shape[1])
         slots = _at_least(self._frames_since)[:-1, None, :] * neurons[:, None]
         return LagSums(self._pairs[:-1], _at_least(self._until)[:-1], _at_least(self._since)[:-1], slots)
+
+    @cached_property
+    def _kept(self) -> tuple[Integers, NDArray[np.uint64]]:
+        """What must be known of lanes whose sequences go on; see `plain_loops.tally_lags`."""
+        lanes = (len(self._place_of_neuron), len(self._lanes.opening))
+        return np.full(lanes, NEVER, np.int64), np.zeros((*lanes, -(-self._lags // 64)), np.uint64)
 
     def _check_groups(self, runs: LaneRuns, started: Integers) -> None:
         order, head = runs.before()

@@ -57,9 +57,10 @@ class Lanes:
                 " give the largest batch of the layer as the number of samples"
             )
         new = np.flatnonzero(self.opening[runs.sample] == UNSEEN)
-        samples, first = np.unique(runs.sample[new], return_index=True)
-        start = runs.start[new[first]]
-        self.opening[samples] = np.where(start < runs.first[new[first]], start, NEVER)
+        if len(new):
+            samples, first = np.unique(runs.sample[new], return_index=True)
+            start = runs.start[new[first]]
+            self.opening[samples] = np.where(start < runs.first[new[first]], start, NEVER)
         # Of several runs of a sample the last one counts.
         self.present[runs.sample] = runs.start
         self._steps_left[runs.sample] = runs.end - 1 - runs.last

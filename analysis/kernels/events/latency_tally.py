@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -83,26 +84,30 @@ class LatencyTally:
         self._moments = np.zeros((groups, places, 3), np.int64)
         self._histogram = np.zeros((groups, places, bins), np.int64)
         self._sequences = np.zeros(groups, np.int64)
-        self._fired = np.full((len(place_of_neuron), samples), NEVER, np.int64)
-        self._first = self._fired.copy()
 
     def add(self, trains: Packed, pieces: Pieces) -> None:
         """Add the events of the pieces of the next chunk, uint8 [neurons, bytes]."""
         runs, walk = self._lanes.see(pieces, trains, len(self._place_of_neuron), len(self._moments))
         groups = np.full(int(pieces.batch.sum()), -1, np.int64)
         groups[walk.lane_at[runs.piece] + runs.sample] = self._groups_of(runs, pieces)
-        state = (self._fired, self._lanes.opening, self._first)
         trains = np.ascontiguousarray(trains)
         sums = (self._moments, self._histogram)
-        loops().tally_latencies(trains, walk, self._place_of_neuron, *state, groups, *sums)
+        loops().tally_latencies(trains, walk, self._place_of_neuron, lambda: self._kept, groups, *sums)
 
     def result(self) -> LatencySums:
         """What was added up."""
         edge = None
         if self._lanes.reach_out():
             lanes = self._lanes
-            edge = LatencyEdge(lanes.opening, lanes.present, self._group, self._first, self._fired)
+            fired, _, first = self._kept
+            edge = LatencyEdge(lanes.opening, lanes.present, self._group, first, fired)
         return LatencySums(self._moments, self._histogram, self._sequences, self._place_of_neuron, edge)
+
+    @cached_property
+    def _kept(self) -> tuple[Integers, Integers, Integers]:
+        """What must be known of lanes whose sequences go on; see `plain_loops.tally_latencies`."""
+        lanes = (len(self._place_of_neuron), len(self._lanes.opening))
+        return np.full(lanes, NEVER, np.int64), self._lanes.opening, np.full(lanes, NEVER, np.int64)
 
     def _groups_of(self, runs: LaneRuns, pieces: Pieces) -> Integers:
         """Group of the sequence of each run, -1 for none or if it began before the task."""

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.kernels.events import event_loops, word_loops
+from analysis.kernels.events import event_loops, latency_loops, word_loops
 from analysis.kernels.events.by_words import Choice
 from analysis.kernels.events.plain_loops import CV2
 from analysis.kernels.selecting.pieces import Walk
@@ -47,10 +48,7 @@ def tally_intervals(
     trains: Packed,
     walk: Walk,
     place_of_neuron: Integers,
-    last: Integers,
-    former: Integers,
-    opening: Integers,
-    edge: Integers,
+    state: Callable[[], tuple[Integers, Integers, Integers, Integers]],
     kind: int,
     sums: Counts,
 ) -> None:
@@ -61,17 +59,14 @@ def tally_intervals(
         if len(pieces.begin):
             word_loops.tally_interval_words(trains, pieces, place_of_neuron, kind, sums)
     if len(rest.begin):
-        state = (last, former, opening, edge)
-        event_loops.tally_intervals(trains, rest, place_of_neuron, *state, kind, sums)
+        event_loops.tally_intervals(trains, rest, place_of_neuron, *state(), kind, sums)
 
 
 def tally_latencies(
     trains: Packed,
     walk: Walk,
     place_of_neuron: Integers,
-    fired: Integers,
-    opening: Integers,
-    edge: Integers,
+    state: Callable[[], tuple[Integers, Integers, Integers]],
     groups: Integers,
     moments: Counts,
     histogram: Counts,
@@ -79,18 +74,17 @@ def tally_latencies(
     """See `plain_loops.tally_latencies`; what is kept of sequences that end in these pieces may be older."""
     pieces, rest = _choice(trains, walk).for_latencies(groups)
     if len(pieces.begin):
-        word_loops.tally_latency_words(trains, pieces, place_of_neuron, moments, histogram)
+        latency_loops.tally_latency_words(trains, pieces, place_of_neuron, moments, histogram)
     if len(rest.begin):
-        state = (fired, opening, edge)
-        event_loops.tally_latencies(trains, rest, place_of_neuron, *state, groups, moments, histogram)
+        sums = (moments, histogram)
+        event_loops.tally_latencies(trains, rest, place_of_neuron, *state(), groups, *sums)
 
 
 def tally_lags(
     trains: Packed,
     walk: Walk,
     place_of_neuron: Integers,
-    last: Integers,
-    history: NDArray[np.uint64],
+    state: Callable[[], tuple[Integers, NDArray[np.uint64]]],
     groups: Integers,
     lags: int,
     pairs: Counts,
@@ -105,7 +99,7 @@ def tally_lags(
         word_loops.tally_lag_words(trains, pieces, place_of_neuron, lags, pairs, since, until)
     if len(rest.begin):
         sums = (pairs, since, until)
-        event_loops.tally_lags(trains, rest, place_of_neuron, last, history, groups, lags, *sums)
+        event_loops.tally_lags(trains, rest, place_of_neuron, *state(), groups, lags, *sums)
 
 
 def _choice(trains: Packed, walk: Walk) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -98,10 +99,7 @@ def tally_intervals(
     trains: Packed,
     walk: Walk,
     place_of_neuron: Integers,
-    last: Integers,
-    former: Integers,
-    opening: Integers,
-    edge: Integers,
+    state: Callable[[], tuple[Integers, Integers, Integers, Integers]],
     kind: int,
     sums: Counts,
 ) -> None:
@@ -112,20 +110,25 @@ def tally_intervals(
     trains : uint8 array, shape [neurons, bytes], ``bytes`` a multiple of 8, contiguous
     walk : Walk
     place_of_neuron : int64 array, shape [neurons]
-    last : int64 array, shape [neurons, samples]
-        Step of the lane's last event. Brought up to date.
-    former : int64 array, shape [neurons, samples], or [0, 0] unless pairs are asked for
-        The interval that ended there, 0 if none did. Brought up to date.
-    opening : int64 array, shape [samples]
-        As in `analysis.kernels.events.lanes.Lanes`.
-    edge : int64 array, shape [4, neurons, samples]
-        For sequences that began before the task: step and group of the first event, first interval and group
-        of its end. Only [2, …] unless pairs are asked for.
+    state : callable
+        Gives what is known of lanes, and makes it when it is first needed: four arrays. The first two and the
+        last are brought up to date.
+
+        last : int64 array, shape [neurons, samples]
+            Step of the lane's last event.
+        former : int64 array, shape [neurons, samples], or [0, 0] unless pairs are asked for
+            The interval that ended there, 0 if none did.
+        opening : int64 array, shape [samples]
+            As in `analysis.kernels.events.lanes.Lanes`.
+        edge : int64 array, shape [4, neurons, samples]
+            For sequences that began before the task: step and group of the first event, first interval and
+            group of its end. Only [2, …] unless pairs are asked for.
     kind : int
         `MOMENTS`, `HISTOGRAM`, `CV2` or `LV`.
     sums : int64 array, shape [groups, places, columns]
         See `add_intervals`.
     """
+    last, former, opening, edge = state()
     events = _events(trains, walk)
     neuron, sample = events.neuron, events.sample
     start = walk.starts[walk.start_at[events.piece] + sample]
@@ -182,9 +185,7 @@ def tally_latencies(
     trains: Packed,
     walk: Walk,
     place_of_neuron: Integers,
-    fired: Integers,
-    opening: Integers,
-    edge: Integers,
+    state: Callable[[], tuple[Integers, Integers, Integers]],
     groups: Integers,
     moments: Counts,
     histogram: Counts,
@@ -193,12 +194,16 @@ def tally_latencies(
 
     Parameters
     ----------
-    trains, walk, place_of_neuron, opening
+    trains, walk, place_of_neuron
         As for `tally_intervals`.
-    fired : int64 array, shape [neurons, samples]
-        Start of the latest sequence in which the lane fired. Brought up to date.
-    edge : int64 array, shape [neurons, samples]
-        Receives latencies in sequences that began before the task.
+    state : callable
+        Likewise, gives three arrays, of which the first and the last are brought up to date.
+
+        fired : int64 array, shape [neurons, samples]
+            Start of the latest sequence in which the lane fired.
+        opening : int64 array, shape [samples]
+        edge : int64 array, shape [neurons, samples]
+            Receives latencies in sequences that began before the task.
     groups : int64 array, shape [lanes of all pieces]
         Group of each piece's sequences, -1 for none; piece ``p`` begins at ``walk.lane_at[p]``.
     moments : int64 array, shape [groups, places, 3]
@@ -206,6 +211,7 @@ def tally_latencies(
     histogram : int64 array, shape [groups, places, bins], or no bins
         Column i is the number of latencies i, the last one that of all longer ones as well.
     """
+    fired, opening, edge = state()
     events = _events(trains, walk)
     counted = walk.counts_latency[events.piece]
     start = walk.starts[walk.start_at[events.piece] + events.sample]
@@ -235,8 +241,7 @@ def tally_lags(
     trains: Packed,
     walk: Walk,
     place_of_neuron: Integers,
-    last: Integers,
-    history: NDArray[np.uint64],
+    state: Callable[[], tuple[Integers, NDArray[np.uint64]]],
     groups: Integers,
     lags: int,
     pairs: Counts,
@@ -247,10 +252,14 @@ def tally_lags(
 
     Parameters
     ----------
-    trains, walk, place_of_neuron, last
+    trains, walk, place_of_neuron
         As for `tally_intervals`.
-    history : uint64 array, shape [neurons, samples, words]
-        Bit k of word w is an event 64 w + k steps before the lane's last. Brought up to date.
+    state : callable
+        Likewise, gives two arrays, which are brought up to date.
+
+        last : int64 array, shape [neurons, samples]
+        history : uint64 array, shape [neurons, samples, words]
+            Bit k of word w is an event 64 w + k steps before the lane's last.
     groups : int64 array, shape [lanes of all pieces]
         As for `tally_latencies`; the last group stands for none.
     lags : int
@@ -260,6 +269,7 @@ def tally_lags(
         Column i is the number of events that have i steps before them, or behind them, in their sequence; the
         last column is that of events with more, too.
     """
+    last, history = state()
     events = _events(trains, walk)
     start = walk.starts[walk.start_at[events.piece] + events.sample]
     end = walk.ends[walk.start_at[events.piece] + events.sample]

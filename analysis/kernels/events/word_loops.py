@@ -15,9 +15,11 @@ from analysis.kernels.events.plain_loops import HISTOGRAM
 from recorder.native.compiling import compiled, count_ones, ordered
 
 _FULL, _TOP = np.uint64(2**64 - 1), np.uint64(1 << 63)
-_ONE, _ZERO = np.uint64(1), np.uint64(0)
+_ONE, _ZERO, _SIX, _LAST, _BITS = np.uint64(1), np.uint64(0), np.uint64(6), np.uint64(63), np.uint64(64)
 # Neurons that are looked at side by side.
 _LANES = 32
+# Lags that are looked at together.
+_TOGETHER = 4
 # A piece has fewer than 2 to this power steps.
 _PLANES = 32
 
@@ -80,12 +82,24 @@ def _take(words, row, lanes, frame, begin, end, bits, out, at):
 
 @compiled
 def _take_steps(words, row, lanes, pieces, piece, part, out):
-    """Write the words of all steps of a piece, those of a step side by side."""
-    batch = pieces.batch[piece]
-    bits, frame = min(batch - (part << 6), 64), pieces.first[piece] + (part << 6)
-    for step in range(pieces.steps[piece]):
-        _take(words, row, lanes, frame, pieces.begin[piece], pieces.end[piece], bits, out, step * lanes)
-        frame += batch
+    """Write the words of all steps of a piece that holds whole steps, those of a step side by side."""
+    batch, steps = np.uint64(pieces.batch[piece]), pieces.steps[piece]
+    bits, first = min(pieces.batch[piece] - (part << 6), 64), np.uint64(pieces.first[piece] + (part << 6))
+    everywhere, apart = _FULL << np.uint64(64 - bits), np.uint64(lanes)
+    for lane in range(lanes):
+        frame, at = first, np.uint64(lane)
+        if (first | batch) & _LAST == _ZERO:
+            for _ in range(steps):
+                out[at] = ordered(words[row + lane, frame >> _SIX])
+                frame, at = frame + batch, at + apart
+            continue
+        for _ in range(steps):
+            index, down = frame >> _SIX, frame & _LAST
+            word = ordered(words[row + lane, index]) << down
+            if everywhere >> down << down != everywhere:
+                word |= ordered(words[row + lane, index + _ONE]) >> (_BITS - down)
+            out[at] = word & everywhere
+            frame, at = frame + batch, at + apart
 
 
 @compiled
@@ -241,84 +255,31 @@ def _add_moments(sums, number, value):
 
 
 @compiled
-def tally_latency_words(trains, pieces, place_of_neuron, moments, histogram):
-    """Add up the latencies of pieces that hold whole sequences; see `plain_loops.tally_latencies`."""
-    words = trains.view(np.uint64)
-    new, fired = np.empty(_LANES, np.uint64), np.empty(_LANES, np.uint64)
-    summed = np.zeros((pieces.groups.max(), 3, _LANES), np.int64)
-    longest = histogram.shape[2]
-    for row in range(0, words.shape[0], _LANES):
-        lanes = min(words.shape[0] - row, _LANES)
-        is_one = _same_place(place_of_neuron, row, lanes)
-        for piece in range(len(pieces.begin)):
-            batch, begin, end = pieces.batch[piece], pieces.begin[piece], pieces.end[piece]
-            first_group, groups = pieces.group_at[piece], pieces.groups[piece]
-            for part in range((batch + 63) >> 6):
-                bits, frame = min(batch - (part << 6), 64), pieces.first[piece] + (part << 6)
-                all_samples = _FULL << np.uint64(64 - bits)
-                fired[:] = _ZERO
-                for latency in range(pieces.offset[piece], pieces.offset[piece] + pieces.steps[piece]):
-                    _take(words, row, lanes, frame, begin, end, bits, new, 0)
-                    frame += batch
-                    everywhere = _FULL
-                    for lane in range(lanes):
-                        new[lane] &= ~fired[lane]
-                        fired[lane] |= new[lane]
-                        everywhere &= fired[lane]
-                    for group in range(groups):
-                        mask, sums = pieces.masks[first_group + group, part], summed[group]
-                        if is_one:
-                            total = _ZERO
-                            for lane in range(lanes):
-                                total += count_ones(new[lane] & mask)
-                            _add_moments(sums[:, 0], np.int64(total), latency)
-                            if longest:
-                                column, place = min(latency, longest - 1), pieces.listed[first_group + group]
-                                histogram[place, place_of_neuron[row], column] += np.int64(total)
-                            continue
-                        for lane in range(lanes):
-                            number = np.int64(count_ones(new[lane] & mask))
-                            sums[0, lane] += number
-                            sums[1, lane] += number * latency
-                            sums[2, lane] += number * latency * latency
-                        if longest:
-                            column, place = min(latency, longest - 1), pieces.listed[first_group + group]
-                            for lane in range(lanes):
-                                number = np.int64(count_ones(new[lane] & mask))
-                                histogram[place, place_of_neuron[row + lane], column] += number
-                    if everywhere == all_samples:
-                        break
-            for group in range(groups):
-                for lane in range(1 if is_one else lanes):
-                    sums = moments[pieces.listed[first_group + group], place_of_neuron[row + lane]]
-                    for column in range(3):
-                        sums[column] += summed[group, column, lane]
-                summed[group] = 0
-
-
-@compiled
 def tally_lag_words(trains, pieces, place_of_neuron, lags, pairs, since, until):
     """Add up the pairs of events of pieces that hold whole sequences; see `plain_loops.tally_lags`."""
     words = trains.view(np.uint64)
-    most = pieces.steps.max() * _LANES
+    # Silence behind the last step, as several lags are looked at together.
+    most = (pieces.steps.max() + _TOGETHER) * _LANES
     taken, chosen = np.empty(most, np.uint64), np.empty(most, np.uint64)
     found = np.empty(_LANES, np.uint64)
     for row in range(0, words.shape[0], _LANES):
         lanes = min(words.shape[0] - row, _LANES)
-        is_one = _same_place(place_of_neuron, row, lanes)
+        is_one, place = _same_place(place_of_neuron, row, lanes), place_of_neuron[row]
         for piece in range(len(pieces.begin)):
             steps = pieces.steps[piece]
             for part in range((pieces.batch[piece] + 63) >> 6):
                 _take_steps(words, row, lanes, pieces, piece, part, taken)
+                taken[steps * lanes : (steps + _TOGETHER) * lanes] = _ZERO
                 for listed in range(pieces.group_at[piece], pieces.group_at[piece] + pieces.groups[piece]):
                     mask, group = pieces.masks[listed, part], pieces.listed[listed]
+                    for at in range(steps * lanes):
+                        chosen[at] = taken[at] & mask
                     for step in range(steps):
                         for lane in range(lanes):
-                            chosen[step * lanes + lane] = taken[step * lanes + lane] & mask
                             found[lane] = count_ones(chosen[step * lanes + lane])
                         before, behind = min(step, lags), min(steps - 1 - step, lags)
                         if is_one:
-                            total, place = _total(found, lanes), place_of_neuron[row]
+                            total = _total(found, lanes)
                             since[group, place, before] += total
                             until[group, place, behind] += total
                             continue
@@ -326,15 +287,38 @@ def tally_lag_words(trains, pieces, place_of_neuron, lags, pairs, since, until):
                             place = place_of_neuron[row + lane]
                             since[group, place, before] += np.int64(found[lane])
                             until[group, place, behind] += np.int64(found[lane])
-                    for lag in range(1, min(lags, steps - 1) + 1):
+                    longest = min(lags, steps - 1)
+                    if is_one:
+                        for lag in range(1, longest + 1, _TOGETHER):
+                            # Where a lag is too long, all that is added is silence.
+                            numbers = _pairs_of_lags(chosen, taken, (steps - lag) * lanes, lag * lanes, lanes)
+                            for more in range(min(_TOGETHER, longest + 1 - lag)):
+                                pairs[group, place, lag - 1 + more] += np.int64(numbers[more])
+                        continue
+                    for lag in range(1, longest + 1):
                         found[:] = _ZERO
                         for step in range(steps - lag):
                             here, later = step * lanes, (step + lag) * lanes
                             one, other = chosen[here : here + lanes], taken[later : later + lanes]
                             for lane in range(lanes):
                                 found[lane] += count_ones(one[lane] & other[lane])
-                        if is_one:
-                            pairs[group, place_of_neuron[row], lag - 1] += _total(found, lanes)
-                            continue
                         for lane in range(lanes):
                             pairs[group, place_of_neuron[row + lane], lag - 1] += np.int64(found[lane])
+
+
+@compiled
+def _pairs_of_lags(chosen, taken, length, apart, more):
+    """Pairs of events in words so far apart, and of those once, twice and three times ``more``.
+
+    Each word is loaded once for all four.
+    """
+    one, two, three, four = _ZERO, _ZERO, _ZERO, _ZERO
+    first, second = taken[apart : apart + length], taken[apart + more : apart + more + length]
+    third, fourth = taken[apart + 2 * more :][:length], taken[apart + 3 * more :][:length]
+    for at in range(length):
+        word = chosen[at]
+        one += count_ones(word & first[at])
+        two += count_ones(word & second[at])
+        three += count_ones(word & third[at])
+        four += count_ones(word & fourth[at])
+    return one, two, three, four

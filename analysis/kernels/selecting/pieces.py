@@ -81,11 +81,11 @@ class Pieces:
         """
         if len(self) == 0:
             return
-        bounds = np.stack([self.begin, self.end], axis=1).reshape(-1)
         if (
-            bounds[0] < 0
-            or bounds[-1] > frames
-            or (np.diff(bounds) < np.resize([1, 0], len(bounds) - 1)).any()
+            self.begin[0] < 0
+            or self.end[-1] > frames
+            or (self.begin >= self.end).any()
+            or (self.begin[1:] < self.end[:-1]).any()
         ):
             raise IndexError(
                 f"pieces must be of frames 0 to {frames} of the chunk, ascending and apart, but go from"

@@ -70,7 +70,7 @@ class Sequences:
     def bounds(self, row: Integers, sample: Integers, step: Integers) -> tuple[Integers, Integers]:
         """First step of the sequence of a sample in a segment at a step, and the step behind its last one."""
         start, end = self.chain_start[row], self.chain_end[row]
-        for uneven in np.intersect1d(row, np.fromiter(self._uneven, np.int64)).tolist():
+        for uneven in self._uneven.keys() & set(row.tolist()) if self._uneven else ():
             here = np.flatnonzero(row == uneven)
             starts, ends = self._uneven[uneven]
             start[here], end[here] = starts[sample[here]], ends[sample[here]]

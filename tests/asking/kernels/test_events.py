@@ -124,15 +124,18 @@ def chunk_of(recording, begin, end, breaks, shift=3):
 def chunks_of(data, recording):
     """Chunks of each task."""
     cuts, inner = (data.draw(cuts_of(len(recording[0]))) for _ in range(2))
+    shift = data.draw(st.sampled_from([0, 3, 64]))
     breaks = data.draw(st.sets(st.integers(0, len(recording[0])), max_size=3))
     return [
-        [chunk_of(recording, x, y, breaks) for x, y in pairwise(edges)]
+        [chunk_of(recording, x, y, breaks, shift) for x, y in pairwise(edges)]
         for edges in (sorted({a, b, *(c for c in inner if a < c < b)}) for a, b in pairwise(cuts))
     ]
 
 
-def places_of(raster):
-    return np.arange(raster.shape[1]) // NEURONS_PER_PLACE, -(-raster.shape[1] // NEURONS_PER_PLACE)
+def places_of(raster, data):
+    """Places of neurons, and how many there are: of some neurons each, or one of all."""
+    neurons = data.draw(st.sampled_from([NEURONS_PER_PLACE, raster.shape[1]]))
+    return np.arange(raster.shape[1]) // neurons, -(-raster.shape[1] // neurons)
 
 
 def rows_of(recording):
@@ -180,7 +183,7 @@ class TestEvents:
     @given(recordings(), st.data())
     def test_intervals_are_those_of_each_sequence_in_whatever_tasks_it_is_cut(self, kind, recording, data):
         _, raster = recording
-        place_of, places = places_of(raster)
+        place_of, places = places_of(raster, data)
         expected = np.zeros((GROUPS, places, MAX_INTERVAL + 1 if kind == "histogram" else 3), np.int64)
         for neuron, frames, bits in sequences_of(recording):
             steps = np.flatnonzero(bits)
@@ -214,7 +217,7 @@ class TestEvents:
     @given(recordings(), st.data())
     def test_latencies_count_from_the_first_step_and_belong_to_the_first_frame(self, recording, data):
         _, raster = recording
-        place_of, places = places_of(raster)
+        place_of, places = places_of(raster, data)
         moments, histogram = (
             np.zeros((GROUPS, places, 3), np.int64),
             np.zeros((GROUPS, places, BINS), np.int64),
@@ -245,7 +248,7 @@ class TestEvents:
     @given(st.sampled_from([1, 8, 63, 64, 130]), recordings(constant=True), st.data())
     def test_pairs_of_each_lag_are_those_of_each_sequence(self, lags, recording, data):
         frames, raster = recording
-        place_of, places = places_of(raster)
+        place_of, places = places_of(raster, data)
         expected = np.zeros((4, GROUPS, places, lags), np.int64)
         for sequence, rows in rows_of(recording):
             for lag in range(1, min(lags + 1, len(rows)) if sequence[0].group >= 0 else 1):
@@ -309,6 +312,41 @@ class TestEvents:
             events.count_by_group(trains, pieces, np.zeros((groups, 2), np.int64))
         with pytest.raises(IndexError, match="places of neurons must be 0 to 0"):
             LatencyTally(np.ones(2, np.int64), 1, 1, 1)
+
+
+@pytest.mark.parametrize(("batch", "shift"), [(64, 0), (128, 64), (130, 5)])
+@pytest.mark.parametrize("neurons_per_place", [1, 40])
+@pytest.mark.parametrize("density", [0.05, 0.6])
+def test_large_batches_by_words_are_those_of_plain_numpy(
+    monkeypatch, batch, shift, neurons_per_place, density
+):
+    neurons, steps, trials = 40, 40, 3
+    frames = [
+        Frame(s, n, batch, first, first + steps, 0, trial if n % 3 else -1 - trial, trial, True, trial)
+        for trial, first in enumerate(range(0, trials * steps, steps))
+        for s in range(first, first + steps)
+        for n in range(batch)
+    ]
+    raster = np.random.default_rng(batch).random((len(frames), neurons)) < density
+    chunk = chunk_of((frames, raster), 0, len(frames), (), shift)
+    place_of = np.arange(neurons) // neurons_per_place
+    room = place_of, trials, int(place_of[-1]) + 1, batch
+    found = []
+    for used in (loops, plain_loops):
+        monkeypatch.setattr(events, "_LOOPS", used)
+        tallies = (
+            IntervalTally(*room, "histogram", 9),
+            IntervalTally(*room, "moments"),
+            LatencyTally(*room, BINS),
+            LagTally(*room, 6),
+        )
+        for tally in tallies:
+            tally.add(*chunk)
+        results = [tally.result() for tally in tallies]
+        found.append([results[0].sums, results[1].sums, results[2].moments, results[2].histogram])
+        found[-1] += [results[3].pairs, results[3].earlier, results[3].later]
+    for compiled, plain in zip(*found, strict=True):
+        np.testing.assert_array_equal(compiled, plain)
 
 
 class TestChoice:
