@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from analysis.asking.axes import check_axes, frame_axes
-from analysis.asking.counted_operations import counted_sums, weight_layers_of
+from analysis.asking.operations.counted_operations import counted_sums, weight_layers_of
 from analysis.kernels.selecting.source import Source
 from analysis.members import Members
 from analysis.questions import Per, Question, QuestionError

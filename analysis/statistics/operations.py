@@ -14,18 +14,18 @@ from warnings import warn
 import dask.array as da
 import xarray as xr
 
-from analysis.asking.counted_operations import (
+from analysis.asking.graphs import count_frames_of_layer
+from analysis.asking.operations.counted_operations import (
     Covering,
     Kind,
     covering_of,
 )
-from analysis.asking.fan_outs import (
+from analysis.asking.operations.fan_outs import (
     Weights,
     connections_of,
     has_some_frames,
     listed_uncovered,
 )
-from analysis.asking.graphs import count_frames_of_layer
 from analysis.asking.planning import plan_answer
 from analysis.formulas.energies import PRESETS, OperationEnergies
 from analysis.kernels.counting.quantities import SPIKES

@@ -11,9 +11,15 @@ import numpy as np
 import xarray as xr
 
 from analysis.asking.axes import FrameAxes, check_axes, frame_axes
-from analysis.asking.counted_operations import Covering, Kind, counted_sums, of_kind, weight_layers_of
-from analysis.asking.fan_outs import Weights, fan_out_of, told_readers_of
 from analysis.asking.graphs import count_layer
+from analysis.asking.operations.counted_operations import (
+    Covering,
+    Kind,
+    counted_sums,
+    of_kind,
+    weight_layers_of,
+)
+from analysis.asking.operations.fan_outs import Weights, fan_out_of, told_readers_of
 from analysis.asking.planning import LayerCuts, Plan, plan_answer
 from analysis.kernels.counting.quantities import SPIKES
 from analysis.kernels.counting.tallying import places_of

@@ -23,7 +23,7 @@ from recorder.format.documents import expected_documents
 from recorder.format.layout import ATTRIBUTE, ROOT_DOCUMENT
 from recorder.format.record.metadata import MAX_DOCUMENT_BYTES
 from recorder.stores import ByteStore
-from recorder.stores.archive import Archive
+from recorder.stores.files.archive import Archive
 from recorder.stores.links import LinkedStore
 from recorder.stores.sharded import ShardedStore
 from recorder.tape import LayerReader, TapeReader

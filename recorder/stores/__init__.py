@@ -5,7 +5,7 @@ know the keys and documents of the format, and nothing of commits.
 """
 
 from recorder.stores.byte_store import ByteStore
-from recorder.stores.folder import Folder
+from recorder.stores.files.folder import Folder
 from recorder.stores.opening import StoreLike, is_url, open_store
 from recorder.stores.zarr_stores import ZarrStore
 

@@ -14,8 +14,8 @@ from typing import Any, Final
 from recorder.format import StoreAccessError
 from recorder.format.layout import ROOT_DOCUMENT
 from recorder.format.record.metadata import MAX_DOCUMENT_BYTES
-from recorder.stores.archive import Archive
 from recorder.stores.byte_store import ByteStore, ReadOnlyStore
+from recorder.stores.files.archive import Archive
 
 # What every root document of Zarr holds, and no page or message that a server has for unknown addresses.
 _MARK: Final = b'"zarr_format"'

@@ -14,9 +14,9 @@ from zarr.abc.store import Store
 from zarr.core.sync import sync
 
 from recorder.format import RecordingFormatError, RecordingNotFoundError, StoreError
-from recorder.stores.archive import Archive
 from recorder.stores.byte_store import ByteStore
-from recorder.stores.folder import Folder
+from recorder.stores.files.archive import Archive
+from recorder.stores.files.folder import Folder
 from recorder.stores.links import LinkedStore
 from recorder.stores.redaction import secrets_of, shown_address, without_secrets
 from recorder.stores.zarr_stores import RemoteStore, ZarrStore, is_web, open_url, split_query

@@ -6,7 +6,7 @@ from typing import Final
 
 Changes = tuple[tuple[str, str, str], ...]
 
-FOLDER, READING = "recorder/stores/folder.py", "recorder/tape/layers/layer_reading.py"
+FOLDER, READING = "recorder/stores/files/folder.py", "recorder/tape/layers/layer_reading.py"
 TASKS = "analysis/kernels/counting/tasks.py"
 TABLES, PRESENTED = "analysis/kernels/tables.py", "analysis/statistics/answers/presented.py"
 RANKS, TUNING = "asking/statistics/test_ranks.py", "asking/statistics/test_tuning.py"

@@ -42,7 +42,7 @@ with atheris.instrument_imports(include=["recorder", "analysis.kernels"]):
     from recorder.format.record.extents import TableCommit
     from recorder.format.record.metadata import CategoriesCommit, ColumnCommit, TrialsCommit
     from recorder.format.record.signals import SignalCommit
-    from recorder.stores import archive
+    from recorder.stores.files import archive
     from recorder.stores.sharded import ShardedStore
     from recorder.tape import LayerReader, TapeReader, tables
     from recorder.tape.holding import lock

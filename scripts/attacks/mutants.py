@@ -32,9 +32,9 @@ class Mutant:
 TAPE, LAYER = "recorder/tape/writing.py", "recorder/tape/layers/layer_writing.py"
 BITS, LEVELS = "recorder/tape/layers/bits_writing.py", "recorder/tape/layers/levels.py"
 VALUES, VALUE_PACKING = "recorder/format/values.py", "recorder/capture/value_packing.py"
-READING, STORES = "recorder/tape/layers/layer_reading.py", "recorder/stores/folder.py"
+READING, STORES = "recorder/tape/layers/layer_reading.py", "recorder/stores/files/folder.py"
 THREADS, RECORD = "recorder/tape/threads/", "recorder/tape/record_writing.py"
-ARRAY_READING, SYNCING = "recorder/tape/layers/array_reading.py", "recorder/stores/syncing.py"
+ARRAY_READING, SYNCING = "recorder/tape/layers/array_reading.py", "recorder/stores/files/syncing.py"
 LOCK, HOLDER, HOOKS = (
     "recorder/tape/holding/lock.py",
     "recorder/tape/holding/holder.py",
@@ -57,7 +57,7 @@ SIGNAL_READING, SIGNAL_WRITING = (
 SIGNAL_RECORDER = "recorder/capture/signal_recorder.py"
 GRAPH, WEIGHTED = "recorder/connections/forward_graph.py", "analysis/statistics/weighted_spikes.py"
 COUNTING, COUNTED = "recorder/connections/counting.py", "recorder/session/operations.py"
-COUNTS = "analysis/asking/counted_operations.py"
+COUNTS = "analysis/asking/operations/counted_operations.py"
 
 MUTANTS = (
     Mutant(

@@ -53,7 +53,7 @@ import os, signal, sys
 import torch
 from pathlib import Path
 from torch import nn
-from recorder.stores.folder import Folder
+from recorder.stores.files.folder import Folder
 from recorder.stores import open_store
 from networks import Threshold, on_store
 

@@ -38,7 +38,7 @@ from recorder import Monitor, Signal
 from recorder.capture import signal_recorder
 from recorder.session import layers as recorded
 from recorder.tape.reading import TapeReader
-from recorder.stores.folder import Folder
+from recorder.stores.files.folder import Folder
 from recorder.tape.holding.beginning import is_unbegun
 from test_kill import inputs
 

@@ -12,28 +12,12 @@ import pytest
 TESTS = Path(__file__).parents[1]
 # Those that record with torch, and those that it is enough to pass once, which is elsewhere.
 ELSEWHERE = (
-    *(
-        "encoding",
-        "live",
-        "glimpses",
-        "lock",
-        "progress",
-        "lost",
-        "parts",
-        "plotting",
-        "pressure",
-        "slurm",
-        "verification",
-        "watching",
-    ),
-    *("batches", "compute", "events", "packed_damage", "planning", "shards", "sequences", "stats_command"),
+    *("encoding", "live", "lock", "lost", "pressure", "progress", "slurm", "verification", "watching"),
+    *("batches", "packed_damage", "shards", "stats_command"),
 )
 FOLDERS = {
-    # Whatever is asked and kept, on the oldest Python: the installed packages never miss torch.
-    "SPIKETAPE_ANALYSIS_PYTHON": (
-        *("asking", "asking/command", "asking/kernels", "asking/opening"),
-        "keeping",
-    ),
+    # What users of an analysis begin with, on the oldest Python: the installed packages never miss torch.
+    "SPIKETAPE_ANALYSIS_PYTHON": ("asking/command", "asking/opening", "keeping"),
     # What meets Zarr itself: stores, layouts, archives.
     "SPIKETAPE_NEWEST_ZARR_PYTHON": ("keeping", "tape", "tape/format"),
 }

@@ -24,7 +24,7 @@ from recorder.tape.holding.lock import LOCK_KEY, WriterLock, read_holder
 
 WRITER = """
 import sys
-from recorder.stores.folder import Folder
+from recorder.stores.files.folder import Folder
 from recorder.tape.writing import TapeWriter
 writer = TapeWriter.create(Folder(sys.argv[1]), {}, overwrite=True)
 print("ready", flush=True)

@@ -21,7 +21,7 @@ from recorder.format.layout import (
 )
 from recorder.format.record.metadata import MAX_DOCUMENT_BYTES, MAX_NAME_LENGTH
 from recorder.stores import ByteStore
-from recorder.stores.folder import PARTIAL, WRITING
+from recorder.stores.files.folder import PARTIAL, WRITING
 from recorder.stores.redaction import without_secrets
 from recorder.tape.holding.lock import LOCK_KEY, WriterLock, refuse_if_held
 

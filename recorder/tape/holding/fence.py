@@ -32,7 +32,7 @@ class FencedStore:
     recording lies at its place. So a write looks at the lock first, unless that was done a moment before:
     within a second in stores behind a network, within a tenth of it elsewhere. A writer may also fall asleep
     between this look and the write itself. In folders that does no harm: the writes of a writer begin in a
-    folder of its own, which whoever takes the lock removes (`recorder.stores.folder.Folder.of_writer`).
+    folder of its own, which whoever takes the lock removes (`recorder.stores.files.folder.Folder.of_writer`).
 
     Parameters
     ----------

@@ -80,7 +80,7 @@ def test_info_where_a_store_cannot_list(path: str, monkeypatch: pytest.MonkeyPat
     def refuse(*_: object) -> int:
         raise NotImplementedError
 
-    monkeypatch.setattr("recorder.stores.folder.Folder.size", refuse)
+    monkeypatch.setattr("recorder.stores.files.folder.Folder.size", refuse)
     assert "unknown" in done("info", path)
     assert json.loads(done("info", path, "--format", "json"))["stored_bytes"] is None
 

@@ -18,7 +18,8 @@ import analysis
 from one_layer import monitor_of, rate, write
 from recorder.format import DurabilityWarning, RecordingWriteError
 from recorder.keeping import pack_recording
-from recorder.stores import Folder, folder, syncing, trying
+from recorder.stores import Folder
+from recorder.stores.files import folder, syncing, trying
 from recorder.tape import TapeReader
 
 # -- file systems --------------------------------------------------------------------------------------------

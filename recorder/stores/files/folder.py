@@ -21,8 +21,8 @@ from typing import Any, BinaryIO, Final, Literal, TypeVar
 
 from recorder.format import DurabilityWarning, RecordingFormatError
 from recorder.format.layout import ROOT_DOCUMENT
-from recorder.stores.syncing import HAS_LOCKS, fcntl, sync, sync_folders
-from recorder.stores.trying import cannot_read, cannot_write, try_again
+from recorder.stores.files.syncing import HAS_LOCKS, fcntl, sync, sync_folders
+from recorder.stores.files.trying import cannot_read, cannot_write, try_again
 
 # Suffix of temporary files. `write_new` adds it twice, because it writes through `write`.
 PARTIAL: Final = re.compile(r"(\.[0-9a-f]{16}\.partial)+\Z")

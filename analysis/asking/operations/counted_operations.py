@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from analysis.asking.axes import FrameAxes
-from analysis.asking.fan_outs import (
+from analysis.asking.operations.fan_outs import (
     Weights,
     connections_of,
     readers_of_some_frames,

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from recorder.stores.trying import try_again
+from recorder.stores.files.trying import try_again
 
 try:
     import fcntl

@@ -1,0 +1,1 @@
+"""Operations as recorded: which weight layers read which layers, and what their calls did."""
