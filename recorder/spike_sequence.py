@@ -106,7 +106,7 @@ class SpikeSequence(Sequence[Any]):
         self._segments = segments
         self._first_item = np.concatenate([[0], np.cumsum(segments.steps)])
         self._read_chunk: Callable[[int], Packed] = functools.lru_cache(_CHUNKS_KEPT)(layer.chunk)
-        self._read_bits = functools.lru_cache(_CHUNKS_KEPT * len(layer.bits))(LayerReader.chunk)
+        self._read_bits = functools.lru_cache(_CHUNKS_KEPT)(layer.bits_of_chunk)
 
     def __len__(self) -> int:
         return int(self._first_item[-1])

@@ -7,7 +7,7 @@ blocks without selected frames are left out.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.kernels.selecting.source import Source, frames_of, reader_of
-from recorder.format.bits import Bools, Integers, unpack_trains
+from recorder.format.bits import Bools, Integers, Packed, unpack_trains
 from recorder.format.columns import EXACT_IN_FLOAT, MISSING_INTEGER
 from recorder.tape.trial_columns import read_categories, read_columns
 
@@ -54,24 +54,43 @@ def read_spikes(source: Source, block_frames: int, block_id: tuple[int, ...]) ->
     RecordingFormatError
         If a chunk is missing or damaged; it names file, layer and frames.
     """
-    reader, plan = reader_of(source), source.commit.plan
+    reader = reader_of(source)
+    (spikes,) = read_bits(
+        *(source, block_frames, block_id),
+        lambda wanted: ([trains] for trains in reader.parts(wanted, passing=True)),
+    )
+    return spikes
+
+
+def read_bits(
+    source: Source,
+    block_frames: int,
+    block_id: tuple[int, ...],
+    read: Callable[[Sequence[tuple[int, int]]], Iterable[Sequence[Packed]]],
+) -> list[Bools]:
+    """One block of several lazy arrays of bits of a layer, each as `read_spikes` has it.
+
+    ``read`` takes places, (chunk, part), and returns the trains of each array there, valid until the next.
+    """
+    plan, size = source.commit.plan, source.commit.plan.chunk_frames
     selected = selected_in_block(source, block_frames, block_id[0])
     part = block_id[1] if plan.parts > 1 else 0
-    neurons = plan.part_slice(part)
-    bits = np.empty((len(selected), neurons.stop - neurons.start), np.bool_)
-    size = plan.chunk_frames
+    neurons = len(range(*plan.part_slice(part).indices(plan.neurons)))
     touched = np.unique(selected // size).tolist()
-    parts = reader.parts([(chunk, part) for chunk in touched], passing=True)
-    for chunk, trains in zip(touched, parts, strict=True):
+    blocks: list[Bools] = []
+    for chunk, arrays in zip(touched, read([(chunk, part) for chunk in touched]), strict=True):
         begin, end = np.searchsorted(selected, [chunk * size, (chunk + 1) * size])
         inside = selected[begin:end] - chunk * size
         first, last = int(inside[0]), int(inside[-1]) + 1
-        if last - first == end - begin:
-            unpack_trains(trains, first, last, bits[begin:end])
-        else:
-            bits[begin:end] = unpack_trains(trains, first, last)[inside - first]
-    rows = (neurons.stop - neurons.start) // plan.row_neurons
-    return bits.reshape(len(selected), *((rows, *plan.neuron_shape[1:]) if plan.neuron_shape else ()))
+        blocks = blocks or [np.empty((len(selected), neurons), np.bool_) for _ in arrays]
+        for trains, bits in zip(arrays, blocks, strict=True):
+            if last - first == end - begin:
+                unpack_trains(trains, first, last, bits[begin:end])
+            else:
+                bits[begin:end] = unpack_trains(trains, first, last)[inside - first]
+    rows = neurons // plan.row_neurons
+    shape = len(selected), *((rows, *plan.neuron_shape[1:]) if plan.neuron_shape else ())
+    return [bits.reshape(shape) for bits in blocks]
 
 
 def read_coordinate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from recorder.format.bits import Bools, Packed, pack_whole_rows
-from recorder.format.values import SIGN, PackedValues, Pending, pack_levels
+from recorder.format.values import PackedValues, Pending, name_planes, pack_levels
 from recorder.native.values import LOOPS
 
 # Frames that wait to be packed: booleans, or levels of a layer with values.
@@ -115,15 +116,8 @@ def _pack_stage(frames: Stage) -> Packed | PackedValues:
 
 
 def _pack_levels(levels: Stage) -> PackedValues:
-    greatest = max(int(levels.max(initial=0)), -int(levels.min(initial=0)))
-    planes = max(greatest - 1, 0).bit_length()
-    rows = LOOPS.pack_levels(levels, planes)
-    if rows is None:
-        return pack_levels(levels)
-    names = *map(str, range(planes)), SIGN
-    return PackedValues(
-        rows[0], {name: each for name, each in zip(names, rows[1:], strict=True) if each.any()}
-    )
+    rows = LOOPS.pack_levels(levels)
+    return pack_levels(levels) if rows is None else name_planes(rows)
 
 
 def pack_whole(rows: WholeRows) -> Packed | PackedValues:
@@ -310,13 +304,12 @@ def refuse_others(values: NDArray[np.generic], ones: Bools) -> None:
     """Raise NotSpikesError if any value is neither 0 nor 1. Minus zero, which has a bit set, is 0."""
     is_other = (values != 0) ^ ones
     if is_other.any():
-        raise NotSpikesError(describe_values(torch.from_numpy(values[is_other.any(axis=1)])))
+        raise NotSpikesError(describe_values(values[is_other.any(axis=1)]))
 
 
-def describe_values(values: torch.Tensor) -> str:
+def describe_values(values: NDArray[np.generic]) -> str:
     """Text with the range and dtype of values that were found where spikes were expected."""
-    wide = values.double()
-    if wide.isnan().any():
-        return f"NaN among values of dtype {str(values.dtype).removeprefix('torch.')}"
-    dtype = str(values.dtype).removeprefix("torch.")
-    return f"values from {wide.min().item():g} to {wide.max().item():g}, dtype {dtype}"
+    least, most = float(values.min()), float(values.max())
+    if math.isnan(least):
+        return f"NaN among values of dtype {values.dtype}"
+    return f"values from {least:g} to {most:g}, dtype {values.dtype}"

@@ -9,7 +9,7 @@ import torch
 from recorder.capture.device.packing import DevicePacker
 from recorder.capture.device.transfer import TransferRings
 from recorder.capture.device.values import DeviceValuePacker
-from recorder.capture.host_packing import HostPacker, StagePool
+from recorder.capture.host_packing import HostPacker, StagePool, as_array
 from recorder.capture.native_packing import LEAST_NEURONS, NativePacker
 from recorder.capture.value_packing import ValuePacker
 from recorder.format.record.metadata import ValuesCommit
@@ -99,8 +99,7 @@ class Packers:
         """
         if self.only_ones:
             return None
-        values = spikes.detach().cpu()
-        scale = find_scale(values[values != 0].double().numpy(), dtype)
+        scale = find_scale(as_array(spikes.detach().cpu()), dtype)
         if scale is None or (scale != 1 and has_fired):
             return None
         return ValuesCommit(scale, 0, 0)

@@ -124,7 +124,7 @@ class ValuePacker(HostPacker):
             self._refuse(values)
         self._range = min(self._range[0], ends[0]), max(self._range[1], ends[1])
         if self._range[0] < -MAX_LEVEL:
-            raise NotSpikesError(describe_values(torch.from_numpy(values)))
+            raise NotSpikesError(describe_values(values))
 
     def _take_levels(self, values: NDArray[np.generic], stage: Any) -> tuple[bool, int, int]:
         """Write the levels of values to a stage; whether they give back the values, and their range."""
@@ -148,7 +148,7 @@ class ValuePacker(HostPacker):
             is_other = scale_levels(levels, self.scale, self._dtype) != values
             is_other |= ~(np.abs(levels) <= MAX_LEVEL)
         if is_other.any() or wide:
-            raise NotSpikesError(describe_values(torch.from_numpy(values[is_other.any(axis=1)])))
+            raise NotSpikesError(describe_values(values[is_other.any(axis=1)]))
         raise _TooLargeError
 
 

@@ -63,6 +63,15 @@ def pack_whole_rows(frames: Bools) -> Packed:
     return np.bitwise_or(rows, eights[:, 7], rows)
 
 
+def unpack_rows(rows: Packed) -> Bools:
+    """Frames of packed rows, ``[rows, neurons]``, as booleans, ``[8 * rows, neurons]``."""
+    bits = np.empty((len(rows), 8, rows.shape[1]), np.uint8)
+    for place in range(8):
+        np.right_shift(rows, 7 - place, out=bits[:, place])
+    np.bitwise_and(bits, 1, out=bits)
+    return bits.reshape(-1, rows.shape[1]).view(np.bool_)
+
+
 def rows_to_trains(rows: Packed, out: Packed | None = None) -> Packed:
     """Rearrange rows ``[bytes, neurons]`` to trains ``[neurons, bytes]``, contiguous or in ``out``.
 

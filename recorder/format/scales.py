@@ -87,7 +87,8 @@ def refine_scale(values: NDArray[Any], dtype: str, known: float, least: int, mos
 
 def _unlike_zero(values: NDArray[Any]) -> NDArray[np.float64]:
     """All different values but 0, ascending; most slots are silent, and need not be sorted."""
-    return np.unique(values[values != 0].astype(np.float64))
+    # Of their own type, which is the sooner sorted the smaller it is.
+    return np.unique(values[values != 0]).astype(np.float64)
 
 
 def _are_given_back(values: NDArray[np.float64], scale: float, dtype: str) -> bool:

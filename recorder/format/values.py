@@ -22,6 +22,9 @@ MAX_PLANES: Final = 15
 MAX_LEVEL: Final = 2**MAX_PLANES - 1
 PLANES: Final = (*map(str, range(MAX_PLANES)), SIGN)
 
+# Slots that are packed at once, so that they stay in the cache of a core.
+_BLOCK_SLOTS: Final = 2**17
+
 # int8 where all levels fit, else int16.
 Levels: TypeAlias = NDArray[np.signedinteger[Any]]
 # Frames that fill no row: booleans, or levels of a layer with values.
@@ -64,21 +67,31 @@ def planes_of(least: int, most: int) -> int:
 
 def pack_levels(levels: Levels) -> PackedValues:
     """Pack frames of levels, [frames, neurons], into rows of eight, the last row padded with silence."""
-    pack = pack_frames if len(levels) % 8 else pack_whole_rows
-    events = levels != 0
-    greatest = max(int(levels.max(initial=0)), -int(levels.min(initial=0)))
-    planes = {}
-    if greatest > 1:
-        above = np.abs(levels)
-        np.subtract(above, events.view(np.int8), out=above)
-        for plane in range((greatest - 1).bit_length()):
-            rows = pack((above & (1 << plane)) != 0)
-            if rows.any():
-                planes[str(plane)] = rows
-    is_negative = levels < 0
-    if is_negative.any():
-        planes[SIGN] = pack(is_negative)
-    return PackedValues(pack(events), planes)
+    least, most = int(levels.min(initial=0)), int(levels.max(initial=0))
+    planes = planes_of(0, max(most, -least))
+    frames, neurons = levels.shape
+    rows = np.empty((planes + 2, -(-frames // 8), neurons), np.uint8)
+    at_once = max(_BLOCK_SLOTS // max(8 * neurons, 1), 1)
+    for first in range(0, rows.shape[1], at_once):
+        some = levels[8 * first : 8 * (first + at_once)]
+        pack = pack_frames if len(some) % 8 else pack_whole_rows
+        events, *of_planes, signs = rows[:, first : first + at_once]
+        are_events = some != 0
+        events[...] = pack(are_events)
+        signs[...] = pack(some < 0) if least < 0 else 0
+        above = np.abs(some) - are_events
+        for plane, out in enumerate(of_planes):
+            out[...] = pack((above & (1 << plane)) != 0)
+    return name_planes(rows)
+
+
+def name_planes(rows: Packed) -> PackedValues:
+    """Packed values of uint8 rows, [1 + planes + 1, rows, neurons]: events, planes, the sign."""
+    names = *map(str, range(len(rows) - 2)), SIGN
+    events, *planes = rows
+    return PackedValues(
+        events, {name: plane for name, plane in zip(names, planes, strict=True) if plane.any()}
+    )
 
 
 def pending_rows(frames: Pending) -> tuple[Packed | None, Mapping[str, Packed]]:

@@ -1,20 +1,32 @@
 """Loops for values other than 0 and 1, compiled by numba; `recorder.native.values` calls them.
 
-Bits come as words of eight neurons, a byte each, of eight frames. A word is turned (see
-`recorder.format.at_events`), so that its bytes are frames. Then what a byte of a plane has at the events of a
-byte is looked up.
+Bits come as words of eight neurons, a byte each, of eight frames. A word is turned, so that its bytes are
+frames, and of these are made words of 64 slots, frame by frame, the first slot in the highest bit. The bits
+that such a word has at events are moved together by a few shifts, the same for all planes ("compress" and
+"expand" of Hacker's Delight, 2nd edition, 7-4 and 7-5). Loops go over many words, as one instruction of the
+processor does for several what it does for one, and over no more than its cache holds.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from recorder.native.compiling import compiled, count_ones
+from recorder.native.compiling import both, compiled, count_ones, either, ordered
 
 _LOWER_1, _LOWER_2 = np.uint64(0x0055_0055_0055_0055), np.uint64(0x0000_3333_0000_3333)
 _LOWER_4 = np.uint64(0x0000_0000_0F0F_0F0F)
 _9, _18, _36 = np.uint64(9), np.uint64(18), np.uint64(36)
-_8, _BYTE, _HALF = np.uint64(8), np.uint64(255), np.uint64(2**32 - 1)
+_0, _1, _2, _4, _8, _16, _32 = (np.uint64(bits) for bits in (0, 1, 2, 4, 8, 16, 32))
+_63 = np.uint64(63)
+# Words of 64 slots that are worked on at once.
+_BLOCK = 1024
+
+# The bit of each frame of a row.
+_NONE, _ALL = np.uint8(0), np.uint8(255)
+_FIRST, _SECOND, _THIRD, _FOURTH = np.uint8(128), np.uint8(64), np.uint8(32), np.uint8(16)
+_FIFTH, _SIXTH, _SEVENTH, _EIGHTH = np.uint8(8), np.uint8(4), np.uint8(2), np.uint8(1)
+# Of a level, as of any signed byte.
+_NEGATIVE = np.uint8(128)
 
 
 @compiled
@@ -46,41 +58,59 @@ def take_levels(values, levels):
 
 
 @compiled
+def _pack_eight(frames, mask, row):
+    """Pack eight frames of bytes into a row: whether a byte has any bit of the mask."""
+    v0, v1, v2, v3 = frames[0], frames[1], frames[2], frames[3]
+    v4, v5, v6, v7 = frames[4], frames[5], frames[6], frames[7]
+    for neuron in range(len(row)):
+        row[neuron] = either(
+            either(
+                either(
+                    _FIRST if both(v0[neuron], mask) else _NONE, _SECOND if both(v1[neuron], mask) else _NONE
+                ),
+                either(
+                    _THIRD if both(v2[neuron], mask) else _NONE, _FOURTH if both(v3[neuron], mask) else _NONE
+                ),
+            ),
+            either(
+                either(
+                    _FIFTH if both(v4[neuron], mask) else _NONE, _SIXTH if both(v5[neuron], mask) else _NONE
+                ),
+                either(
+                    _SEVENTH if both(v6[neuron], mask) else _NONE,
+                    _EIGHTH if both(v7[neuron], mask) else _NONE,
+                ),
+            ),
+        )
+
+
+@compiled
 def pack_levels(levels, above, rows):
     """Pack whole rows of eight frames of levels.
 
     Parameters
     ----------
-    levels : int8 array, shape [8 * rows, neurons], C-contiguous
+    levels : uint8 array, shape [8 * rows, neurons], C-contiguous
+        Their bits: those of signed bytes.
     above : uint8 array, shape [8, neurons]
         Memory for |level| - 1.
     rows : uint8 array, shape [1 + planes + 1, rows, neurons]
         Receives events, the planes of magnitude, and the sign.
     """
     planes = len(rows) - 2
-    zero = levels.dtype.type(0)
     for row in range(rows.shape[1]):
-        events, signs = rows[0, row], rows[planes + 1, row]
-        for neuron in range(len(events)):
-            events[neuron] = signs[neuron] = 0
-        for place in range(8):
-            frame, magnitude = levels[8 * row + place], above[place]
-            bit = np.uint8(128 >> place)
-            for neuron in range(len(events)):
-                level = frame[neuron]
-                events[neuron] |= bit if level != zero else np.uint8(0)
-                signs[neuron] |= bit if level < zero else np.uint8(0)
-                absolute = -level if level < zero else level
-                magnitude[neuron] = absolute - 1 if level != zero else 0
-        for plane in range(planes):
-            out = rows[1 + plane, row]
-            for neuron in range(len(events)):
-                out[neuron] = 0
+        frames = levels[8 * row : 8 * row + 8]
+        _pack_eight(frames, _ALL, rows[0, row])
+        _pack_eight(frames, _NEGATIVE, rows[planes + 1, row])
+        if planes:
             for place in range(8):
-                magnitude = above[place]
-                bit = np.uint8(128 >> place)
-                for neuron in range(len(events)):
-                    out[neuron] |= bit if magnitude[neuron] >> plane & 1 else np.uint8(0)
+                frame, magnitude = frames[place], above[place]
+                for neuron in range(len(frame)):
+                    level = np.int8(frame[neuron])
+                    absolute = -level if level < 0 else level
+                    magnitude[neuron] = np.uint8(absolute - 1 if level else 0)
+        for plane in range(planes):
+            _pack_eight(above, np.uint8(1 << plane), rows[1 + plane, row])
 
 
 @compiled
@@ -95,96 +125,182 @@ def _turn(word):
 
 
 @compiled
-def take_bits(events, planes, together, out):
-    """Write the bits of planes at events.
+def _to_frames(rows, turned, slots):
+    """Fill words of 64 slots, frame by frame, from rows of words; ``turned`` is memory for a row."""
+    count, beside = rows.shape
+    if beside == 1:
+        for row in range(count):
+            slots[row] = _turn(rows[row, 0])
+        return
+    places = slots.view(np.uint8)
+    for row in range(count):
+        for word in range(beside):
+            turned[word] = _turn(rows[row, word])
+        for frame in range(8):
+            first, shift = (8 * row + frame) * beside, np.uint64(8 * frame)
+            for word in range(beside):
+                places[first + word] = np.uint8(turned[word] >> shift)
+
+
+@compiled
+def _to_rows(slots, turned, rows):
+    """Undo `_to_frames`."""
+    count, beside = rows.shape
+    places = slots.view(np.uint8)
+    for row in range(count):
+        for word in range(beside):
+            turned[word] = _0
+        for frame in range(8):
+            first, shift = (8 * row + frame) * beside, np.uint64(8 * frame)
+            for word in range(beside):
+                turned[word] |= np.uint64(places[first + word]) << shift
+        for word in range(beside):
+            rows[row, word] = _turn(turned[word])
+
+
+@compiled
+def _find_moves(slots, masks, moves):
+    """Fill masks from words of 64 slots; and moves, [6, words]: which bits go 1, 2, 4 … 32 places down.
+
+    Then the bits of a mask are together.
+    """
+    for word in range(len(masks)):
+        mask = ordered(slots[word])
+        masks[word] = mask
+        # For each bit, whether an odd number of bits below it are not in the mask.
+        below = ~mask << _1
+        for step in range(6):
+            is_odd = below ^ (below << _1)
+            is_odd ^= is_odd << _2
+            is_odd ^= is_odd << _4
+            is_odd ^= is_odd << _8
+            is_odd ^= is_odd << _16
+            is_odd ^= is_odd << _32
+            move = is_odd & mask
+            moves[step, word] = move
+            mask = (mask ^ move) | (move >> np.uint64(1 << step))
+            below &= ~is_odd
+
+
+@compiled
+def _move_together(slots, masks, moves, pieces):
+    """Fill pieces with the bits that words of 64 slots have at masks, in the lowest places."""
+    for word in range(len(masks)):
+        bits = ordered(slots[word]) & masks[word]
+        for step in range(6):
+            moved = bits & moves[step, word]
+            bits = (bits ^ moved) | (moved >> np.uint64(1 << step))
+        pieces[word] = bits
+
+
+@compiled
+def _move_apart(pieces, masks, moves):
+    """Undo `_move_together`, in place."""
+    for word in range(len(masks)):
+        bits = pieces[word]
+        for step in range(5, -1, -1):
+            move = moves[step, word]
+            bits = (bits & ~move) | ((bits << np.uint64(1 << step)) & move)
+        pieces[word] = ordered(bits & masks[word])
+
+
+@compiled
+def take_bits(events, planes, taken, out):
+    """Write the bits of planes at events behind those that were taken before.
 
     Parameters
     ----------
     events : uint64 array, shape [rows, words]
+        Eight neurons of eight frames in each.
     planes : uint64 array, shape [planes, rows, words]
-    together : uint64 array, shape [256 * 256]
-        Bits of the lower byte of a place at those of the upper one, moved together.
-    out : uint32 array, shape [planes, words]
-        Has room for as many bits as there are events; the first bit is the highest one of the first word.
+    taken : int
+        How many bits of each plane are there.
+    out : uint64 array, shape [planes, words]
+        Zeros behind these bits, and room for more than there will be; the first bit is the highest one of the
+        first word.
 
     Returns
     -------
     int
-        Number of events.
+        How many bits of each plane are there now.
     """
     count, beside = events.shape
-    # Whole fours of words, of which the last may be silent.
-    masks = np.zeros(-(-beside // 4) * 4, np.uint64)
-    words = np.zeros(len(masks), np.uint64)
-    begun = np.zeros(len(planes), np.uint64)
-    first_bits, first_place, bits, place = 0, 0, 0, 0
-    for row in range(count):
-        for word in range(beside):
-            masks[word] = _turn(events[row, word])
+    at_once = max(_BLOCK // beside, 1)
+    size = at_once * beside
+    turned, slots = np.empty(beside, np.uint64), np.empty(size, np.uint64)
+    masks, moves = np.empty(size, np.uint64), np.empty((6, size), np.uint64)
+    pieces = np.empty(size, np.uint64)
+    # The word that is being filled, and how many bits it has room for; of all planes alike.
+    place, room = taken >> 6, 64 - (taken & 63)
+    for first in range(0, count, at_once):
+        last = min(first + at_once, count)
+        words = (last - first) * beside
+        _to_frames(events[first:last], turned, slots)
+        _find_moves(slots, masks[:words], moves)
+        first_place, first_room = place, room
         for plane in range(len(planes)):
-            for word in range(beside):
-                words[word] = _turn(planes[plane, row, word])
-            bits, place, last = first_bits, first_place, begun[plane]
-            for frame in range(8):
-                shift = np.uint64(8 * frame)
-                for word in range(0, len(masks), 4):
-                    m0, m1 = (masks[word] >> shift) & _BYTE, (masks[word + 1] >> shift) & _BYTE
-                    m2, m3 = (masks[word + 2] >> shift) & _BYTE, (masks[word + 3] >> shift) & _BYTE
-                    p0 = together[m0 << _8 | ((words[word] >> shift) & _BYTE)]
-                    p1 = together[m1 << _8 | ((words[word + 1] >> shift) & _BYTE)]
-                    p2 = together[m2 << _8 | ((words[word + 2] >> shift) & _BYTE)]
-                    p3 = together[m3 << _8 | ((words[word + 3] >> shift) & _BYTE)]
-                    n1, n3 = count_ones(m1), count_ones(m3)
-                    n23 = count_ones(m2) + n3
-                    more = count_ones(m0) + n1 + n23
-                    last = last << more | (p0 << n1 | p1) << n23 | p2 << n3 | p3
-                    bits += np.int64(more)
-                    if bits >= 32:
-                        bits -= 32
-                        out[plane, place] = (last >> np.uint64(bits)) & _HALF
+            _to_frames(planes[plane, first:last], turned, slots)
+            _move_together(slots, masks[:words], moves, pieces)
+            place, room = first_place, first_room
+            begun = out[plane, place]
+            for word in range(words):
+                bits = np.int64(count_ones(masks[word]))
+                # No word is shifted by 64 bits, of which processors make what they like.
+                if bits:
+                    room -= bits
+                    if room > 0:
+                        begun |= pieces[word] << np.uint64(room)
+                    else:
+                        out[plane, place] = begun | (pieces[word] >> np.uint64(-room))
                         place += 1
-            begun[plane] = last
-        first_bits, first_place = bits, place
-    if bits:
-        for plane in range(len(planes)):
-            out[plane, place] = (begun[plane] << np.uint64(32 - bits)) & _HALF
-    return 32 * place + bits
+                        begun = pieces[word] << np.uint64(64 + room) if room else _0
+                        room += 64
+            out[plane, place] = begun
+    return 64 * place + 64 - room
 
 
 @compiled
-def put_bits(events, bits, place, apart, out):
-    """Write a plane that has these bits at events.
+def put_bits(events, bits, place, out):
+    """Write planes that have these bits at events.
 
     Parameters
     ----------
     events : uint64 array, shape [rows, words]
-    bits : uint8 array
-        From ``place`` on as many bits as there are events, and a byte more.
+    bits : uint64 array, shape [planes, words]
+        From ``place`` on as many bits as there are events, the first one the highest, and a word more.
     place : int
         How many bits are left out.
-    apart : uint8 array, shape [256, 256]
-        The highest bits of the second byte at the places of those of the first one.
-    out : uint64 array, shape [rows, words]
+    out : uint64 array, shape [planes, rows, words]
 
     Returns
     -------
     int
         The place behind the bits that were used.
     """
-    masks, words = np.empty(events.shape[1], np.uint64), np.empty(events.shape[1], np.uint64)
-    for row in range(len(events)):
-        for word in range(len(masks)):
-            masks[word] = _turn(events[row, word])
-            words[word] = 0
-        for frame in range(8):
-            shift = np.uint64(8 * frame)
-            for word in range(len(masks)):
-                mask = (masks[word] >> shift) & _BYTE
-                if mask:
-                    two = np.uint64(bits[place >> 3]) << np.uint64(8) | np.uint64(bits[(place >> 3) + 1])
-                    next_bits = (two >> np.uint64(8 - (place & 7))) & _BYTE
-                    words[word] |= np.uint64(apart[mask, next_bits]) << shift
-                    place += np.int64(count_ones(mask))
-        for word in range(len(masks)):
-            out[row, word] = _turn(words[word])
+    count, beside = events.shape
+    at_once = max(_BLOCK // beside, 1)
+    size = at_once * beside
+    turned, slots = np.empty(beside, np.uint64), np.empty(size, np.uint64)
+    masks, moves = np.empty(size, np.uint64), np.empty((6, size), np.uint64)
+    for first in range(0, count, at_once):
+        last = min(first + at_once, count)
+        words = (last - first) * beside
+        _to_frames(events[first:last], turned, slots)
+        _find_moves(slots, masks[:words], moves)
+        first_place = place
+        for plane in range(len(bits)):
+            place = first_place
+            for word in range(words):
+                events_here = np.int64(count_ones(masks[word]))
+                # No word is shifted by 64 bits, here as there.
+                if events_here:
+                    shift = np.uint64(place & 63)
+                    begin, more = bits[plane, place >> 6], bits[plane, (place >> 6) + 1]
+                    both_parts = (begin << shift) | (more >> _1 >> (_63 - shift))
+                    slots[word] = both_parts >> np.uint64(64 - events_here)
+                    place += events_here
+                else:
+                    slots[word] = _0
+            _move_apart(slots, masks[:words], moves)
+            _to_rows(slots, turned, out[plane, first:last])
     return place

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -44,7 +45,7 @@ class ValueLoops(Loading):
         is_same, least, most = self._loops.take_levels(values.reshape(-1), levels.reshape(-1))
         return bool(is_same), int(least), int(most)
 
-    def pack_levels(self, levels: NDArray[Any], planes: int) -> Packed | None:
+    def pack_levels(self, levels: NDArray[Any]) -> Packed | None:
         """Pack levels, int8 [8 * rows, neurons], to rows, uint8 [1 + planes + 1, rows, neurons].
 
         Events come first, the sign last.
@@ -52,31 +53,40 @@ class ValueLoops(Loading):
         if not (self._is_for(levels.size, levels) and levels.dtype == np.int8):
             return None
         frames, neurons = levels.shape
+        most = max(int(levels.max(initial=0)), -int(levels.min(initial=0)))
+        planes = max(most - 1, 0).bit_length()
         rows = np.empty((planes + 2, frames // 8, neurons), np.uint8)
-        self._loops.pack_levels(levels, np.empty((8, neurons), np.uint8), rows)
+        self._loops.pack_levels(levels.view(np.uint8), np.empty((8, neurons), np.uint8), rows)
         return rows
 
     def bits_at_events(self, events: Packed, planes: list[Packed]) -> list[Packed] | None:
         """Do what `recorder.format.at_events.bits_at_events` does."""
         if not self.are_ready(8 * events.size * len(planes)):
             return None
-        words, of_planes = _words(events), np.stack([_words(plane) for plane in planes])
-        total = int(np.bitwise_count(words).sum(dtype=np.int64))
-        out = np.empty((len(planes), total // 32 + 1), np.uint32)
-        self._loops.take_bits(words, of_planes, _TOGETHER, out)
-        return [each.astype(">u4").view(np.uint8)[: -(-total // 8)] for each in out]
+        total, taken = int(np.bitwise_count(events).sum(dtype=np.int64)), 0
+        out = np.zeros((len(planes), total // 64 + 1), np.uint64)
+        for rows in _some_rows(events):
+            of_planes = np.stack([_words(plane[rows]) for plane in planes])
+            taken = self._loops.take_bits(_words(events[rows]), of_planes, taken, out)
+        return [each.astype(">u8").view(np.uint8)[: -(-total // 8)] for each in out]
 
-    def rows_at_events(self, events: Packed, bits: Packed) -> Packed:
-        """Rows of a plane from its bits at events, as many as there are, and rows of these; once ready."""
+    def rows_at_events(self, events: Packed, bits: Sequence[Packed]) -> Packed:
+        """Rows of planes from their bits at events, as many as there are, and rows of these; once ready.
+
+        They are uint8 [planes, rows, neurons].
+        """
         count, neurons = events.shape
-        rows, place, bits = np.empty((count, neurons), np.uint8), 0, np.append(bits, np.uint8(0))
-        # Words take eight times the room of a single neuron's rows. So there are only some at a time.
-        at_once = max(_WORDS_AT_ONCE // -(-neurons // 8), 1)
-        for first in range(0, count, at_once):
-            words = _words(events[first : first + at_once])
-            out = np.empty_like(words)
-            place = self._loops.put_bits(words, bits, place, _APART, out)
-            rows[first : first + at_once] = out.view(np.uint8)[:, :neurons]
+        rows, place = np.empty((len(bits), count, neurons), np.uint8), 0
+        # A word more, as one that begins with the last bit has another one behind it.
+        stored = np.zeros((len(bits), max(map(len, bits), default=0) // 8 + 2), ">u8")
+        for given, each in zip(bits, stored, strict=True):
+            each.view(np.uint8)[: len(given)] = given
+        words_of_bits = stored.astype(np.uint64)
+        for some in _some_rows(events):
+            words = _words(events[some])
+            out = np.empty((len(bits), *words.shape), np.uint64)
+            place = self._loops.put_bits(words, words_of_bits, place, out)
+            rows[:, some] = out.view(np.uint8)[..., :neurons]
         return rows
 
     def load(self) -> None:
@@ -93,6 +103,13 @@ def _is_plain(array: NDArray[Any]) -> bool:
     return array.flags.c_contiguous and array.flags.writeable
 
 
+def _some_rows(rows: Packed) -> Iterator[slice]:
+    """Rows that are made words at once: of a single neuron, these take eight times the room."""
+    count, neurons = rows.shape
+    at_once = max(_WORDS_AT_ONCE // max(-(-neurons // 8), 1), 1)
+    return (slice(first, first + at_once) for first in range(0, count, at_once))
+
+
 def _words(rows: Packed) -> NDArray[np.uint64]:
     """Rows as words of eight neurons, filled up to these, in memory that can be written."""
     missing = -rows.shape[1] % 8
@@ -101,26 +118,12 @@ def _words(rows: Packed) -> NDArray[np.uint64]:
 
 
 def _compile(loops: Any) -> None:
-    levels, byte, words = np.zeros(8, np.int8), np.zeros((1, 8), np.uint8), np.zeros((1, 1), np.uint64)
-    loops.take_levels(np.zeros(8, np.float32), levels)
-    loops.pack_levels(levels[:, None].copy(), byte.T.copy(), np.zeros((3, 1, 1), np.uint8))
-    loops.take_bits(words, words[None], _TOGETHER, np.zeros((1, 1), np.uint32))
-    loops.put_bits(words, byte[0], 0, _APART, words.copy())
+    levels, words = np.zeros((8, 1), np.int8), np.zeros((1, 1), np.uint64)
+    loops.take_levels(np.zeros(8, np.float32), levels.reshape(-1))
+    loops.pack_levels(levels.view(np.uint8), np.zeros((8, 1), np.uint8), np.zeros((3, 1, 1), np.uint8))
+    loops.take_bits(words, words[None], 0, np.zeros((1, 1), np.uint64))
+    loops.put_bits(words, np.zeros((1, 1), np.uint64), 0, words[None].copy())
 
-
-def _tables() -> tuple[NDArray[np.uint64], Packed]:
-    """For each two bytes: the second one's bits at those of the first one together; and moved to these."""
-    bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.int64)
-    before, counts = np.cumsum(bits, axis=1) - 1, bits.sum(axis=1, keepdims=True)
-    places = np.maximum(counts - 1 - before, 0)
-    together = (bits[:, None] * bits[None] << places[:, None]).sum(axis=2)
-    # Of the bits of the second byte, the one whose turn it is at each bit of the first one.
-    turns = np.take(bits, np.maximum(before, 0), axis=1)
-    apart = (bits * turns << np.arange(7, -1, -1)).sum(axis=2).T
-    return together.astype(np.uint64).reshape(-1), np.ascontiguousarray(apart).astype(np.uint8)
-
-
-_TOGETHER, _APART = _tables()
 
 # Of this process.
 LOOPS: Final = ValueLoops()

@@ -246,7 +246,7 @@ MUTANTS = (
     Mutant(
         "the largest level has one plane less",
         "tape/format/test_planes.py::test_levels_become_planes_and_levels_again",
-        ((VALUES, "(greatest - 1).bit_length()", "(greatest - 2).bit_length()"),),
+        ((VALUES, "max(max(most, -least) - 1, 0)", "max(max(most, -least) - 2, 0)"),),
     ),
     Mutant(
         "of a round that is refused, some layers are written",

@@ -61,17 +61,20 @@ def encode_events(plan: ChunkPlan, room: Packed, level: int = ZSTD_LEVEL) -> Ite
 
 
 def encode_planes(
-    plan: ChunkPlan, events: Packed, planes: Sequence[Packed], level: int = ZSTD_LEVEL
+    plan: ChunkPlan, events: Packed, planes: Sequence[Packed], encoding: InOrder, level: int = ZSTD_LEVEL
 ) -> list[list[bytes]]:
     """Stored bytes of each part of a chunk of each plane, from rows of events and planes."""
     if not planes:
         return []
     slices = [plan.part_slice(part) for part in range(plan.parts)]
     parts = [bits_at_events(events[:, some], [plane[:, some] for plane in planes]) for some in slices]
-    return [
-        [encode_plane(bits, plan.part_bytes, level) for bits in of_plane]
+    room = encoding.room(plan.part_bytes)
+    stored = [
+        [encode_plane(bits, plan.part_bytes, level, room) for bits in of_plane]
         for of_plane in zip(*parts, strict=True)
     ]
+    encoding.give_back(room)
+    return stored
 
 
 class BitsWriter:

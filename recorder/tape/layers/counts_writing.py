@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from recorder.format import RecordingFormatError
 from recorder.format.arrays import LayerTables
-from recorder.format.bits import Bools, Counts, Packed
+from recorder.format.bits import Bools, Counts, Packed, unpack_rows
 from recorder.format.layout import ChunkPlan
 from recorder.format.record.extents import TableCommit
 from recorder.format.segments import Rows, no_rows
@@ -173,15 +173,6 @@ class CountsWriter:
         """Write the small arrays; return what a commit may then promise. All of it must be counted."""
         self._counts.flush()
         return BitsExtent(self._counts_checksums.flush(), TableCommit(), ())
-
-
-def unpack_rows(rows: Packed) -> Bools:
-    """Frames of packed rows, [rows, neurons], as booleans, [frames, neurons]."""
-    bits = np.empty((len(rows), 8, rows.shape[1]), np.uint8)
-    for place in range(8):
-        np.right_shift(rows, 7 - place, out=bits[:, place])
-    np.bitwise_and(bits, 1, out=bits)
-    return bits.reshape(-1, rows.shape[1]).view(np.bool_)
 
 
 class Samples:

@@ -294,9 +294,37 @@ class LayerReader(ArrayReader):
         events = self._events.stored_parts(place for place in of_events if place[0] >= self.first_chunk)
         for chunk, part in places:
             if chunk >= self.first_chunk:
-                yield partial(self._spread, chunk, part, next(reads), next(events), self._events, to_the_end)
+                yield partial(
+                    self._decode_plane, chunk, part, next(reads), next(events), self._events, to_the_end
+                )
             else:
                 yield self._silent_part
+
+    def bits_of_parts(self, wanted: Sequence[tuple[int, int]]) -> Iterator[list[Packed]]:
+        """Trains of all `bits` in several (chunk, part), each as from `part`; events are decoded once."""
+        planes = [*self.planes.values()]
+        of_planes = [plane.bits_at_events(wanted) for plane in planes]
+        for (chunk, part), events in zip(wanted, self.parts(wanted), strict=True):
+            bits = [next(each) for each in of_planes]
+            there = [each for each in bits if each is not None]
+            spread = iter(_spread(self, chunk, events, there)[0])
+            trains = (self._silent_part() if each is None else next(spread) for each in bits)
+            yield [
+                events,
+                *(plane.committed_part(chunk, part, next(trains)) for plane in planes),
+            ]
+
+    def bits_of_chunk(self, chunk: int) -> list[Packed]:
+        """Trains of all `bits` of one chunk, each as from `chunk`; events are decoded once."""
+        parts = [*self.bits_of_parts([(chunk, part) for part in range(self.plan.parts)])]
+        return parts[0] if len(parts) == 1 else [*map(np.concatenate, zip(*parts, strict=True))]
+
+    def bits_at_events(self, wanted: Sequence[tuple[int, int]]) -> Iterator[Packed | None]:
+        """Bits of a plane at events in several (chunk, part); None before its first chunk."""
+        keys = (self.chunk_key(*place) for place in wanted if place[0] >= self.first_chunk)
+        reads = read_ahead(self.store, keys, stored_limit(self.plan.part_bytes))
+        for chunk, part in wanted:
+            yield self._decode_bits(chunk, part, next(reads)) if chunk >= self.first_chunk else None
 
     def committed_part(self, chunk: int, part: int, trains: Packed) -> Packed:
         """Cut stored trains of one part to the committed frames, and check a tail; errors as `chunk`."""
@@ -322,7 +350,11 @@ class LayerReader(ArrayReader):
 
         return self.read_part(chunk, part, read, decode)
 
-    def _spread(
+    def _decode_bits(self, chunk: int, part: int, read: Read) -> Packed:
+        size = self.plan.part_bytes
+        return self.read_part(chunk, part, read, lambda stored: decode_plane(stored, size))
+
+    def _decode_plane(
         self,
         chunk: int,
         part: int,
@@ -333,12 +365,10 @@ class LayerReader(ArrayReader):
     ) -> Packed:
         """Trains of one part of a plane, from its bits and from the events that it has them at."""
         plan = self.plan
-        bits = self.read_part(chunk, part, read, lambda stored: decode_plane(stored, plan.part_bytes))
+        bits = self._decode_bits(chunk, part, read)
         # Both chunks may have grown since the commit, and not at once. The bits of its frames come first.
         events = layer.committed_part(chunk, part, read_events())
-        # Of a chunk of millions of frames there may be a few.
-        width = -(-min(plan.chunk_frames, self.frames - chunk * plan.chunk_frames) // 64) * 8
-        spread, used = spread_to_events(np.ascontiguousarray(events[:, :width]), bits)
+        (trains,), used = _spread(self, chunk, events, [bits])
         # A finished chunk has not.
         is_finished = (chunk + 1) * plan.chunk_frames <= self.frames or self.commit.checksums.rows > chunk
         if to_the_end and is_finished:
@@ -346,6 +376,16 @@ class LayerReader(ArrayReader):
             rest[:1] &= 255 >> used % 8
             if rest.any():
                 raise self.chunk_error(chunk, part, f"has more bits than there are events, {used}")
-        trains = self._silent_part()
-        trains[: len(spread), :width] = spread
         return trains
+
+
+def _spread(
+    layer: LayerReader, chunk: int, events: Packed, bits: Sequence[Packed]
+) -> tuple[list[Packed], int]:
+    """Trains of one part of planes, from their bits at these events, and how many of them were used."""
+    plan = layer.plan
+    # Of a chunk of millions of frames there may be a few.
+    width = -(-min(plan.chunk_frames, layer.frames - chunk * plan.chunk_frames) // 64) * 8
+    spread, used = spread_to_events(np.ascontiguousarray(events[:, :width]), bits)
+    behind = (0, plan.part_neurons - len(events)), (0, plan.chunk_bytes - width)
+    return [np.pad(trains, behind) if np.any(behind) else trains for trains in spread], used

@@ -187,7 +187,7 @@ class LayerWriter:
 
         def write() -> tuple[list[WrittenChunk], Written]:
             store = Timed(self._commits.store, pressure.level())
-            stored = [None, *encode_planes(self._plan, rows[0], rows[1:], store.level)]
+            stored = [None, *encode_planes(self._plan, rows[0], rows[1:], self._encoding, store.level)]
             each = zip(writers, rows, stored, strict=True)
             chunks = [bits.write_chunk(some, chunk, store, parts) for bits, some, parts in each]
             return chunks, store.written(len(chunks))
@@ -269,7 +269,7 @@ class LayerWriter:
         silence = None if row is None else np.zeros_like(row)
         pending = {name: progress.pending_planes.get(name, silence) for name in self._planes}
         rows = [plane.tail_rows(pending[name]) for name, plane in self._planes.items()]
-        stored = encode_planes(self._plan, self._spikes.tail_rows(row), rows)
+        stored = encode_planes(self._plan, self._spikes.tail_rows(row), rows, self._encoding)
         extents = {
             name: plane.commit(pending[name], frames, parts, close=close)
             for (name, plane), parts in zip(self._planes.items(), stored, strict=True)
@@ -344,4 +344,8 @@ def _last_frames(kept: LayerReader) -> Pending:
     first, last = kept.frames - pending, kept.frames
     if kept.commit.values is None:
         return kept.frame_bits(first, last, kept.chunk_or_silence).reshape(pending, -1)
-    return read_levels(kept, first, last, LayerReader.chunk_or_silence).reshape(pending, -1)
+
+    def read(chunk: int) -> list[Packed]:
+        return [bits.chunk_or_silence(chunk) for bits in kept.bits]
+
+    return read_levels(kept, first, last, read).reshape(pending, -1)

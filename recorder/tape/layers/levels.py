@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recorder.format.bits import Packed, count_per_neuron
+from recorder.format.bits import Packed, count_per_neuron, unpack_trains
 from recorder.format.values import SIGN, join_levels
 from recorder.tape.layers.layer_reading import LayerReader
 
 
 def read_levels(
-    layer: LayerReader,
-    first: int,
-    last: int,
-    read: Callable[[LayerReader, int], Packed] = LayerReader.chunk,
+    layer: LayerReader, first: int, last: int, read: Callable[[int], Sequence[Packed]] | None = None
 ) -> NDArray[np.int16]:
     """Levels of frames ``first`` to ``last`` (exclusive), shape [frames, *neuron]; see `format.values`.
 
-    ``read`` reads a chunk of bits, as ``read(bits, chunk)``.
+    ``read``, if given, is called instead of `LayerReader.bits_of_chunk`.
     """
-    events, *planes = (bits.frame_bits(first, last, partial(read, bits)) for bits in layer.bits)
-    return join_levels(events, dict(zip(layer.planes, planes, strict=True)))
+    size = layer.plan.chunk_frames
+    levels = np.empty((last - first, layer.plan.neurons), np.int16)
+    for chunk in range(first // size, -(-last // size)):
+        begin, end = max(first, chunk * size), min(last, (chunk + 1) * size)
+        inside = begin - chunk * size, end - chunk * size
+        trains = (read or layer.bits_of_chunk)(chunk)
+        events, *planes = (unpack_trains(each, *inside) for each in trains)
+        levels[begin - first : end - first] = join_levels(
+            events, dict(zip(layer.planes, planes, strict=True))
+        )
+    return levels.reshape(last - first, *layer.plan.neuron_shape)
 
 
 def sum_values(layer: LayerReader) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from recorder.format import RecordingFormatError, at_events
+from recorder.format import at_events
 from recorder.format.bits import Packed, rows_to_trains, trains_to_rows
 from recorder.native.values import LOOPS
 
@@ -17,12 +17,25 @@ def bits_at_events(events: Packed, planes: Sequence[Packed]) -> list[Packed]:
     return at_events.bits_at_events(events, planes) if found is None else found
 
 
-def spread_to_events(events: Packed, bits: Packed) -> tuple[Packed, int]:
-    """A plane from its bits at events, and how many there are; as `at_events.spread_to_events`."""
-    if not LOOPS.are_ready(8 * events.size):
-        return at_events.spread_to_events(events, bits)
+def spread_to_events(events: Packed, bits: Sequence[Packed]) -> tuple[list[Packed], int]:
+    """Planes from their bits at events.
+
+    Parameters
+    ----------
+    events : uint8 array, shape [neurons, bytes]
+        Trains of events.
+    bits : sequence of uint8 array
+        Of each plane, packed, as from `bits_at_events`; at least as many as there are events.
+
+    Returns
+    -------
+    list of uint8 array, shape [neurons, bytes]
+        Trains of each plane, false where there is no event.
+    int
+        Number of events, and so of bits of each plane that were used.
+    """
     total = int(np.bitwise_count(events).sum(dtype=np.int64))
-    if total > 8 * len(bits):
-        raise RecordingFormatError(f"it has {8 * len(bits)} bits for {total} events")
-    rows = LOOPS.rows_at_events(trains_to_rows(events), bits[: -(-total // 8)])
-    return rows_to_trains(rows), total
+    used = [each[: -(-total // 8)] for each in bits]
+    are_ready = LOOPS.are_ready(8 * events.size * len(bits))
+    rows = (LOOPS if are_ready else at_events).rows_at_events(trains_to_rows(events), used)
+    return [rows_to_trains(plane) for plane in rows], total

@@ -14,7 +14,7 @@ from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
 from recorder.format import RecordingFormatError
-from recorder.format.at_events import bits_at_events, spread_to_events
+from recorder.format.at_events import bits_at_events, rows_at_events
 from recorder.format.bits import count_rows
 from recorder.format.chunks import encode_plane, stored_checksum
 from recorder.format.segments import SegmentLog
@@ -41,20 +41,14 @@ def events_and_planes(draw: st.DrawFn) -> tuple[Bools, list[Bools]]:
 @hypothesis.settings(max_examples=150, deadline=None)
 def test_bits_at_events_are_those_that_numpy_selects(given: tuple[Bools, list[Bools]], more: int) -> None:
     events, planes = given
-    found = bits_at_events(np.packbits(events, axis=0), [np.packbits(plane, axis=0) for plane in planes])
+    rows = np.packbits(events, axis=0)
+    found = bits_at_events(rows, [np.packbits(plane, axis=0) for plane in planes])
     for bits, plane in zip(found, planes, strict=True):
         np.testing.assert_array_equal(bits, np.packbits(plane[events]))
-        # What comes behind them is of no matter.
-        longer = np.concatenate([bits, np.full(more, 255, np.uint8)])
-        spread, used = spread_to_events(np.packbits(events.T, axis=1), longer)
-        np.testing.assert_array_equal(spread, np.packbits((plane & events).T, axis=1))
-        assert used == np.count_nonzero(events)
-
-
-def test_fewer_bits_than_events_are_refused() -> None:
-    events = np.full((3, 8), 255, np.uint8)
-    with pytest.raises(RecordingFormatError, match="it has 184 bits for 192 events"):
-        spread_to_events(events, np.zeros(23, np.uint8))
+    # What comes behind them is of no matter.
+    longer = [np.concatenate([bits, np.full(more, 255, np.uint8)]) for bits in found]
+    spread = [np.packbits(plane & events, axis=0) for plane in planes]
+    np.testing.assert_array_equal(rows_at_events(rows, longer), spread)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 30, 31, 32, 100])
