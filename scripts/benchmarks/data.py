@@ -125,6 +125,7 @@ class LongRun:
     density : float
     distinct_trials : int
         Trials that are drawn; the others repeat them.
+    steps_per_trial : int
 
     Attributes
     ----------
@@ -134,15 +135,20 @@ class LongRun:
     """
 
     def __init__(
-        self, trials: int, neuron_shape: tuple[int, ...], density: float, distinct_trials: int = 64
+        self,
+        trials: int,
+        neuron_shape: tuple[int, ...],
+        density: float,
+        distinct_trials: int = 64,
+        steps_per_trial: int = STEPS,
     ) -> None:
-        self.trials, self.neuron_shape = trials, neuron_shape
-        self.frames_per_trial = STEPS * BATCH
+        self.trials, self.neuron_shape, self.steps_per_trial = trials, neuron_shape, steps_per_trial
+        self.frames_per_trial = steps_per_trial * BATCH
         self._distinct = min(distinct_trials, trials)
         self._drawn = draw_spikes(density, self._distinct * self.frames_per_trial, neuron_shape)
         self._labels = np.random.default_rng(1).integers(LABELS, size=(trials, BATCH))
-        self.labels = np.repeat(self._labels, STEPS, axis=0).reshape(-1)
-        self.steps = np.repeat(np.arange(trials * STEPS), BATCH)
+        self.labels = np.repeat(self._labels, steps_per_trial, axis=0).reshape(-1)
+        self.steps = np.repeat(np.arange(trials * steps_per_trial), BATCH)
 
     @property
     def frames(self) -> int:
@@ -167,7 +173,7 @@ class LongRun:
         with torch.no_grad(), Monitor(network, layers=layers, store=store, durability="process") as monitor:
             for frames, labels in zip(self, self._labels, strict=True):
                 with monitor.trial(label=labels):
-                    network(torch.from_numpy(frames).view(STEPS, BATCH, *self.neuron_shape))
+                    network(torch.from_numpy(frames).view(self.steps_per_trial, BATCH, *self.neuron_shape))
 
     def write_booleans(self, store: Path, chunk_frames: int) -> None:
         """Write it as a boolean Zarr array, compressed as Zarr does by default."""
