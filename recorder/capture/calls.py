@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from recorder.capture.host_packing import HostPacker
 
 # Outputs that are gathered at most, to be packed together.
-GATHER_BYTES: Final = 64 * 1024
+GATHER_BYTES: Final = 256 * 1024
 GATHER_CALLS: Final = 1024
 
 

@@ -27,7 +27,7 @@ class HoldingRecorder(LayerRecorder):
         self._has_fired |= getattr(self._packer, "has_fired", True)
         self._values = self.values
         self._packer = self._packers.make(self._device, pending[:0], self.dtype, self._values)
-        self.segments, self._alike = SegmentLog(), None
+        self.segments, self.alike = SegmentLog(), None
         return held
 
     def begin_like(self, other: LayerRecorder) -> None:

@@ -103,7 +103,7 @@ class LayerRecorder:
         self._calls = 0
         self._unsure: deque[Call] = deque()
         self._late_errors = late_errors
-        self._alike: Alike | None = None
+        self.alike: Alike | None = None
         # Of a layer that goes on: whether it fired before, and the values that it had.
         self._has_fired = False
         # On accelerators: whether the next output is looked at before it is packed, and whether whole numbers
@@ -135,7 +135,7 @@ class LayerRecorder:
         SpikeValueError
             Nothing of ``output`` is then recorded. An error among the values of a small output comes late.
         """
-        alike = self._alike
+        alike = self.alike
         if (
             alike is None
             or output is None
@@ -168,19 +168,19 @@ class LayerRecorder:
     @property
     def is_full(self) -> bool:
         """True if it is time to `settle`."""
-        return self._alike is not None and self._alike.calls >= self._alike.limit
+        return self.alike is not None and self.alike.calls >= self.alike.limit
 
     @property
     def is_due(self) -> bool:
         """True if it is full, or whole rows are ready, among outputs that are alike."""
-        alike = self._alike
+        alike = self.alike
         return alike is not None and (alike.calls >= alike.limit or bool(alike.packer.ready))
 
     @property
     def frames(self) -> int:
         """Frames recorded so far, those included that are not packed, or not known to be spikes."""
         unsure = sum(call.steps * call.batch for call in self._unsure)
-        alike = 0 if self._alike is None else self._alike.calls * self._alike.batch
+        alike = 0 if self.alike is None else self.alike.calls * self.alike.batch
         return self.segments.frames + unsure + alike
 
     @property
@@ -209,7 +209,7 @@ class LayerRecorder:
         """
         if isinstance(self._packer, HostPacker):
             self._packer.roll_back()
-        alike = self._alike
+        alike = self.alike
         if alike is None or alike.calls == 0:
             return
         step, calls = alike.next_step - alike.calls, alike.calls
@@ -285,7 +285,7 @@ class LayerRecorder:
         axes = 1 if steps is None else 2
         shape = tuple(spikes.shape)
         call = Call(first_step, steps or 1, shape[axes - 1], trial)
-        self._alike = None
+        self.alike = None
         self._prepare(shape[axes:], spikes, first_step, is_graded=layer.is_graded)
         self._push(spikes, call)
         self.first_batch = self.first_batch or call.batch
@@ -294,7 +294,7 @@ class LayerRecorder:
         if isinstance(self._packer, HostPacker):
             packer = self._packer = self._packers.faster(self._packer, spikes.numel(), spikes.dtype)
             if steps is None:
-                self._alike = self._expect_more(packer, spikes, call)
+                self.alike = self._expect_more(packer, spikes, call)
 
     def _expect_more(self, packer: HostPacker, spikes: torch.Tensor, call: Call) -> Alike:
         # NumPy has no bfloat16.

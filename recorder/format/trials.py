@@ -33,7 +33,9 @@ _MOST_ATTACHED: Final = MAX_COLUMNS - len(KEYS)
 
 
 @dataclass
-class _OpenTrial:
+class OpenTrial:
+    """The trial that is open: what its samples have, and who has opened it."""
+
     number: int
     columns: Mapping[str, Attached]
     thread: threading.Thread
@@ -42,7 +44,7 @@ class _OpenTrial:
 
 
 # Seen by the task that has opened the trial, and by those that it has started since.
-_opened_here: ContextVar[_OpenTrial | None] = ContextVar("opened_here", default=None)
+_opened_here: ContextVar[OpenTrial | None] = ContextVar("opened_here", default=None)
 
 
 def _current_task() -> asyncio.Task[Any] | None:
@@ -73,6 +75,7 @@ class TrialLog:
         Trials begun so far; the number of the next one.
     number : int
         Of the open trial; `NO_TRIAL` if none is open.
+    open_trial : OpenTrial or None
     """
 
     def __init__(
@@ -85,7 +88,7 @@ class TrialLog:
         self._ignores_case = ignores_case
         self.trials = kept.trials if kept else 0
         self.number = NO_TRIAL
-        self._open: _OpenTrial | None = None
+        self.open_trial: OpenTrial | None = None
         columns = [column for column in kept.columns if column.name not in KEYS] if kept else []
         # Of attached columns, the kind; None as long as all of their values are missing.
         self._kinds: dict[str, ColumnKind | None] = {column.name: column.kind for column in columns}
@@ -119,32 +122,32 @@ class TrialLog:
             check_name(name)
             attached[stored_name(name)] = Attached.read(f"trial(): {name}", given)
         self._check({name: column.values for name, column in attached.items()})
-        self._open = _OpenTrial(self.trials, attached, threading.current_thread(), _current_task())
+        self.open_trial = OpenTrial(self.trials, attached, threading.current_thread(), _current_task())
         self.number = self.trials
-        if self._open.task is not None:
-            _opened_here.set(self._open)
+        if self.open_trial.task is not None:
+            _opened_here.set(self.open_trial)
 
     def end(self) -> None:
         """Close the open trial."""
-        self._open, self.number = None, NO_TRIAL
+        self.open_trial, self.number = None, NO_TRIAL
 
     def refuse_open(self, what: str) -> None:
         """Raise RuntimeError, which says ``what``, if a trial is open."""
-        if self._open is not None:
-            raise RuntimeError(f"trial {self._open.number} is still open; {what}")
+        if self.open_trial is not None:
+            raise RuntimeError(f"trial {self.open_trial.number} is still open; {what}")
 
     def refuse_other_thread(self) -> None:
         """Raise RuntimeError if a trial is open that another thread, or task of asyncio, has opened."""
-        if self._open is not None and self._open.thread is not threading.current_thread():
+        if self.open_trial is not None and self.open_trial.thread is not threading.current_thread():
             raise RuntimeError(
                 f"thread {threading.current_thread().name!r} runs the network inside trial "
-                f"{self._open.number}, which thread {self._open.thread.name!r} has opened. A trial belongs "
-                "to one thread: open it in the thread that runs the network"
+                f"{self.open_trial.number}, which thread {self.open_trial.thread.name!r} has opened. A trial "
+                "belongs to one thread: open it in the thread that runs the network"
             )
-        if self._open is not None and self._open.task is not None:
-            self._refuse_other_task(self._open, self._open.task)
+        if self.open_trial is not None and self.open_trial.task is not None:
+            self._refuse_other_task(self.open_trial, self.open_trial.task)
 
-    def _refuse_other_task(self, opened: _OpenTrial, opener: asyncio.Task[Any]) -> None:
+    def _refuse_other_task(self, opened: OpenTrial, opener: asyncio.Task[Any]) -> None:
         # A task that is over has left its trial to others, as a cell of a notebook does.
         task = _current_task()
         if task is None or task is opener or opener.done() or _opened_here.get() is opened:
@@ -158,13 +161,13 @@ class TrialLog:
     @property
     def is_noted(self) -> bool:
         """True if the labels of the open trial are noted, or if no trial is open."""
-        return self._open is None or self._open.batch > 0
+        return self.open_trial is None or self.open_trial.batch > 0
 
     def check_batch(self, place: str, batch: int) -> None:
         """Raise ValueError, naming ``place``, if the values of the open trial do not fit a batch."""
-        if self._open is not None and self._open.batch != batch:
-            for name, column in self._open.columns.items():
-                column.of_batch(f"trial {self._open.number}, {place}: {name}", batch)
+        if self.open_trial is not None and self.open_trial.batch != batch:
+            for name, column in self.open_trial.columns.items():
+                column.of_batch(f"trial {self.open_trial.number}, {place}: {name}", batch)
 
     def note(self, batch: int) -> Callable[[], None]:
         """Note that frames of the open trial, if there is one, are coming: so many samples at a step.
@@ -174,7 +177,7 @@ class TrialLog:
         callable
             A function that takes the note back, for frames that are refused.
         """
-        trial = self._open
+        trial = self.open_trial
         before = self.trials, trial.batch if trial else 0, len(self._noted)
         if trial is not None and batch > trial.batch:
             columns = {name: column.of_batch(name, batch) for name, column in trial.columns.items()}
@@ -187,7 +190,7 @@ class TrialLog:
             self._noted += [(trial.number, batch, columns)]
         return partial(self._take_back, trial, *before)
 
-    def _take_back(self, trial: _OpenTrial | None, trials: int, batch: int, presented: int) -> None:
+    def _take_back(self, trial: OpenTrial | None, trials: int, batch: int, presented: int) -> None:
         if trial is not None:
             trial.batch = batch
             self.trials = trials

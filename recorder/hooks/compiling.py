@@ -33,14 +33,23 @@ def _skip(function: Any) -> None:
         pass
 
 
+def untraced(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep torch.compile from tracing a function, and not from compiling what it calls."""
+    # What torch.compiler.disable sets, too.
+    call._torchdynamo_disable = True  # type: ignore[attr-defined]  # noqa: SLF001
+    _skip(call)
+    return call
+
+
 def outside_graphs(call: Callable[..., Any]) -> Callable[..., Any]:
     """Keep torch.compile from tracing a hook: graphs break there, and the hook runs as it does without.
 
     `torch.compiler.disable` would do the same, but imports the compiler, which takes seconds.
     """
 
+    @untraced
     @functools.wraps(call)
-    def untraced(*arguments: Any, **settings: Any) -> Any:
+    def alone(*arguments: Any, **settings: Any) -> Any:
         if set_eval_frame is None or "torch._dynamo" not in sys.modules:
             return call(*arguments, **settings)
         # What the hook calls would be compiled, frame by frame.
@@ -50,10 +59,7 @@ def outside_graphs(call: Callable[..., Any]) -> Callable[..., Any]:
         finally:
             set_eval_frame(compiler)
 
-    # What torch.compiler.disable sets, too.
-    untraced._torchdynamo_disable = True  # type: ignore[attr-defined]  # noqa: SLF001
-    _skip(untraced)
-    return untraced
+    return alone
 
 
 def refuse_unknown_compiler() -> None:

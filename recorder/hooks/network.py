@@ -6,10 +6,10 @@ alive, and turn inert when a network that carries them is copied or pickled.
 
 from __future__ import annotations
 
-import functools
 import sys
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,12 +19,15 @@ from torch.utils.hooks import RemovableHandle
 from recorder.capture import LayerError
 from recorder.format import RecordingWriteError
 from recorder.frameworks import SpikingLayer, SpikingLayerError
-from recorder.hooks.compiling import outside_graphs, refuse_unknown_compiler
+from recorder.hooks.compiling import outside_graphs, refuse_unknown_compiler, untraced
 from recorder.hooks.replacements import LastHooks, ObservedForward
 from recorder.hooks.seeking import ConnectionSeeker
 from recorder.hooks.session_link import Hook, SessionLink
 from recorder.hooks.states import KeptStates
-from recorder.hooks.unusual_runs import refuse_unknown_torch, refuse_unusual_run
+from recorder.hooks.unusual_runs import is_usual_run, refuse_unknown_torch, refuse_unusual_run
+from recorder.hooks.watching import DATA_PARALLEL, Watch, running_forwards
+from recorder.session import RecordingSession
+from recorder.session.repeating import RepeatedCalls
 
 
 def _explain_hidden_values(layer: SpikingLayer, output: Any, error: RuntimeError) -> None:
@@ -48,20 +51,38 @@ class LayerHook(Hook):
         super().__init__(link)
         self._layer = layer
         self._module = layer.module
+        self._repeated: RepeatedCalls | None = None
+        self._session: RecordingSession | None = None
 
-    @outside_graphs
+    @untraced
     def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
         """Record ``output``; a shallow copy of the layer, which shares its hooks, is not recorded."""
+        if "torch._dynamo" in sys.modules or not self._repeat(module, output):
+            self._record(module, inputs, output)
+
+    def _repeat(self, module: nn.Module, output: Any) -> bool:
+        """Record ``output`` the short way, if it is like the one before."""
+        repeated, link = self._repeated, self._link
+        return (
+            repeated is not None
+            and link.session is self._session
+            and link.is_enabled
+            and module is self._module
+            and is_usual_run()
+            and repeated.take(output)
+        )
+
+    @outside_graphs
+    def _record(self, module: nn.Module, inputs: Any, output: Any) -> None:
         if module is not self._module:
             if getattr(module, "_is_replica", False):
-                raise RuntimeError(
-                    "the network runs inside torch.nn.DataParallel, whose replicas come and go with each "
-                    "call; use DistributedDataParallel with one monitor in each process instead"
-                )
+                raise RuntimeError(DATA_PARALLEL)
             return
         session = self._link.records_to()
         if session is not None:
             refuse_unknown_compiler()
+            if "torch._dynamo" in sys.modules and self._repeat(module, output):
+                return
             refuse_unusual_run(self._layer.name)
             try:
                 session.record(self._layer, output, inputs)
@@ -73,6 +94,8 @@ class LayerHook(Hook):
             except RuntimeError as error:
                 _explain_hidden_values(self._layer, output, error)
                 raise
+            if session is not self._session or self._repeated is None:
+                self._session, self._repeated = session, session.repeating.of(self._layer)
 
 
 class WeightHook(Hook):
@@ -94,38 +117,6 @@ class WeightHook(Hook):
         refuse_unusual_run(self._name)
         given = inputs[0] if inputs else next(iter(named.values()), None)
         counter.see_call(self._name, module, given, output)
-
-
-class _BeginHook(Hook):
-    @outside_graphs
-    def __call__(self, *_: Any) -> None:
-        session = self._link.records_to()
-        if session is not None:
-            refuse_unknown_compiler()
-            try:
-                session.begin_forward()
-            except RecordingWriteError as failure:
-                self._link.stop(failure)
-            if not session.steps.is_nested:
-                self._link.handled_error = sys.exception()
-
-
-class _EndHook(Hook):
-    @outside_graphs
-    def __call__(self, *_: Any) -> None:
-        session = self._link.records_to()
-        if session is not None:
-            # Torch calls hooks while it handles the exception that a forward has raised; the network may also
-            # be called by somebody who handles another one.
-            error = sys.exception()
-            try:
-                session.end_forward(succeeded=error is None or error is self._link.handled_error)
-            except RecordingWriteError as failure:
-                # Another hook of this forward may have told it; torch would warn of a second exception.
-                if error is self._link.handled_error or not isinstance(error, RecordingWriteError):
-                    self._link.stop(failure)
-            if not session.steps.is_in_forward:
-                self._link.handled_error = None
 
 
 class NetworkHooks:
@@ -157,13 +148,13 @@ class NetworkHooks:
         self._link = link
         self._handles: list[RemovableHandle] = []
         self._states_of = states_of
-        self._replacements: list[LastHooks | ObservedForward | KeptStates] = []
+        self._replacements: list[LastHooks | ObservedForward | KeptStates | Watch] = []
         self._seeker = ConnectionSeeker(network, self._layers, link.records_to)
 
     @property
     def in_place(self) -> bool:
         """True if the hooks are on the modules."""
-        return bool(self._handles)
+        return bool(self._replacements)
 
     def put(self) -> None:
         """Put the hooks on the modules, once.
@@ -171,7 +162,7 @@ class NetworkHooks:
         What torch.compile has made before is forgotten and made again at the next call: it does not look
         whether hooks have come since.
         """
-        if self._handles:
+        if self.in_place:
             return
         refuse_unknown_torch()
         refuse_unknown_compiler()
@@ -179,7 +170,7 @@ class NetworkHooks:
         if compiler is not None:
             compiler.reset()
         self._link.is_enabled = True
-        self._handles.append(self._network.register_forward_pre_hook(_BeginHook(self._link)))
+        self._replacements.append(Watch(self._network, self._link))
         for layer in self._layers:
             if layer.potential and layer.potential.switch and layer.name in self._states_of:
                 self._replacements.append(KeptStates.on(layer, layer.potential))
@@ -191,10 +182,6 @@ class NetworkHooks:
         for name, module in self._weight_layers.items():
             counted = WeightHook(name, module, self._link)
             self._handles.append(module.register_forward_hook(counted, with_kwargs=True))
-        # Behind the hook of a layer that is the network itself.
-        self._put_last(
-            self._network, self._network.register_forward_hook(_EndHook(self._link), always_call=True)
-        )
         self.seek_connections()
 
     def seek_connections(self) -> None:
@@ -215,15 +202,13 @@ class NetworkHooks:
 
         The network may refer to the monitor: what is done when both are forgotten must keep neither.
         """
-        return functools.partial(
-            _remove, self._handles, self._replacements, self._link, self._seeker.replaced.leave
-        )
+        return partial(_remove, self._handles, self._replacements, self._link, self._seeker.replaced.leave)
 
     def refuse_in_forward(self, what: str) -> None:
         """Raise RuntimeError, which names a call that is refused, while any thread runs a forward."""
         count = self.running_forwards
-        # As in `_running_forwards`.
-        if any(count(thread) for thread in sys._current_frames()):  # noqa: SLF001
+        # As in `running_forwards`. Hooks may not be in place, so that no call is watched.
+        if any(count(thread, by_hand=True) for thread in sys._current_frames()):  # noqa: SLF001
             raise RuntimeError(
                 f"{what} cannot be done inside a forward of the monitored network: some of its layers have "
                 "been called, and others have not. Call it between two forwards"
@@ -232,12 +217,12 @@ class NetworkHooks:
     @property
     def running_forwards(self) -> Callable[..., int]:
         """Says how many forwards of the network a thread runs; it refers to no module, see `removal`."""
-        return functools.partial(_running_forwards, weakref.ref(self._network))
+        return partial(running_forwards, weakref.ref(self._network), self._link)
 
 
 def _remove(
     handles: list[RemovableHandle],
-    replacements: list[LastHooks | ObservedForward | KeptStates],
+    replacements: list[LastHooks | ObservedForward | KeptStates | Watch],
     link: SessionLink,
     stop_seeking: Callable[[], None],
 ) -> None:
@@ -249,21 +234,3 @@ def _remove(
         handles[-1].remove()
         handles.pop()
     link.is_enabled = False
-
-
-def _running_forwards(network: weakref.ref[nn.Module], thread: int, *, by_hand: bool = False) -> int:
-    """Number of forwards of the network that are on the stack of a thread.
-
-    `torch.nn.Module` tells its hooks about the end of a forward, except when it is left by a
-    KeyboardInterrupt, and not of a ``network.forward()`` by hand. ``by_hand`` counts those, too.
-    """
-    # Underscored, but documented; there is no other way to look at another thread's stack.
-    frame = sys._current_frames().get(thread)  # noqa: SLF001
-    running, watched = 0, network()
-    forward = getattr(getattr(type(watched), "forward", None), "__code__", None)
-    while frame is not None and watched is not None:
-        is_forward = frame.f_code is forward if by_hand else frame.f_code.co_name == "_call_impl"
-        if is_forward and frame.f_locals.get(frame.f_code.co_varnames[0]) is watched:
-            running += 1
-        frame = frame.f_back
-    return running

@@ -66,11 +66,18 @@ class Replacement(Generic[Kept]):
         """Keep something no longer; the method comes back when there is nothing left."""
         self.kept.remove(kept)
         module = self._module()
-        if module is not None and not self.kept and module.__dict__.get(self.name) is self:
-            if self._before is None:
-                del module.__dict__[self.name]
-            else:
-                module.__dict__[self.name] = self._before
+        if module is None or self.kept:
+            return
+        newest = module.__dict__.get(self.name)
+        if newest is self and self._before is None:
+            del module.__dict__[self.name]
+        elif newest is self:
+            module.__dict__[self.name] = self._before
+        while isinstance(newest, Replacement):
+            # One that came later, of another monitor, goes on without it.
+            if newest._before is self:  # noqa: SLF001
+                newest._before = self._before  # noqa: SLF001
+            newest = newest._before  # noqa: SLF001
 
     def call_replaced(self, *args: Any, **settings: Any) -> Any:
         """Call the method that is replaced."""

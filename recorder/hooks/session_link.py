@@ -19,8 +19,6 @@ class SessionLink:
 
     Attributes
     ----------
-    handled_error : exception or None
-        What that thread was handling when the outermost forward that runs began.
     has_seen_copy : bool
         Whether a copy of the network has run.
     """
@@ -28,7 +26,6 @@ class SessionLink:
     def __init__(self, *, warn_of_failures: bool = False) -> None:
         self.session: RecordingSession | None = None
         self.is_enabled = False
-        self.handled_error: BaseException | None = None
         self._is_copy_noted = False
         self.has_seen_copy = False
         self.warns_of_failures = warn_of_failures

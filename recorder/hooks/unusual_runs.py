@@ -35,6 +35,16 @@ def refuse_unknown_torch() -> None:
             )
 
 
+def is_usual_run() -> bool:
+    """True if neither `refuse_unusual_run` nor activation checkpointing has anything against it."""
+    return (
+        current_graph_task_id() == -1
+        and not _is_tracing()
+        and _peek_interpreter_stack() is None
+        and not (torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())  # type: ignore[no-untyped-call]
+    )
+
+
 def refuse_unusual_run(layer: str) -> None:
     """Refuse transformations under which a hook runs once for many forwards, or sees no values."""
     if _is_tracing():

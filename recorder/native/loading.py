@@ -145,7 +145,7 @@ class CompiledPass(Loading):
 
     def note(self, slots: int, dtype: str) -> None:
         """Note that numpy has packed values of a data type, which may begin to load the pass."""
-        self.note_slots(slots, f"{WORDS[dtype].dtype}", partial(self.load, dtype))
+        self.note_slots(slots, f"{WORDS[dtype].dtype.itemsize}", partial(self.load, dtype))
 
     def load(self, dtype: str) -> None:
         """Load the pass for values of a data type, and wait for that; say so if it is in vain."""

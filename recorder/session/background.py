@@ -42,26 +42,28 @@ class CommitClock:
     ----------
     is_dirty : bool
         True if anything was recorded since the last commit.
+    comes_at : float
+        ``time.monotonic()`` at which the next commit is due.
     """
 
     def __init__(self, interval: float) -> None:
         self.is_dirty = False
         self._interval = interval
-        self._committed_at = time.monotonic()
+        self.comes_at = time.monotonic() + interval
         self._retry_at = 0.0
 
     def mark_committed(self) -> None:
         """Note that a commit covers all that was recorded."""
         self.is_dirty = False
-        self._committed_at = time.monotonic()
+        self.comes_at = time.monotonic() + self._interval
 
     def has_come(self) -> bool:
         """True if the interval since the last commit is over."""
-        return time.monotonic() - self._committed_at >= self._interval
+        return time.monotonic() >= self.comes_at
 
     def idle_deadline(self) -> float:
         """``time.monotonic()`` at which to commit if the network has stopped running; infinity for never."""
-        return max(self._committed_at + self._interval, self._retry_at) if self.is_dirty else math.inf
+        return max(self.comes_at, self._retry_at) if self.is_dirty else math.inf
 
     def retry_soon(self) -> None:
         """Note that the network may be at work: the next deadline is a moment later."""

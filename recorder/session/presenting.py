@@ -91,7 +91,13 @@ class Presenting:
 
     def refuse_in_forward(self, what: str) -> None:
         """Raise RuntimeError, which names a call that is refused, while a forward of the network runs."""
-        raise NotImplementedError
+        with self.entrance.lock:
+            self._notice_interrupted_forward()
+            self.steps.refuse_in_forward(what)
+
+    def _notice_interrupted_forward(self) -> None:
+        if self.steps.notice_interrupted():
+            self._pass_boundary()
 
     def _pass_boundary(self) -> None:
         raise NotImplementedError

@@ -22,6 +22,7 @@ from recorder.session.held_trials import HeldTrials
 from recorder.session.layers import RecordedLayers, progress_of, recorded_in, totals_of
 from recorder.session.logbook import Logbook
 from recorder.session.presenting import Presenting
+from recorder.session.repeating import Repeating
 from recorder.session.rows import CollectedRows
 from recorder.session.signals import NO_SIGNALS, Forward
 from recorder.session.steps import LayerSteps
@@ -63,6 +64,8 @@ class RecordingSession(Presenting):
     trials : TrialLog
     closed : bool
         True once the session has ended.
+    repeating : Repeating
+        The short way of what is as it was before.
     """
 
     def __init__(
@@ -103,6 +106,8 @@ class RecordingSession(Presenting):
         self._taking = self._rows if self.held is None else self.held
         self._logbook = logbook
         logbook.begin(self.steps.next_step)
+        parts = self.entrance, layers, self.trials, self._due, self._writer, self._pace, logbook
+        self.repeating = Repeating(*parts, is_on=self.held is None and layers.operations is None)
 
     @property
     def metadata(self) -> RecordingMetadata:
@@ -140,6 +145,7 @@ class RecordingSession(Presenting):
         if self.steps.begin_forward():
             self._pass_boundary()
         self._pace.begin()
+        self.repeating.note_begin()
 
     def end_forward(self, *, succeeded: bool) -> None:
         """Note that a forward of the network has ended, by returning or by an exception."""
@@ -267,16 +273,6 @@ class RecordingSession(Presenting):
 
     # -- commits -------------------------------------------------------------------------------------------
 
-    def refuse_in_forward(self, what: str) -> None:
-        """Raise RuntimeError, which names a call that is refused, while a forward of the network runs."""
-        with self.entrance.lock:
-            self._notice_interrupted_forward()
-            self.steps.refuse_in_forward(what)
-
-    def _notice_interrupted_forward(self) -> None:
-        if self.steps.notice_interrupted():
-            self._pass_boundary()
-
     def commit(self) -> None:
         """Commit everything recorded so far and wait until that is done.
 
@@ -349,7 +345,7 @@ class RecordingSession(Presenting):
         self._logbook.tell_failures()
 
     def _end(self, because: str = "") -> None:
-        self.closed = True
+        self.closed, self.repeating.is_on = True, False
         self._writer.stop(because)
         self._tape.release()
 
@@ -390,9 +386,13 @@ class RecordingSession(Presenting):
         if not self.entrance.lock.acquire(blocking=False):
             return
         try:
-            self._notice_interrupted_forward()
-            if self._due.is_dirty and not self.steps.is_in_forward and self.steps.is_complete:
-                self._put_commit()
-                self._writer.run_waiting()
+            self._commit_boundary()
         finally:
             self.entrance.lock.release()
+
+    @exclusively
+    def _commit_boundary(self) -> None:
+        self._notice_interrupted_forward()
+        if self._due.is_dirty and not self.steps.is_in_forward and self.steps.is_complete:
+            self._put_commit()
+            self._writer.run_waiting()

@@ -90,6 +90,22 @@ class Steps:
         Given the identifier of a thread, how many forwards of the network are on its stack; with ``by_hand``
         those, too, that hooks do not see. Asked where a forward that has begun was not seen to end, as
         happens when it is interrupted from the keyboard, and where recording ends.
+
+    Attributes
+    ----------
+    layers : list of LayerSteps
+    forward : int
+        Number of the forward that runs, or comes next.
+    depth : int
+        Forwards that are running, one inside the other.
+    thread : int
+        Identifier of the thread that runs it, or ran the one before.
+    called : int
+        Layers that were called in this forward.
+    has_empty : bool
+        Whether one of them has put out nothing.
+    newest : int
+        The newest forward that has ended by returning; -1 before there is one.
     """
 
     def __init__(self, running_forwards: Callable[..., int]) -> None:
@@ -97,18 +113,13 @@ class Steps:
         self._running_forwards = running_forwards
         # Told of each end of a forward, if it has returned, and whether that is known, see `_end`.
         self.on_end: Callable[..., None] | None = None
-        self._layers: list[LayerSteps] = []
+        self.layers: list[LayerSteps] = []
         # Layers that the network has, and may therefore be missed.
         self._expected: list[LayerSteps] = []
-        self._forward = 0
-        # Layers called in this forward, whether one of them has put out nothing, and forwards that are
-        # running, one inside the other.
-        self._called = 0
-        self._has_empty = False
-        self._depth = 0
-        self._thread = 0
-        # The newest forward that has ended by returning; -1 before there is one.
-        self._newest = -1
+        self.forward = 0
+        self.depth = self.thread = self.called = 0
+        self.has_empty = False
+        self.newest = -1
         self._is_marked_by_user = False
         self._has_guessed = False
         # Layers of which was told that a forward left them out, and that they made fewer steps than others.
@@ -121,7 +132,7 @@ class Steps:
         ``is_expected`` is False for layers of a resumed recording that the network has no longer.
         """
         layer = LayerSteps(name, self.next_step)
-        self._layers.append(layer)
+        self.layers.append(layer)
         if is_expected:
             self._expected.append(layer)
         return layer
@@ -134,36 +145,36 @@ class Steps:
     @property
     def next_step(self) -> int:
         """Number of the step that comes next: that of the layer which is farthest."""
-        return max((layer.next_step for layer in self._layers), default=0)
+        return max((layer.next_step for layer in self.layers), default=0)
 
     @property
     def has_begun(self) -> bool:
         """True if a layer has been called."""
-        return any(layer.forward >= 0 for layer in self._layers)
+        return any(layer.forward >= 0 for layer in self.layers)
 
     @property
     def is_in_forward(self) -> bool:
         """True while a forward of the monitored module is running, so that layers are at different steps."""
-        return self._depth > 0
+        return self.depth > 0
 
     @property
     def is_nested(self) -> bool:
         """True while the monitored module is running inside a forward of its own."""
-        return self._depth > 1
+        return self.depth > 1
 
     @property
     def is_complete(self) -> bool:
         """True if no layer is missing that was called in the forward before, as far as calls can tell."""
-        return not self._called or all(layer.forward != self._forward - 1 for layer in self._layers)
+        return not self.called or all(layer.forward != self.forward - 1 for layer in self.layers)
 
     @property
     def uncalled(self) -> list[str]:
         """Layers of the network that were not called in the newest forward that has ended by returning."""
-        return [layer.name for layer in self._expected if layer.forward < self._newest]
+        return [layer.name for layer in self._expected if layer.forward < self.newest]
 
     def go_on_at(self, step: int) -> None:
         """Let all layers go on at a step, where they would be at an earlier one."""
-        for layer in self._layers:
+        for layer in self.layers:
             layer.next_step = layer.start = layer.first_step = max(layer.next_step, step)
 
     def begin_forward(self) -> bool:
@@ -176,25 +187,25 @@ class Steps:
         """
         is_boundary = False
         thread = threading.get_ident()
-        if self._depth:
-            is_boundary = self.notice_interrupted(beginning=1 if thread == self._thread else 0)
-        if self._depth:
+        if self.depth:
+            is_boundary = self.notice_interrupted(beginning=1 if thread == self.thread else 0)
+        if self.depth:
             self._refuse_other_thread(thread, "begins a forward")
-        elif self._called:
+        elif self.called:
             # Somebody has called layers by hand: that others were left out is no news.
             self._end(succeeded=True, is_whole=False, is_known=False)
             is_boundary = True
-        self._thread = thread
-        self._depth += 1
+        self.thread = thread
+        self.depth += 1
         return is_boundary
 
     def end_forward(self, *, succeeded: bool) -> bool:
         """Note that a forward has ended, by returning or by an exception; whether a boundary follows."""
         # Recording began while this forward was running, or it was refused to this thread.
-        if self._depth == 0 or threading.get_ident() != self._thread:
+        if self.depth == 0 or threading.get_ident() != self.thread:
             return False
-        self._depth -= 1
-        if self._depth:
+        self.depth -= 1
+        if self.depth:
             return False
         self._end(succeeded=succeeded)
         return True
@@ -204,8 +215,8 @@ class Steps:
 
         ``beginning`` forwards of the same thread are on its stack and not counted yet.
         """
-        if self._depth and self._running_forwards(self._thread) - beginning < self._depth:
-            self._depth = 0
+        if self.depth and self._running_forwards(self.thread) - beginning < self.depth:
+            self.depth = 0
             self._end(succeeded=False)
             return True
         return False
@@ -220,31 +231,31 @@ class Steps:
         """
         is_boundary = False
         thread = threading.get_ident()
-        if layer.forward == self._forward and not self._depth and not self._is_marked_by_user:
-            missing = [other.name for other in self._expected if other.forward != self._forward]
+        if layer.forward == self.forward and not self.depth and not self._is_marked_by_user:
+            missing = [other.name for other in self._expected if other.forward != self.forward]
             if missing and not self._has_guessed:
                 self._has_guessed = True
                 self.findings.guessed = layer.name, missing
             self._end(succeeded=True, is_known=False)
             is_boundary = True
-        if thread != self._thread:
-            if self._depth or self._called:
+        if thread != self.thread:
+            if self.depth or self.called:
                 self._refuse_other_thread(thread, f"calls layer {layer.name!r}")
-            self._thread = thread
-        if layer.forward != self._forward:
-            layer.forward, layer.start = self._forward, layer.next_step
-            self._called += 1
+            self.thread = thread
+        if layer.forward != self.forward:
+            layer.forward, layer.start = self.forward, layer.next_step
+            self.called += 1
         return is_boundary
 
     def note_empty(self) -> None:
         """Note that the call just noted has put out nothing."""
-        self._has_empty = True
+        self.has_empty = True
 
     def mark_boundary(self) -> bool:
         """Note that a trial begins or ends; whether a boundary lies there."""
-        if self._depth:
+        if self.depth:
             return False
-        if self._called:
+        if self.called:
             self._end(succeeded=True)
         return True
 
@@ -256,7 +267,7 @@ class Steps:
         RuntimeError
             If a forward of the monitored module is running, whose end is known.
         """
-        if self._depth:
+        if self.depth:
             raise RuntimeError(
                 "monitor.step() was called inside a forward of the monitored module, which is a step by "
                 "itself. Call it after the forward, or not at all"
@@ -277,17 +288,17 @@ class Steps:
         dict of str to int
             For each layer that was called in a forward, or step, that has not ended, the step it began with.
         """
-        is_in_step |= self._called > 0 and self._running_forwards(self._thread, by_hand=True) > 0
-        was_running, self._depth = self._depth > 0 or is_in_step, 0
-        called = [layer for layer in self._layers if layer.forward == self._forward]
+        is_in_step |= self.called > 0 and self._running_forwards(self.thread, by_hand=True) > 0
+        was_running, self.depth = self.depth > 0 or is_in_step, 0
+        called = [layer for layer in self.layers if layer.forward == self.forward]
         cut_short = {layer.name: layer.start for layer in called} if was_running else {}
-        if self._called:
+        if self.called:
             self._end(succeeded=not was_running)
         return cut_short
 
     def refuse_in_forward(self, what: str) -> None:
         """Raise RuntimeError, which names a call that is refused, while a forward is running."""
-        if self._depth:
+        if self.depth:
             raise RuntimeError(
                 f"{what} cannot be done inside a forward of the monitored network: layers have not finished "
                 "the same steps. Call it between two forwards"
@@ -299,11 +310,11 @@ class Steps:
         return findings
 
     def _refuse_other_thread(self, thread: int, what: str) -> None:
-        if thread != self._thread:
+        if thread != self.thread:
             names = {each.ident: each.name for each in threading.enumerate()}
             raise RuntimeError(
                 f"thread {names.get(thread, thread)!r} {what} while thread "
-                f"{names.get(self._thread, self._thread)!r} is inside a forward of the same monitored "
+                f"{names.get(self.thread, self.thread)!r} is inside a forward of the same monitored "
                 "network. One thread at a time can run it: let forwards wait for each other with a lock, or "
                 "give each thread a copy of the network and a monitor of its own"
             )
@@ -315,35 +326,35 @@ class Steps:
         """
         if self.on_end is not None:
             self.on_end(succeeded=succeeded, is_known=is_known)
-        if self._called < len(self._layers) or not succeeded or self._has_empty or self._is_uneven():
+        if self.called < len(self.layers) or not succeeded or self.has_empty or self._is_uneven():
             self._align(succeeded=succeeded)
-            if succeeded and is_whole and self._called:
+            if succeeded and is_whole and self.called:
                 self._find_left_out()
-        if succeeded and is_whole and self._called:
-            if self._newest < 0:
+        if succeeded and is_whole and self.called:
+            if self.newest < 0:
                 self.findings.is_first_forward = True
-            self._newest = self._forward
-        self._forward += 1
-        self._called = 0
-        self._has_empty = False
+            self.newest = self.forward
+        self.forward += 1
+        self.called = 0
+        self.has_empty = False
 
     def _is_uneven(self) -> bool:
         # A loop: asked at the end of every forward, and half as costly as any().
-        first = self._layers[0].next_step
-        for layer in self._layers:  # noqa: SIM110
+        first = self.layers[0].next_step
+        for layer in self.layers:  # noqa: SIM110
             if layer.next_step != first:
                 return True
         return False
 
     def _find_left_out(self) -> None:
-        left_out = [layer for layer in self._expected if layer.forward != self._forward]
+        left_out = [layer for layer in self._expected if layer.forward != self.forward]
         for layer in left_out:
             if layer not in self._told_left_out:
                 self._told_left_out.add(layer)
                 news = self.findings.never_called if layer.forward < 0 else self.findings.left_out
                 news.append(layer.name)
         self.findings.stopped += [
-            layer.name for layer in left_out if 0 <= layer.forward == self._forward - STOPPED_AFTER_FORWARDS
+            layer.name for layer in left_out if 0 <= layer.forward == self.forward - STOPPED_AFTER_FORWARDS
         ]
 
     def _align(self, *, succeeded: bool) -> None:
@@ -356,11 +367,11 @@ class Steps:
         """
         # By the step at which layers began: those that made steps, and how many.
         made: dict[int, list[int]] = {}
-        for layer in self._layers:
-            if layer.forward == self._forward and layer.next_step > layer.start:
+        for layer in self.layers:
+            if layer.forward == self.forward and layer.next_step > layer.start:
                 made.setdefault(layer.start, []).append(layer.next_step - layer.start)
-        for layer in self._layers:
-            start = layer.start if layer.forward == self._forward else layer.next_step
+        for layer in self.layers:
+            start = layer.start if layer.forward == self.forward else layer.next_step
             if start not in made:
                 continue
             least, most = min(made[start]), max(made[start])

@@ -320,7 +320,7 @@ MUTANTS = (
     ),
     Mutant(
         "compiled graphs are kept",
-        "recording/test_hooks.py::test_a_network_compiled_before_it_is_monitored",
+        "recording/test_hooks.py::test_the_compiled_network_itself_is_monitored",
         ((HOOKS, "compiler.reset()", "pass"),),
     ),
     Mutant(

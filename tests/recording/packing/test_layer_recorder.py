@@ -226,7 +226,7 @@ def test_gathered_outputs_keep_no_graph_and_may_need_gradients(tmp_path: Path) -
             output = net(step.requires_grad_() * 1)
             assert output.requires_grad
         recorder = monitor._session.layers.by_name["0"].recorder
-        assert not torch.from_numpy(recorder._alike.gathered).requires_grad
+        assert not torch.from_numpy(recorder.alike.gathered).requires_grad
 
 
 def test_a_failing_disk_is_told_while_gathering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
