@@ -85,7 +85,7 @@ def with_graph(answer: Any, graph: Graph) -> Any:
 
 
 @dataclass(frozen=True)
-class _Call:
+class Call:
     """A call of a function that reads spikes.
 
     Attributes
@@ -116,8 +116,8 @@ def join_rounds(graph: Graph) -> dict[Any, Any]:
 
     Tasks that have nobody to share a round with stay as they are.
     """
-    calls = sorted(_calls(graph), key=lambda call: (call.first, str(call.key)))
-    together: dict[Any, list[_Call]] = {}
+    calls = sorted(calls_in(graph), key=lambda call: (call.first, str(call.key)))
+    together: dict[Any, list[Call]] = {}
     for call, part in zip(calls, _parts(calls), strict=True):
         together.setdefault((call.layer, part), []).append(call)
     new: dict[Any, Any] = {}
@@ -140,7 +140,8 @@ def sources_in(graph: Graph) -> dict[Any, Source]:
     }
 
 
-def _calls(graph: Graph) -> Iterator[_Call]:
+def calls_in(graph: Graph) -> Iterator[Call]:
+    """The calls of functions that read spikes of a range of frames."""
     sources = sources_in(graph)
     for key, task in graph.items():
         for call in _nested_calls(task):
@@ -153,7 +154,7 @@ def _calls(graph: Graph) -> Iterator[_Call]:
             except TypeError:
                 continue
             if isinstance(named.get("first"), int) and isinstance(named.get("last"), int):
-                yield _Call(key, call, sources[given[0]], named["first"], named["last"])
+                yield Call(key, call, sources[given[0]], named["first"], named["last"])
 
 
 def _nested_calls(task: Any) -> Iterator[tuple[Any, ...]]:
@@ -172,7 +173,7 @@ def _replaced(task: Any, taken: Mapping[int, tuple[Any, ...]]) -> Any:
     return task
 
 
-def _parts(calls: Sequence[_Call]) -> Iterator[int]:
+def _parts(calls: Sequence[Call]) -> Iterator[int]:
     """The part of its layer in which each call lies, for the most part.
 
     Tasks of most questions are parts of about equal size, as many as these, and so there is one of each

@@ -2,9 +2,8 @@
 
 Every task that reads spikes belongs to one shard. A shard also adds up what is all its own, and keeps what
 others go on with; whoever has what all shards keep computes the rest, as one machine would have done. So the
-figures are the same to the last bit, whatever the statistic. Tasks of a layer are shared out in their order,
-which is that of frames: several answers read the same frames in the same shard, and neighbours are added up
-there.
+figures are the same to the last bit, whatever the statistic. Tasks of a layer are shared out in the order of
+their frames: several answers read the same frames in the same shard, and neighbours are added up there.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from dask.core import flatten, toposort
 from dask.delayed import Delayed
 from dask.optimization import cull
 
-from analysis.asking.rounds import Graph, graph_of, join_rounds, with_graph
+from analysis.asking.rounds import Graph, calls_in, graph_of, join_rounds, with_graph
 from analysis.kernels.counting.tasks import add_up, finish
 from analysis.kernels.populations import in_shape
 from analysis.kernels.selecting.source import Source
@@ -95,20 +94,27 @@ def _owners(graph: Graph, needed: Mapping[Key, Collection[Key]], shards: int) ->
 def _readers(graph: Graph, needed: Mapping[Key, Collection[Key]], shards: int) -> dict[Key, int]:
     """Shard of each task that reads spikes.
 
-    Those of an array, in their order, go to shards in theirs. Where there are fewer tasks than shards, other
-    layers go to other shards.
+    Those of a layer go to shards in the order of the frames where they begin, whatever answer they are of: a
+    trial may be so large that it has an array of tasks of its own. Tasks that name no frames are shared out
+    by themselves, those of an array in their order. Where there are fewer tasks than shards, other layers go
+    to other shards.
     """
     layers = {key: layer for key, task in graph.items() if (layer := _layer(task)) is not None}
     places = {layer: place for place, layer in enumerate(sorted(set(layers.values())))}
-    arrays: dict[tuple[int, Any], list[Any]] = {}
+    begins: dict[Key, int] = {}
+    for call in calls_in(graph):
+        begins[call.key] = min(call.first, begins.get(call.key, call.first))
+    together: dict[tuple[int, Any], dict[Any, list[Key]]] = {}
     for key, others in needed.items():
         read = sorted(places[layers[other]] for other in others if other in layers)
         if read:
-            arrays.setdefault((read[0], key[0] if isinstance(key, tuple) else key), []).append(key)
+            array = None if key in begins else key[0] if isinstance(key, tuple) else key
+            together.setdefault((read[0], array), {}).setdefault(begins.get(key, key), []).append(key)
     return {
-        key: (number * shards // len(keys) + place) % shards
-        for (place, _), keys in arrays.items()
-        for number, key in enumerate(sorted(keys))
+        key: (number * shards // len(in_order) + place) % shards
+        for (place, _), in_order in together.items()
+        for number, begin in enumerate(sorted(in_order))
+        for key in in_order[begin]
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +17,7 @@ from click.testing import CliRunner, Result
 
 import analysis
 from analysis.asking import planning
-from analysis.asking.rounds import sources_in
+from analysis.asking.rounds import calls_in
 from analysis.asking.shards import Sharded
 from analysis.cli import commands
 from analysis.cli.tables import asking
@@ -124,29 +125,37 @@ def test_several_recordings(path: Path) -> None:
     assert succeed("merge", *parts_of(pattern, question, 2)).stdout == whole
 
 
-def test_spikes_are_read_by_one_shard_each_and_not_by_merge(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+# A trial is so large that it has tasks of its own, and sums of its own.
+@pytest.mark.parametrize("per", ["layer", "trial"])
+@pytest.mark.parametrize("name", ["firing_rate", "isi_mean"])
+def test_shards_read_about_as_many_frames_each(path: Path, name: str, per: str) -> None:
+    answer = Asked((name,), (per,)).of(analysis.open_recording(path, use_counts=False))
+    sharded = Sharded.of(answer, 3)
+    frames: Counter[Any] = Counter()
+    for call in calls_in(sharded.graph):
+        frames[call.key] += call.last - call.first
+    assert len(frames) > 20
+    graphs = [sharded.results(shard).__dask_graph__() for shard in range(3)]
+    read = [sum(frames[key] for key in graph if key in frames) for graph in graphs]
+    assert sum(read) == frames.total()
+    assert min(read) > max(read) / 2
+
+
+def test_sums_within_a_shard_are_added_up_there(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("analysis.asking.graphs._FAN_IN", 2)
     answer = Asked(("firing_rate", "isi_mean"), ("layer",)).of(analysis.open_recording(path))
     sharded = Sharded.of(answer, 3)
-    reading = {key for key, task in sharded.graph.items() if _reads(task, sources_in(sharded.graph))}
-    assert len(reading) > 20
-    read = [reading & {*sharded.results(shard).__dask_graph__()} for shard in range(3)]
-    assert sum(map(len, read)) == len(set.union(*read)) == len(reading)
-    assert min(map(len, read)) > max(map(len, read)) / 2
-    # Sums within a shard are added up there.
+    reading = {call.key for call in calls_in(sharded.graph)}
     assert sum(len(sharded.keys(shard)) for shard in range(3)) < len(reading)
+
+
+def test_merging_reads_no_spikes(path: Path) -> None:
     parts = parts_of(path, SEVERAL)
     whole = succeed("stats", path, *SEVERAL).stdout
     for spikes in path.glob("**/spikes/c"):
         shutil.rmtree(spikes)
     assert succeed("merge", *parts).stdout == whole
     assert call("stats", path, *SEVERAL).exit_code == 1
-
-
-def _reads(task: Any, sources: Any) -> bool:
-    return isinstance(task, tuple) and any(isinstance(each, str) and each in sources for each in task)
 
 
 def test_parts_of_a_copy_elsewhere_are_merged(path: Path, tmp_path: Path) -> None:
