@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
 
 from dask.base import compute
 from dask.delayed import delayed
@@ -33,6 +35,8 @@ from recorder.tape.reading import Which
 from spiketape_worker import Parcel
 
 TASK_BYTES: Final = 64 * 2**20
+
+Key = TypeVar("Key")
 
 
 class Kept:
@@ -142,29 +146,70 @@ def find_digest(
 
 
 def _find_one(reader: TapeReader, run: Callable[..., tuple[Any, ...]]) -> str:
-    tasks: list[tuple[tuple[str, str], Any]] = []
-    every = [bits for layer in reader.layers.values() for bits in layer.bits]
-    for bits in every:
-        leaves, step = leaf_count(bits), max(TASK_BYTES // leaf_bytes(bits), 1)
-        sent = Parcel(bits)
-        tasks += [
-            ((bits.name, bits.plane), delayed(Parcel(hash_leaves))(sent, first, min(first + step, leaves)))
-            for first in range(0, leaves, step)
+    tasks = DigestTasks.of(reader)
+    return tasks.join(run(*tasks.every))
+
+
+@dataclass(frozen=True, eq=False)
+class DigestTasks:
+    """What is to be computed for the digest of a recording: lists of hashes, of some leaves each.
+
+    Attributes
+    ----------
+    reader : TapeReader
+    bits : sequence of ((str, str), task)
+        Of boolean arrays, by layer and plane; leaves in order.
+    series : sequence of (Which, task)
+        Likewise of signals and counted operations.
+    """
+
+    reader: TapeReader
+    bits: Sequence[tuple[tuple[str, str], Any]]
+    series: Sequence[tuple[Which, Any]]
+
+    @classmethod
+    def of(cls, reader: TapeReader, events: Mapping[str, Sequence[Any]] | None = None) -> DigestTasks:
+        """All tasks; those of the events of layers are given, where somebody else reads their chunks."""
+        given = events or {}
+        bits = [
+            ((one.name, one.plane), task)
+            for layer in reader.layers.values()
+            for one in layer.bits
+            for task in (_leaf_tasks(one) if one.plane or one.name not in given else given[one.name])
         ]
-    found: dict[tuple[str, str], list[bytes]] = {(bits.name, bits.plane): [] for bits in every}
-    in_series: dict[Which, list[bytes]] = {which: [] for which in reader.series}
-    of_series: list[tuple[Which, Any]] = []
-    for which, values in reader.series.items():
-        size = signal_leaf_frames(values) * values.plan.neurons * values.commit.itemsize
-        leaves, step = signal_leaf_count(values), max(TASK_BYTES // size, 1)
-        sent = Parcel(values)
-        of_series += [
-            (which, delayed(Parcel(hash_signal_leaves))(sent, first, min(first + step, leaves)))
-            for first in range(0, leaves, step)
+        series = [
+            (which, task) for which, values in reader.series.items() for task in _signal_leaf_tasks(values)
         ]
-    hashed = run(*(task for _, task in [*tasks, *of_series]))
-    for (which, _), hashes in zip(tasks, hashed, strict=False):
-        found[which] += hashes
-    for (which, _), hashes in zip(of_series, hashed[len(tasks) :], strict=True):
-        in_series[which] += hashes
-    return join_digest(reader, found, in_series)
+        return cls(reader, bits, series)
+
+    @property
+    def every(self) -> list[Any]:
+        """All tasks, in order."""
+        return [task for _, task in [*self.bits, *self.series]]
+
+    def join(self, hashed: Sequence[list[bytes]]) -> str:
+        """The digest, from the results of all tasks in order."""
+        bits = _joined([which for which, _ in self.bits], hashed)
+        series = _joined([which for which, _ in self.series], hashed[len(self.bits) :])
+        return join_digest(self.reader, bits, series)
+
+
+def _joined(keys: Sequence[Key], hashed: Sequence[list[bytes]]) -> Mapping[Key, list[bytes]]:
+    # Of what has no frames there are no tasks, and no leaves.
+    found: dict[Key, list[bytes]] = defaultdict(list)
+    for key, hashes in zip(keys, hashed, strict=False):
+        found[key] += hashes
+    return found
+
+
+def _leaf_tasks(bits: LayerReader) -> Iterator[Any]:
+    leaves, step, sent = leaf_count(bits), max(TASK_BYTES // leaf_bytes(bits), 1), Parcel(bits)
+    for first in range(0, leaves, step):
+        yield delayed(Parcel(hash_leaves))(sent, first, min(first + step, leaves))
+
+
+def _signal_leaf_tasks(signal: SignalReader) -> Iterator[Any]:
+    size = signal_leaf_frames(signal) * signal.plan.neurons * signal.commit.itemsize
+    leaves, step, sent = signal_leaf_count(signal), max(TASK_BYTES // size, 1), Parcel(signal)
+    for first in range(0, leaves, step):
+        yield delayed(Parcel(hash_signal_leaves))(sent, first, min(first + step, leaves))

@@ -76,12 +76,22 @@ class Contents:
         stated = [reader.metadata.digest for reader in self.readers]
         return join_recordings(stated) if all(stated) else None
 
+    @property
+    def lacks_digest(self) -> bool:
+        """Whether a digest can be stated, and would have to be computed."""
+        return self.stated_digest is None and self.is_whole
+
+    @property
+    def has_lost(self) -> bool:
+        """Whether frames of a layer are marked lost."""
+        return any(source.commit.lost for sources in self.layers for source in sources)
+
     def digest(self, run: Run) -> str | None:
         """Digest of the recordings, see `Recording.digest`; None if it would have to be computed for a part.
 
         That of recordings which do not state it is computed, which reads every chunk.
         """
-        if self.stated_digest is None and self.is_whole:
+        if self.lacks_digest:
             return find_digest(self.readers, run)
         return self.stated_digest
 

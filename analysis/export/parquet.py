@@ -12,17 +12,21 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from dask.delayed import delayed
 
 from analysis.export.contents import Contents, Run
 from analysis.export.cutting import part_arguments, table_layouts
+from analysis.export.hashed_parts import write_hashed_part
 from analysis.export.places import layer_folders, written_whole
 from analysis.export.trial_tables import trial_table
+from analysis.keeping import DigestTasks
 from analysis.kernels.exporting.event_tables import WrittenPart, write_part
 from analysis.kernels.selecting.source import Source, frames_of, reader_of, real_neurons
 from recorder.format.layout import neuron_dimensions
+from recorder.keeping.digest import join_recordings
 from spiketape_worker import Parcel
 
 # Packed bits that a task reads, at least a chunk: it holds them while it writes the file.
@@ -49,16 +53,24 @@ def write_parquet(contents: Contents, out: str | os.PathLike[str], run: Run, *, 
 
 
 def _write(contents: Contents, folder: Path, out: Path, run: Run, *, digest: bool) -> Path:
-    found = contents.digest(run) if digest else contents.stated_digest
-    about = _about(contents, found)
-    parts = list(_parts(contents, folder, about))
+    # Where a digest is to be computed, the tasks that write events hash what they have decoded; but for lost
+    # frames, of which they decode nothing.
+    is_hashed = digest and contents.lacks_digest and not contents.has_lost
+    about = _about(contents, contents.digest(run) if digest and not is_hashed else contents.stated_digest)
+    parts = list(_parts(contents, folder, about, is_hashed=is_hashed))
     for part in parts:
         part.file.parent.mkdir(exist_ok=True)
-    _write_neurons(contents, folder, about)
-    as_json = _write_trials(contents, folder, about)
-    written: Sequence[WrittenPart] = run(*(part.task for part in parts))
+    trials, as_json = trial_table(contents)
+    hashed = [_digest_tasks(contents, parts, place) for place in range(len(contents.readers) * is_hashed)]
+    results = iter(run(*(part.written for part in parts), *(task for one in hashed for task in one.every)))
+    written = [next(results) for _ in parts]
     for part, one in zip(parts, written, strict=True):
         part.check(one)
+    if hashed:
+        found = [one.join([next(results) for _ in one.every]) for one in hashed]
+        about["digest"] = join_recordings(found)
+    _write_neurons(contents, folder, about)
+    _write_trials(trials, as_json, folder, about)
     document = about | {
         "columns": _COLUMNS,
         "json_columns": as_json,
@@ -78,6 +90,17 @@ class _Part:
     file: Path
     frames: int
     task: Any
+    is_hashed: bool
+
+    @property
+    def written(self) -> Any:
+        """The task that gives what was written."""
+        return self.task[0] if self.is_hashed else self.task
+
+    @property
+    def hashes(self) -> Any:
+        """The task that gives hashes of leaves of the digest."""
+        return self.task[1]
 
     def check(self, written: WrittenPart) -> None:
         """Raise OSError unless the file is here, as it was written."""
@@ -89,7 +112,16 @@ class _Part:
             )
 
 
-def _parts(contents: Contents, folder: Path, about: dict[str, Any]) -> Iterator[_Part]:
+def _digest_tasks(contents: Contents, parts: Sequence[_Part], place: int) -> DigestTasks:
+    """What is to be computed for the digest of one of the recordings, where parts hash their events."""
+    name, hashes = contents.members.names[place], dict[str, list[Any]]()
+    for part in parts:
+        if part.recording == name:
+            hashes.setdefault(part.layer, []).append(part.hashes)
+    return DigestTasks.of(contents.readers[place], hashes)
+
+
+def _parts(contents: Contents, folder: Path, about: dict[str, Any], *, is_hashed: bool) -> Iterator[_Part]:
     names, several = contents.members.names, contents.several
     folders = layer_folders(sources[0].layer for sources in contents.layers)
     layouts = table_layouts(contents)
@@ -103,13 +135,14 @@ def _parts(contents: Contents, folder: Path, about: dict[str, Any]) -> Iterator[
             for first, last, arguments in part_arguments(source, PART_BYTES):
                 file = folder / folders[source.layer] / f"part-{number:05}.parquet"
                 frames = int(np.diff(frames_of(source).frames_before(np.array([first, last])))[0])
-                task = delayed(Parcel(write_part))(*arguments, sent, str(file))
-                yield _Part(source.layer, name, file, frames, task)
+                write = delayed(Parcel(write_hashed_part if is_hashed else write_part))
+                task = write(*arguments, sent, str(file))
+                yield _Part(source.layer, name, file, frames, task, is_hashed)
                 number += 1
 
 
 def _about(contents: Contents, digest: str | None) -> dict[str, Any]:
-    """What is said of an export in each of its files."""
+    """What is said of an export in each of its files; those of events have a digest if it is known before."""
     duration, unit = contents.members.step_duration or (None, None)
     recordings = [
         {
@@ -198,12 +231,10 @@ def _write_neurons(contents: Contents, folder: Path, about: dict[str, Any]) -> N
                 writer.write_table(pa.table({"layer": layer, "neuron": neurons, **columns}, schema=schema))
 
 
-def _write_trials(contents: Contents, folder: Path, about: dict[str, Any]) -> list[str]:
-    """A row for each presentation of a trial; the columns that are JSON."""
-    table, as_json = trial_table(contents)
+def _write_trials(table: pd.DataFrame, as_json: list[str], folder: Path, about: dict[str, Any]) -> None:
+    """A row for each presentation of a trial."""
     rows = pa.Table.from_pandas(table, preserve_index=False)
     rows = rows.replace_schema_metadata(
         {**(rows.schema.metadata or {}), "spiketape": json.dumps(about | {"json_columns": as_json})}
     )
     pq.write_table(rows, folder / "trials.parquet", compression="zstd")
-    return as_json

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recorder.format.bits import Packed
 from recorder.format.layout import SEGMENT_COLUMNS
 from recorder.format.record.operations import OPERATIONS
 from recorder.format.record.parts import COUNTS, neurons_to_json
@@ -49,8 +50,15 @@ def leaf_count(layer: LayerReader) -> int:
     return -(-layer.frames // leaf_frames(layer.plan.neurons))
 
 
-def hash_leaves(layer: LayerReader, first: int, last: int) -> list[bytes]:
+def hash_leaves(
+    layer: LayerReader,
+    first: int,
+    last: int,
+    read: Callable[[Sequence[int]], Iterator[Packed]] | None = None,
+) -> list[bytes]:
     """Compute the SHA-256 of each of the leaves ``first`` to ``last`` (exclusive) of a layer.
+
+    ``read``, if given, is called instead of `LayerReader.chunks`, for callers that keep decoded chunks.
 
     Raises
     ------
@@ -67,7 +75,7 @@ def hash_leaves(layer: LayerReader, first: int, last: int) -> list[bytes]:
     hashes = []
     pieces: list[NDArray[np.uint8]] = []
     missing = size
-    for chunk, trains in zip(chunks, layer.kept_chunks(chunks), strict=True):
+    for chunk, trains in zip(chunks, layer.kept_chunks(chunks, read), strict=True):
         begin = max(bounds[0] - chunk * chunk_size, 0)
         end = min(bounds[1] - chunk * chunk_size, chunk_size)
         while begin < end:

@@ -15,7 +15,6 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, Phase, given, settings
@@ -89,10 +88,11 @@ def test_events_are_those_of_unpacked_bits(
     chosen = data.draw(st.sampled_from(["all", "steps", "samples", "time", "label", "neurons"]), "selected")
     if (chosen == "label" and not example.label_values) or (chosen == "time" and not example.presented):
         chosen = "all"
+    widest = max((run.batch for run in plan["runs"]), default=1)
     part = {
         "all": {},
         "steps": {"steps": slice(2, 21)},
-        "samples": {"samples": [0, 3, 4]},
+        "samples": {"samples": [sample for sample in (0, 3, 4) if sample < widest]},
         "time": {"time": slice(1, 7)},
         "label": {"labels": example.label_values[:1]},
         "neurons": {"neurons": slice(0, 5, 2)},
@@ -208,23 +208,6 @@ def test_neurons_are_all_there_with_their_places(path: Path, tmp_path: Path) -> 
         for width in (0, 2, 4)
     ]
     assert set(read(tmp_path / "out", "1")["neuron"]) == set(neurons["neuron"])
-
-
-def test_metadata_says_what_was_exported(path: Path, tmp_path: Path) -> None:
-    recording = analysis.open_recording(path)
-    recording.export(tmp_path / "out")
-    document = json.loads((tmp_path / "out" / "metadata.json").read_text())
-    assert [document[name] for name in ("digest", "dt", "dt_unit")] == [recording.digest(), 0.5, "ms"]
-    assert document["recordings"][0]["recording_id"] == recording.metadata.recording_id
-    assert document["layers"][0]["neuron_shape"] == [3, 4, 5]
-    for file in (document["layers"][1]["files"][0]["file"], "trials.parquet", "neurons.parquet"):
-        about = json.loads(pq.read_schema(tmp_path / "out" / file).metadata[b"spiketape"])
-        assert about["digest"] == document["digest"]
-    assert document["selected"] == {}
-    recording.select(layers="1", steps=slice(3, 30), labels="dog").export(tmp_path / "part")
-    document = json.loads((tmp_path / "part" / "metadata.json").read_text())
-    assert document["digest"] is None
-    assert document["selected"] == {"steps": [3, 30], "labels": ["dog"]}
 
 
 def test_lost_steps_are_named_and_have_no_events(path: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,10 @@ def check_series(series: Series, expected: Any) -> None:
     assert sha256(series.values.tobytes()) == expected["sha256"]
 
 
+def kept_bits(reader: LayerReader, chunk: int) -> list[Any]:
+    return [bits.kept_trains(chunk) for bits in reader.bits]
+
+
 def real_neurons(reader: LayerReader) -> list[int]:
     part = reader.commit.part
     return kept_indices(reader.commit.shape, part.neurons if part else None).tolist()
@@ -158,7 +163,7 @@ def test_it_reads_what_our_reader_reads(name: str) -> None:
         frames = np.concatenate([np.unpackbits(trains, axis=1).T for trains in chunks])[: reader.frames]
         assert (frames == found.layers[layer].frames.reshape(len(frames), -1)).all()
         assert (reader.segments().rows == found.layers[layer].segments).all()
-        levels = read_levels(reader, 0, reader.frames, LayerReader.kept_trains)
+        levels = read_levels(reader, 0, reader.frames, partial(kept_bits, reader))
         scale = reader.commit.values.scale if reader.commit.values else 1.0
         ours_put_out = scale_levels(levels, scale, reader.commit.dtype)
         assert ours_put_out.dtype == found.layers[layer].values.dtype

@@ -28,18 +28,30 @@ _LOW = np.int64(2**26 - 1)
 
 
 @compiled
-def _list_events(words, begin, end, listed):
-    """List frames begin to end (exclusive) with events; words are native, frames within these words."""
-    count = 0
+def _lists():
+    """Room for the frames of a block that have events, and for the places of its words."""
+    return np.empty(_BLOCK_FRAMES + _SPARE, np.int32), np.empty(_BLOCK_FRAMES // 64 + 1, np.int64)
+
+
+@compiled
+def _list_events(words, begin, end, listed, busy):
+    """List frames begin to end (exclusive) with events; words are native, frames within these words.
+
+    Both lists are those of `_lists`; ``busy`` is of use here only.
+    """
+    count = some = 0
     first_word, last_word = begin >> 6, (end - 1) >> 6
+    # Words with events first, without a branch: where events are few, nobody guesses which words have one.
     for index in range(first_word, last_word + 1):
+        busy[some] = index
+        some += words[index] != _ZERO
+    for at in range(some):
+        index = busy[at]
         word = ordered(words[index])
         if index == first_word:
             word &= _FULL >> np.uint64(begin & 63)
         if index == last_word:
             word &= _FULL << np.uint64(63 - ((end - 1) & 63))
-        if word == _ZERO:
-            continue
         frame = index << 6
         events = np.int64(count_ones(word))
         # So many are listed whether they are there or not; those that are not are overwritten.
@@ -86,7 +98,7 @@ def label_frames(walk, labels):
 def list_in_runs(trains, runs, neurons, places, steps, samples):
     """See `plain_loops.list_in_runs`."""
     words = trains.view(np.uint64)
-    listed = np.empty(_BLOCK_FRAMES + _SPARE, np.int32)
+    listed, busy = _lists()
     kept = 0
     for neuron in range(words.shape[0]):
         for run in range(len(runs.begin)):
@@ -95,7 +107,7 @@ def list_in_runs(trains, runs, neurons, places, steps, samples):
             first_step, chosen_at = runs.first_step[run], runs.chosen_at[run]
             while begin < end:
                 block_end = _block_end(begin, end)
-                events = _list_events(words[neuron], begin, block_end, listed)
+                events = _list_events(words[neuron], begin, block_end, listed, busy)
                 begin = block_end
                 for event in range(events):
                     # A division of numbers without a sign is the faster one.
@@ -140,7 +152,7 @@ def count_labelled(trains, labels, counts):
                 known += 1
             masks[mask] |= _TOP >> np.uint64(frame & 63)
         mask_at[index + 1] = known
-    listed = np.empty(64 + _SPARE, np.int32)
+    listed, busy = _lists()
     for neuron in range(words.shape[0]):
         row = counts[neuron]
         for index in range(width):
@@ -154,7 +166,7 @@ def count_labelled(trains, labels, counts):
                     row[mask_labels[mask]] += np.int64(count_ones(word & masks[mask]))
             else:
                 end = min((index + 1) << 6, len(labels))
-                for event in range(_list_events(words[neuron], index << 6, end, listed)):
+                for event in range(_list_events(words[neuron], index << 6, end, listed, busy)):
                     label = labels[listed[event]]
                     if label >= 0:
                         row[label] += 1
@@ -164,7 +176,7 @@ def count_labelled(trains, labels, counts):
 def tally_intervals(trains, walk, place_of_neuron, last, former, opening, edge, kind, sums):
     """See `plain_loops.tally_intervals`."""
     words = trains.view(np.uint64)
-    listed = np.empty(_BLOCK_FRAMES + _SPARE, np.int32)
+    listed, busy = _lists()
     intervals, formers = np.empty(len(listed), np.int64), np.zeros(len(listed), np.int64)
     groups = np.empty(len(listed), np.int64)
     longest, has_formers = sums.shape[2], kind >= CV2
@@ -179,7 +191,7 @@ def tally_intervals(trains, walk, place_of_neuron, last, former, opening, edge, 
             is_open = walk.is_open[piece]
             while begin < end:
                 block_end = _block_end(begin, end)
-                events = _list_events(words[neuron], begin, block_end, listed)
+                events = _list_events(words[neuron], begin, block_end, listed, busy)
                 begin = block_end
                 # Each event writes to the end of the lists, which moves on if there is an interval to keep.
                 kept = np.uint64(0)
@@ -235,7 +247,7 @@ def _add_pair(kind, sums, former, interval):
 def tally_latencies(trains, walk, place_of_neuron, fired, opening, edge, groups, moments, histogram):
     """See `plain_loops.tally_latencies`."""
     words = trains.view(np.uint64)
-    listed = np.empty(_BLOCK_FRAMES + _SPARE, np.int32)
+    listed, busy = _lists()
     latencies, samples = np.empty(len(listed), np.int64), np.empty(len(listed), np.uint64)
     longest = histogram.shape[2]
     for neuron in range(words.shape[0]):
@@ -253,7 +265,7 @@ def tally_latencies(trains, walk, place_of_neuron, fired, opening, edge, groups,
                 waiting += fired_of[sample] != walk.starts[start_at + sample]
             while begin < end and waiting > 0:
                 block_end = _block_end(begin, end)
-                events = _list_events(words[neuron], begin, block_end, listed)
+                events = _list_events(words[neuron], begin, block_end, listed, busy)
                 begin = block_end
                 kept = np.uint64(0)
                 for event in range(events):
@@ -284,7 +296,7 @@ def tally_latencies(trains, walk, place_of_neuron, fired, opening, edge, groups,
 def tally_lags(trains, walk, place_of_neuron, last, history, groups, lags, pairs, since, until):
     """See `plain_loops.tally_lags`."""
     words = trains.view(np.uint64)
-    listed = np.empty(_BLOCK_FRAMES + _SPARE, np.int32)
+    listed, busy = _lists()
     # Eight lags are added up at once, in the bytes of a word; these are emptied before a byte is full.
     spread = np.zeros(256, np.uint64)
     for bits in range(256):
@@ -303,7 +315,7 @@ def tally_lags(trains, walk, place_of_neuron, last, history, groups, lags, pairs
             lane_at = np.uint64(walk.lane_at[piece])
             while begin < end:
                 block_end = _block_end(begin, end)
-                events = _list_events(words[neuron], begin, block_end, listed)
+                events = _list_events(words[neuron], begin, block_end, listed, busy)
                 begin = block_end
                 for event in range(events):
                     place_in_piece = np.uint64(listed[event]) + skip

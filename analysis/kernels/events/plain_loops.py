@@ -74,7 +74,7 @@ def list_in_runs(
     ----------
     trains : uint8 array, shape [neurons, bytes], ``bytes`` a multiple of 8, contiguous
     runs : Runs
-    neurons, places, steps, samples : int64 array, shape [one more than there are events in the trains]
+    neurons, places, steps, samples : integer array, shape [one more than there are events in the trains]
         Row of the trains, index of the run, step and sample of each event. What lies behind the last event
         means nothing.
     """

@@ -6,6 +6,7 @@ so that memory does not grow with the number of events.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -32,18 +33,19 @@ class EventRows(NamedTuple):
 
     Attributes
     ----------
-    neuron : int64
+    neuron : int32, or int64 where that does not hold all of the layer
         Flat index in the whole layer, in C order.
-    segment : int64
+    segment : int32
         Index of the segment among those of the selected frames, see `frames_of`.
-    sample, step : int64
+    sample : int32, or int64 of batches that are larger
+    step : int64
     value : array, optional
         What the layer put out, see `value_dtype`; of layers with values other than 0 and 1, if asked for.
     """
 
-    neuron: Integers
-    segment: Integers
-    sample: Integers
+    neuron: NDArray[np.signedinteger[Any]]
+    segment: NDArray[np.signedinteger[Any]]
+    sample: NDArray[np.signedinteger[Any]]
     step: Integers
     value: NDArray[Any] | None
 
@@ -84,7 +86,7 @@ def event_rows(
     joined = _join_chunks(source, frames, first, last, neurons, names)
     if not joined.chunks:
         return
-    number = real_neurons(source)[neurons]
+    number = real_neurons(source)[neurons].astype(_smallest(math.prod(source.commit.shape)))
     counts = count_per_neuron(joined.trains)
     for begin, end in pairwise(_bounds(counts)):
         # One neuron may have more events than are wanted at a time: then some frames come after the others.
@@ -96,7 +98,7 @@ def event_rows(
             if not len(rows.neuron):
                 continue
             value = _values(source, joined, runs, begin, rows) if values else None
-            yield EventRows(number[begin + rows.neuron], segment[rows.segment], rows.sample, rows.step, value)
+            yield EventRows(number[begin:end][rows.neuron], segment[rows.segment], *rows[2:4], value)
 
 
 def _bounds(counts: Integers) -> list[int]:
@@ -161,7 +163,7 @@ class _Joined:
             chosen_at=np.where(masked, np.cumsum(samples) - samples, -1),
             chosen=chosen,
         )
-        return runs, row
+        return runs, row.astype(np.int32)
 
 
 def _join_chunks(
@@ -184,10 +186,16 @@ def _join_chunks(
 
 def _list(joined: _Joined, runs: Runs, begin: int, end: int, room: int) -> EventRows:
     """Events of neurons ``begin`` to ``end`` of the trains; neurons count from there, segments are runs."""
-    columns = np.empty((4, room + 1), np.int64)
-    events = loops().list_in_runs(joined.trains[begin:end], runs, *columns)
-    neuron, run, step, sample = columns[:, :events]
-    return EventRows(neuron, run, sample, step, None)
+    neuron, run = np.empty((2, room + 1), np.int32)
+    sample = np.empty(room + 1, _smallest(int(runs.batch.max(initial=0))))
+    step = np.empty(room + 1, np.int64)
+    events = loops().list_in_runs(joined.trains[begin:end], runs, neuron, run, step, sample)
+    return EventRows(neuron[:events], run[:events], sample[:events], step[:events], None)
+
+
+def _smallest(numbers: int) -> type[np.signedinteger[Any]]:
+    """Data type of so many numbers from 0 on."""
+    return np.int32 if numbers < 2**31 else np.int64
 
 
 def _values(source: Source, joined: _Joined, runs: Runs, begin: int, rows: EventRows) -> NDArray[Any] | None:

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,11 +16,14 @@ import pyarrow.parquet as pq
 from analysis.kernels.exporting.event_rows import EventRows, event_rows
 from analysis.kernels.selecting.source import Source, frames_of
 from analysis.kernels.selecting.trial_table import TrialStarts
-from recorder.format.bits import Bools, Integers
+from recorder.format.bits import Integers
 
-# Columns of few different values, which Parquet keeps as places in a list of them.
-_LISTED: Final = ("neuron", "trial", "sample", "time", "value", "recording")
+# Columns of few different values, which Parquet keeps as places in a list of them. Neurons and trials stay
+# the same for long stretches: as they are, they are written faster, and take as few bytes.
+_LISTED: Final = ("sample", "time", "value", "recording")
 _ENCODINGS: Final = {"step": "DELTA_BINARY_PACKED"}
+# Columns whose least and greatest value tell a reader which files and groups of rows to leave out.
+_BOUNDED: Final = ("neuron", "trial", "step")
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ def write_part(
         If the file cannot be written, as where the folder is on another machine.
     """
     schema = layout.schema()
-    trial, start = _trials(source, first, last, starts)
+    trials = _trials(source, first, last, starts, layout)
     events = 0
     # A task may run twice, on two machines: each writes a file of its own, and one takes the place.
     partial = Path(f"{path}.{secrets.token_hex(8)}.partial")
@@ -112,12 +115,11 @@ def write_part(
             compression_level=1,
             use_dictionary=[name for name in _LISTED if name in schema.names],
             column_encoding=_ENCODINGS,
+            write_statistics=list(_BOUNDED),
             sorting_columns=[pq.SortingColumn(0)],
         ) as writer:
             for rows in event_rows(source, first, last, values=layout.value is not None):
-                writer.write_table(
-                    _table(rows, trial, start, layout, schema), row_group_size=len(rows.neuron)
-                )
+                writer.write_table(_table(rows, trials, layout, schema), row_group_size=len(rows.neuron))
                 events += len(rows.neuron)
         partial.replace(path)
     finally:
@@ -129,10 +131,10 @@ def read_table(
     source: Source, first: int, last: int, starts: TrialStarts, layout: TableLayout
 ) -> pd.DataFrame:
     """The events of the selected ones of some frames as a table of pandas; otherwise as `write_part`."""
-    trial, start = _trials(source, first, last, starts)
+    trials = _trials(source, first, last, starts, layout)
     schema = layout.schema()
     tables = [
-        _table(rows, trial, start, layout, schema)
+        _table(rows, trials, layout, schema)
         for rows in event_rows(source, first, last, values=layout.value is not None)
     ]
     return _as_pandas(pa.concat_tables([schema.empty_table(), *tables]), layout)
@@ -151,28 +153,34 @@ def _as_pandas(table: pa.Table, layout: TableLayout) -> pd.DataFrame:
     return shown
 
 
-def _trials(source: Source, first: int, last: int, starts: TrialStarts) -> tuple[Integers, Integers]:
-    """Trial of each segment, -1 for none, and its first step; of those in the range."""
+class _Trials(NamedTuple):
+    """Trial of each segment, -1 for none, and its first step; whether some in the range have none."""
+
+    number: Integers
+    start: Integers
+    has_gaps: bool
+
+
+def _trials(source: Source, first: int, last: int, starts: TrialStarts, layout: TableLayout) -> _Trials:
     frames = frames_of(source)
     row = frames.runs(first, last)[0]
     trial, start = np.full((2, len(frames.segments)), -1, np.int64)
     trial[row] = frames.segments.trial[row]
     inside = row[trial[row] >= 0]
     start[inside] = starts.of_trials(trial[inside])
-    return trial, start
+    return _Trials(trial.astype(layout.number), start, bool((trial[row] < 0).any()))
 
 
-def _table(
-    rows: EventRows, trial: Integers, start: Integers, layout: TableLayout, schema: pa.Schema
-) -> pa.Table:
-    trial_of = trial[rows.segment]
-    outside = trial_of < 0
+def _table(rows: EventRows, trials: _Trials, layout: TableLayout, schema: pa.Schema) -> pa.Table:
     number = layout.number
+    trial = trials.number[rows.segment]
+    time = rows.step - trials.start[rows.segment]
+    outside = trial < 0 if trials.has_gaps else None
     columns: dict[str, Any] = {
-        "neuron": pa.array(rows.neuron.astype(number)),
-        "trial": _nullable(trial_of.astype(number), outside),
-        "sample": pa.array(rows.sample.astype(number)),
-        "time": _nullable((rows.step - start[rows.segment]).astype(number), outside),
+        "neuron": pa.array(rows.neuron.astype(number, copy=False)),
+        "trial": pa.array(trial, mask=outside),
+        "sample": pa.array(rows.sample.astype(number, copy=False)),
+        "time": pa.array(time.astype(number), mask=outside),
         "step": pa.array(rows.step),
     }
     if layout.value is not None:
@@ -181,7 +189,3 @@ def _table(
     if layout.recording is not None:
         columns["recording"] = pa.repeat(pa.scalar(layout.recording, pa.string()), len(rows.neuron))
     return pa.Table.from_pydict(columns, schema=schema)
-
-
-def _nullable(values: Any, missing: Bools) -> pa.Array:
-    return pa.array(values, mask=missing) if missing.any() else pa.array(values)

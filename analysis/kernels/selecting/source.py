@@ -224,7 +224,7 @@ def read_trains(source: Source, chunks: Sequence[int]) -> Iterator[Packed]:
             yield np.bitwise_and.reduce(pieces)
         return
     reader, plan = reader_of(source), source.commit.plan
-    owner = source.identity, source.layer, source.bits
+    owner = trains_owner(source)
     kept = kept_neurons(source)
     if kept is None or plan.parts == 1:
         for trains in decoded(owner, chunks, lambda some, passing: reader.chunks(some, passing=passing)):
@@ -237,6 +237,11 @@ def read_trains(source: Source, chunks: Sequence[int]) -> Iterator[Packed]:
     read = decoded(owner, wanted, lambda some, passing: reader.parts(some, passing=passing))
     for _ in chunks:
         yield np.concatenate([next(read)[inside[part]] for part in needed])
+
+
+def trains_owner(source: Source) -> tuple[str, str, tuple[str, ...]]:
+    """Under what decoded chunks of a source are kept in a round, see `decoded`."""
+    return source.identity, source.layer, source.bits
 
 
 @lru_cache(maxsize=128)

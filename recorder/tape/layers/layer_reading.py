@@ -206,10 +206,15 @@ class LayerReader(ArrayReader):
         """Packed trains of one chunk, with silence in every frame that is marked lost."""
         return next(self.kept_chunks([chunk]))
 
-    def kept_chunks(self, chunks: Iterable[int]) -> Iterator[Packed]:
-        """Packed trains of several chunks in order, each as from `kept_trains`, read ahead."""
+    def kept_chunks(
+        self, chunks: Iterable[int], read: Callable[[Sequence[int]], Iterator[Packed]] | None = None
+    ) -> Iterator[Packed]:
+        """Packed trains of several chunks in order, each as from `kept_trains`, read ahead.
+
+        ``read``, if given, is called instead of `chunks`, for callers that keep decoded chunks.
+        """
         wanted, size = list(chunks), self.plan.chunk_frames
-        kept = self.chunks(chunk for chunk in wanted if not self.is_lost(chunk))
+        kept = (read or self.chunks)([chunk for chunk in wanted if not self.is_lost(chunk)])
         for chunk in wanted:
             if self.is_lost(chunk):
                 yield np.zeros((self.plan.neurons, self.plan.chunk_bytes), np.uint8)
