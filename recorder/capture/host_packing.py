@@ -25,6 +25,9 @@ SPARE_BYTES = 8 * 2**20
 # Bytes of values that are compared at once, so that they are still in the cache when they are counted.
 COMPARE_BYTES = 2**20
 
+# Most slots of an output that is copied by one thread.
+LONE_COPY_SLOTS = 2**20
+
 # Dtypes that are widened to float32: numpy has no bfloat16, and compares float16 slowly.
 _WIDENED = (torch.float16, torch.bfloat16)
 # Integer dtype as which values are viewed, to count those whose bits are not all zero. This is faster than to
@@ -294,10 +297,19 @@ def as_array(spikes: torch.Tensor) -> NDArray[np.generic]:
         spikes = spikes.detach()
     if spikes.dtype in _WIDENED:
         spikes = spikes.float()
-    if not spikes.is_contiguous():
-        spikes = spikes.contiguous()
-    array: NDArray[np.generic] = spikes.numpy()
+    array: NDArray[np.generic] = contiguous(spikes).numpy()
     return array
+
+
+def contiguous(values: torch.Tensor) -> torch.Tensor:
+    """Values in host memory in the order of their axes, of a type that numpy has, copied if need be.
+
+    torch wakes all of its threads for a copy. Where others want the cores, these wait for each other, at full
+    load, many times as long as one of them takes. So small values are copied by numpy.
+    """
+    if values.is_contiguous() or values.numel() > LONE_COPY_SLOTS:
+        return values.contiguous()
+    return torch.from_numpy(np.ascontiguousarray(values.numpy()))
 
 
 def refuse_others(values: NDArray[np.generic], ones: Bools) -> None:

@@ -8,7 +8,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recorder.capture.host_packing import HostPacker, StagePool, as_array, refuse_others, stage_frames
+from recorder.capture.host_packing import (
+    HostPacker,
+    StagePool,
+    as_array,
+    contiguous,
+    refuse_others,
+    stage_frames,
+)
 from recorder.format.bits import Packed
 from recorder.format.values import Pending
 from recorder.native.loading import WORDS, CompiledPass, Pack, Word
@@ -78,11 +85,9 @@ class NativePacker(HostPacker):
         self._pack, self._word = pack, WORDS[dtype]
         if frames.requires_grad:
             frames = frames.detach()
-        if not frames.is_contiguous():
-            frames = frames.contiguous()
         if frames.dtype == torch.bfloat16:  # which numpy lacks
             frames = frames.view(torch.int16)
-        words: NDArray[Any] = frames.numpy().reshape(-1, self.neurons).view(self._word.dtype)
+        words: NDArray[Any] = contiguous(frames).numpy().reshape(-1, self.neurons).view(self._word.dtype)
         return words if words.flags.aligned else words.copy()
 
     def drain(self) -> Pending:

@@ -156,8 +156,10 @@ def _as_little(values: NDArray[Any]) -> NDArray[Any]:
 
 def encode_rows(rows: NDArray[Any], chunk_rows: int) -> bytes:
     """Stored bytes of one chunk of a small array, padded with zeros to ``chunk_rows`` rows."""
-    padded = np.zeros((chunk_rows, *rows.shape[1:]), rows.dtype.newbyteorder("<"))
-    padded[: len(rows)] = rows
+    padded = _as_little(rows)
+    if len(rows) < chunk_rows:
+        padded = np.zeros((chunk_rows, *rows.shape[1:]), padded.dtype)
+        padded[: len(rows)] = rows
     return _seal(zstd.compress(padded, ZSTD_LEVEL))
 
 

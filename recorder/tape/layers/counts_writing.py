@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from recorder.format import RecordingFormatError
 from recorder.format.arrays import LayerTables
-from recorder.format.bits import Bools, Counts, Packed, unpack_rows
+from recorder.format.bits import Counts, Packed, count_rows, unpack_rows
 from recorder.format.layout import ChunkPlan
 from recorder.format.record.extents import TableCommit
 from recorder.format.segments import Rows, no_rows
@@ -16,10 +19,6 @@ from recorder.tape.layers.counts_reading import CountsReader
 from recorder.tape.layers.layer_reading import LayerReader
 from recorder.tape.tables import TableWriter, rows_checksum
 from recorder.tape.threads.side_by_side import KeyWriter
-
-# Frames that are added up at once, as booleans, and steps of which the sum fits a byte.
-_UNPACKED_BYTES = 2**20
-_BYTE_STEPS = 255
 
 
 class CountsWriter:
@@ -47,7 +46,7 @@ class CountsWriter:
         self._rows = self._counted = 0
         # The run that is being counted: first frame, first step, batch, trial; the spikes of its samples.
         self._run: tuple[int, int, int, int] | None = None
-        self._spikes = Samples(0, plan.neurons)
+        self._spikes = Samples(0, 1, plan.neurons)
         self._finished: list[tuple[int, int, int, int, int]] = []
         # Spikes in all finished runs; and in counted frames that fill no row yet, which will come again.
         self._total = np.zeros(plan.neurons, np.int64)
@@ -116,28 +115,22 @@ class CountsWriter:
         # The segment may have begun before the newest commit; it was counted up to the end of a step.
         steps = max(self._counted - first, 0) // batch
         self._run = first + steps * batch, first_step + steps, batch, trial
-        self._spikes = Samples(batch, self._plan.neurons)
+        self._spikes = Samples(self._run[0], batch, self._plan.neurons)
 
     def _add(self, last: int, pending_row: Packed | None) -> None:
         """Add the frames from the first uncounted one to ``last`` (exclusive) to the run."""
-        first_of_run, _, batch, _ = self._run or (0, 0, 1, 0)
         whole = self.frames
-        at_once = max(_UNPACKED_BYTES // max(self._plan.neurons, 1) // 8, 1)
         while self._counted < min(last, whole):
             rows, first_frame = self._waiting[0], whole - sum(map(len, self._waiting)) * 8
-            row = (self._counted - first_frame) // 8
-            some = rows[row : row + at_once]
-            begin = first_frame + row * 8
-            bits = unpack_rows(some)[self._counted - begin : last - begin]
-            self._spikes.add(bits, (self._counted - first_of_run) % batch)
-            self._counted += len(bits)
-            if self._counted >= first_frame + len(rows) * 8:
+            end = min(last, first_frame + len(rows) * 8)
+            self._spikes.add(rows, first_frame, self._counted, end)
+            self._counted = end
+            if end == first_frame + len(rows) * 8:
                 del self._waiting[0]
         if pending_row is not None and self._counted < last:
-            bits = unpack_rows(pending_row[None])[self._counted - whole : last - whole]
-            self._spikes.add(bits, (self._counted - first_of_run) % batch)
-            self._ahead += np.count_nonzero(bits, axis=0)
-            self._counted += len(bits)
+            self._spikes.add(pending_row[None], whole, self._counted, last)
+            self._ahead += np.bitwise_count(pending_row & _mask(self._counted - whole, last - whole))
+            self._counted = last
 
     def _finish_run(self) -> None:
         """Make rows of the run, which does not grow any more."""
@@ -164,8 +157,10 @@ class CountsWriter:
             total = total + self._spikes.of_neurons()
         first = self.frames - sum(map(len, self._waiting)) * 8
         for rows in self._waiting:
-            bits = unpack_rows(rows)[max(self._counted - first, 0) :]
-            total = total + np.count_nonzero(bits, axis=0)
+            row, counted = divmod(max(self._counted - first, 0), 8)
+            if row < len(rows):
+                behind = rows[row] & _mask(counted, 8)
+                total = total + np.bitwise_count(behind) + count_rows(rows[row + 1 :])
             first += len(rows) * 8
         return total
 
@@ -176,46 +171,104 @@ class CountsWriter:
 
 
 class Samples:
-    """Spikes of each neuron in each sample of a batch, added up step by step.
+    """Spikes of each neuron in each sample of a run, added up eight frames at a time, as they are packed.
 
-    They are added up in bytes, which is a good deal faster, and now and then from there to whole numbers.
+    Frames of one sample come again after a *period*, the least number of rows in which whole steps fit. So
+    rows that have the same place in their periods are added up bit by bit. A sum of bits needs more of these:
+    bits of *level* k, which count 2ᵏ each, are in bytes of their own. Of three bytes of a level become one,
+    the lowest bits of the eight sums, and one of the next level, the carries (a carry-save adder, as in
+    Hacker's Delight, 2nd edition, 5-1). So each row takes five operations for all of its frames.
+
+    Parameters
+    ----------
+    first_frame : int
+        With which the run begins.
+    batch, neurons : int
     """
 
-    def __init__(self, batch: int, neurons: int) -> None:
-        self._counts: Counts = np.zeros((batch, neurons), np.int64)
-        self._bytes = np.zeros((batch, neurons), np.uint8)
-        # Most that a byte may hold.
-        self._most = 0
+    def __init__(self, first_frame: int, batch: int, neurons: int) -> None:
+        self._first_frame, self._batch = first_frame, batch
+        self._period = batch // math.gcd(batch, 8)
+        # Of each level, at most two: uint8 [few, period, neurons].
+        self._levels: list[Packed] = [np.empty((0, self._period, neurons), np.uint8)]
 
-    def add(self, bits: Bools, sample: int) -> None:
-        """Add frames, [frames, neurons], which begin with a sample."""
-        batch = len(self._bytes)
-        values: NDArray[np.uint8] = bits.view(np.uint8)
-        lead = min(-sample % batch, len(values))
-        self._room(1)
-        self._bytes[sample : sample + lead] += values[:lead]
-        steps = (len(values) - lead) // batch
-        whole = values[lead : lead + steps * batch].reshape(steps, batch, values.shape[1])
-        for first in range(0, steps, _BYTE_STEPS):
-            some = whole[first : first + _BYTE_STEPS]
-            self._room(len(some))
-            self._bytes += some[0] if len(some) == 1 else some.sum(axis=0, dtype=np.uint8)
-        rest = values[lead + steps * batch :]
-        self._room(1)
-        self._bytes[: len(rest)] += rest
+    def add(self, rows: Packed, rows_frame: int, first: int, last: int) -> None:
+        """Add frames ``first`` to ``last`` (exclusive), given rows, uint8 [rows, neurons], that have them.
 
-    def _room(self, steps: int) -> None:
-        """Have room for so many steps in the bytes."""
-        if self._most + steps > _BYTE_STEPS:
-            self._counts += self._bytes
-            self._bytes[:], self._most = 0, 0
-        self._most += steps
+        ``rows_frame`` is the frame with which rows begin.
+        """
+        begin, end = first // 8, -(-last // 8)
+        inside = rows[begin - rows_frame // 8 : end - rows_frame // 8]
+        if first % 8 or last % 8:
+            inside = inside.copy()
+            inside[0] &= _mask(first % 8, 8)
+            inside[-1] &= _mask(0, (last - 1) % 8 + 1)
+        period = self._period
+        lead = min(-begin % period, len(inside))
+        whole = (len(inside) - lead) // period * period + lead
+        self._add_periods(inside[lead:whole].reshape(-1, period, rows.shape[1]))
+        for some, place in ((inside[:lead], begin % period), (inside[whole:], 0)):
+            if len(some):
+                padded = np.zeros((1, period, rows.shape[1]), np.uint8)
+                padded[0, place : place + len(some)] = some
+                self._add_periods(padded)
 
-    def counts(self) -> Counts:
-        """Spikes of each neuron in each sample, int64 [batch, neurons]."""
-        return self._counts + self._bytes
+    def _add_periods(self, periods: Packed) -> None:
+        level = 0
+        while len(periods):
+            if level == len(self._levels):
+                self._levels.append(periods[:0])
+            added, carried = _add_up(periods)
+            self._levels[level], more = _add_up(np.concatenate([self._levels[level], added]))
+            periods, level = np.concatenate([carried, more]), level + 1
+
+    def counts(self) -> NDArray[np.integer[Any]]:
+        """Spikes of each neuron in each sample, integers [batch, neurons]."""
+        bits, carried = [], self._levels[0][:0]
+        for some in self._levels:
+            rows, more = _add_up(np.concatenate([some, carried]), left=1)
+            bits.append(rows)
+            carried = more
+        while len(carried):
+            rows, carried = _add_up(carried, left=1)
+            bits.append(rows)
+        neurons = self._levels[0].shape[2]
+        counts = np.zeros((8 * self._period, neurons), np.min_scalar_type(2 ** len(bits) - 1))
+        for rows in reversed(bits):
+            counts += counts
+            for row in rows:
+                counts += unpack_rows(row).view(np.uint8)
+        in_order = np.roll(counts, -self._first_frame, axis=0).reshape(-1, self._batch, neurons)
+        summed: NDArray[np.integer[Any]] = in_order[0]
+        # A sample has several bits of a period where there are fewer than eight samples.
+        for more in in_order[1:]:
+            summed = summed + more.astype(np.int64)
+        return summed
 
     def of_neurons(self) -> Counts:
         """Spikes of each neuron, int64 [neurons]."""
-        total: Counts = self.counts().sum(axis=0)
+        neurons = self._levels[0].shape[2]
+        total = np.zeros(neurons, np.int64)
+        for level, rows in enumerate(self._levels):
+            total += count_rows(rows.reshape(-1, neurons)) << level
         return total
+
+
+def _add_up(rows: Packed, left: int = 2) -> tuple[Packed, Packed]:
+    """Add up bits of several arrays, uint8 [arrays, ...]: at most ``left`` of them; and what is carried."""
+    carried = [rows[:0]]
+    while len(rows) > 2:
+        third = len(rows) // 3
+        one, two, three = rows[:third], rows[third : 2 * third], rows[2 * third : 3 * third]
+        differ = one ^ two
+        carried.append((one & two) | (differ & three))
+        rows = np.concatenate([differ ^ three, rows[3 * third :]])
+    if len(rows) > left:
+        carried.append(rows[:1] & rows[1:])
+        rows = rows[:1] ^ rows[1:]
+    return rows, np.concatenate(carried)
+
+
+def _mask(first: int, last: int) -> np.uint8:
+    """Bits of frames ``first`` to ``last`` (exclusive) of the eight in a byte."""
+    return np.uint8((0xFF >> first) & (0xFF00 >> last) & 0xFF)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 import analysis
@@ -19,6 +22,7 @@ from recorder.keeping.digest import digest_recording
 from recorder.stores import Folder, open_store
 from recorder.tape import TapeReader
 from recorder.tape.layers.counts_reading import CountsReader
+from recorder.tape.layers.counts_writing import Samples
 
 NAME, SHAPE = "layer", (3, 5)
 
@@ -114,6 +118,31 @@ def test_a_commit_within_a_trial_parts_counts_and_changes_no_answer(tmp_path: Pa
         assert once.silent_ratio(per=per).compute().identical(often.silent_ratio(per=per).compute())
 
 
+@given(st.data())
+@settings(max_examples=100, deadline=None)
+def test_packed_rows_are_counted_by_sample_as_plain_numpy_counts(data: st.DataObject) -> None:
+    """Runs begin and end anywhere in a row, and come in pieces of any size."""
+    batch, neurons = (
+        data.draw(st.sampled_from([1, 2, 3, 4, 6, 7, 8, 12, 16, 25])),
+        data.draw(st.integers(1, 9)),
+    )
+    first_frame, steps = data.draw(st.integers(0, 30)), data.draw(st.sampled_from([1, 2, 3, 9, 40, 300]))
+    last_frame = first_frame + steps * batch
+    random = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    density = data.draw(st.sampled_from([0.1, 0.7, 1]))
+    frames = random.random((-(-last_frame // 8) * 8, neurons)) < density
+    rows = np.packbits(frames, axis=0)
+    cuts = data.draw(st.lists(st.integers(first_frame, last_frame), max_size=5))
+    samples = Samples(first_frame, batch, neurons)
+    for first, last in pairwise([first_frame, *sorted({*cuts} - {first_frame, last_frame}), last_frame]):
+        # The piece that has them may begin before.
+        begin = data.draw(st.integers(0, first // 8))
+        samples.add(rows[begin : -(-last // 8)], begin * 8, first, last)
+    expected = frames[first_frame:last_frame].reshape(steps, batch, neurons).sum(axis=0)
+    np.testing.assert_array_equal(samples.counts(), expected)
+    np.testing.assert_array_equal(samples.of_neurons(), expected.sum(axis=0))
+
+
 def test_counts_go_on_when_a_recording_is_resumed(tmp_path: Path) -> None:
     spikes = made(11, 3)
     for first, last in ((0, 3), (3, 7), (7, 11)):
@@ -129,7 +158,6 @@ def test_memory_for_rows_that_wait_to_be_counted_is_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("recorder.session.rows.PUT_BYTES", 64)
-    monkeypatch.setattr("recorder.tape.layers.counts_writing._UNPACKED_BYTES", 200)
     spikes = made(400, 3)
     monitor, net = monitor_of(tmp_path / "run", axes="t n ...")
     with monitor, monitor.trial():
