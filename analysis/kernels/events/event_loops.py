@@ -213,7 +213,7 @@ def tally_intervals(trains, walk, place_of_neuron, last, former, opening, edge, 
                     if is_open and start == opening[sample]:
                         group = step_code + sample_code if in_group else -1
                         if not goes_on:
-                            edge[0, neuron, sample], edge[1, neuron, sample] = step, group
+                            edge[0, neuron, sample], edge[1, neuron, sample] = step + 1, group
                         elif has_formers and formers[kept] == 0:
                             edge[2, neuron, sample], edge[3, neuron, sample] = interval, group
                     kept += np.uint64(goes_on & in_group)
@@ -280,7 +280,7 @@ def tally_latencies(trains, walk, place_of_neuron, fired, opening, edge, groups,
                 for index in range(kept):
                     latency, sample = latencies[index], samples[index]
                     if is_open and walk.starts[start_at + sample] == opening[sample]:
-                        edge[neuron, sample] = latency
+                        edge[neuron, sample] = latency + 1
                         continue
                     group = groups[lane_at + sample]
                     if group < 0:

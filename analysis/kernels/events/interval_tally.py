@@ -103,6 +103,7 @@ class IntervalTally:
             nothing = np.zeros_like(first)
             first_interval, second_group = second or (nothing, nothing)
             former = former if former.size else nothing
+            first = np.where(first > 0, first - 1, NEVER)
             edge = IntervalEdge(opening, first, first_group, first_interval, second_group, last, former)
         return IntervalSums(self._kind, self._sums, self._place_of_neuron, edge)
 
@@ -112,7 +113,6 @@ class IntervalTally:
         lanes = (len(self._place_of_neuron), len(self._lanes.opening))
         in_pairs = _KINDS[self._kind] >= CV2
         edge = np.zeros((4 if in_pairs else 2, *lanes), np.int64)
-        edge[0] = NEVER
         former = np.zeros(lanes if in_pairs else (0, 0), np.int64)
         return np.full(lanes, NEVER, np.int64), former, self._lanes.opening, edge
 

@@ -100,6 +100,7 @@ class LatencyTally:
         if self._lanes.reach_out():
             lanes = self._lanes
             fired, _, first = self._kept
+            first = np.where(first > 0, first - 1, NEVER)
             edge = LatencyEdge(lanes.opening, lanes.present, self._group, first, fired)
         return LatencySums(self._moments, self._histogram, self._sequences, self._place_of_neuron, edge)
 
@@ -107,7 +108,7 @@ class LatencyTally:
     def _kept(self) -> tuple[Integers, Integers, Integers]:
         """What must be known of lanes whose sequences go on; see `plain_loops.tally_latencies`."""
         lanes = (len(self._place_of_neuron), len(self._lanes.opening))
-        return np.full(lanes, NEVER, np.int64), self._lanes.opening, np.full(lanes, NEVER, np.int64)
+        return np.full(lanes, NEVER, np.int64), self._lanes.opening, np.zeros(lanes, np.int64)
 
     def _groups_of(self, runs: LaneRuns, pieces: Pieces) -> Integers:
         """Group of the sequence of each run, -1 for none or if it began before the task."""

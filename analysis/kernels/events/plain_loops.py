@@ -122,7 +122,8 @@ def tally_intervals(
             As in `analysis.kernels.events.lanes.Lanes`.
         edge : int64 array, shape [4, neurons, samples]
             For sequences that began before the task: step and group of the first event, first interval and
-            group of its end. Only [2, …] unless pairs are asked for.
+            group of its end. Only [2, …] unless pairs are asked for. A step is one more than it is, and 0
+            where there is none: what is all zeros takes no memory.
     kind : int
         `MOMENTS`, `HISTOGRAM`, `CV2` or `LV`.
     sums : int64 array, shape [groups, places, columns]
@@ -145,7 +146,7 @@ def tally_intervals(
     add_intervals(kind, sums, group[kept], place_of_neuron[neuron[kept]], interval[kept], formers[kept])
     is_open = start == opening[sample]
     first, second = is_open & ~goes_on, is_open & goes_on & (formers == 0)
-    edge[0, neuron[first], sample[first]] = events.step[first]
+    edge[0, neuron[first], sample[first]] = events.step[first] + 1
     edge[1, neuron[first], sample[first]] = group[first]
     if kind >= CV2:
         edge[2, neuron[second], sample[second]] = interval[second]
@@ -203,7 +204,7 @@ def tally_latencies(
             Start of the latest sequence in which the lane fired.
         opening : int64 array, shape [samples]
         edge : int64 array, shape [neurons, samples]
-            Receives latencies in sequences that began before the task.
+            Receives latencies in sequences that began before the task, one more than they are.
     groups : int64 array, shape [lanes of all pieces]
         Group of each piece's sequences, -1 for none; piece ``p`` begins at ``walk.lane_at[p]``.
     moments : int64 array, shape [groups, places, 3]
@@ -222,7 +223,7 @@ def tally_latencies(
     fired[neuron, sample] = start
     latency = events.step[new] - start + walk.time_offset[piece]
     is_open = start == opening[sample]
-    edge[neuron[is_open], sample[is_open]] = latency[is_open]
+    edge[neuron[is_open], sample[is_open]] = latency[is_open] + 1
     group = groups[walk.lane_at[piece] + sample]
     kept = ~is_open & (group >= 0)
     add_latencies(moments, histogram, group[kept], place_of_neuron[neuron[kept]], latency[kept])
