@@ -17,9 +17,9 @@ ELSEWHERE = (
 )
 FOLDERS = {
     # What users of an analysis begin with, on the oldest Python: the installed packages never miss torch.
-    "SPIKETAPE_ANALYSIS_PYTHON": ("asking/command", "asking/opening", "keeping"),
+    "SPIKETAPE_ANALYSIS_PYTHON": ("asking/command", "asking/opening"),
     # What meets Zarr itself: stores, layouts, archives.
-    "SPIKETAPE_NEWEST_ZARR_PYTHON": ("keeping", "tape", "tape/format"),
+    "SPIKETAPE_NEWEST_ZARR_PYTHON": ("keeping", "tape"),
 }
 
 

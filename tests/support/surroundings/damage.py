@@ -149,12 +149,12 @@ WAYS = (
 
 
 def damages(recording: Path, thorough: bool) -> Iterator[Damage]:
-    """Damages to every file of a recording: each in every way, or in one or two in turn."""
+    """Damages to every file of a recording: each in every way, or some in one way, in turn."""
     keys = sorted(path.relative_to(recording).as_posix() for path in recording.rglob("*") if path.is_file())
     for number, key in enumerate(keys):
-        often = 26 if any(f"/{kind}/" in key for kind in ("spikes/c", "planes", "values/c")) else 13
+        often = 78 if any(f"/{kind}/" in key for kind in ("spikes/c", "planes", "values/c")) else 26
         # Most files of a layer in part are like those of a whole one.
-        often = 52 if "layers/part/" in key else often
+        often = 130 if "layers/part/" in key else often
         for place, way in enumerate(WAYS):
             if thorough or (number + place) % often == 0:
                 yield Damage(way, key)
