@@ -6,13 +6,14 @@ import copy
 import itertools
 import os
 from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recorder.format.bits import Packed, trains_to_rows
+from recorder.format.bits import Packed, trains_to_rows, unpack_rows
 from recorder.format.segments import Segments
 from recorder.format.values import join_levels, scale_levels
 from recorder.tape import LayerReader
@@ -20,7 +21,7 @@ from recorder.tape import LayerReader
 Integers = NDArray[np.int64]
 
 # A byte for each slot of so many is in the processor's cache at a time.
-_SCRATCH_BYTES: Final = 2**18
+_SCRATCH_BYTES: Final = 2**20
 
 
 class PresentedLayer:
@@ -83,42 +84,61 @@ class PresentedLayer:
             for step in range(0, steps, some):
                 count = min(some, steps - step)
                 frames = first_frame + sample + np.arange(step, step + count)[:, None] * batch
-                found = self._values((frames + np.arange(samples)).ravel(), cache)
                 place = first_step - first + step
-                out[place : place + count, :samples] = found.view(count, samples, neurons)
+                into = out[place : place + count, :samples]
+                self._read_frames((frames + np.arange(samples)).ravel(), into, cache)
                 recorded[place : place + count, :samples] = True
         if not recorded.all():
             out[~recorded] = 0
         return recorded
 
-    def _values(self, frames: Integers, cache: ChunkCache) -> torch.Tensor:
-        """Frames in ascending order as they were put out, ``[frames, neurons]``; valid until the next."""
-        events = self._bits(self.reader, frames, cache)
-        values = self.reader.commit.values
+    def _read_frames(self, frames: Integers, out: torch.Tensor, cache: ChunkCache) -> None:
+        """Write frames, in ascending order, as they were put out, to ``out``, [steps, samples, neurons]."""
+        values, neurons = self.reader.commit.values, self.reader.plan.neurons
+        if values is None and out.dtype in (torch.bool, torch.uint8) and out.is_contiguous():
+            self._read_bits(frames, [out.view(torch.uint8).numpy().reshape(-1, neurons)], cache)
+            return
+        # Asking the reader for its planes would make it larger for whoever sends it to workers.
+        planes = [plane.name for plane in values.planes] if values else []
+        bits = [*cache.scratch(1 + len(planes), len(frames), neurons)]
+        self._read_bits(frames, bits, cache)
         if values is None:
-            return torch.from_numpy(events)
-        is_event = events.astype(np.bool_)
-        planes = {
-            name: self._bits(plane, frames, cache).astype(np.bool_)
-            for name, plane in self.reader.planes.items()
-        }
-        scaled = scale_levels(join_levels(is_event, planes), values.scale, self.reader.commit.dtype)
-        return torch.from_numpy(scaled)
+            out[...] = torch.from_numpy(bits[0]).view(out.shape)
+            return
+        events, *of_planes = (each.view(np.bool_) for each in bits)
+        levels = join_levels(events, dict(zip(planes, of_planes, strict=True)))
+        out[...] = torch.from_numpy(scale_levels(levels, values.scale, self.reader.commit.dtype)).view(
+            out.shape
+        )
 
-    @staticmethod
-    def _bits(reader: LayerReader, frames: Integers, cache: ChunkCache) -> Packed:
-        """Bits of frames as zeros and ones, uint8 ``[frames, neurons]``; valid until the next."""
-        size = reader.plan.chunk_frames
-        chunks = frames // size
-        bits = cache.scratch(len(frames), reader.plan.neurons)
+    def _read_bits(self, frames: Integers, out: Sequence[Packed], cache: ChunkCache) -> None:
+        """Write bits of frames as zeros and ones, uint8 [frames, neurons], each to its own ``out``."""
+        chunks, inside = np.divmod(frames, self.reader.plan.chunk_frames)
         for begin, end in itertools.pairwise([0, *(np.flatnonzero(np.diff(chunks)) + 1), len(frames)]):
-            rows = cache.rows(reader, int(chunks[begin]))
-            # All places are inside; what could raise would be buffered.
-            inside = frames[begin:end] % size // 8
-            rows.take(inside, axis=0, out=bits[begin:end], mode="clip")
-        np.right_shift(bits, (7 - frames % 8).astype(np.uint8)[:, None], out=bits)
-        np.bitwise_and(bits, 1, out=bits)
-        return bits
+            here = inside[begin:end]
+            for rows, bits in zip(cache.rows(self.reader, int(chunks[begin])), out, strict=True):
+                if here[-1] - here[0] == end - begin - 1:
+                    _unpack_run(rows, int(here[0]), bits[begin:end])
+                else:
+                    _unpack_some(rows, here, bits[begin:end])
+
+
+def _unpack_run(rows: Packed, first: int, out: Packed) -> None:
+    """Unpack frames from ``first`` on to ``out``, uint8 [frames, neurons]."""
+    last = first + len(out)
+    some = rows[first // 8 : -(-last // 8)]
+    if first % 8 or last % 8:
+        out[...] = unpack_rows(some)[first % 8 : first % 8 + len(out)]
+    else:
+        unpack_rows(some, out)
+
+
+def _unpack_some(rows: Packed, frames: Integers, out: Packed) -> None:
+    """Unpack frames, in ascending order, to ``out``, uint8 [frames, neurons]."""
+    # All places are inside; what could raise would be buffered.
+    rows.take(frames // 8, axis=0, out=out, mode="clip")
+    np.right_shift(out, (7 - frames % 8).astype(np.uint8)[:, None], out=out)
+    np.bitwise_and(out, 1, out=out)
 
 
 def check_dtype(reader: LayerReader, dtype: torch.dtype) -> None:
@@ -141,23 +161,24 @@ class ChunkCache:
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._size_bytes = 0
-        self._chunks: OrderedDict[tuple[str, str, int], Packed] = OrderedDict()
-        self._readers: dict[tuple[str, str], LayerReader] = {}
+        self._chunks: OrderedDict[tuple[str, int], list[Packed]] = OrderedDict()
+        self._readers: dict[str, LayerReader] = {}
         self._process = 0
         self._scratch = np.empty(0, np.uint8)
 
     def __reduce__(self) -> tuple[type[ChunkCache], tuple[int]]:
         return ChunkCache, (self._limit_bytes,)
 
-    def scratch(self, frames: int, neurons: int) -> Packed:
-        """Memory for a byte each slot, used again: the system has to clear fresh memory."""
-        if self._scratch.size < frames * neurons:
-            self._scratch = np.empty(frames * neurons, np.uint8)
-        return self._scratch[: frames * neurons].reshape(frames, neurons)
+    def scratch(self, arrays: int, frames: int, neurons: int) -> Packed:
+        """Memory for a byte each slot of some arrays, used again: the system has to clear fresh memory."""
+        size = arrays * frames * neurons
+        if self._scratch.size < size:
+            self._scratch = np.empty(size, np.uint8)
+        return self._scratch[:size].reshape(arrays, frames, neurons)
 
-    def rows(self, reader: LayerReader, chunk: int) -> Packed:
-        """A chunk as rows of eight frames: uint8 [rows, neurons]."""
-        key = reader.name, reader.plane, chunk
+    def rows(self, reader: LayerReader, chunk: int) -> list[Packed]:
+        """A chunk of all bits of a layer, each as rows of eight frames: uint8 [rows, neurons]."""
+        key = reader.name, chunk
         found = self._chunks.get(key)
         if found is not None:
             self._chunks.move_to_end(key)
@@ -165,16 +186,19 @@ class ChunkCache:
         if self._process != os.getpid():
             # Connections and open files of the store are not shared with the process that was forked.
             self._process, self._readers = os.getpid(), {}
-        own = self._readers.get(key[:2])
+        own = self._readers.get(reader.name)
         if own is None:
-            own = self._readers[key[:2]] = copy.deepcopy(reader)
-        found = trains_to_rows(own.chunk(chunk))
+            own = self._readers[reader.name] = copy.deepcopy(reader)
+        found = [*map(trains_to_rows, own.bits_of_chunk(chunk))]
         self._chunks[key] = found
-        self._size_bytes += found.nbytes
+        self._size_bytes += _bytes_of(found)
         while self._size_bytes > self._limit_bytes and len(self._chunks) > 1:
-            _, dropped = self._chunks.popitem(last=False)
-            self._size_bytes -= dropped.nbytes
+            self._size_bytes -= _bytes_of(self._chunks.popitem(last=False)[1])
         return found
+
+
+def _bytes_of(arrays: Iterable[Packed]) -> int:
+    return sum(array.nbytes for array in arrays)
 
 
 def _by_trial(segments: Segments) -> Segments:

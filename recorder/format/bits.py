@@ -63,13 +63,17 @@ def pack_whole_rows(frames: Bools) -> Packed:
     return np.bitwise_or(rows, eights[:, 7], rows)
 
 
-def unpack_rows(rows: Packed) -> Bools:
-    """Frames of packed rows, ``[rows, neurons]``, as booleans, ``[8 * rows, neurons]``."""
-    bits = np.empty((len(rows), 8, rows.shape[1]), np.uint8)
+def unpack_rows(rows: Packed, out: Packed | None = None) -> Bools:
+    """Frames of packed rows, ``[rows, neurons]``, as booleans, ``[8 * rows, neurons]``.
+
+    ``out`` is contiguous memory for them, uint8 of as many bytes.
+    """
+    bits = np.empty(8 * rows.size, np.uint8) if out is None else out
+    eights = bits.reshape(len(rows), 8, rows.shape[1])
     for place in range(8):
-        np.right_shift(rows, 7 - place, out=bits[:, place])
-    np.bitwise_and(bits, 1, out=bits)
-    return bits.reshape(-1, rows.shape[1]).view(np.bool_)
+        np.right_shift(rows, 7 - place, out=eights[:, place])
+    np.bitwise_and(eights, 1, out=eights)
+    return eights.reshape(-1, rows.shape[1]).view(np.bool_)
 
 
 def rows_to_trains(rows: Packed, out: Packed | None = None) -> Packed:

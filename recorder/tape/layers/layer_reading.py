@@ -312,7 +312,7 @@ class LayerReader(ArrayReader):
         for (chunk, part), events in zip(wanted, self.parts(wanted), strict=True):
             bits = [next(each) for each in of_planes]
             there = [each for each in bits if each is not None]
-            spread = iter(_spread(self, chunk, events, there)[0])
+            spread = iter(_spread(self, chunk, events, there)[0] if there else [])
             trains = (self._silent_part() if each is None else next(spread) for each in bits)
             yield [
                 events,

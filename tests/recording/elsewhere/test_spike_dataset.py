@@ -225,13 +225,13 @@ def test_chunks_are_decoded_once_where_they_fit_and_forgotten_where_not(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[int] = []
-    chunk = LayerReader.chunk
+    bits_of_chunk = LayerReader.bits_of_chunk
 
-    def noted(reader: LayerReader, number: int) -> np.ndarray:
+    def noted(reader: LayerReader, number: int) -> list[np.ndarray]:
         decoded.append(number)
-        return chunk(reader, number)
+        return bits_of_chunk(reader, number)
 
-    monkeypatch.setattr(LayerReader, "chunk", noted)
+    monkeypatch.setattr(LayerReader, "bits_of_chunk", noted)
     dataset = SpikeDataset(path, layers="a")
     for row in [*range(24), *reversed(range(24))]:
         dataset[row]
