@@ -15,6 +15,7 @@ import torch
 
 from benchmarks.asked.answer_memory import measure_answer_memory
 from benchmarks.asked.answers import measure_analysis
+from benchmarks.asked.handing_over import measure_handing_over
 from benchmarks.asked.many import measure_many
 from benchmarks.asked.opening import measure_opening
 from benchmarks.asked.questions import measure_questions
@@ -47,6 +48,7 @@ SECTIONS: Mapping[str, Callable[[Options, Report], None]] = {
     "opening": measure_opening,
     "many recordings": measure_many,
     "elsewhere": measure_elsewhere,
+    "handing over": measure_handing_over,
 }
 CACHE = Path(".environments/benchmark-cache")
 ON_DEVICE = ("recording", "signals", "calls", "profile")
