@@ -100,7 +100,8 @@ class Monitor(Answers):
     neurons : index or mapping, optional
         Which neurons of a layer are recorded, from names or types of layers: an index of its neuron axes as
         numpy takes it, ``{"conv1": np.s_[:, ::2, ::2]}``, or flat indices in C order, ``{"fc": [3, 17]}``.
-        Without names, of all layers. Indices of neurons stay those of the whole layer.
+        Lists of several axes are combined, as in `Layer.select`. Without names, of all layers. Indices of
+        neurons stay those of the whole layer.
     samples : int or mapping, optional
         How many samples of each batch are recorded, the first ones; of all layers, or from names or types.
     trials_every : int or mapping, optional

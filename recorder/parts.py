@@ -162,7 +162,8 @@ def choose_neurons(index: Any, shape: tuple[int, ...], where: str) -> Kept:
     ----------
     index
         An index of the neuron axes as numpy takes it, such as ``np.s_[:, ::2, ::2]``; or a list of flat
-        indices in C order.
+        indices in C order. Lists of several axes stand for all of their combinations, as in `select`, and
+        not for pairs.
     shape : tuple of int
         Of the neuron axes.
     where : str
@@ -187,7 +188,9 @@ def choose_neurons(index: Any, shape: tuple[int, ...], where: str) -> Kept:
             return ranges
     every = np.arange(math.prod(shape), dtype=np.int64)
     try:
-        flat = np.unique((every.reshape(shape) if isinstance(index, tuple) else every)[index])
+        if isinstance(index, tuple):
+            every, index = every.reshape(shape), _combined(index, shape)
+        flat = np.unique(every[index])
     except (IndexError, TypeError, ValueError) as error:
         raise PartError(
             f"neurons={given!r:.80} does not fit {where}, whose neurons have the shape {shape}: {error}"
@@ -200,16 +203,34 @@ def choose_neurons(index: Any, shape: tuple[int, ...], where: str) -> Kept:
     return tuple(flat.tolist())
 
 
+def _combined(index: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """An index of which lists of several axes stand for all of their combinations."""
+    lists = [np.ndim(part) for part in index if isinstance(part, list | tuple | range | np.ndarray)]
+    if len(lists) < 2:
+        return index
+    if max(lists) > 1 or any(part is None for part in index):
+        raise IndexError("of several lists each must be of one axis")
+    along = _of_every_axis(index, shape)
+    if len(along) > len(shape):
+        return index
+    axes = [np.arange(length)[part].reshape(-1) for part, length in zip(along, shape, strict=True)]
+    return np.ix_(*axes)
+
+
+def _of_every_axis(index: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """An index with a part for each axis."""
+    places = [place for place, part in enumerate(index) if part is Ellipsis]
+    place, behind = (places[0], index[places[0] + 1 :]) if places else (len(index), ())
+    return (*index[:place], *(slice(None),) * (len(shape) - place - len(behind)), *behind)
+
+
 def _ranges(index: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[range, ...] | None:
     """Places along each axis for which slices and whole numbers stand; None for any other index."""
-    if Ellipsis in [part for part in index if part is Ellipsis]:
-        place = next(place for place, part in enumerate(index) if part is Ellipsis)
-        whole = (slice(None),) * (len(shape) - len(index) + 1)
-        index = (*index[:place], *whole, *index[place + 1 :])
+    index = _of_every_axis(index, shape)
     if len(index) > len(shape):
         return None
     ranges = []
-    for part, length in zip((*index, *[slice(None)] * (len(shape) - len(index))), shape, strict=True):
+    for part, length in zip(index, shape, strict=True):
         if isinstance(part, slice):
             chosen = range(length)[part]
             ranges.append(chosen if chosen.step > 0 else chosen[::-1])

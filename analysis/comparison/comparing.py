@@ -24,9 +24,10 @@ from analysis.kernels.selecting.source import Source, frames_of, real_neurons
 from analysis.layer import Layer
 from analysis.questions import QuestionError
 from analysis.recording import Recording
+from recorder.format import LayerCommit
 from recorder.format.bits import Counts, Integers
 from recorder.format.layout import neuron_dimensions
-from recorder.format.record.parts import Indices
+from recorder.format.record.parts import Indices, kept_indices
 from spiketape_worker import Parcel
 
 TASK_BYTES: Final = 32 * 2**20
@@ -52,8 +53,8 @@ def compare(
     Parameters
     ----------
     a, b : Recording, or Layer
-        Layers of one name must have one neuron shape. Several recordings that were opened as one are compared
-        in their order, each with its counterpart.
+        Layers of one name must have one neuron shape, of which the same neurons were kept. Several recordings
+        that were opened as one are compared in their order, each with its counterpart.
     by : str, optional
         Name of a column of the trials that tells which presentations stand for each other, such as the number
         of an image, where these came in another order. The n-th presentation of a value in a stands for the
@@ -167,7 +168,10 @@ def _check_alike(name: str, one: Sequence[Source], other: Sequence[Source]) -> N
             f"layer {name!r} has {shape_text(shapes[0])} neurons in a and {shape_text(shapes[1])} in b: no "
             "slot of the one stands for one of the other. Select other layers"
         )
-    if commits[0].along != commits[1].along:
+    # Slices and flat indices may stand for the same neurons; then these are stored in the same order.
+    if commits[0].along != commits[1].along and not np.array_equal(
+        _kept_neurons(commits[0]), _kept_neurons(commits[1])
+    ):
         raise QuestionError(
             f"of layer {name!r}, {commits[0].part or 'all'} is kept in a and {commits[1].part or 'all'} in "
             "b, which are not the same neurons. Select other layers"
@@ -176,6 +180,10 @@ def _check_alike(name: str, one: Sequence[Source], other: Sequence[Source]) -> N
         raise QuestionError(
             f"a is {len(one)} recordings opened as one, and b is {len(other)}: compare as many with as many"
         )
+
+
+def _kept_neurons(commit: LayerCommit) -> Integers:
+    return kept_indices(commit.shape, commit.part.neurons if commit.part else None)
 
 
 class _Work:

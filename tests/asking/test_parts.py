@@ -308,3 +308,22 @@ def test_the_small_picture_of_a_layer_of_counts_has_its_rates(counted: tuple[Any
     assert why == ""
     # 24 presentations of one length, each of which has a place.
     np.testing.assert_allclose(rates["a"], each)
+
+
+def test_neurons_kept_by_slices_and_by_flat_indices_are_compared(tmp_path: Path) -> None:
+    one, other = (trials[0] for trials in (spikes(), spikes()))
+    other = other ^ (np.random.default_rng(1).random(other.shape) < 0.1)
+    chosen = np.arange(60).reshape(SHAPE)[SLICES].ravel().tolist()
+    for name, values, neurons in (("a", one, SLICES), ("b", other, chosen), ("c", other, chosen[:-1])):
+        write_recording(tmp_path / name, {"1": values}, neurons={"1": neurons})
+    a, b, c = (analysis.open_recording(tmp_path / name) for name in "abc")
+    differ = (one ^ other)[..., *SLICES]
+    for pair in ((a, b), (b, a)):
+        found = analysis.compare(*pair)
+        assert found.layers["1"].differing == np.count_nonzero(differ)
+        assert found.first is not None
+        first = found.first
+        neuron = first.neuron[0] if len(first.neuron) == 1 else np.ravel_multi_index(first.neuron, SHAPE)
+        assert (one ^ other).reshape(STEPS, SAMPLES, -1)[first.step, first.sample, neuron]
+    with pytest.raises(QuestionError, match="which are not the same neurons"):
+        analysis.compare(a, c)

@@ -73,7 +73,7 @@ def stored(path: Path) -> np.ndarray:
         np.s_[..., 0],
         np.s_[::-1, 2],
         [3, 17, 59],
-        np.s_[[0, 3], [1, 4], :],
+        np.s_[[0, 3], 1:, :],
         np.array([3, 17, 59]),
         np.arange(np.prod(SHAPE)) % 7 == 0,
     ],
@@ -271,3 +271,27 @@ def test_gathered_outputs_of_a_part_are_those_that_came(tmp_path: Path) -> None:
     layer = TapeReader.open(Folder(tmp_path / "run")).layers["0"]
     assert (layer.frame_bits(0, layer.frames) == expected).all()
     assert monitor.get_avg_firing_rate() == expected.mean()
+
+
+def test_lists_of_several_axes_stand_for_all_combinations_as_in_select(tmp_path: Path) -> None:
+    chosen = [0, -1], slice(None), [2, 0]
+    record(tmp_path / "part", [made(3, 2)], neurons={NAME: chosen})
+    record(tmp_path / "whole", [made(3, 2)])
+    part = TapeReader.open(Folder(tmp_path / "part")).layers[NAME]
+    every = np.arange(60).reshape(SHAPE)[np.ix_([0, 3], range(5), [0, 2])]
+    np.testing.assert_array_equal(kept_indices(SHAPE, part.commit.part.neurons), every.ravel())
+    kept = analysis.open_recording(tmp_path / "part").firing_rate().compute()
+    selected = (
+        analysis.open_recording(tmp_path / "whole").layers[NAME].select(neurons=([0, 3], slice(None), [0, 2]))
+    )
+    assert float(kept) == float(selected.firing_rate().compute())
+
+
+@pytest.mark.parametrize("index", [([[0, 1], [1, 2]], [0, 1], 0), ([0, 9], [1, 2]), ([0], [1], [2], [0])])
+def test_lists_that_stand_for_no_neurons_are_refused(tmp_path: Path, index: Any) -> None:
+    monitor, net = monitor_of(tmp_path / "run", neurons={NAME: index})
+    with (
+        monitor,
+        pytest.raises(NeuronShapeError, match=r"does not fit layer 'layer', whose neurons have the"),
+    ):
+        net(made(1, 2)[0])
