@@ -33,7 +33,7 @@ class _WatchedCalls(Replacement[SessionLink]):
     @untraced
     def __call__(self, *arguments: Any, **settings: Any) -> Any:
         """Call the network."""
-        network, before, link = self.module, self._before, self._link
+        network, before, link = self._module(), self._before, self._link
         session = link.session
         if session is None or not link.is_enabled or current_graph_task_id() != -1:
             return self.call_replaced(*arguments, **settings)
@@ -43,7 +43,7 @@ class _WatchedCalls(Replacement[SessionLink]):
             if repeating is None or not repeating.begin():
                 _begin(link, session)
             if before is None:  # what `call_replaced` does, as at nearly every call
-                result = type(network)._call_impl(network, *arguments, **settings)  # type: ignore[no-untyped-call]  # noqa: SLF001
+                result = type(network)._call_impl(network, *arguments, **settings)  # type: ignore[arg-type, union-attr]  # noqa: SLF001
             else:
                 result = before(*arguments, **settings)
         # Not of Ctrl-C, which would wait here for what the end of a forward waits for: see `Steps`.

@@ -69,6 +69,32 @@ def _pack_one(values, row, bit, before, one, zero):
 
 
 @compiled
+def _pack_alone(values, row, bit, before, one, zero):
+    """Do what `_pack_one` does, by four places at once: memory is read twice as fast as from one place."""
+    size = len(row) // 4
+    v0, v1, v2, v3 = values[:size], values[size : 2 * size], values[2 * size : 3 * size], values[3 * size :]
+    r0, r1, r2, r3 = row[:size], row[size : 2 * size], row[2 * size : 3 * size], row[3 * size :]
+    others, fired = _pack_one(values[4 * size :], row[4 * size :], bit, before, one, zero)
+    for neuron in range(size):
+        a0, a1, a2, a3 = v0[neuron], v1[neuron], v2[neuron], v3[neuron]
+        i0, i1, i2, i3 = a0 == one, a1 == one, a2 == one, a3 == one
+        first = either(zero if i0 else a0, zero if i1 else a1)
+        others = either(others, either(first, either(zero if i2 else a2, zero if i3 else a3)))
+        s0, s1, s2, s3 = (
+            bit if i0 else _NONE,
+            bit if i1 else _NONE,
+            bit if i2 else _NONE,
+            bit if i3 else _NONE,
+        )
+        r0[neuron] = either(both(r0[neuron], before), s0)
+        r1[neuron] = either(both(r1[neuron], before), s1)
+        r2[neuron] = either(both(r2[neuron], before), s2)
+        r3[neuron] = either(both(r3[neuron], before), s3)
+        fired = either(fired, either(either(s0, s1), either(s2, s3)))
+    return others, fired
+
+
+@compiled
 def pack_frames(values, rows, waiting, one, zero, significant):
     """Pack frames behind those that wait in rows.
 
@@ -101,7 +127,7 @@ def pack_frames(values, rows, waiting, one, zero, significant):
             frame += 8
         else:
             bit, before = np.uint8(_BITS[place]), np.uint8(_BEFORE[place])
-            found, spikes = _pack_one(values[frame], row, bit, before, one, zero)
+            found, spikes = _pack_alone(values[frame], row, bit, before, one, zero)
             frame += 1
         others, fired = either(others, found), either(fired, spikes)
     return both(others, significant) != zero, fired != _NONE

@@ -93,9 +93,10 @@ class Repeating:
         """Note that a forward has returned; False if it has to go the long way, and nothing is noted."""
         now, steps, due = time.monotonic(), self.steps, self.due
         count, step = len(steps.layers), steps.layers[0].next_step
-        for layer in steps.layers:
-            if layer.next_step != step:
-                return False
+        if count > 1:
+            for layer in steps.layers:
+                if layer.next_step != step:
+                    return False
         if (
             not self.is_on
             or self.entrance.inside
@@ -103,7 +104,7 @@ class Repeating:
             or steps.called != count
             or steps.has_empty
             or steps.newest < 0
-            or step >= self._logbook.due
+            or (self._logbook.logs and step >= self._logbook.due)
             or not due.is_dirty
             or now >= due.comes_at
         ):
@@ -127,12 +128,26 @@ class Repeating:
 class RepeatedCalls:
     """Calls of one layer, of which those go the short way whose outputs are gathered, see `Alike`."""
 
-    __slots__ = ("_expected", "_late", "_layout", "_module", "_recorder", "_step", "repeating")
+    __slots__ = (
+        *(
+            "_due",
+            "_entrance",
+            "_expected",
+            "_late",
+            "_layout",
+            "_module",
+            "_recorder",
+            "_repeating",
+            "_step",
+        ),
+        *("_steps", "_trials", "_writer"),
+    )
 
     def __init__(self, repeating: Repeating, layer: SpikingLayer, expected: SpikeOutput) -> None:
-        self.repeating = repeating
+        self._repeating, self._steps, self._late = repeating, repeating.steps, repeating.layers.late_errors
+        self._entrance, self._trials = repeating.entrance, repeating.trials
+        self._due, self._writer = repeating.due, repeating.writer
         self._recorder, self._step, _ = repeating.layers.seen[layer.name]
-        self._late = repeating.layers.late_errors
         self._expected = expected
         # Layouts that follow settings of the module are asked for at each call.
         self._layout = None if isinstance(layer.layout, SpikeOutput) else layer.layout
@@ -140,8 +155,8 @@ class RepeatedCalls:
 
     def take(self, output: object) -> bool:
         """Record an output; False if it has to go the long way, and nothing is recorded."""
-        recorder, repeating, step = self._recorder, self.repeating, self._step
-        alike, thread, steps = recorder.alike, threading.get_ident(), repeating.steps
+        recorder, step, steps = self._recorder, self._step, self._steps
+        alike, thread = recorder.alike, threading.get_ident()
         if type(output) is tuple and output and self._expected.item == "first":
             output = output[0]
         if alike is None or alike.gathered is None or type(output) is not torch.Tensor:
@@ -159,17 +174,17 @@ class RepeatedCalls:
             return False
         gathered[call] = values
         if (
-            not repeating.is_on
-            or repeating.entrance.inside
+            not self._repeating.is_on
+            or self._entrance.inside
             or steps.depth == 0
             or steps.thread != thread
             or recorder.alike is not alike
             or recorder.is_stopped
             or alike.calls != call
             or alike.next_step != step.next_step
-            or alike.trial != repeating.trials.number
-            or not repeating.due.is_dirty
-            or repeating.writer.failure is not None
+            or alike.trial != self._trials.number
+            or not self._due.is_dirty
+            or self._writer.failure is not None
             or self._late
         ):
             return False

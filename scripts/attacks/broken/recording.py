@@ -9,6 +9,7 @@ HOOKS = "recorder/hooks/network.py"
 LAYER_RECORDER = "recorder/capture/layer_recorder.py"
 STEPS = "recorder/session/steps.py"
 ROWS = "recorder/session/rows.py"
+REPEATING = "recorder/session/repeating.py"
 LAYERS = "recorder/session/layers.py"
 LINK = "recorder/hooks/session_link.py"
 SESSION = "recorder/session/session.py"
@@ -98,7 +99,7 @@ RECORDING_MUTANTS = (
         "a forward that was cut short leaves its layers at different steps",
         "attacks/test_interrupts.py"
         "::test_nothing_is_lost_if_waiting_for_a_slow_disk_is_interrupted",
-        ((STEPS, "self._end(succeeded=False)\n", "self._forward, self._called = self._forward + 1, 0\n"),),
+        ((STEPS, "self._end(succeeded=False)\n", "self.forward, self.called = self.forward + 1, 0\n"),),
     ),
     Mutant(
         "frames that do not count are kept",
@@ -171,6 +172,22 @@ RECORDING_MUTANTS = (
         "the compiled pass keeps frames that do not count",
         "recording/packing/test_native_packing.py::test_the_compiled_pass_does_what_numpy_does",
         ((LOOPS, "either(both(row[neuron], before), spike)", "either(row[neuron], spike)"),),
+    ),
+    Mutant(
+        "a quarter of a frame that comes alone is packed as another one",
+        "recording/packing/test_native_packing.py::test_the_compiled_pass_does_what_numpy_does",
+        ((LOOPS, "either(both(r2[neuron], before), s2)", "either(both(r2[neuron], before), s1)"),),
+    ),
+    Mutant(
+        "a call like the one before may come from any thread",
+        "recording/test_repeated_calls.py"
+        "::test_a_layer_that_is_called_by_another_thread_is_refused_all_the_same",
+        ((REPEATING, "or steps.thread != thread\n            or recorder.alike", "or recorder.alike"),),
+    ),
+    Mutant(
+        "no commit is due while calls repeat",
+        "recording/test_repeated_calls.py::test_a_commit_that_is_due_comes_while_calls_repeat",
+        ((REPEATING, "            or now >= due.comes_at\n", ""),),
     ),
     Mutant(
         "the compiled pass takes -0.0 for another value",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from itertools import product
 from statistics import median
 
+import numpy as np
 import torch
 from spikingjelly.activation_based.neuron import LIFNode
 from torch import Tensor, nn
@@ -36,6 +37,9 @@ from benchmarks.harness import (
 )
 from benchmarks.peers import BARE, PEERS, RAW, SPIKETAPE, Peer
 from demonstration.network import STEPS
+from recorder.capture.host_packing import StagePool
+from recorder.capture.native_packing import NativePacker
+from recorder.native.loading import PASS
 
 NEURONS = 100
 
@@ -116,6 +120,45 @@ def measure_calls(options: Options, report: Report) -> None:
     )
     for raw in RAW:
         report.figure(f"cost per call: spiketape ÷ {raw}", _paired(costs, SPIKETAPE, raw), 1)
+    if options.device == "cpu":
+        _measure_large_outputs(options, report)
+
+
+def _measure_large_outputs(options: Options, report: Report) -> None:
+    """Checking and packing of outputs that no cache holds, by the compiled pass, beside reading them."""
+    rows = []
+    for name in ("bool", "float16", "float32", "int64", "float64"):
+        PASS.load(name)
+        for frames, neurons in ((8, 64),) if options.quick else ((64, 8192), (64, 2048), (1, 65_536)):
+            some = (torch.rand(frames, neurons) < 0.1).to(getattr(torch, name))
+            outputs = [some.clone() for _ in range(2 if options.quick else 2**28 // some.nbytes)]
+            packer = NativePacker(np.zeros((0, neurons), np.bool_), StagePool(), PASS, name)
+
+            def pack(output: Tensor, packer: NativePacker = packer) -> None:
+                packer.push(output)
+                packer.undo = None
+                packer.ready.clear()
+
+            # Words, as numpy adds up halves and booleans by way of others.
+            ways = {"pack": pack, "read": lambda output: np.sum(output.numpy().view(f"u{output.itemsize}"))}
+            times: Times = {way: [] for way in ways}
+            for way, do in list(ways.items()) * 3:
+                for output in outputs:
+                    started = time.thread_time()
+                    do(output)
+                    times[way].append((time.thread_time() - started) / some.numel() * 1e9)
+            packed, read = median(times["pack"]), median(times["read"])
+            rows.append(
+                [name, f"{frames} x {neurons}", f"{packed:.2f}", f"{read:.2f}", f"{packed / read:.2f}"]
+            )
+            if name in ("int64", "float64"):
+                report.figure(f"{name}, {frames} x {neurons}: packing ÷ reading", packed / read, 1.2)
+    report.table(
+        "Large outputs, nanoseconds a slot of the network's thread",
+        ["data type", "frames x neurons", "checked and packed", "np.sum", "÷"],
+        rows,
+        "Processor time, medians; outputs take turns in 256 MiB, so that they come from memory.",
+    )
 
 
 def _race(options: Options, network: nn.Module, show: Show, trials: int, rounds: int) -> Race:
