@@ -73,6 +73,7 @@ def _tally_parts(words, parts, pieces, place_of_neuron, moments, histogram):
     fired = np.zeros(size + 1, np.uint64)
     masks = _masks_of_steps(parts, pieces, size)
     found = np.zeros_like(masks)
+    latencies, followed = _latencies_of_steps(parts, pieces, size), _are_followed(parts, pieces)
     for row in range(words.shape[0]):
         at = _ZERO
         for part in range(len(parts)):
@@ -102,7 +103,8 @@ def _tally_parts(words, parts, pieces, place_of_neuron, moments, histogram):
             for step in range(size):
                 found[group, step] += count_ones((fired[step + 1] ^ fired[step]) & masks[group, step])
         if row == len(words) - 1 or place_of_neuron[row + 1] != place_of_neuron[row]:
-            _add_latencies(found, parts, pieces, place_of_neuron[row], moments, histogram)
+            place = place_of_neuron[row]
+            _add_latencies(found, latencies, followed, parts, pieces, place, moments, histogram)
 
 
 @compiled
@@ -126,21 +128,56 @@ def _masks_of_steps(parts, pieces, size):
 
 
 @compiled
-def _add_latencies(found, parts, pieces, place, moments, histogram):
-    """Add numbers of first events, [groups of a piece, steps] as in `_masks_of_steps`, and forget them."""
-    longest, at = histogram.shape[2], 0
+def _latencies_of_steps(parts, pieces, size):
+    """Latency of an event at each step, and its square, int64 [2, steps as in `_masks_of_steps`]."""
+    latencies, at = np.zeros((2, size), np.int64), 0
     for part in range(len(parts)):
-        piece, steps = parts[part, 4], np.int64(parts[part, 3])
+        for step in range(np.int64(parts[part, 3])):
+            latency = step + pieces.offset[parts[part, 4]]
+            latencies[0, at + step], latencies[1, at + step] = latency, latency * latency
+        at += np.int64(parts[part, 3]) + 1
+    return latencies
+
+
+@compiled
+def _are_followed(parts, pieces):
+    """Whether the next part is in the same groups as each, so that both are added up at once."""
+    followed = np.zeros(len(parts), np.bool_)
+    for part in range(len(parts) - 1):
+        one, other = parts[part, 4], parts[part + 1, 4]
+        here, there, groups = pieces.group_at[one], pieces.group_at[other], pieces.groups[one]
+        followed[part] = groups == pieces.groups[other] and np.array_equal(
+            pieces.listed[here : here + groups], pieces.listed[there : there + groups]
+        )
+    return followed
+
+
+@compiled
+def _add_latencies(found, latencies, followed, parts, pieces, place, moments, histogram):
+    """Add numbers of first events, [groups of a piece, steps] as in `_masks_of_steps`, and forget them."""
+    longest, begin, end = histogram.shape[2], 0, 0
+    for part in range(len(parts)):
+        end += np.int64(parts[part, 3]) + 1
+        if followed[part]:
+            continue
+        piece = parts[part, 4]
         for group in range(pieces.groups[piece]):
             listed = pieces.listed[pieces.group_at[piece] + group]
-            for step in range(steps):
-                number, latency = np.int64(found[group, at + step]), step + pieces.offset[piece]
-                if number == 0:
-                    continue
-                moments[listed, place, 0] += number
-                moments[listed, place, 1] += number * latency
-                moments[listed, place, 2] += number * latency * latency
-                if longest:
-                    histogram[listed, place, min(latency, longest - 1)] += number
-        at += steps + 1
-    found[:] = _ZERO
+            for step in range(begin, end if longest else begin):
+                column = min(latencies[0, step], longest - 1)
+                histogram[listed, place, column] += np.int64(found[group, step])
+            number, total, squares = 0, 0, 0
+            events, latency, square = (
+                found[group, begin:end],
+                latencies[0, begin:end],
+                latencies[1, begin:end],
+            )
+            for step in range(len(events)):
+                number += np.int64(events[step])
+                total += np.int64(events[step]) * latency[step]
+                squares += np.int64(events[step]) * square[step]
+            events[:] = _ZERO
+            moments[listed, place, 0] += number
+            moments[listed, place, 1] += total
+            moments[listed, place, 2] += squares
+        begin = end
