@@ -17,7 +17,7 @@ from recorder.elsewhere.packing import LayerState, OtherValuesError, pack_values
 from recorder.elsewhere.pieces import Piece
 from recorder.format import RecordingExistsError, plan_chunks
 from recorder.format.bits import Packed
-from recorder.format.layout import plan_counts
+from recorder.format.layout import CATEGORIES, GROUPS, plan_counts
 from recorder.format.record.parts import LayerPart, is_flat
 from recorder.format.segments import SegmentLog
 from recorder.format.trials import TrialLog
@@ -117,7 +117,8 @@ def write_recording(
     ------
     ValueError
         If values are no multiples of one scale, axes are not known, layers do not have the same steps, or
-        labels do not fit. Steps before those are committed, and ``resume=True`` goes on behind them.
+        labels do not fit. Steps before those are committed, and ``resume=True`` goes on behind them; where
+        there are none, no recording is left.
     TypeError
         If something is given that is none of the above.
     RecordingExistsError
@@ -140,13 +141,14 @@ def write_recording(
     described = describe({}, metadata, dt=dt, dt_unit=dt_unit, licence=licence, citation=citation)
     target = open_store(store, read_only=False, storage_options=storage_options, durability=durability)
     with write_errors(target):
-        if (resume or append) and not is_unbegun(target):
+        is_new = not (resume or append) or is_unbegun(target)
+        if not is_new:
             _refuse_other(target, feeds, described, parts)
             tape = TapeWriter.resume(target, take_over=take_over)
         else:
             tape = TapeWriter.create(target, described, overwrite=overwrite, take_over=take_over)
     try:
-        _Writing(tape, feeds, attached, commit_interval, parts, skips=resume).run()
+        _Writing(tape, feeds, attached, commit_interval, parts, skips=resume, is_new=is_new).run()
     finally:
         tape.release()
     return target.location
@@ -231,6 +233,7 @@ class _Writing:
         parts: Parts,
         *,
         skips: bool,
+        is_new: bool,
     ) -> None:
         self._tape, self._attached, self._interval = tape, attached, commit_interval
         self._layers = [_Layer(feed, position, parts.part(feed.name)) for position, feed in enumerate(feeds)]
@@ -246,6 +249,7 @@ class _Writing:
         # Trials whose labels are there; of the last of them there may be no steps, where they are left out.
         self._noted = self._trials.trials
         self._committed_at = time.monotonic()
+        self._is_new = is_new
         # Whether layers may not be at the same step: what was cut short then ends with the last commit.
         self._is_changing = False
 
@@ -267,7 +271,9 @@ class _Writing:
             self._write_all()
         except BaseException:
             # What was given is wrong, or whoever gives it has failed. Nothing of its round was appended.
-            if not self._is_changing:
+            if self._is_new and not (self._step or self._is_changing):
+                self._tape.store.clear((*GROUPS, CATEGORIES))
+            elif not self._is_changing:
                 self._commit()
             raise
         self._commit(close=True)
