@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from recorder.elsewhere.pieces import Piece, Values
 from recorder.format.record.metadata import MAX_NEURONS
 
 Integers = NDArray[np.int64]
+Several: TypeAlias = Literal["error", "count", "once"]
 
 # Names of the neuron axes, by their number, as FORMAT.md has them.
 _AXES: Final = {
@@ -51,10 +52,15 @@ class EventTable:
     trials : int, optional
         Number of trials, if the table has a column ``trial``; left out where ``steps`` are given for each.
 
+    several : {"error", "count", "once"}
+        What several events of one neuron in one step are, as where steps are longer than those of the chip:
+        an error, as soon as they are read; a spike count, which makes the layer one of whole numbers; or one
+        spike.
+
     Raises
     ------
     ValueError, TypeError
-        If a number is not positive, or ``events`` is no table.
+        If a number is not positive, ``events`` is no table, or ``several`` is none of these.
     """
 
     def __init__(
@@ -65,7 +71,11 @@ class EventTable:
         steps: int | Sequence[int],
         samples: int = 1,
         trials: int | None = None,
+        several: Several = "error",
     ) -> None:
+        if several not in ("error", "count", "once"):
+            raise ValueError(f"several is {several!r}; expected 'error', 'count' or 'once'")
+        self._several: Several = several
         self.neuron_shape = tuple(neurons) if isinstance(neurons, Iterable) else (neurons,)
         self.samples = samples
         self.has_trials = isinstance(steps, Iterable) or trials is not None
@@ -87,7 +97,7 @@ class EventTable:
         waiting = _Waiting(self._sorted())
         for trial, steps in enumerate(self.steps):
             shape = (steps, self.samples, *self.neuron_shape)
-            yield _EventPiece(waiting, shape, int(self._begins[trial]))
+            yield _EventPiece(waiting, shape, int(self._begins[trial]), self._several, self._step_text)
 
     def _sorted(self) -> Iterator[Integers]:
         """Places of the spikes in an array of [all steps, samples, neurons], ascending in each table."""
@@ -205,22 +215,38 @@ class _Waiting:
 class _EventPiece:
     """The steps of one trial, or all; they can only be read in order, and each once."""
 
-    dtype = "bool"
-
-    def __init__(self, waiting: _Waiting, shape: tuple[int, ...], first_step: int) -> None:
+    def __init__(
+        self,
+        waiting: _Waiting,
+        shape: tuple[int, ...],
+        first_step: int,
+        several: Several,
+        step_text: Callable[[int], str],
+    ) -> None:
         self.shape = shape
+        self.dtype = "int32" if several == "count" else "bool"
         self._waiting, self._first_step = waiting, first_step
+        self._several, self._step_text = several, step_text
 
     def read(self, first: int, last: int) -> Values:
         """Steps of the piece; see `Piece`."""
         frame = math.prod(self.shape[1:])
         begin = (self._first_step + first) * frame
         places = self._waiting.between(begin, (self._first_step + last) * frame) - begin
-        # Number of events in each slot: several are an error like any value that is neither 0 nor 1.
-        events = np.zeros((last - first) * frame, np.uint8)
+        events = np.zeros((last - first) * frame, self.dtype)
         events[places] = 1
-        slots, more = np.unique(places[1:][places[1:] == places[:-1]], return_counts=True)
-        events[slots] = np.minimum(more + 1, 255)
+        again = places[1:][places[1:] == places[:-1]]
+        if len(again) and self._several == "error":
+            step, slot = divmod(int(again[0]), frame)
+            sample, *neuron = map(int, np.unravel_index(slot, self.shape[1:]))
+            raise ValueError(
+                f"{1 + np.count_nonzero(again == again[0])} events are of neuron "
+                f"{neuron[0] if len(neuron) == 1 else tuple(neuron)} in "
+                f"{self._step_text(self._first_step + first + step)}, sample {sample}: EventTable(..., "
+                "several='count') makes a spike count of them, several='once' one spike; or give more steps"
+            )
+        if self._several == "count":
+            np.add.at(events, again, 1)
         return events.reshape(last - first, *self.shape[1:])
 
 

@@ -173,7 +173,7 @@ IN_TRIALS = {"trial": [0, 1], "time": [2, 4], "neuron": [0, 0]}
         ([{"step": [2], "neuron": [0]}, {"step": [1], "neuron": [0]}], {}, ValueError, "step 1 come behind"),
         ([3], {}, TypeError, "events hold a int; expected tables"),
         (3, {}, TypeError, "events is a int"),
-        ({"step": [1, 1, 2], "neuron": [2, 2, 2]}, {}, ValueError, "of sample 0, neuron 2, step 1"),
+        ({"step": [1, 1, 2], "neuron": [2, 2, 2]}, {}, ValueError, "2 events are of neuron 2 in step 1"),
         (GOOD, {"steps": 0}, ValueError, r"steps is \[0\]; expected whole numbers"),
         (GOOD, {"neurons": (2, 0)}, ValueError, r"neurons is \[2, 0\]"),
         (GOOD, {"neurons": (2**20, 2**20)}, ValueError, "a layer has at most"),
@@ -190,7 +190,16 @@ def test_tables_that_do_not_fit_are_refused(
         )
 
 
-def test_many_events_in_one_slot_are_counted_and_refused(tmp_path: Path) -> None:
-    table = EventTable({"step": [1] * 300, "neuron": [2] * 300}, neurons=3, steps=4)
-    with pytest.raises(ValueError, match=r"values other than 0 and 1, .*: from 255"):
-        write_recording(tmp_path / "run.zarr", {"1": table})
+def test_many_events_in_one_slot_are_refused_counted_or_one(tmp_path: Path) -> None:
+    events = {"step": [1] * 300 + [3], "sample": [0] * 300 + [1], "neuron": [2] * 300 + [0]}
+    with pytest.raises(ValueError, match="300 events are of neuron 2 in step 1, sample 0: Ev"):
+        write_recording(tmp_path / "error", {"1": EventTable(events, neurons=3, steps=4, samples=2)})
+    counts = np.zeros((4, 2, 3), np.int64)
+    np.add.at(counts, tuple(map(np.array, events.values())), 1)
+    for several, expected in (("count", counts), ("once", counts > 0)):
+        table = EventTable(events, neurons=3, steps=4, samples=2, several=several)
+        write_recording(tmp_path / several, {"1": table})
+        values = analysis.open_recording(tmp_path / several).layers["1"].values
+        np.testing.assert_array_equal(np.asarray(values).reshape(4, 2, 3), expected)
+    with pytest.raises(ValueError, match="several is 'all'; expected 'error', 'count' or 'once'"):
+        EventTable(events, neurons=3, steps=4, several="all")
