@@ -22,6 +22,7 @@ from analysis.display import printable
 from analysis.questions import UncoveredOperationsWarning, listed
 from analysis.recording import Recording
 from analysis.statistics import Statistics
+from analysis.statistics.counted import CountedOperations
 from analysis.statistics.signals import SignalStatistics
 
 # Parameters that have an option of their own.
@@ -44,13 +45,14 @@ def statistics(owner: type = Statistics) -> dict[str, inspect.Signature]:
 def complete_statistics(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The statistics whose names begin like the last word of a list joined by commas."""
     before, comma, begun = incomplete.rpartition(",")
-    return [CompletionItem(before + comma + name) for name in statistics() if name.startswith(begun)]
+    names = [*statistics(), *statistics(CountedOperations)]
+    return [CompletionItem(before + comma + name) for name in names if name.startswith(begun)]
 
 
 def statistics_text() -> str:
     """A line for each statistic: its name, its meaning, and what --set takes."""
     lines = []
-    for owner, front in ((Statistics, ""), (SignalStatistics, "SIGNAL:")):
+    for owner, front in ((Statistics, ""), (CountedOperations, ""), (SignalStatistics, "SIGNAL:")):
         for name, signature in statistics(owner).items():
             meaning = (inspect.getdoc(getattr(owner, name)) or "").partition("\n")[0]
             further = [key for key in signature.parameters if key not in ("self", "per", *OPTIONS)]
@@ -113,7 +115,8 @@ class Asked:
 
     def _arguments(self) -> dict[str, dict[str, Any]]:
         """What each statistic is given."""
-        known, of_signals = statistics(), statistics(SignalStatistics)
+        counted, of_signals = statistics(CountedOperations), statistics(SignalStatistics)
+        known = statistics() | counted
         known |= {
             name: of_signals[method]
             for name in self.what
@@ -142,17 +145,23 @@ class Asked:
             parameters = known[name].parameters
             arguments[name] = {key: value for key, value in given.items() if key in parameters}
             if "per" in parameters:
-                arguments[name]["per"] = self.per
-            elif self.per != DEFAULT_PER:
-                raise click.BadParameter(
-                    f"{name} has axes of its own, and keeps nothing else apart: leave --per out, and choose "
-                    "a layer with --layer",
-                    param_hint="--per",
-                )
+                # Operations are of weight layers, and so of no layer, if nothing is said.
+                is_plain = name in counted and self.per == DEFAULT_PER
+                arguments[name]["per"] = () if is_plain else self.per
+            else:
+                self._refuse_per(name)
         for key in given:
             if not any(key in taken for taken in arguments.values()):
                 raise click.UsageError(f"none of {listed(self.what, 'and')} takes {printable(repr(key))}")
         return arguments
+
+    def _refuse_per(self, name: str) -> None:
+        if self.per != DEFAULT_PER:
+            raise click.BadParameter(
+                f"{name} has axes of its own, and keeps nothing else apart: leave --per out, and choose "
+                "a layer with --layer",
+                param_hint="--per",
+            )
 
     def _boundary(self) -> Any:
         if self.boundary == "none":

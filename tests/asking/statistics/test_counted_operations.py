@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import importlib
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
@@ -136,6 +138,20 @@ def test_counts_are_those_of_each_weight_layer_with_weights_of_one(plain: Any) -
     assert np.array_equal(total.sel(weight_layer="summed").values, counts["summed"].sum(0))
     by_label = recording.counted_operations("label").sel(weight_layer="inner").values
     assert np.array_equal(by_label[0], counts["inner"].reshape(T, N, 6)[:, [0, 2]].sum((0, 1)))
+
+
+def test_the_command_line_lists_them_by_weight_layer_and_kind(plain: Any) -> None:
+    recording, counts = plain
+    for per, rows in (((), 5 * 6), (("--per", "sample"), 5 * 6 * N)):
+        asked = ["stats", recording.location, "--what", "counted_operations", "--format", "csv", *per]
+        result = CliRunner().invoke(main, asked)
+        assert result.exit_code == 0, result.output
+        table = pd.read_csv(io.StringIO(result.stdout))
+        assert len(table) == rows
+        for name, of_layer in counts.items():
+            found = table[table.weight_layer == name].groupby("kind", sort=False).counted_operations.sum()
+            assert found.to_dict() == dict(zip(KINDS, of_layer.sum(0).tolist(), strict=True))
+    assert "\ncounted_operations " in CliRunner().invoke(main, ["stats", "--list"]).stdout
 
 
 @pytest.mark.parametrize("weights", ["all", "nonzero"])
