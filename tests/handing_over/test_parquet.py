@@ -16,43 +16,20 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
-from click.testing import CliRunner
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import analysis
-from analysis.cli import clusters, commands
 from analysis.export import parquet
-from analysis.export.places import layer_folders
 from analysis.kernels.events import by_group, plain_loops
 from analysis.kernels.exporting import event_rows
-from analysis.questions import QuestionError
+from exported_events import read
 from made_recordings import make_example, plans
 from presented import starts_of
-from recorder.format import LostFramesWarning, RecordingFormatError
+from recorder.format import LostFramesWarning
 from tapes import Run, Trial, write_recording
 
-RUNS = [Run(0, 20, 8, 0), Run(20, 15, 8, 1), Run(40, 15, 8)]
-TRIALS = [
-    Trial(0, 8, {"label": ["cat"] * 8, "count": [*range(7), None]}),
-    Trial(1, 8, {"label": ["dog", None] * 4, "steps": [0.5] * 8}),
-]
 COLUMNS = ["neuron", "trial", "sample", "time", "step"]
-STEP = {"dt": 0.5, "dt_unit": "ms"}
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    random = np.random.default_rng(3)
-    layers = {"1": random.random((400, 3, 4, 5)) < 0.2, "features.3": random.random((400, 9)) < 0.05}
-    write_recording(tmp_path / "run.zarr", layers, RUNS, TRIALS, chunk_bytes=256, provenance=STEP)
-    return tmp_path / "run.zarr"
-
-
-def read(out: Path, name: str) -> pl.DataFrame:
-    """Events of a layer, file after file."""
-    folder = layer_folders([name])[name]
-    return pl.concat([pl.read_parquet(file) for file in sorted((out / folder).glob("part-*.parquet"))])
 
 
 def wanted(layer: analysis.Layer, starts: dict[int, int]) -> list[tuple[Any, ...]]:
@@ -304,87 +281,6 @@ def test_hostile_names_stay_in_the_folder_and_come_back(tmp_path: Path) -> None:
     document = json.loads((out / "metadata.json").read_text())
     assert [layer["layer"] for layer in document["layers"]] == NAMES
     assert all((out / layer["files"][0]["file"]).is_file() for layer in document["layers"])
-
-
-def test_what_is_there_is_never_replaced(path: Path, tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    with pytest.raises(QuestionError, match=r"out exists, and an export never replaces anything"):
-        analysis.open_recording(path).export(tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
-
-
-def test_an_export_that_fails_leaves_nothing(path: Path, tmp_path: Path) -> None:
-    next((path / "layers" / "features.3" / "spikes").rglob("c/1/0")).unlink()
-    before = sorted(tmp_path.iterdir())
-    with pytest.raises(RecordingFormatError, match=r"features\.3"):
-        analysis.open_recording(path).export(tmp_path / "out", digest=False)
-    assert sorted(tmp_path.iterdir()) == before
-
-
-def test_an_export_is_under_its_name_only_when_it_is_whole(path: Path, tmp_path: Path) -> None:
-    seen = []
-
-    def run(*tasks: Any) -> tuple[Any, ...]:
-        seen.append([entry.name for entry in tmp_path.iterdir()])
-        return dask.compute(*tasks)
-
-    analysis.open_recording(path).export(tmp_path / "out", digest=False, run=run)
-    (names,) = seen
-    assert "out" not in names
-    assert next(name for name in names if name.startswith("out.")).endswith(".partial")
-
-
-def test_a_folder_that_workers_do_not_share_is_an_error(path: Path, tmp_path: Path) -> None:
-    def elsewhere(*tasks: Any) -> tuple[Any, ...]:
-        written = dask.compute(*tasks)
-        for file in tmp_path.glob("out.*.partial/layer=1/*"):
-            file.unlink()
-        return written
-
-    with pytest.raises(OSError, match="workers must write to the same folder"):
-        analysis.open_recording(path).export(tmp_path / "out", digest=False, run=elsewhere)
-
-
-@pytest.mark.parametrize("what", ["csv", ""])
-def test_other_forms_are_refused(path: Path, tmp_path: Path, what: Any) -> None:
-    with pytest.raises(QuestionError, match="expected 'parquet' or 'nwb'"):
-        analysis.open_recording(path).export(tmp_path / "out", what)
-
-
-def test_urls_are_refused(path: Path) -> None:
-    with pytest.raises(QuestionError, match="is a URL; expected a path"):
-        analysis.open_recording(path).export("s3://bucket/out")
-
-
-def test_the_command_exports_the_part_that_is_chosen(path: Path, tmp_path: Path) -> None:
-    out = tmp_path / "made" / "out"
-    arguments = ["export", str(path), str(out), "--layer", "1", "--where", "label=dog", "--time", "2:5"]
-    result = CliRunner().invoke(commands.main, arguments)
-    assert result.exit_code == 0, result.output
-    assert result.stderr.endswith("out: 1 layer(s), parquet\n")
-    part = analysis.open_recording(path).select(layers="1", labels="dog", time=slice(2, 5))
-    assert read(out, "1").height == int(part.spike_count("network"))
-    again = CliRunner().invoke(commands.main, arguments)
-    assert again.exit_code == 2
-    assert "exists" in again.stderr
-
-
-def test_workers_of_a_cluster_write_the_files_and_read_the_table(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(parquet, "PART_BYTES", 512)
-    recording = analysis.open_recording(path)
-    here = recording.export(tmp_path / "here")
-    with clusters.cluster("local:2"):
-        there = recording.export(tmp_path / "there")
-        table = recording["1"].events().compute()
-    files = sorted(file.relative_to(here) for file in here.rglob("*.parquet"))
-    assert files == sorted(file.relative_to(there) for file in there.rglob("*.parquet"))
-    assert len(files) > 6
-    for file in files:
-        assert pl.read_parquet(here / file).equals(pl.read_parquet(there / file))
-    counts = recording["1"].spike_count("neuron").compute().values.ravel()
-    assert table.groupby("neuron").size().tolist() == counts.tolist()
 
 
 def test_presentations_without_frames_are_rows_without_steps(path: Path, tmp_path: Path) -> None:
