@@ -4,80 +4,28 @@ from __future__ import annotations
 
 import gc
 import logging
-import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from spikingjelly.activation_based import functional, layer, neuron
+from spikingjelly.activation_based import functional
 from torch import nn
 
 import analysis
 from analysis.keeping import find_problems
 from devices import LateLane
+from held_trials import N, T, inputs, present, recorded, spiking, trials_in
 from networks import Threshold, on_store, run
-from processes import line, python
 from recorder import Monitor, SpikeOutput
 from recorder.capture.device.transfer import TransferRing, TransferRings
 from recorder.capture.held_rows import HeldRows
-from recorder.capture.holding_recorder import HoldingRecorder
 from recorder.capture.packers import Packers
 from recorder.format import RecordingStoppedWarning
-from recorder.format.segments import SegmentLog
 from recorder.spike_sequence import NothingRecordedError
 from recorder.stores import Folder
 from recorder.tape import TapeReader
-
-T, N = 5, 3
-
-
-def spiking(step_mode: str = "s") -> nn.Sequential:
-    torch.manual_seed(3)
-    net = nn.Sequential(
-        *(layer.Linear(7, 11), neuron.LIFNode(v_threshold=0.2)),
-        *(layer.Linear(11, 6), neuron.IFNode(v_threshold=0.2)),
-    )
-    functional.set_step_mode(net, step_mode)
-    return net
-
-
-def inputs(trial: int) -> torch.Tensor:
-    # Batches differ, so that trials end within a row of eight frames.
-    return torch.rand(T, N + trial % 3, 7, generator=torch.Generator().manual_seed(trial)) * 3
-
-
-def present(monitor: Monitor, net: nn.Module, trials: range, **columns: Any) -> None:
-    with torch.no_grad():
-        for trial in trials:
-            given = inputs(trial)
-            with monitor.trial(label=[f"{trial}.{sample}" for sample in range(given.shape[1])], **columns):
-                for x in [given] if getattr(net[1], "step_mode", "s") == "m" else given:
-                    net(x)
-            functional.reset_net(net)
-
-
-def recorded(path: Path, trials: list[int]) -> dict[str, Any]:
-    """What a recording has of some trials: steps, samples, labels, spikes and signals of each layer."""
-    recording = analysis.open_recording(path)
-    assert find_problems(TapeReader.open(Folder(path))) == []
-    found: dict[str, Any] = {}
-    for trial in trials:
-        for name in recording.layers:
-            part = recording.select(trials=[trial])[name]
-            arrays = {
-                "spikes": part.spikes,
-                **{which: series.values for which, series in part.signals.items()},
-            }
-            for which, array in arrays.items():
-                kept = {each: array[each].values.tolist() for each in ("step", "sample", "trial", "label")}
-                found[f"{trial} {name} {which}"] = {**kept, "values": array.values.tolist()}
-    return found
-
-
-def trials_in(path: Path) -> list[int]:
-    return sorted(set(TapeReader.open(Folder(path)).trials().get("trial", np.empty(0)).tolist()))
 
 
 @pytest.mark.parametrize("step_mode", ["s", "m"])
@@ -269,23 +217,6 @@ def test_getters_answer_about_what_was_kept(tmp_path: Path) -> None:
         assert monitor.get_avg_firing_rate() == rate
 
 
-def test_a_trial_in_which_keep_is_called_is_kept_when_it_ends(tmp_path: Path) -> None:
-    net = spiking()
-    with (  # noqa: PT012 - what the error ends is the last trial
-        pytest.raises(FloatingPointError),
-        Monitor(net, store=tmp_path / "run", last_trials=2) as monitor,
-    ):
-        present(monitor, net, range(4))
-        with torch.no_grad(), monitor.trial(label="bad"):
-            net(inputs(4)[0])
-            monitor.keep("loss is NaN")
-            assert trials_in(tmp_path / "run") == []
-            net(inputs(4)[1])
-            raise FloatingPointError
-    assert trials_in(tmp_path / "run") == [3, 4]
-    assert len(monitor.s["1"]) == T + 2
-
-
 def test_keep_is_refused_in_words_where_it_means_nothing(tmp_path: Path) -> None:
     net = spiking()
     with Monitor(net, store=tmp_path / "all") as monitor, pytest.raises(RuntimeError, match="last_trials=N"):
@@ -328,32 +259,6 @@ def test_steps_and_trials_go_on_behind_what_was_not_kept(tmp_path: Path) -> None
     assert find_problems(TapeReader.open(Folder(tmp_path / "run"))) == []
 
 
-KILLED = """
-import sys
-from test_last_trials import Monitor, present, spiking
-net = spiking()
-monitor = Monitor(net, store=sys.argv[1], last_trials=2, commit_interval=1000)
-monitor.enable()
-present(monitor, net, range(4))
-monitor.keep("it is about to die")
-present(monitor, net, range(4, 6))
-print("kept", flush=True)
-input()
-"""
-
-
-def test_kept_trials_outlive_a_kill(tmp_path: Path) -> None:
-    with python(KILLED, tmp_path / "killed", beside=__file__) as process:
-        assert line(process) == "kept"
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    net = spiking()
-    with Monitor(net, store=tmp_path / "whole") as monitor:
-        present(monitor, net, range(4))
-    assert trials_in(tmp_path / "killed") == [2, 3]
-    assert recorded(tmp_path / "killed", [2, 3]) == recorded(tmp_path / "whole", [2, 3])
-
-
 def test_trials_that_come_from_an_accelerator_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -369,52 +274,6 @@ def test_trials_that_come_from_an_accelerator_are_kept(
         on_device[0] = False
         monitor.keep("end")
     assert recorded(tmp_path / "kept", [3, 4]) == recorded(tmp_path / "whole", [3, 4])
-
-
-def test_a_handler_that_closes_while_trials_are_kept_has_them_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    net = spiking()
-    with Monitor(net, store=tmp_path / "run", last_trials=2) as monitor:
-        present(monitor, net, range(3))
-        original = HoldingRecorder.put_back
-
-        def interrupted(*arguments: Any) -> None:
-            monitor.close()
-            original(*arguments)
-
-        monkeypatch.setattr(HoldingRecorder, "put_back", interrupted)
-        monitor.keep("end")
-        assert "closed" in repr(monitor)
-    assert trials_in(tmp_path / "run") == [1, 2]
-    assert {len(steps) for steps in monitor.s.values()} == {2 * T}
-
-
-@pytest.mark.parametrize("place", [1, 4, 7])
-def test_keeping_goes_on_where_an_interruption_has_ended_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: int
-) -> None:
-    options: dict[str, Any] = {"signals": ["v"], "durability": "process"}
-    net = spiking()
-    with Monitor(net, store=tmp_path / "whole", **options) as monitor:
-        present(monitor, net, range(4))
-    net = spiking()
-    with Monitor(net, store=tmp_path / "kept", last_trials=2, **options) as monitor:
-        present(monitor, net, range(4))
-        left, original = [place], SegmentLog.extend
-
-        def interrupted(*arguments: Any) -> None:
-            left[0] -= 1
-            if left[0] == 0:
-                raise KeyboardInterrupt
-            original(*arguments)
-
-        monkeypatch.setattr(SegmentLog, "extend", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            monitor.keep("end")
-        monitor.flush()
-        monitor.keep("end")
-    assert recorded(tmp_path / "kept", [2, 3]) == recorded(tmp_path / "whole", [2, 3])
 
 
 def test_a_layer_that_puts_out_no_spikes_is_stopped_and_others_are_kept(tmp_path: Path) -> None:
