@@ -17,11 +17,11 @@ KEYWORDS = "activation_based or jelly_counter or memory or nir or spikingjelly_g
 PASSING = {
     "asking/statistics/test_counted_operations.py": 4,
     "asking/statistics/test_operation_references.py": 15,
-    "recording/outputs/test_graded_values.py": 6,
     "recording/outputs/test_networks.py": 2,
     "recording/outputs/test_spikingjelly.py": 48,
     "recording/outputs/test_wrappers.py": 9,
     "recording/signals/test_potentials.py": 16,
+    "recording/values/test_graded_libraries.py": 6,
 }
 
 

@@ -48,7 +48,7 @@ RECORDING_MUTANTS = (
     ),
     Mutant(
         "values are rounded, not refused",
-        "recording/outputs/test_graded_values.py::test_ones_are_the_scale_once_there_were_some",
+        "recording/values/test_graded_values.py::test_ones_are_the_scale_once_there_were_some",
         ((VALUE_PACKING, "if not is_given_back:", "if False:"),),
     ),
     Mutant(

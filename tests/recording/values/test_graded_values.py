@@ -1,4 +1,4 @@
-"""Values other than 0 and 1 of real networks and of whatever comes: recorded as they are, and given back."""
+"""Values other than 0 and 1, whatever comes: recorded as they are, and given back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import nn
 
 import analysis
 from devices import LateLane
-from frameworks import currents, framework
+from given_back import as_numbers, check
 from recorder import Monitor, SpikeOutput, SpikeValueError
 from recorder.capture.device.transfer import TransferRing, TransferRings
 from recorder.capture.layer_recorder import LOOK_AFTER_CALLS
@@ -24,40 +24,7 @@ from recorder.format.scales import find_scale
 from recorder.format.values import scale_levels
 from tellers import Pair, Teller, monitor_of
 
-T, N = 5, 3
 DTYPES = ["float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64"]
-
-
-def as_numbers(values: Any) -> np.ndarray:
-    return np.asarray(values.double() if torch.is_tensor(values) else values, np.float64)
-
-
-def check(monitor: Monitor, path: Path, name: str, given: list[torch.Tensor]) -> None:
-    """What is given back, by the monitor and by the recording, is what was put out: value and dtype."""
-    steps = monitor.s[name][:]
-    expected = np.stack([as_numbers(each) for each in given])
-    np.testing.assert_array_equal(np.stack([as_numbers(step) for step in steps]), expected)
-    # Sums are those of whole multiples of the scale; what is put out of them is rounded.
-    digits = {torch.float16: 1e-3, torch.bfloat16: 1e-2, torch.float32: 1e-6}.get(given[0].dtype, 1e-12)
-    rounding = {"rtol": digits, "atol": digits}
-    numpy_dtype = (
-        "float32" if given[0].dtype == torch.bfloat16 else str(given[0].dtype).removeprefix("torch.")
-    )
-    assert {step.dtype for step in steps} == {np.dtype(numpy_dtype)}
-    layer = analysis.open_recording(path)[name]
-    values = layer.values
-    assert values.dtype == numpy_dtype
-    np.testing.assert_array_equal(as_numbers(values.values).reshape(expected.shape), expected)
-    np.testing.assert_array_equal(layer.spikes.values.reshape(expected.shape), expected != 0)
-    for of, numbers in (("events", expected != 0), ("magnitude", np.abs(expected)), ("sum", expected)):
-        np.testing.assert_allclose(float(layer.firing_rate(of=of)), numbers.mean(), **rounding)
-        per_neuron = layer.spike_count(per=layer.dimensions or "layer", of=of) if layer.dimensions else None
-        if per_neuron is not None and len(layer.dimensions) == 1:
-            np.testing.assert_allclose(per_neuron.values, numbers.sum(axis=(0, 1)), **rounding)
-    mean = monitor.get_avg_firing_rate(all=False, module_name=name)
-    np.testing.assert_allclose(mean, expected.mean(), **rounding)
-    silent = (expected == 0).all(axis=(0, 1)).mean()
-    assert monitor.get_nonfire_ratio(all=False, module_name=name) == silent
 
 
 @st.composite
@@ -218,82 +185,6 @@ def test_a_forward_that_is_cut_short_leaves_whole_values(tmp_path: Path) -> None
     recording = analysis.open_recording(path)
     for name, value in (("a", 2), ("b", -3)):
         np.testing.assert_array_equal(recording[name].values, np.full((2, 3), value))
-
-
-# -- libraries -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("step_mode", ["s", "m"])
-@pytest.mark.parametrize("name", ["ILIFNode", "TernaryIFNode", "STBIFNode"])
-def test_spikingjelly_graded_neurons(tmp_path: Path, name: str, step_mode: str) -> None:
-    neurons = framework("spikingjelly.activation_based.neuron")
-    if not hasattr(neurons, name):
-        pytest.skip(f"this SpikingJelly has no {name}")
-    torch.manual_seed(0)
-    arguments = {"q_threshold": torch.tensor(0.5), "level": 8, "sym": True} if name == "STBIFNode" else {}
-    neuron = getattr(neurons, name)(step_mode=step_mode, **arguments)
-    net = nn.Sequential(neuron)
-    x = torch.randn(T, N, 7) * 4
-    put_out: list[torch.Tensor] = []
-    neuron.register_forward_hook(lambda _, __, output: put_out.append(output.detach().clone()))
-    path = tmp_path / "run.zarr"
-    with Monitor(net, store=path, durability="process") as monitor:
-        for step in [x] if step_mode == "m" else x:
-            net(step)
-    given = [*put_out[0]] if step_mode == "m" else put_out
-    assert len(set(torch.stack(given).flatten().tolist())) > 2
-    check(monitor, path, "0", given)
-
-
-def test_a_monitor_equals_spikingjellys_on_graded_values(tmp_path: Path) -> None:
-    """Its mean is one of values, whatever they are."""
-    theirs = framework("spikingjelly.clock_driven.monitor")
-    neurons = framework("spikingjelly.clock_driven.neuron")
-
-    class Graded(neurons.IFNode):  # type: ignore[misc]
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return super().forward(x) * torch.randint(1, 4, x.shape)
-
-    torch.manual_seed(0)
-    net = nn.Sequential(Graded(), Graded())
-    reference = theirs.Monitor(net, torch.device("cpu"), "numpy")
-    reference.enable()
-    with Monitor(net, store=tmp_path / "run.zarr", durability="process") as monitor:
-        for step in torch.rand(20, N, 7) * 2:
-            net(step)
-        for arguments in ({}, {"all": False, "module_name": "1"}):
-            ours = monitor.get_avg_firing_rate(**arguments)
-            np.testing.assert_allclose(ours, reference.get_avg_firing_rate(**arguments), rtol=1e-6)
-            ours = monitor.get_nonfire_ratio(**arguments)
-            np.testing.assert_allclose(ours, reference.get_nonfire_ratio(**arguments), rtol=1e-6)
-
-
-def test_sinabs_puts_out_several_spikes_a_step(tmp_path: Path) -> None:
-    layers = framework("sinabs.layers")
-    net = nn.Sequential(layers.IAF())
-    given = net(currents(N, T, 8) * 4).detach()
-    net[0].reset_states()
-    with Monitor(net, store=tmp_path / "run.zarr", durability="process") as monitor:
-        net(currents(N, T, 8) * 4)
-    assert given.max() > 2
-    check(monitor, tmp_path / "run.zarr", "0", [*given.movedim(1, 0)])
-
-
-def test_rockpool_puts_out_several_spikes_a_step(tmp_path: Path) -> None:
-    modules = framework("rockpool.nn.modules")
-    torch.manual_seed(0)
-    net = modules.LIFTorch(4, dt=1e-3, tau_mem=1e-3, tau_syn=1e-3, max_spikes_per_dt=8)
-    x = torch.rand(N, T, 4) * 20
-    put_out: list[torch.Tensor] = []
-    net.register_forward_hook(
-        lambda _, __, output: put_out.append(output[0] if isinstance(output, tuple) else output)
-    )
-    with Monitor(net, store=tmp_path / "run.zarr", durability="process") as monitor:
-        net(x)
-    (given,) = put_out
-    assert given.max() > 1
-    (name,) = monitor.layers
-    check(monitor, tmp_path / "run.zarr", name, [*given.detach().movedim(1, 0)])
 
 
 def test_the_plan_counts_planes(tmp_path: Path) -> None:
