@@ -18,7 +18,7 @@ from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
 import analysis
-from networks import Threshold, network, on_store, run
+from networks import Threshold, on_store
 from processes import collect_garbage, finished, line, python
 from recorder import Monitor, SpikeOutput
 from recorder.format import RecordingInUseError
@@ -240,55 +240,3 @@ gc.collect()
 def test_what_is_forgotten_last_is_finished_before_the_interpreter_ends() -> None:
     with python(FORGETS_AT_THE_END) as process:
         assert finished(process) == "finished\n"
-
-
-FORKED = """
-import os, sys, torch
-from torch import nn
-from recorder import Monitor, SpikeOutput
-net = nn.Sequential(nn.ReLU())
-with Monitor(net, store=sys.argv[1], layers={nn.ReLU: SpikeOutput("N")}) as monitor:
-    net(torch.ones(2, 3))
-    child = os.fork()
-    if child == 0:
-        for ask in (monitor.get_avg_firing_rate, monitor.enable):
-            try:
-                ask()
-            except RuntimeError as error:
-                assert "forked child" in str(error), error
-            else:
-                sys.exit("not refused")
-        net(torch.ones(2, 3))
-        monitor.flush()
-        monitor.disable()
-        sys.exit(0)  # through __exit__
-    assert os.waitpid(child, 0)[1] == 0
-    net(torch.ones(2, 3))
-"""
-
-
-def test_a_forked_child_may_close_its_monitor(tmp_path: Path) -> None:
-    with python(FORKED, tmp_path / "run.zarr") as process:
-        finished(process, seconds=60)
-    recording = analysis.open_recording(tmp_path / "run.zarr")
-    assert (recording.state, recording["0"].frames) == ("closed", 4)
-
-
-@pytest.mark.filterwarnings(
-    "ignore:This process .* is multi-threaded:DeprecationWarning"
-)  # from Python 3.12 on
-def test_a_forked_child_records_nothing_and_does_not_hang(tmp_path: Path) -> None:
-    net = network()
-    with on_store(tmp_path, net) as monitor:
-        run(net, (2,))
-        child = os.fork()
-        if child == 0:
-            try:
-                run(net, (3, 3))
-                del monitor
-                gc.collect()
-            finally:
-                os._exit(0)
-        assert os.waitpid(child, 0)[1] == 0
-        run(net, (4,))
-        assert [len(step) for step in monitor.s["0"]] == [2, 4]

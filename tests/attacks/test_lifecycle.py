@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from torch import nn
 
 import analysis
 from networks import Threshold
-from processes import finished, python
 from recorder import SpikeOutput
 from recorder.format import RecordingWriteError
 from recorder.session.background import BackgroundWriter
@@ -253,83 +251,6 @@ def test_a_handler_that_closes_while_the_network_waits_for_the_disk_does_not_han
     assert recording["0"].frames == recording["1"].frames > 0
 
 
-# -- trials ----------------------------------------------------------------------------------------------
-
-
-def test_recording_does_not_go_on_in_a_trial_that_close_has_ended(tmp_path: Path) -> None:
-    net = Halting()
-    monitor = monitored(tmp_path, net)
-    monitor.enable()
-    with monitor.trial(label="cut"):
-        net(inputs(0))
-        monitor.close()
-        with pytest.raises(
-            RuntimeError, match=r"trial 0 is still open; leave its `with` block before.*enable"
-        ):
-            monitor.enable()
-        net(inputs(1))
-    monitor.enable()
-    with monitor.trial(label="whole"):
-        net(inputs(2))
-    monitor.close()
-    check_whole(tmp_path, [inputs(0), inputs(2)])
-    assert list(analysis.open_recording(tmp_path / "run.zarr").trials["label"]) == ["cut"] * 2 + ["whole"] * 2
-
-
-def test_a_trial_that_was_made_before_a_reset_labels_what_is_recorded_in_it(tmp_path: Path) -> None:
-    net = Halting()
-    with monitored(tmp_path, net) as monitor:
-        trial = monitor.trial(label="after")
-        net(inputs(0))
-        monitor.reset()
-        with trial:
-            net(inputs(1))
-    assert list(analysis.open_recording(tmp_path / "run.zarr").trials["label"]) == ["after"] * 2
-
-
-@pytest.mark.filterwarnings("ignore::recorder.format.StepsWarning")
-@pytest.mark.parametrize("calls", ["the network", "its layers"])
-def test_a_trial_belongs_to_the_thread_that_opened_it(tmp_path: Path, calls: str) -> None:
-    net = Halting()
-
-    def run() -> None:
-        net(inputs(1)) if calls == "the network" else (net.a(inputs(1)), net.b(inputs(1)), net.c(inputs(1)))
-
-    with monitored(tmp_path, net) as monitor:
-        with monitor.trial(label="mine"):
-            run()
-            (error,) = in_thread(run)
-            assert "thread 'second' runs the network inside trial 0, which thread 'MainThread'" in str(error)
-            run()
-        assert in_thread(run) == []
-    check_whole(tmp_path, [inputs(1)] * 3)
-
-
-@pytest.mark.parametrize("by", ["hook", "thread"])
-def test_no_trial_begins_inside_a_forward(tmp_path: Path, by: str) -> None:
-    net = Halting()
-    errors: list[BaseException] = []
-    with monitored(tmp_path, net) as monitor:
-        net(inputs(0))
-
-        def begin() -> None:
-            try:
-                monitor.trial(label="half").__enter__()
-            except RuntimeError as error:
-                errors.append(error)
-
-        net.halfway = begin if by == "hook" else lambda: in_thread(begin)
-        net(inputs(1))
-        net.halfway = lambda: None
-        with monitor.trial(label="whole"):
-            net(inputs(2))
-    (error,) = errors
-    assert "beginning a trial cannot be done inside a forward" in str(error)
-    check_whole(tmp_path, [inputs(0), inputs(1), inputs(2)])
-    recording = analysis.open_recording(tmp_path / "run.zarr")
-    assert [recording[name].spikes.trial.values.tolist() for name in "abc"] == [[-1] * 4 + [0] * 2] * 3
-
-
 # -- endings that fail -----------------------------------------------------------------------------------
 
 
@@ -368,67 +289,3 @@ def test_what_comes_after_the_end_waits_for_nobody() -> None:
     with pytest.raises(RecordingWriteError, match="the recording has been closed"):
         writer.put(lambda: None, 60)
     writer.wait()
-
-
-FORKED = """
-import os, sys, threading, time
-from pathlib import Path
-import torch
-from torch import nn
-from networks import Threshold
-from recorder import Monitor
-
-torch.set_num_threads(1)
-net = nn.Sequential(Threshold(), Threshold())
-monitor = Monitor(net, store=Path(sys.argv[1]) / "run.zarr", layers=[Threshold], durability="process")
-monitor.enable()
-step, stop = torch.ones(8, 100_000), threading.Event()
-
-def record():
-    with torch.no_grad():
-        while not stop.is_set():
-            net(step)
-
-thread = threading.Thread(target=record)
-thread.start()
-time.sleep(0.05)
-statuses = []
-for number in range(20):
-    child = os.fork()
-    if child == 0:
-        repr(monitor), monitor.layers, monitor.store
-        net(step)
-        for ask in (monitor.enable, monitor.step, monitor.reset, lambda: monitor.stats, lambda: monitor.plan,
-                    lambda: monitor.s, monitor.get_avg_firing_rate, monitor.trial(1).__enter__):
-            try:
-                ask()
-            except RuntimeError as error:
-                assert "forked child" in str(error), error
-            else:
-                os._exit(3)
-        monitor.flush()
-        monitor.disable()
-        monitor.close()
-        os._exit(0)
-    ends = time.monotonic() + 20
-    while not (found := os.waitpid(child, os.WNOHANG))[0]:
-        if time.monotonic() > ends:
-            os.kill(child, 9)
-        time.sleep(0.001)
-    statuses.append(os.waitstatus_to_exitcode(found[1]))
-stop.set()
-thread.join()
-monitor.close()
-print(*statuses)
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks recording processes")
-def test_nothing_hangs_in_a_child_that_is_forked_while_another_thread_records(tmp_path: Path) -> None:
-    with python(FORKED, tmp_path, environment={"PYTHONWARNINGS": "ignore"}) as process:
-        assert finished(process).split() == ["0"] * 20
-    recording = analysis.open_recording(tmp_path / "run.zarr")
-    assert recording["0"].frames == recording["1"].frames > 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert float(recording.firing_rate()) == 1

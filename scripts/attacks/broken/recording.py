@@ -150,7 +150,7 @@ RECORDING_MUTANTS = (
     ),
     Mutant(
         "a fork leaves doors locked",
-        "attacks/test_lifecycle.py::test_nothing_hangs_in_a_child_that_is_forked_while_another_thread_records",
+        "attacks/test_forks.py::test_nothing_hangs_in_a_child_that_is_forked_while_another_thread_records",
         ((ENTRANCE, "        entrance.open()\n        entrance.is", "        entrance.is"),),
     ),
     Mutant(

@@ -220,7 +220,7 @@ TAPE_MUTANTS = (
     ),
     Mutant(
         "a trial is everybody's",
-        "attacks/test_lifecycle.py::test_a_trial_belongs_to_the_thread_that_opened_it",
+        "recording/trials/test_bounds_of_trials.py::test_a_trial_belongs_to_the_thread_that_opened_it",
         ((TRIALS, "self.open_trial.thread is not threading.current_thread()", "False"),),
     ),
     Mutant(
