@@ -10,13 +10,13 @@ import numpy as np
 import zarr
 
 from analysis.keeping import find_problems
-from exemplars_of_values import TRIALS, Written, levels, numbers
 from recorder.format.bits import pack_frames
 from recorder.format.record.parts import LayerPart
 from recorder.keeping import pack_recording, plan_recovery, recover
 from recorder.stores import Folder
 from recorder.tape import LayerProgress, TapeReader
 from tapes import Made, Run, Trial, kept_frames
+from written_exemplars import TRIALS, Written, levels, numbers
 
 RUNS = [Run(0, 40, 3, 0), Run(40, 50, 2, 1), Run(95, 30, 2, -1), Run(130, 7, 3, 2)]
 FRAMES = 301
