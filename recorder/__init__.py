@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from recorder.capture import NeuronShapeError, SpikeValueError
     from recorder.capture.signals import Signal, SignalError
+    from recorder.datasets.spike_dataset import SpikeDataset
     from recorder.elsewhere import EventTable, write_recording
     from recorder.frameworks import SpikeOutput
     from recorder.monitor import Monitor
     from recorder.ranks import RankError
-    from recorder.spike_dataset import SpikeDataset
 
 _HOMES = {
     "EventTable": "recorder.elsewhere",
@@ -26,7 +26,7 @@ _HOMES = {
     "RankError": "recorder.ranks",
     "Signal": "recorder.capture.signals",
     "SignalError": "recorder.capture.signals",
-    "SpikeDataset": "recorder.spike_dataset",
+    "SpikeDataset": "recorder.datasets.spike_dataset",
     "SpikeOutput": "recorder.frameworks",
     "SpikeValueError": "recorder.capture",
     "write_recording": "recorder.elsewhere",

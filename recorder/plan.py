@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from recorder.capture.calls import GATHER_BYTES
-from recorder.capture.host_packing import (
+from recorder.capture.host.host_packing import (
     PUT_BYTES,
     SPARE_BYTES,
     stage_bytes,

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from recorder.format.bits import Counts, Packed
-from recorder.format.values import scale_levels
+from recorder.format.planes.values import scale_levels
 from recorder.tape import LayerReader
 from recorder.tape.layers.levels import read_levels
 

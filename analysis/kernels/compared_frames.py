@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from analysis.kernels.selecting.source import Source, frames_of, reader_of
 from recorder.format.bits import Bools, Integers, unpack_trains
-from recorder.format.values import join_levels, scale_levels
+from recorder.format.planes.values import join_levels, scale_levels
 from recorder.tape import LayerReader
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from analysis.kernels.booleans import read_bits, read_spikes
 from analysis.kernels.selecting.source import Source, reader_of
-from recorder.format.values import join_levels, scale_levels
+from recorder.format.planes.values import join_levels, scale_levels
 
 
 def read_values(source: Source, block_frames: int, block_id: tuple[int, ...]) -> NDArray[Any]:

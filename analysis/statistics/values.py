@@ -9,8 +9,8 @@ from typing import Any, Final, Literal
 from analysis.asking.graphs import add_together, count_layer
 from analysis.asking.planning import LayerCuts, Plan
 from analysis.questions import QuestionError
+from recorder.format.planes.values import SIGN
 from recorder.format.record.metadata import ValuesCommit
-from recorder.format.values import SIGN
 
 Of = Literal["events", "magnitude", "sum"]
 _MEANINGS: Final = {"events": "spikes", "magnitude": "magnitude of values", "sum": "sum of values"}

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recorder.capture.host_packing import HostPacker
+from recorder.capture.host.host_packing import HostPacker
 
 # Outputs that are gathered at most, to be packed together.
 GATHER_BYTES: Final = 256 * 1024

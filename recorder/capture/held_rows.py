@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorder.capture.calls import Call
-from recorder.capture.host_packing import WholeRows, pack_whole
+from recorder.capture.host.host_packing import WholeRows, pack_whole
 from recorder.format.bits import Packed
+from recorder.format.planes.values import PackedValues, Pending, join_levels, pending_rows
 from recorder.format.record.signals import SignalCommit
 from recorder.format.segments import Rows
-from recorder.format.values import PackedValues, Pending, join_levels, pending_rows
 
 # Bytes of booleans, or values, that are put back at once, unless one step has more.
 PIECE_BYTES: Final = 2**20

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from recorder.capture.held_rows import HeldRows
-from recorder.capture.host_packing import HostPacker
+from recorder.capture.host.host_packing import HostPacker
+from recorder.capture.host.value_packing import ValuePacker
 from recorder.capture.layer_recorder import LayerRecorder
-from recorder.capture.value_packing import ValuePacker
 from recorder.format.segments import SegmentLog
 
 

@@ -23,16 +23,16 @@ import torch
 from recorder.capture.calls import Alike, Call
 from recorder.capture.device.packing import Verdict
 from recorder.capture.device.values import puts_out_values
-from recorder.capture.host_packing import HostPacker, NotSpikesError, WholeRows
+from recorder.capture.host.host_packing import HostPacker, NotSpikesError, WholeRows
+from recorder.capture.host.value_packing import ValuePacker
 from recorder.capture.kept_part import KeptPart
 from recorder.capture.other_values import describe_others
 from recorder.capture.packers import OnDevice, Packer, Packers
 from recorder.capture.refusals import SpikeValueError, check_recordable, no_values, other_shape
-from recorder.capture.value_packing import ValuePacker
 from recorder.format import LayerCommit
+from recorder.format.planes.values import MAX_LEVEL, Pending
 from recorder.format.record.metadata import ValuesCommit
 from recorder.format.segments import SegmentLog
-from recorder.format.values import MAX_LEVEL, Pending
 from recorder.frameworks import SpikingLayer
 
 # Calls after which it is looked whether outputs are recorded in a faster way: small ones are gathered then.

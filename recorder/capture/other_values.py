@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from recorder.capture.device.packing import Verdict
+from recorder.format.planes.scales import ROUNDING
+from recorder.format.planes.values import MAX_LEVEL
 from recorder.format.record.parts import LayerPart, indices_along
-from recorder.format.scales import ROUNDING
-from recorder.format.values import MAX_LEVEL
 
 _BUT_FOR_ROUNDING = (
     "It puts out 0 and 1 but for rounding, as h + x - x.detach() does: Monitor(..., threshold=0.5) takes "

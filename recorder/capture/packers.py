@@ -9,12 +9,12 @@ import torch
 from recorder.capture.device.packing import DevicePacker
 from recorder.capture.device.transfer import TransferRings
 from recorder.capture.device.values import DeviceValuePacker
-from recorder.capture.host_packing import HostPacker, StagePool, as_array
-from recorder.capture.native_packing import LEAST_NEURONS, NativePacker
-from recorder.capture.value_packing import ValuePacker
+from recorder.capture.host.host_packing import HostPacker, StagePool, as_array
+from recorder.capture.host.native_packing import LEAST_NEURONS, NativePacker
+from recorder.capture.host.value_packing import ValuePacker
+from recorder.format.planes.scales import find_scale
+from recorder.format.planes.values import Pending
 from recorder.format.record.metadata import ValuesCommit
-from recorder.format.scales import find_scale
-from recorder.format.values import Pending
 from recorder.native.loading import PASS
 
 OnDevice: TypeAlias = DevicePacker | DeviceValuePacker

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorder.format.bits import Bools, Packed, pack_frames
+from recorder.format.planes.scales import find_scale
+from recorder.format.planes.values import MAX_LEVEL, PackedValues, Pending, pack_levels, scale_levels
 from recorder.format.record.metadata import ValuesCommit
-from recorder.format.scales import find_scale
-from recorder.format.values import MAX_LEVEL, PackedValues, Pending, pack_levels, scale_levels
 
 _NUMBERS: Final = "biuf"
 _FLOATS_OF_OTHERS: Final = ("bfloat16",)

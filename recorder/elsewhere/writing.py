@@ -18,10 +18,10 @@ from recorder.elsewhere.pieces import Piece
 from recorder.format import RecordingExistsError, plan_chunks
 from recorder.format.bits import Packed
 from recorder.format.layout import CATEGORIES, GROUPS, plan_counts
+from recorder.format.planes.values import PackedValues, pending_rows
 from recorder.format.record.parts import LayerPart, is_flat
 from recorder.format.segments import SegmentLog
 from recorder.format.trials import TrialLog
-from recorder.format.values import PackedValues, pending_rows
 from recorder.parts import Part, Parts
 from recorder.stores import ByteStore, StoreLike, open_store
 from recorder.tape import LayerProgress, TapeReader, TapeWriter

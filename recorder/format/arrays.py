@@ -257,7 +257,8 @@ def spikes_document(plan: ChunkPlan, frames: int) -> dict[str, Any]:
 def plane_document(plan: ChunkPlan, frames: int) -> dict[str, Any]:
     """Zarr v3 document of a plane: uint8, shape ``(chunk, part, byte)``, a stored chunk for each part.
 
-    The bytes hold the bits of the plane at events, see `recorder.format.at_events`; all behind them is 0.
+    The bytes hold the bits of the plane at events, see `recorder.format.planes.at_events`; all behind them
+    is 0.
     """
     return _array_document(
         shape=(plan.chunk_count(frames), plan.parts, plan.part_bytes),

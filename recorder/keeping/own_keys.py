@@ -9,11 +9,11 @@ from recorder.format import LayerCommit
 from recorder.format.arrays import PLANE_GROUPS, LayerTables, SignalTables
 from recorder.format.documents import all_keys, plain_documents
 from recorder.format.layout import CATEGORIES, ROOT_DOCUMENT, SPIKES
+from recorder.format.planes.values import PLANES
 from recorder.format.record.extents import TableCommit
 from recorder.format.record.operations import OPERATIONS, as_operations
 from recorder.format.record.signals import SIGNALS, VALUES, SignalCommit
 from recorder.format.segments import Segments, clip_segments
-from recorder.format.values import PLANES
 from recorder.tape import LayerReader, TapeReader
 from recorder.tape.holding.lock import LOCK_KEY
 from recorder.tape.layers.signal_reading import SignalReader

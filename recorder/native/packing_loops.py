@@ -1,4 +1,4 @@
-"""From values to packed rows in one pass, compiled by numba; `recorder.capture.native_packing` calls it.
+"""From values to packed rows in one pass, compiled by numba; `recorder.capture.host.native_packing` calls it.
 
 Values come as words, their bits unsigned. Each is compared with the word that 1 has, and what is none goes
 into one word of all others, which is 0 in the end if all of them were. Eight frames are read side by side, so

@@ -60,7 +60,7 @@ class ValueLoops(Loading):
         return rows
 
     def bits_at_events(self, events: Packed, planes: list[Packed]) -> list[Packed] | None:
-        """Do what `recorder.format.at_events.bits_at_events` does."""
+        """Do what `recorder.format.planes.at_events.bits_at_events` does."""
         if not self.are_ready(8 * events.size * len(planes)):
             return None
         total, taken = int(np.bitwise_count(events).sum(dtype=np.int64)), 0

@@ -12,7 +12,7 @@ import numpy as np
 from recorder.capture import LayerError, LayerRecorder, SpikeValueError
 from recorder.capture.device.transfer import TransferRings
 from recorder.capture.holding_recorder import HoldingRecorder
-from recorder.capture.host_packing import StagePool
+from recorder.capture.host.host_packing import StagePool
 from recorder.capture.kept_part import KeptPart
 from recorder.capture.packers import Packers
 from recorder.capture.wanted import Wanted
@@ -20,9 +20,9 @@ from recorder.format import ChunkPlan, RecordingMetadata, RecordingStoppedWarnin
 from recorder.format.bits import Counts
 from recorder.format.connections import Connections
 from recorder.format.layout import plan_counts
+from recorder.format.planes.values import Pending, pending_rows, planes_of
 from recorder.format.record.parts import LayerPart
 from recorder.format.segments import SegmentLog
-from recorder.format.values import Pending, pending_rows, planes_of
 from recorder.plan import LayerPlan, RecordingPlan, RecordingStats
 from recorder.session.operations import OperationsRecorder
 from recorder.session.signals import Forward, LayerSignals

@@ -19,8 +19,8 @@ import numpy as np
 
 from recorder.format import LogWriterWarning
 from recorder.format.bits import Counts
+from recorder.format.planes.values import Pending
 from recorder.format.record.pace import PaceCommit
-from recorder.format.values import Pending
 from recorder.plan import Pace
 from recorder.session.layers import RecordedLayers
 from recorder.session.rows import CollectedRows

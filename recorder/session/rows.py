@@ -8,10 +8,10 @@ from functools import partial
 import numpy as np
 
 from recorder.capture import LayerRecorder
-from recorder.capture.host_packing import PUT_BYTES, FullStage, WholeRows, pack_whole
+from recorder.capture.host.host_packing import PUT_BYTES, FullStage, WholeRows, pack_whole
 from recorder.capture.signal_recorder import SignalRecorder
+from recorder.format.planes.values import Pending
 from recorder.format.record.operations import OperationsCommit
-from recorder.format.values import Pending
 from recorder.session.background import BackgroundWriter
 from recorder.session.layers import RecordedLayers, counts_only, part_of, plan_of
 from recorder.session.operations import OperationsRecorder

@@ -18,15 +18,15 @@ from recorder.frameworks import SpikingLayer
 from recorder.plan import Pace, RecordingPlan, RecordingStats
 from recorder.session.background import BackgroundWriter, CommitClock, call_if_there
 from recorder.session.entrance import Entrance, exclusively
-from recorder.session.held_trials import HeldTrials
 from recorder.session.layers import RecordedLayers, progress_of, recorded_in, totals_of
 from recorder.session.logbook import Logbook
-from recorder.session.presenting import Presenting
 from recorder.session.repeating import Repeating
 from recorder.session.rows import CollectedRows
 from recorder.session.signals import NO_SIGNALS, Forward
 from recorder.session.steps import LayerSteps
 from recorder.session.telling import Teller
+from recorder.session.trials.held_trials import HeldTrials
+from recorder.session.trials.presenting import Presenting
 from recorder.tape import TapeReader, TapeWriter
 
 

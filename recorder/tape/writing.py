@@ -17,6 +17,7 @@ from recorder.format.layout import (
     ROOT_DOCUMENT,
     layer_folder,
 )
+from recorder.format.planes.values import PackedValues, Pending
 from recorder.format.record.metadata import TrialsCommit
 from recorder.format.record.operations import OperationsCommit, as_operations
 from recorder.format.record.pace import PaceCommit
@@ -24,7 +25,6 @@ from recorder.format.record.parts import LayerPart
 from recorder.format.record.signals import SignalCommit
 from recorder.format.segments import Rows
 from recorder.format.trials import Columns
-from recorder.format.values import PackedValues, Pending
 from recorder.stores import ByteStore
 from recorder.tape.holding.beginning import check_room
 from recorder.tape.holding.lock import WriterLock

@@ -17,7 +17,7 @@ from analysis.keeping import find_problems
 from networks import Threshold, on_store
 from processes import finished, python
 from recorder import Monitor, SpikeValueError
-from recorder.capture.host_packing import PUT_BYTES, SPARE_BYTES, STAGE_BYTES, HostPacker
+from recorder.capture.host.host_packing import PUT_BYTES, SPARE_BYTES, STAGE_BYTES, HostPacker
 from recorder.capture.signal_recorder import SignalRecorder
 from recorder.format.segments import SegmentLog
 from recorder.format.trials import TrialLog

@@ -23,8 +23,8 @@ from committed_recordings import ANSWERS, NAMES, OLD, RECORDINGS
 from format_layers import LayerFrames, Series, Signal
 from format_reader import FormatReader
 from recorder.format.documents import encode_document
+from recorder.format.planes.values import scale_levels
 from recorder.format.record.parts import kept_indices
-from recorder.format.values import scale_levels
 from recorder.keeping.digest import digest_recording
 from recorder.stores import open_store
 from recorder.tape import LayerReader, TapeReader

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from analysis.keeping import find_problems
 from recorder.format.connections import Connections, FanOut, InputReader, Reader
-from recorder.format.values import pack_levels
+from recorder.format.planes.values import pack_levels
 from recorder.keeping import pack_recording, plan_recovery, recover
 from recorder.stores import Folder
 from recorder.tape import LayerProgress, TapeReader

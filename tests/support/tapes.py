@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from recorder.format import bits, plan_chunks
 from recorder.format.connections import Connections, FanOut, InputReader, Reader
 from recorder.format.layout import CHUNK_LIMIT_BYTES, CHUNK_TARGET_BYTES, COUNTS_SHARE, plan_counts
+from recorder.format.planes.values import pack_levels, pending_rows
 from recorder.format.record.extents import TableCommit
 from recorder.format.record.metadata import ValuesCommit
 from recorder.format.record.operations import operations_of
 from recorder.format.record.parts import Kept, LayerPart, kept_indices, kept_shape
 from recorder.format.record.signals import SignalCommit, plan_signal
 from recorder.format.segments import SegmentLog
-from recorder.format.values import pack_levels, pending_rows
 from recorder.stores import Folder, ZarrStore
 from recorder.tape import LayerProgress, TapeWriter, writing
 from recorder.tape.layers.signal_writing import SignalProgress

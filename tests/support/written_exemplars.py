@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from recorder.format import plan_chunks
 from recorder.format.connections import Connections
+from recorder.format.planes.values import scale_levels
 from recorder.format.record.parts import LayerPart, kept_indices
 from recorder.format.segments import SegmentLog
-from recorder.format.values import scale_levels
 from tapes import Counts, Made, Run, Trial, kept_frames, write_recording
 
 # What is written so small that there are many chunks, parts and blocks.

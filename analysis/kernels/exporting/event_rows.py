@@ -22,7 +22,7 @@ from analysis.kernels.selecting.pieces import Runs
 from analysis.kernels.selecting.selected_frames import SelectedFrames
 from analysis.kernels.selecting.source import Source, frames_of, read_trains, reader_of, real_neurons
 from recorder.format.bits import Integers, Packed, count_per_neuron
-from recorder.format.values import SIGN, scale_levels
+from recorder.format.planes.values import SIGN, scale_levels
 
 # Rows made at a time, about: those of whole neurons, or some of one neuron that has more.
 ROWS: Final = 2**20

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from recorder.capture.device.transfer import Transfer, TransferRing
-from recorder.capture.host_packing import WholeRows
+from recorder.capture.host.host_packing import WholeRows
 from recorder.format.bits import Bools, Packed, pack_frames
 
 # Most outputs until a row is full, as a row has eight frames, and each output at least one.

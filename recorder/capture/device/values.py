@@ -10,10 +10,10 @@ import torch
 
 from recorder.capture.device.packing import Verdict, on_device
 from recorder.capture.device.transfer import Transfer, TransferRing
-from recorder.capture.host_packing import WholeRows
-from recorder.capture.value_packing import ValuePacker
+from recorder.capture.host.host_packing import WholeRows
+from recorder.capture.host.value_packing import ValuePacker
+from recorder.format.planes.values import Pending
 from recorder.format.record.metadata import ValuesCommit
-from recorder.format.values import Pending
 
 # Levels so far that are packed in one byte: there is room for four times as large ones.
 _BYTE_LEVELS = 31

@@ -14,6 +14,7 @@ from recorder.format.layout import CHUNK_FRAMES_STEP, ChunkPlan, folder_name, pl
 from recorder.format.parsing.fields import Fields, short
 from recorder.format.parsing.parts import parse_part
 from recorder.format.parsing.signals import parse_operation_series, parse_signals
+from recorder.format.planes.values import MAX_LEVEL, PLANES, in_order
 from recorder.format.record.extents import TableCommit
 from recorder.format.record.metadata import (
     DTYPES,
@@ -30,7 +31,6 @@ from recorder.format.record.metadata import (
     ValuesCommit,
 )
 from recorder.format.record.operations import OperationsCommit
-from recorder.format.values import MAX_LEVEL, PLANES, in_order
 
 COUNT_BYTES = np.dtype(np.uint32).itemsize
 

@@ -60,7 +60,7 @@ class PlaneCommit:
     Attributes
     ----------
     name : str
-        One of `recorder.format.values.PLANES`.
+        One of `recorder.format.planes.values.PLANES`.
     first_chunk : int
         The chunk from which on the plane is stored. Before it the plane is silent, and has no chunks.
     counts_checksums, checksums : TableCommit

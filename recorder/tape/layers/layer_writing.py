@@ -12,12 +12,12 @@ from recorder.format import ChunkPlan, LayerCommit
 from recorder.format.arrays import layer_tables, plane_tables
 from recorder.format.bits import Counts, Packed
 from recorder.format.layout import layer_folder, plane_chunk_key, spikes_chunk_key
+from recorder.format.planes.values import PackedValues, Pending, in_order, pending_rows
 from recorder.format.record.extents import TableCommit
 from recorder.format.record.metadata import PlaneCommit, ValuesCommit
 from recorder.format.record.parts import LayerPart
 from recorder.format.record.signals import SignalCommit
 from recorder.format.segments import Rows, SegmentLog, no_rows
-from recorder.format.values import PackedValues, Pending, in_order, pending_rows
 from recorder.tape.layers.bits_writing import BitsWriter, WrittenChunk, encode_planes
 from recorder.tape.layers.counts_reading import read_layer
 from recorder.tape.layers.counts_writing import CountsWriter

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorder.format.bits import Packed, count_per_neuron, unpack_trains
-from recorder.format.values import SIGN, join_levels
+from recorder.format.planes.values import SIGN, join_levels
 from recorder.tape.layers.layer_reading import LayerReader
 
 

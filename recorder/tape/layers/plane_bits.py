@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from recorder.format import at_events
 from recorder.format.bits import Packed, rows_to_trains, trains_to_rows
+from recorder.format.planes import at_events
 from recorder.native.values import LOOPS
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from broken.mutant import Mutant
 
-VALUE_PACKING = "recorder/capture/value_packing.py"
+VALUE_PACKING = "recorder/capture/host/value_packing.py"
 HOOKS = "recorder/hooks/network.py"
 LAYER_RECORDER = "recorder/capture/layer_recorder.py"
 STEPS = "recorder/session/steps.py"
@@ -13,8 +13,8 @@ REPEATING = "recorder/session/repeating.py"
 LAYERS = "recorder/session/layers.py"
 LINK = "recorder/hooks/session_link.py"
 SESSION = "recorder/session/session.py"
-PACKING = "recorder/capture/host_packing.py"
-NATIVE = "recorder/capture/native_packing.py"
+PACKING = "recorder/capture/host/host_packing.py"
+NATIVE = "recorder/capture/host/native_packing.py"
 LOOPS = "recorder/native/packing_loops.py"
 ENTRANCE = "recorder/session/entrance.py"
 TRANSFER = "recorder/capture/device/transfer.py"
@@ -24,6 +24,7 @@ SIGNAL_RECORDER = "recorder/capture/signal_recorder.py"
 GRAPH = "recorder/connections/forward_graph.py"
 COUNTING = "recorder/connections/counting.py"
 COUNTED = "recorder/session/operations.py"
+DATASET = "recorder/datasets/spike_dataset.py"
 
 RECORDING_MUTANTS = (
     Mutant(
@@ -77,7 +78,7 @@ RECORDING_MUTANTS = (
     Mutant(
         "presentations that lack steps are passed off as silent",
         "recording/elsewhere/test_spike_dataset.py::test_a_layer_that_was_not_called_in_a_trial",
-        (("recorder/spike_dataset.py", "is_whole &= layer.kept_steps(trial, sample) == self._steps", "0"),),
+        ((DATASET, "is_whole &= layer.kept_steps(trial, sample) == self._steps", "0"),),
     ),
     Mutant(
         "what is computed again is recorded again",

@@ -7,7 +7,7 @@ from broken.mutant import Mutant
 LAYER = "recorder/tape/layers/layer_writing.py"
 BITS = "recorder/tape/layers/bits_writing.py"
 LEVELS = "recorder/tape/layers/levels.py"
-VALUES = "recorder/format/values.py"
+VALUES = "recorder/format/planes/values.py"
 READING = "recorder/tape/layers/layer_reading.py"
 STORES = "recorder/stores/files/folder.py"
 THREADS = "recorder/tape/threads/"

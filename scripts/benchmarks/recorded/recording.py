@@ -37,8 +37,8 @@ from benchmarks.harness import (
 )
 from benchmarks.peers import BARE, PEERS, RAW, SPIKETAPE, Peer
 from demonstration.network import STEPS
-from recorder.capture.host_packing import StagePool
-from recorder.capture.native_packing import NativePacker
+from recorder.capture.host.host_packing import StagePool
+from recorder.capture.host.native_packing import NativePacker
 from recorder.native.loading import PASS
 
 NEURONS = 100

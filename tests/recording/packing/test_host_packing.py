@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.capture.host_packing import (
+from recorder.capture.host.host_packing import (
     PUT_BYTES,
     SPARE_BYTES,
     STAGE_BYTES,
@@ -24,7 +24,7 @@ from recorder.capture.host_packing import (
     WholeRows,
     pack_whole,
 )
-from recorder.capture.native_packing import NativePacker
+from recorder.capture.host.native_packing import NativePacker
 from recorder.native.loading import CompiledPass
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int64]
@@ -88,8 +88,8 @@ def test_frames_come_out_as_they_went_in(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         # So small that pushes fill it, and more than once; some of it is packed by the push itself.
-        patch.setattr("recorder.capture.host_packing.STAGE_BYTES", 512)
-        patch.setattr("recorder.capture.host_packing.PUT_BYTES", 600)
+        patch.setattr("recorder.capture.host.host_packing.STAGE_BYTES", 512)
+        patch.setattr("recorder.capture.host.host_packing.PUT_BYTES", 600)
         push_and_compare(make(neurons), batches, dtype, seed)
 
 

@@ -123,8 +123,8 @@ def test_calls_alike_and_others_are_recorded_one_after_the_other(
     with Monitor(net, store=store, layers=[Given]) as monitor, pytest.MonkeyPatch.context() as patch:
         patch.setattr("recorder.capture.layer_recorder.LOOK_AFTER_CALLS", 20)
         patch.setattr("recorder.capture.calls.GATHER_BYTES", 3000)
-        patch.setattr("recorder.capture.host_packing.STAGE_BYTES", 2000)
-        patch.setattr("recorder.capture.host_packing.PUT_BYTES", 5000)
+        patch.setattr("recorder.capture.host.host_packing.STAGE_BYTES", 2000)
+        patch.setattr("recorder.capture.host.host_packing.PUT_BYTES", 5000)
         patch.setattr("recorder.session.rows.PUT_BYTES", 5000)
         for seed, ((batch, dtype, in_trial), calls, is_bad_inside) in enumerate(runs):
             with monitor.trial(number=seed) if in_trial else nullcontext():

@@ -18,8 +18,8 @@ from zarr.storage import MemoryStore
 
 from recorder import Monitor, SpikeOutput
 from recorder.capture import layer_recorder, packers
-from recorder.capture.host_packing import HostPacker, NotSpikesError, StagePool, pack_whole
-from recorder.capture.native_packing import LEAST_NEURONS, NativePacker
+from recorder.capture.host.host_packing import HostPacker, NotSpikesError, StagePool, pack_whole
+from recorder.capture.host.native_packing import LEAST_NEURONS, NativePacker
 from recorder.native.loading import WORDS, CompiledPass
 from recorder.stores import open_store
 from recorder.tape import TapeReader
@@ -118,7 +118,7 @@ def test_the_compiled_pass_does_what_numpy_does(
     generator = torch.Generator().manual_seed(neurons)
     with pytest.MonkeyPatch.context() as patch:
         # So small that outputs fill it, more than once.
-        patch.setattr("recorder.capture.host_packing.STAGE_BYTES", 600)
+        patch.setattr("recorder.capture.host.host_packing.STAGE_BYTES", 600)
         beside = Beside(neurons, loaded, first, pending)
         for frames, dtype, layout, then, density, other in outputs:
             values = (torch.rand(frames, neurons, generator=generator) < density).to(getattr(torch, dtype))

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from recorder import Monitor, SpikeOutput
-from recorder.capture import host_packing, value_packing
-from recorder.capture.host_packing import NotSpikesError, StagePool, pack_whole
-from recorder.capture.value_packing import ValuePacker
-from recorder.format import at_events
+from recorder.capture.host import host_packing, value_packing
+from recorder.capture.host.host_packing import NotSpikesError, StagePool, pack_whole
+from recorder.capture.host.value_packing import ValuePacker
 from recorder.format.bits import rows_to_trains
-from recorder.format.values import name_planes, pack_levels
+from recorder.format.planes import at_events
+from recorder.format.planes.values import name_planes, pack_levels
 from recorder.native.values import ValueLoops
 from recorder.stores import Folder
 from recorder.tape import TapeReader

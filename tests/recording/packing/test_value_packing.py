@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from recorder.capture.host_packing import HostPacker, NotSpikesError, StagePool, pack_whole
-from recorder.capture.value_packing import ValuePacker
+from recorder.capture.host.host_packing import HostPacker, NotSpikesError, StagePool, pack_whole
+from recorder.capture.host.value_packing import ValuePacker
+from recorder.format.planes.values import PackedValues, join_levels
 from recorder.format.record.metadata import ValuesCommit
-from recorder.format.values import PackedValues, join_levels
 
 
 def packer(scale: float = 1.0, dtype: str = "float32", neurons: int = 3) -> ValuePacker:

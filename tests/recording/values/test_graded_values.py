@@ -20,8 +20,8 @@ from recorder.capture.device.transfer import TransferRing, TransferRings
 from recorder.capture.layer_recorder import LOOK_AFTER_CALLS
 from recorder.capture.packers import Packers
 from recorder.format import RecordingStoppedWarning
-from recorder.format.scales import find_scale
-from recorder.format.values import scale_levels
+from recorder.format.planes.scales import find_scale
+from recorder.format.planes.values import scale_levels
 from tellers import Pair, Teller, monitor_of
 
 DTYPES = ["float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64"]

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorder.format.chunks import checksum
+from recorder.format.planes.values import pack_levels
 from recorder.format.record.parts import LayerPart
-from recorder.format.values import pack_levels
 from tapes import Counts, Made, Run, Trial, kept_frames, write_recording
 
 FRAMES = 1928  # a whole block of each layer, and a partial one

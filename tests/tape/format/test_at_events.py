@@ -14,11 +14,11 @@ from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
 from recorder.format import RecordingFormatError
-from recorder.format.at_events import bits_at_events, rows_at_events
 from recorder.format.bits import count_rows
 from recorder.format.chunks import encode_plane, stored_checksum
+from recorder.format.planes.at_events import bits_at_events, rows_at_events
+from recorder.format.planes.values import pack_levels
 from recorder.format.segments import SegmentLog
-from recorder.format.values import pack_levels
 from recorder.keeping.verification import check_blocks, count_blocks
 from recorder.stores import Folder
 from recorder.tape import LayerProgress, TapeReader

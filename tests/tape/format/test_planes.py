@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 import recorder.format
 from recorder.format import RecordingFormatError
+from recorder.format.planes.values import join_levels, pack_levels, pending_rows
 from recorder.format.segments import SegmentLog
-from recorder.format.values import join_levels, pack_levels, pending_rows
 from recorder.keeping import plan_recovery, recover
 from recorder.keeping.digest import digest_recording
 from recorder.keeping.pack import pack

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from recorder.format.values import MAX_LEVEL, scale_levels
+from recorder.format.planes.values import MAX_LEVEL, scale_levels
 
 # Of a scale that is no whole number, so many multiples at most: any few numbers are multiples of something,
 # the sooner the fewer digits they have.

@@ -9,10 +9,10 @@ from recorder.format.layout import NO_TRIAL
 from recorder.format.trials import TrialLog
 from recorder.session.background import BackgroundWriter
 from recorder.session.entrance import Entrance, exclusively
-from recorder.session.held_trials import HeldTrials, reason_of, refuse_taken
 from recorder.session.layers import RecordedLayers
 from recorder.session.rows import CollectedRows
 from recorder.session.steps import Steps
+from recorder.session.trials.held_trials import HeldTrials, reason_of, refuse_taken
 
 
 class Presenting:

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, get_worker_info
 
+from recorder.datasets.presented_layer import ChunkCache, PresentedLayer, check_dtype
 from recorder.format import RecordingFormatError
 from recorder.format.columns import MISSING_INTEGER
-from recorder.presented_layer import ChunkCache, PresentedLayer, check_dtype
 from recorder.stores import StoreLike, open_store
 from recorder.tape import TapeReader
 from recorder.tape.layers.counts_reading import CountsReader

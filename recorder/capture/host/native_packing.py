@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recorder.capture.host_packing import (
+from recorder.capture.host.host_packing import (
     HostPacker,
     StagePool,
     as_array,
@@ -17,7 +17,7 @@ from recorder.capture.host_packing import (
     stage_frames,
 )
 from recorder.format.bits import Packed
-from recorder.format.values import Pending
+from recorder.format.planes.values import Pending
 from recorder.native.loading import WORDS, CompiledPass, Pack, Word
 
 # With fewer neurons, there is too little to do side by side.

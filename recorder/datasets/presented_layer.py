@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from recorder.format.bits import Packed, trains_to_rows, unpack_rows
+from recorder.format.planes.values import join_levels, scale_levels
 from recorder.format.segments import Segments
-from recorder.format.values import join_levels, scale_levels
 from recorder.tape import LayerReader
 
 Integers = NDArray[np.int64]

@@ -9,7 +9,7 @@ from typing import Final
 
 from recorder.capture.held_rows import HeldRows, HeldValues
 from recorder.capture.holding_recorder import HoldingRecorder
-from recorder.capture.host_packing import FullStage
+from recorder.capture.host.host_packing import FullStage
 from recorder.format.columns import Attached
 from recorder.format.layout import NO_TRIAL
 from recorder.format.trials import Presented, TrialLog

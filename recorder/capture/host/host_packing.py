@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from recorder.format.bits import Bools, Packed, pack_whole_rows
-from recorder.format.values import PackedValues, Pending, name_planes, pack_levels
+from recorder.format.planes.values import PackedValues, Pending, name_planes, pack_levels
 from recorder.native.values import LOOPS
 
 # Frames that wait to be packed: booleans, or levels of a layer with values.

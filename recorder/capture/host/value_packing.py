@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recorder.capture.host_packing import HostPacker, NotSpikesError, StagePool, describe_values
+from recorder.capture.host.host_packing import HostPacker, NotSpikesError, StagePool, describe_values
+from recorder.format.planes.scales import refine_scale
+from recorder.format.planes.values import MAX_LEVEL, Pending, level_dtype, scale_levels
 from recorder.format.record.metadata import ValuesCommit
-from recorder.format.scales import refine_scale
-from recorder.format.values import MAX_LEVEL, Pending, level_dtype, scale_levels
 from recorder.native.values import LOOPS
 
 
