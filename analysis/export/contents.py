@@ -81,11 +81,6 @@ class Contents:
         """Whether a digest can be stated, and would have to be computed."""
         return self.stated_digest is None and self.is_whole
 
-    @property
-    def has_lost(self) -> bool:
-        """Whether frames of a layer are marked lost."""
-        return any(source.commit.lost for sources in self.layers for source in sources)
-
     def digest(self, run: Run) -> str | None:
         """Digest of the recordings, see `Recording.digest`; None if it would have to be computed for a part.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from analysis.kernels.exporting.event_tables import TableLayout, WrittenPart, write_part
 from analysis.kernels.rounds import decoded, in_one_round
@@ -12,12 +13,25 @@ from recorder.format.bits import Packed
 from recorder.keeping.digest import hash_leaves, leaf_count, leaf_frames
 
 
-def write_hashed_part(
-    source: Source, first: int, last: int, starts: TrialStarts, layout: TableLayout, path: str
-) -> tuple[WrittenPart, list[bytes]]:
-    """As `write_part`; also the hashes of the leaves that begin in these frames, see `hash_leaves`."""
+def leaves_of_parts(source: Source, firsts: Sequence[int]) -> list[tuple[int, int]]:
+    """Leaves of each part: those that begin in its frames; all of them, also of lost frames, are in one."""
     reader = reader_of(source)
     size, leaves = leaf_frames(reader.plan.neurons), leaf_count(reader)
+    begins = [0, *(min(-(-first // size), leaves) for first in firsts[1:]), leaves]
+    return list(pairwise(begins))
+
+
+def write_hashed_part(
+    source: Source,
+    first: int,
+    last: int,
+    starts: TrialStarts,
+    layout: TableLayout,
+    path: str,
+    leaves: tuple[int, int],
+) -> tuple[WrittenPart, list[bytes]]:
+    """As `write_part`; also the hashes of some leaves, from the first to the last (exclusive)."""
+    reader = reader_of(source)
 
     def read(chunks: Sequence[int]) -> Iterator[Packed]:
         return decoded(
@@ -27,7 +41,7 @@ def write_hashed_part(
     written, hashes = in_one_round(
         [
             (write_part, (source, first, last, starts, layout, path)),
-            (hash_leaves, (reader, min(-(-first // size), leaves), min(-(-last // size), leaves), read)),
+            (hash_leaves, (reader, *leaves, read)),
         ]
     )
     return written, hashes

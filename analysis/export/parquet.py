@@ -19,7 +19,7 @@ from dask.delayed import delayed
 
 from analysis.export.contents import Contents, Run
 from analysis.export.cutting import part_arguments, table_layouts
-from analysis.export.hashed_parts import write_hashed_part
+from analysis.export.hashed_parts import leaves_of_parts, write_hashed_part
 from analysis.export.places import layer_folders, written_whole
 from analysis.export.trial_tables import trial_table
 from analysis.keeping import DigestTasks
@@ -53,10 +53,9 @@ def write_parquet(contents: Contents, out: str | os.PathLike[str], run: Run, *, 
 
 
 def _write(contents: Contents, folder: Path, out: Path, run: Run, *, digest: bool) -> Path:
-    # Where a digest is to be computed, the tasks that write events hash what they have decoded; but for lost
-    # frames, of which they decode nothing.
-    is_hashed = digest and contents.lacks_digest and not contents.has_lost
-    about = _about(contents, contents.digest(run) if digest and not is_hashed else contents.stated_digest)
+    # Where a digest is to be computed, the tasks that write events hash what they have decoded.
+    is_hashed = digest and contents.lacks_digest
+    about = _about(contents)
     parts = list(_parts(contents, folder, about, is_hashed=is_hashed))
     for part in parts:
         part.file.parent.mkdir(exist_ok=True)
@@ -132,17 +131,25 @@ def _parts(contents: Contents, folder: Path, about: dict[str, Any], *, is_hashed
             if several:
                 of_layer["recording"] = name
             sent = Parcel(replace(layout, about={"spiketape": json.dumps(of_layer)}))
-            for first, last, arguments in part_arguments(source, PART_BYTES):
+            cut = list(part_arguments(source, PART_BYTES))
+            leaves = (
+                leaves_of_parts(source, [first for first, _, _ in cut]) if is_hashed else [None] * len(cut)
+            )
+            for (first, last, arguments), hashed in zip(cut, leaves, strict=True):
                 file = folder / folders[source.layer] / f"part-{number:05}.parquet"
                 frames = int(np.diff(frames_of(source).frames_before(np.array([first, last])))[0])
-                write = delayed(Parcel(write_hashed_part if is_hashed else write_part))
-                task = write(*arguments, sent, str(file))
+                given = (*arguments, sent, str(file))
+                task = (
+                    delayed(Parcel(write_part))(*given)
+                    if hashed is None
+                    else delayed(Parcel(write_hashed_part))(*given, hashed)
+                )
                 yield _Part(source.layer, name, file, frames, task, is_hashed)
                 number += 1
 
 
-def _about(contents: Contents, digest: str | None) -> dict[str, Any]:
-    """What is said of an export in each of its files; those of events have a digest if it is known before."""
+def _about(contents: Contents) -> dict[str, Any]:
+    """What is said of an export in each of its files; those of events have the digest if it is stated."""
     duration, unit = contents.members.step_duration or (None, None)
     recordings = [
         {
@@ -157,7 +164,7 @@ def _about(contents: Contents, digest: str | None) -> dict[str, Any]:
     return {
         "spiketape_export": EXPORT_VERSION,
         "made_by": f"spiketape {version('spiketape')}",
-        "digest": digest,
+        "digest": contents.stated_digest,
         "dt": duration,
         "dt_unit": unit,
         "selected": {name: _listed(values) for name, values in contents.selection.parts().items()},

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
 import analysis
+from analysis.cli.commands import main
 from analysis.export import parquet
 from committed_recordings import RECORDINGS
 from recorder.keeping import digest
@@ -53,6 +55,25 @@ def test_the_digest_is_found_while_events_are_written(
 ) -> None:
     monkeypatch.setattr(parquet, "PART_BYTES", 64)
     recording = analysis.open_recording(shutil.copytree(RECORDINGS / name, tmp_path / "run.zarr"))
+    out = recording.export(tmp_path / "out")
+    assert json.loads((out / "metadata.json").read_text())["digest"] == recording.digest()
+
+
+@pytest.mark.filterwarnings("ignore::recorder.format.errors.LostFramesWarning")
+def test_the_digest_has_lost_frames_at_the_beginning_and_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digest, "LEAF_BYTES", 64 * 9 // 8)
+    monkeypatch.setattr(parquet, "PART_BYTES", 250)
+    write_recording(tmp_path / "run.zarr", {"1": spikes(9)}, RUNS, TRIALS, chunk_bytes=72)
+    chunks = sorted((tmp_path / "run.zarr/layers/1/spikes/c").rglob("*"), key=lambda path: path.name.zfill(9))
+    files = [path for path in chunks if path.is_file()]
+    for chunk in (files[0], files[-1]):
+        chunk.unlink()
+    told = CliRunner().invoke(main, ["recover", str(tmp_path / "run.zarr"), "--mark-lost", "--apply"])
+    assert told.exit_code == 0, told.output
+    recording = analysis.open_recording(tmp_path / "run.zarr")
+    assert recording["1"].lost_frames > 64
     out = recording.export(tmp_path / "out")
     assert json.loads((out / "metadata.json").read_text())["digest"] == recording.digest()
 

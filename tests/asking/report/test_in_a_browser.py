@@ -113,16 +113,20 @@ def test_the_raster_shows_the_chosen_label_and_says_the_neuron(
     canvas = page.find(f"{host} canvas")
     width = page.run("return document.querySelector('[data-picture=raster] canvas').clientWidth")
     spikes = recording["out"].spikes.compute()
-    said = set()
-    for share in np.linspace(0.05, 0.95, 10):
-        page.point(canvas, 46 + share * (width - 50), 22)
+    said, fired = set(), set()
+    for place, share in enumerate(np.linspace(0.05, 0.95, 10)):
+        neuron = place % 4
+        page.point(canvas, 46 + share * (width - 50), 20 + 15 * (neuron + 0.5))
         text = page.readout("raster")
         step, sample = int(text.split(" at step ")[1].split(" ")[0]), int(text.split("sample ")[1])
         frame = spikes[(spikes["step"].values == step) & (spikes["sample"].values == sample)]
         assert int(frame.label[0]) == 2
-        assert text.startswith(f"Neuron 0 {'fires' if bool(frame[0, 0]) else 'is silent'} at step {step}")
+        fires = bool(frame[0, neuron])
+        assert text.startswith(f"Neuron {neuron} {'fires' if fires else 'is silent'} at step {step}")
         said.add(step)
+        fired.add(fires)
     assert said == set(range(10))
+    assert fired == {True, False}
 
 
 def test_the_raster_is_zoomed_into_by_dragging_and_out_again(page: Browser) -> None:
