@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 import analysis
 from analysis.asking import planning
 from analysis.cli import commands
+from recorder.format.record.parts import LayerPart
 from recorder.stores.rank_names import RankRecord, parse_rank_location, rank_location
 from tapes import Run, Trial, write_recording
 
@@ -37,7 +38,14 @@ def spikes_of(rank: int) -> dict[str, np.ndarray]:
     return {name: (random.random((frames, *shape)) < 0.1) & driven[name] for name, shape in SHAPES.items()}
 
 
-def write_rank(path: Path, rank: int, run: str = "a", ranks: int = RANKS, **changed: np.ndarray) -> None:
+def write_rank(
+    path: Path,
+    rank: int,
+    run: str = "a",
+    ranks: int = RANKS,
+    parts: dict[str, LayerPart] | None = None,
+    **changed: np.ndarray,
+) -> None:
     half = STEPS // 2
     runs = [Run(0, half, BATCHES[rank], 0), Run(half, steps_of(rank) - half, BATCHES[rank], 1)]
     labels = LABELS[rank]
@@ -56,6 +64,7 @@ def write_rank(path: Path, rank: int, run: str = "a", ranks: int = RANKS, **chan
         trials,
         provenance=RankRecord(run, rank, ranks).to_provenance() if run else {},
         chunk_bytes=200,
+        parts=parts or {},
     )
 
 
@@ -354,3 +363,30 @@ def test_the_digest_of_a_run_is_that_of_its_ranks_in_order(run: Path, tmp_path: 
     refused = call("verify", run, "--digest", one_by_one[0])
     assert refused.exit_code == 1
     assert f"has the digest {joint}, expected {one_by_one[0]}" in refused.output
+
+
+def test_parts_that_all_ranks_kept_are_answered_together(tmp_path: Path) -> None:
+    part = LayerPart(SHAPES["conv"], (range(0, 3, 2), range(7)), samples=2)
+    kept = []
+    for rank in range(RANKS):
+        write_rank(Path(rank_location(str(tmp_path / "run"), rank, RANKS)), rank, parts={"conv": part})
+        spikes = spikes_of(rank)["conv"].reshape(steps_of(rank), BATCHES[rank], 3, 7)
+        kept.append(spikes[:, :2, ::2])
+    layer = analysis.open_recording(tmp_path / "run")["conv"]
+    every = np.concatenate([spikes.reshape(-1, 2, 7) for spikes in kept])
+    np.testing.assert_array_equal(layer.spike_count(per="neuron"), every.sum(axis=0))
+    np.testing.assert_array_equal(layer.silent_ratio(), (~every.any(axis=0)).mean())
+    by_label = layer.firing_rate(per=("label", "neuron"))
+    assert by_label["label"].values.tolist() == [0, 1, 2, 7]
+    # Of the labels [2, 0] and [7, 1] of the first two samples of the ranks that have any.
+    wanted = [kept[rank][:, sample].mean(axis=0) for rank, sample in ((0, 1), (1, 1), (0, 0), (1, 0))]
+    np.testing.assert_array_equal(by_label, wanted)
+    assert layer.frames == len(every)
+
+
+def test_other_parts_of_other_ranks_are_refused(tmp_path: Path) -> None:
+    for rank in range(RANKS):
+        part = LayerPart(SHAPES["conv"], (range(0, 3, 1 + rank), range(7)))
+        write_rank(Path(rank_location(str(tmp_path / "run"), rank, RANKS)), rank, parts={"conv": part})
+    with pytest.raises(analysis.JointRecordingError, match="conv.*neurons"):
+        analysis.open_recording(tmp_path / "run")["conv"].spike_count(per="neuron")
