@@ -388,5 +388,5 @@ def test_other_parts_of_other_ranks_are_refused(tmp_path: Path) -> None:
     for rank in range(RANKS):
         part = LayerPart(SHAPES["conv"], (range(0, 3, 1 + rank), range(7)))
         write_rank(Path(rank_location(str(tmp_path / "run"), rank, RANKS)), rank, parts={"conv": part})
-    with pytest.raises(analysis.JointRecordingError, match="conv.*neurons"):
+    with pytest.raises(analysis.JointRecordingError, match=r"conv.*neurons"):
         analysis.open_recording(tmp_path / "run")["conv"].spike_count(per="neuron")
