@@ -116,8 +116,13 @@ def recording_of(path: Path, chunks: int) -> Recording:
 
 
 @pytest.mark.parametrize("use_counts", [True, False])
-def test_graphs_do_not_grow_with_the_number_of_chunks(tmp_path: Path, use_counts: bool) -> None:
-    many = recording_of(tmp_path / "many", 10 * planning.MAX_TASKS)
+def test_graphs_do_not_grow_with_the_number_of_chunks(
+    tmp_path: Path, use_counts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "MAX_TASKS", 128)
+    for name in ("SMALL_TASK_BYTES", "TASK_BYTES"):  # would make a task of each chunk
+        monkeypatch.setattr(planning, name, 2**20)
+    many = recording_of(tmp_path / "many", 20 * planning.MAX_TASKS)
     recording = Recording(many._readers, use_counts=use_counts)
     layer = recording["1"]
     for result in (

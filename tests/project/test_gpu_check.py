@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-ROOT = Path(__file__).parents[2]
-PATHS = [str(ROOT), str(ROOT / "scripts"), str(ROOT / "tests" / "support")]
+from processes import ROOT, SUPPORT
+
+PATHS = [ROOT, ROOT / "scripts", *SUPPORT]
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 
@@ -33,7 +34,7 @@ sys.exit(main())
 def run(*command: str) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(PATHS),
+        "PYTHONPATH": os.pathsep.join(map(str, PATHS)),
         "OMP_NUM_THREADS": "1",
         "PYTHON": sys.executable,
     }

@@ -160,7 +160,9 @@ class TransferRing:
     def __init__(self, lane: Lane, size_bytes: int = RING_BYTES) -> None:
         self.lane = lane
         self.size_bytes = size_bytes
-        self._memory = lane.allocate(size_bytes)
+        # What is made in inference mode could not be written to outside of it.
+        with torch.inference_mode(mode=False):
+            self._memory = lane.allocate(size_bytes)
         self._bytes = self._memory.numpy()
         self._pieces: deque[_Piece] = deque()
         self._head = 0

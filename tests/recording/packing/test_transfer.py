@@ -53,6 +53,15 @@ def test_what_is_polled_does_not_wait() -> None:
     assert len(lane.begun) == 1
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_ring_that_was_made_in_inference_mode_carries_bytes_outside_of_it(device: str) -> None:
+    with torch.inference_mode():
+        ring, where = make_ring(device, 1000)
+    transfer = ring.send(torch.ones(100, dtype=torch.uint8, device=where), ring.lane.mark())
+    ring.wait(transfer)
+    assert (transfer.data == 1).all()
+
+
 def test_each_device_has_one_ring() -> None:
     rings = TransferRings()
     assert rings.size_bytes == 0
