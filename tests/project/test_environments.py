@@ -13,7 +13,7 @@ TESTS = Path(__file__).parents[1]
 # Those that record with torch, and those that it is enough to pass once, which is elsewhere.
 ELSEWHERE = (
     *("encoding", "live", "lock", "lost", "pressure", "progress", "slurm", "verification", "watching"),
-    *("batches", "packed_damage", "shards", "stats_command"),
+    *("batches", "pack", "packed_damage", "shards", "stats_command"),
 )
 FOLDERS = {
     # What users of an analysis begin with, on the oldest Python: the installed packages never miss torch.

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import zarr
 import zarr.storage
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recorder.format import RecordingExistsError, RecordingFormatError, RecordingNotFoundError, plan_chunks
@@ -33,6 +33,7 @@ actions = st.lists(
 )
 
 
+@settings(max_examples=50)
 @given(actions, st.integers(0, 99))
 def test_every_commit_reads_back_whatever_came_before(actions: list[Any], seed: int) -> None:
     recording = Recording(ZarrStore(zarr.storage.MemoryStore()), SHAPES)

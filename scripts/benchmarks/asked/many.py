@@ -75,7 +75,7 @@ def _write_side_by_side(folder: Path, recordings: int) -> None:
     bounds = [recordings * part // processes for part in range(processes + 1)]
     with ThreadPoolExecutor(processes) as pool:
         for written in [
-            pool.submit(run_child, "many", str(folder), str(first), str(last), "--write")
+            pool.submit(run_child, "asked.many", str(folder), str(first), str(last), "--write")
             for first, last in pairwise(bounds)
         ]:
             written.result()

@@ -21,7 +21,7 @@ from analysis.statistics.answers import averaging
 from made_recordings import Example, make_example
 
 few = settings(
-    max_examples=8, phases=[Phase.generate], deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=5, phases=[Phase.generate], deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 lost = pytest.mark.filterwarnings("ignore::recorder.format.errors.LostFramesWarning")
 
