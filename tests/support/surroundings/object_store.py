@@ -64,7 +64,8 @@ class ObjectStore:
             try:
                 if not files.exists(BUCKET):
                     files.mkdir(BUCKET)
-                files.pipe_file(f"{BUCKET}/probe", b"")
+                # An empty object needs no volume, and is taken before there is one.
+                files.pipe_file(f"{BUCKET}/probe", b"probe")
             except OSError as error:
                 answer = error
             except botocore.exceptions.BotoCoreError as error:
