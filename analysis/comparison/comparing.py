@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import islice
 from typing import Any, Final
 
@@ -24,7 +23,6 @@ from analysis.kernels.selecting.source import Source, frames_of, real_neurons
 from analysis.layer import Layer
 from analysis.questions import QuestionError
 from analysis.recording import Recording
-from recorder.format import LayerCommit
 from recorder.format.bits import Counts, Integers
 from recorder.format.layout import neuron_dimensions
 from recorder.format.record.parts import Indices, kept_indices
@@ -48,13 +46,14 @@ def compare(
     Frames stand for each other if they have the same time in the same trial, for the same sample: the time is
     the step minus the first step of the trial, so that the steps themselves may differ. Frames outside of
     trials stand for those of the same step. Selections are heeded; lost frames are as if they had not been
-    recorded. Memory does not grow with the length of the recordings.
+    recorded. Memory does not grow with the length of the recordings. What the trials carry, such as labels,
+    is not compared: recordings of the same spikes and signals are equal whatever their labels.
 
     Parameters
     ----------
     a, b : Recording, or Layer
-        Layers of one name must have one neuron shape, of which the same neurons were kept. Several recordings
-        that were opened as one are compared in their order, each with its counterpart.
+        Layers of one name must have one neuron shape, of which the same neurons were kept and are selected.
+        Several recordings that were opened as one are compared in their order, each with its counterpart.
     by : str, optional
         Name of a column of the trials that tells which presentations stand for each other, such as the number
         of an image, where these came in another order. The n-th presentation of a value in a stands for the
@@ -169,9 +168,12 @@ def _check_alike(name: str, one: Sequence[Source], other: Sequence[Source]) -> N
             "slot of the one stands for one of the other. Select other layers"
         )
     # Slices and flat indices may stand for the same neurons; then these are stored in the same order.
-    if commits[0].along != commits[1].along and not np.array_equal(
-        _kept_neurons(commits[0]), _kept_neurons(commits[1])
-    ):
+    if one[0].along != other[0].along and not np.array_equal(_neurons(one[0]), _neurons(other[0])):
+        if one[0].selection.neurons != other[0].selection.neurons:
+            raise QuestionError(
+                f"of layer {name!r}, {one[0].neurons} neurons are selected in a and {other[0].neurons} in b, "
+                "which are not the same ones; select the same neurons of both"
+            )
         raise QuestionError(
             f"of layer {name!r}, {commits[0].part or 'all'} is kept in a and {commits[1].part or 'all'} in "
             "b, which are not the same neurons. Select other layers"
@@ -182,7 +184,11 @@ def _check_alike(name: str, one: Sequence[Source], other: Sequence[Source]) -> N
         )
 
 
-def _kept_neurons(commit: LayerCommit) -> Integers:
+def _neurons(source: Source) -> Integers:
+    """Flat indices in the whole layer of the neurons that are compared."""
+    commit = source.commit
+    if source.selection.neurons is not None:
+        return real_neurons(source)
     return kept_indices(commit.shape, commit.part.neurons if commit.part else None)
 
 
@@ -204,7 +210,7 @@ class _Work:
         self._there = _tasks(one, other, there, within)
         # Which spikes of b have one of a near them is asked the other way round.
         self._back = _tasks(other, one, back, within) if within else []
-        self.found = Differences.nothing(one.commit.plan.neurons)
+        self.found = Differences.nothing(one.neurons)
         self.near_back = 0
 
     @property
@@ -226,8 +232,7 @@ class _Work:
     def divergence(self, names: Sequence[str]) -> Divergence:
         """The first difference."""
         frame, neuron = self.found.first or (0, 0)
-        shape, selection = self.one.commit.axes, replace(self.one.selection, neurons=None)
-        flat = int(real_neurons(self.one.narrowed(selection))[neuron])
+        shape, flat = self.one.commit.axes, int(real_neurons(self.one)[neuron])
         place = tuple(int(index) for index in np.unravel_index(flat, shape)) if shape else ()
         return divergence_at(self.one, frame, place, self._there_by, names[self.member])
 
@@ -258,7 +263,7 @@ def _lengths(source: Source, starts: Integers) -> tuple[int, int]:
 
 
 def _layer_comparison(name: str, work: Sequence[_Work], within: int) -> LayerComparison:
-    shape, along = work[0].one.commit.plan.neuron_shape, work[0].one.commit.along
+    shape, along = work[0].one.neuron_shape, work[0].one.along
     found = add_differences([one.found for one in work])
     common = found.spikes[0] - int(found.only_one.sum())
     near = found.near, sum(one.near_back for one in work)

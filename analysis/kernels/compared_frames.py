@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.kernels.selecting.source import Source, frames_of, reader_of
+from analysis.kernels.selecting.source import Source, frames_of, kept_neurons, reader_of
 from recorder.format.bits import Bools, Integers, unpack_trains
 from recorder.format.planes.values import join_levels, scale_levels
 from recorder.tape import LayerReader
 
 
 class ComparedFrames:
-    """The selected frames of a layer, looked up in any order; a few decoded chunks are kept.
+    """The selected frames and neurons of a layer, looked up in any order; a few decoded chunks are kept.
 
     Chunks that are asked for in the order in which they are ``expected`` are read ahead.
     """
@@ -22,6 +22,7 @@ class ComparedFrames:
     def __init__(self, source: Source, expected: Sequence[int]) -> None:
         self._reader: LayerReader = reader_of(source)
         self._frames = frames_of(source)
+        self._neurons = kept_neurons(source)
         self.segments = self._frames.segments
         self.size = self._reader.plan.chunk_frames
         self._kept: dict[int, NDArray[np.uint8]] = {}
@@ -42,7 +43,7 @@ class ComparedFrames:
         """Packed trains of a chunk among those expected, valid until the next; none is asked for twice."""
         for expected, trains in zip(self._expected, self._ahead, strict=False):
             if expected == chunk:
-                return trains
+                return self._of_neurons(trains)
         raise ValueError(f"chunk {chunk} is not expected any more")
 
     def chunk(self, chunk: int) -> NDArray[np.uint8]:
@@ -50,12 +51,16 @@ class ComparedFrames:
         if chunk not in self._kept:
             while len(self._kept) > 1:
                 self._kept.pop(next(iter(self._kept)))
-            self._kept[chunk] = self._reader.chunk(chunk)
+            self._kept[chunk] = self._of_neurons(self._reader.chunk(chunk))
         return self._kept[chunk]
+
+    def _of_neurons(self, trains: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return trains if self._neurons is None else trains[self._neurons]
 
     def bits(self, frames: Integers) -> Bools:
         """Frames as booleans, shape [frames, neurons]; silence for -1."""
-        bits = np.zeros((len(frames), self._reader.plan.neurons), np.bool_)
+        neurons = self._reader.plan.neurons if self._neurons is None else len(self._neurons)
+        bits = np.zeros((len(frames), neurons), np.bool_)
         for chunk in np.unique(frames[frames >= 0] // self.size).tolist():
             here = np.flatnonzero((frames >= 0) & (frames // self.size == chunk))
             inside = frames[here] - chunk * self.size

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.kernels.compared_frames import ComparedFrames, ComparedValues
-from analysis.kernels.selecting.source import Source, frames_of, reader_of
+from analysis.kernels.selecting.source import Source, frames_of, read_trains, reader_of
 from recorder.format.bits import (
     Bools,
     Counts,
@@ -165,6 +165,7 @@ def compare_frames(
     Parameters
     ----------
     one, other : Source
+        Of the same selected neurons.
     alignment : Alignment
     first, last : int
     times, samples : int
@@ -178,12 +179,12 @@ def compare_frames(
         If a chunk is missing or damaged; it names file, layer and frames.
     """
     reader, frames = reader_of(one), frames_of(one)
-    found = _Found(reader.plan.neurons, times, samples)
+    found = _Found(one.neurons, times, samples)
     size = reader.plan.chunk_frames
     chosen = _chunks_of(one, first, last)
     others = ComparedFrames(other, chosen)
     values = ComparedValues(one, other) if one.commit.values or other.commit.values else None
-    for chunk, trains in zip(chosen, reader.chunks(chosen, passing=True), strict=True):
+    for chunk, trains in zip(chosen, read_trains(one, chosen), strict=True):
         begin, end = max(first, chunk * size), min(last, (chunk + 1) * size)
         selected = frames.selected_frames(begin, end)
         partners = others.selected_only(alignment.frames_for(frames.segments, others.segments, selected))
@@ -198,7 +199,7 @@ def compare_frames(
             inside = selected - chunk * size
             found.add_packed(trains, others.next_chunk(chunk), inside, selected, time, sample)
             continue
-        slab = max(SLAB_SLOTS // reader.plan.neurons, 1)
+        slab = max(SLAB_SLOTS // one.neurons, 1)
         for some in range(0, len(selected), slab):
             part = slice(some, some + slab)
             inside = selected[part] - chunk * size

@@ -32,6 +32,12 @@ class Content:
 
     def __init__(self, frames: dict[Key, np.ndarray], steps: dict[Key, int], images: dict[Any, Any]) -> None:
         self.frames, self.steps, self.images = frames, steps, images
+        self.neurons = np.arange(len(next(iter(frames.values()))))
+
+    def select(self, neurons: np.ndarray) -> None:
+        """Leave out all but some neurons, given by flat indices."""
+        self.neurons = neurons
+        self.frames = {key: frame[neurons] for key, frame in self.frames.items()}
 
 
 def runs_of(draw: st.DrawFn) -> list[Run]:
@@ -155,11 +161,11 @@ def check(found: analysis.comparison.Comparison, a: Content, b: Content, by: str
         assert (found.first.step, found.first.sample) == (step, sample)
         assert found.first.trial == (key[0] if key[0] >= 0 else None)
         assert found.first.time == key[1]
-        assert (
-            np.ravel_multi_index(found.first.neuron, layer.only_a.shape or (1,)) == neuron
-            if (found.first.neuron)
-            else neuron == 0
-        )
+        along = [
+            layer.only_a.get_index(name).get_loc(at)
+            for name, at in zip(layer.only_a.dims, found.first.neuron, strict=True)
+        ]
+        assert not along or np.ravel_multi_index(along, layer.only_a.shape) == neuron
     assert found.equal == (layer.differing == 0 and layer.unmatched == (0, 0))
 
 
@@ -183,6 +189,11 @@ def test_every_number_is_that_of_plain_slots(tmp_path_factory: pytest.TempPathFa
     b = write(folder / "b.zarr", other_runs, other, draw(sizes))
     by, within = draw(st.sampled_from([None, "image"])), draw(st.sampled_from([0, 0, 1, 3]))
     one, two = analysis.open_recording(folder / "a.zarr"), analysis.open_recording(folder / "b.zarr")
+    if shape and draw(st.booleans()):
+        chosen = tuple(slice(length // 2 % 2, None, 2) for length in shape)
+        one, two = one.select(neurons=chosen), two.select(neurons=chosen)
+        a.select(np.arange(math.prod(shape)).reshape(shape)[chosen].ravel())
+        b.select(a.neurons)
     with dask.config.set(scheduler="synchronous"):
         check(analysis.compare(one, two, by=by, within=within), a, b, by, within)
         check_layers = analysis.compare(one["1"], two["1"], by=by, within=within)
@@ -216,6 +227,13 @@ def test_selections_are_compared(tmp_path: Path) -> None:
     assert analysis.compare(one.select(labels=[3, 4]), other.select(labels=[3, 4])).equal
     only = analysis.compare(one.select(trials=[7]), other.select(trials=[7]))
     assert (only.layers["b"].differing, only.layers["b"].frames) == (1, 60)
+    some = analysis.compare(one.select(neurons=slice(5, 8)), other.select(neurons=slice(5, 8))).layers["b"]
+    assert (some.differing, some.slots, some.only_a.neuron.values.tolist()) == (1, 1800, [5, 6, 7])
+    assert analysis.compare(one.select(neurons=[0, 9]), other.select(neurons=[0, 9])).equal
+    with pytest.raises(
+        analysis.QuestionError, match="2 neurons are selected in a and 40 in b, which are not"
+    ):
+        analysis.compare(one.select(neurons=[0, 9]), other)
     part = analysis.compare(one.select(layers=["a"]), other)
     assert part.only_in == ((), ("b",))
     assert not part.equal
