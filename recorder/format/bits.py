@@ -15,6 +15,8 @@ results do not depend on the byte order of the machine.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,6 +36,8 @@ _UNPACKED_WORDS = 2**16
 _LANE_LIMIT = 255
 _ROW_WORDS = 512
 _COUNTED_WORDS = 2**16
+# Slots that `blocks_of_rows` puts together, so that they stay in the cache of a core.
+_BLOCK_SLOTS = 2**17
 
 
 def pack_frames(frames: Bools) -> Packed:
@@ -61,6 +65,13 @@ def pack_whole_rows(frames: Bools) -> Packed:
         np.bitwise_or(rows, eights[:, place], rows)
         np.add(rows, rows, rows)
     return np.bitwise_or(rows, eights[:, 7], rows)
+
+
+def blocks_of_rows(rows: int, neurons: int) -> Iterator[slice]:
+    """Rows that are worked on at once where their bits are unpacked, so few that these stay in the cache."""
+    at_once = max(_BLOCK_SLOTS // max(8 * neurons, 1), 1)
+    for first in range(0, rows, at_once):
+        yield slice(first, min(first + at_once, rows))
 
 
 def unpack_rows(rows: Packed, out: Packed | None = None) -> Bools:

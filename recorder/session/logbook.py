@@ -96,12 +96,11 @@ class Logbook:
     ----------
     due : float
         Step at which the next entry of any log is due; infinity if there is no log.
-    logs : list
     """
 
     def __init__(self) -> None:
         self.due = math.inf
-        self.logs: list[_Log] = []
+        self._logs: list[_Log] = []
         self._failures: deque[tuple[_Log, str]] = deque()
 
     def add(self, writer: Any, every: int, step: int) -> None:
@@ -110,14 +109,14 @@ class Logbook:
             raise ValueError(f"every is {every!r}; expected a positive whole number of steps")
         log = _Log(type(writer).__name__, _writing_to(writer), every)
         self._begin(log, step)
-        self.logs.append(log)
+        self._logs.append(log)
         self.due = min(self.due, log.due)
 
     def begin(self, step: int) -> None:
         """Note that a session begins whose first step has this number."""
-        for log in self.logs:
+        for log in self._logs:
             self._begin(log, step)
-        self.due = min((log.due for log in self.logs), default=math.inf)
+        self.due = min((log.due for log in self._logs), default=math.inf)
 
     @staticmethod
     def _begin(log: _Log, step: int) -> None:
@@ -128,10 +127,10 @@ class Logbook:
     def put(self, rows: CollectedRows, layers: RecordedLayers, pace: Pace) -> None:
         """Have the thread that writes make the entries that are due, behind all rows."""
         step = layers.all_steps.next_step
-        due = [log for log in self.logs if step >= log.due]
+        due = [log for log in self._logs if step >= log.due]
         for log in due:
             log.due = (step // log.every + 1) * log.every
-        self.due = min((log.due for log in self.logs), default=math.inf)
+        self.due = min((log.due for log in self._logs), default=math.inf)
         pending = rows.drain(layers)
         frames = {layer.name: layer.segments.frames for layer in pending}
         behind = {layer.name: frames for layer, frames in pending.items()}
@@ -142,8 +141,8 @@ class Logbook:
         """Warn of writers that have failed since, and write to them no more."""
         while self._failures:
             log, what = self._failures.popleft()
-            self.logs = [each for each in self.logs if each is not log]
-            self.due = min((each.due for each in self.logs), default=math.inf)
+            self._logs = [each for each in self._logs if each is not log]
+            self.due = min((each.due for each in self._logs), default=math.inf)
             warnings.warn(
                 f"the {log.name} that monitor.log_to was given has failed: {what}. Nothing more is written "
                 "to it; every spike is recorded, and the network goes on. Call log_to again once it works",

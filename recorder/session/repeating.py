@@ -92,19 +92,16 @@ class Repeating:
     def end(self) -> bool:
         """Note that a forward has returned; False if it has to go the long way, and nothing is noted."""
         now, steps, due = time.monotonic(), self.steps, self.due
-        count, step = len(steps.layers), steps.layers[0].next_step
-        if count > 1:
-            for layer in steps.layers:
-                if layer.next_step != step:
-                    return False
+        count, step, is_uneven = len(steps.layers), steps.layers[0].next_step, steps.is_uneven()
         if (
-            not self.is_on
+            is_uneven
+            or not self.is_on
             or self.entrance.inside
             or steps.depth != 1
             or steps.called != count
             or steps.has_empty
             or steps.newest < 0
-            or (self._logbook.logs and step >= self._logbook.due)
+            or step >= self._logbook.due
             or not due.is_dirty
             or now >= due.comes_at
         ):
@@ -128,22 +125,8 @@ class Repeating:
 class RepeatedCalls:
     """Calls of one layer, of which those go the short way whose outputs are gathered, see `Alike`."""
 
-    __slots__ = (
-        *(
-            "_due",
-            "_entrance",
-            "_expected",
-            "_late",
-            "_layout",
-            "_module",
-            "_recorder",
-            "_repeating",
-            "_step",
-        ),
-        *("_steps", "_trials", "_writer"),
-    )
-
     def __init__(self, repeating: Repeating, layer: SpikingLayer, expected: SpikeOutput) -> None:
+        # What every call looks at is kept at hand: a way of two names costs twice as much as one of one.
         self._repeating, self._steps, self._late = repeating, repeating.steps, repeating.layers.late_errors
         self._entrance, self._trials = repeating.entrance, repeating.trials
         self._due, self._writer = repeating.due, repeating.writer

@@ -158,11 +158,6 @@ class Steps:
         return self.depth > 0
 
     @property
-    def is_nested(self) -> bool:
-        """True while the monitored module is running inside a forward of its own."""
-        return self.depth > 1
-
-    @property
     def is_complete(self) -> bool:
         """True if no layer is missing that was called in the forward before, as far as calls can tell."""
         return not self.called or all(layer.forward != self.forward - 1 for layer in self.layers)
@@ -326,7 +321,7 @@ class Steps:
         """
         if self.on_end is not None:
             self.on_end(succeeded=succeeded, is_known=is_known)
-        if self.called < len(self.layers) or not succeeded or self.has_empty or self._is_uneven():
+        if self.called < len(self.layers) or not succeeded or self.has_empty or self.is_uneven():
             self._align(succeeded=succeeded)
             if succeeded and is_whole and self.called:
                 self._find_left_out()
@@ -338,7 +333,8 @@ class Steps:
         self.called = 0
         self.has_empty = False
 
-    def _is_uneven(self) -> bool:
+    def is_uneven(self) -> bool:
+        """Whether layers are at different steps."""
         # A loop: asked at the end of every forward, and half as costly as any().
         first = self.layers[0].next_step
         for layer in self.layers:  # noqa: SIM110

@@ -8,15 +8,11 @@ some at a time, and the places of the events found once for all planes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recorder.format.bits import Packed, pack_whole_rows, unpack_rows
-
-# Slots that are unpacked at once, so that they stay in the cache of a core.
-_BLOCK_SLOTS: Final = 2**17
+from recorder.format.bits import Packed, blocks_of_rows, pack_whole_rows, unpack_rows
 
 
 def bits_at_events(events: Packed, planes: Sequence[Packed]) -> list[Packed]:
@@ -72,8 +68,5 @@ def rows_at_events(events: Packed, bits: Sequence[Packed]) -> Packed:
 
 def _places_of_events(events: Packed) -> Iterator[tuple[slice, NDArray[np.intp]]]:
     """Rows that are worked on at once, and the places of their events among their slots, frame by frame."""
-    count, neurons = events.shape
-    at_once = max(_BLOCK_SLOTS // max(8 * neurons, 1), 1)
-    for first in range(0, count, at_once):
-        rows = slice(first, min(first + at_once, count))
+    for rows in blocks_of_rows(*events.shape):
         yield rows, np.flatnonzero(unpack_rows(events[rows]))

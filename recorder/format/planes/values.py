@@ -14,16 +14,13 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from recorder.format.bits import Bools, Packed, pack_frames, pack_whole_rows
+from recorder.format.bits import Bools, Packed, blocks_of_rows, pack_frames, pack_whole_rows
 
 SIGN: Final = "sign"
 # Planes of magnitude at most, so that a level is a 16-bit number.
 MAX_PLANES: Final = 15
 MAX_LEVEL: Final = 2**MAX_PLANES - 1
 PLANES: Final = (*map(str, range(MAX_PLANES)), SIGN)
-
-# Slots that are packed at once, so that they stay in the cache of a core.
-_BLOCK_SLOTS: Final = 2**17
 
 # int8 where all levels fit, else int16.
 Levels: TypeAlias = NDArray[np.signedinteger[Any]]
@@ -71,11 +68,10 @@ def pack_levels(levels: Levels) -> PackedValues:
     planes = planes_of(0, max(most, -least))
     frames, neurons = levels.shape
     rows = np.empty((planes + 2, -(-frames // 8), neurons), np.uint8)
-    at_once = max(_BLOCK_SLOTS // max(8 * neurons, 1), 1)
-    for first in range(0, rows.shape[1], at_once):
-        some = levels[8 * first : 8 * (first + at_once)]
+    for some_rows in blocks_of_rows(rows.shape[1], neurons):
+        some = levels[8 * some_rows.start : 8 * some_rows.stop]
         pack = pack_frames if len(some) % 8 else pack_whole_rows
-        events, *of_planes, signs = rows[:, first : first + at_once]
+        events, *of_planes, signs = rows[:, some_rows]
         are_events = some != 0
         events[...] = pack(are_events)
         signs[...] = pack(some < 0) if least < 0 else 0

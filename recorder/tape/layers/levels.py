@@ -15,9 +15,10 @@ from recorder.tape.layers.layer_reading import LayerReader
 def read_levels(
     layer: LayerReader, first: int, last: int, read: Callable[[int], Sequence[Packed]] | None = None
 ) -> NDArray[np.int16]:
-    """Levels of frames ``first`` to ``last`` (exclusive), shape [frames, *neuron]; see `format.values`.
+    """Levels of frames ``first`` to ``last`` (exclusive), shape [frames, *neuron].
 
-    ``read``, if given, is called instead of `LayerReader.bits_of_chunk`.
+    `recorder.format.planes.values` says what levels are. ``read``, if given, is called instead of
+    `LayerReader.bits_of_chunk`.
     """
     size = layer.plan.chunk_frames
     levels = np.empty((last - first, layer.plan.neurons), np.int16)
@@ -43,9 +44,10 @@ def sum_values(layer: LayerReader) -> float:
 
 
 def sum_levels(layer: LayerReader) -> int:
-    """Sum of the levels of all committed slots of a layer, without those marked lost; see `format.values`.
+    """Sum of the levels of all committed slots of a layer, without those marked lost.
 
-    Counts are enough, but where some levels are negative and some larger than 1: then chunks are read.
+    `recorder.format.planes.values` says what levels are. Counts are enough, but where some levels are
+    negative and some larger than 1: then chunks are read.
     """
     total = count_bits(layer)
     sign = layer.planes.get(SIGN)
