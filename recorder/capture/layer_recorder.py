@@ -145,6 +145,8 @@ class LayerRecorder:
             or trial != alike.trial
             or not output.is_cpu
             or (self.keeping is not None and not self.keeping.is_alike)
+            # Full of outputs that could not be packed, as where memory was short: they are tried again first.
+            or alike.calls >= alike.limit
         ):
             return False
         if alike.gathered is not None:

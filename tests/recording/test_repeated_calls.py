@@ -6,7 +6,7 @@ import copy
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ import torch
 from torch import nn
 
 from recorder import Monitor, SpikeOutput
+from recorder.capture.calls import GATHER_CALLS
+from recorder.capture.host.host_packing import HostPacker
 from recorder.capture.layer_recorder import LOOK_AFTER_CALLS
 from recorder.session import RecordingSession
 from threads import in_thread
@@ -99,6 +101,27 @@ def test_they_go_the_short_way(
         check(monitor, [step for step in steps for _ in range(times)])
     assert not counts
     assert monitor.stats.steps == len(steps) * times
+
+
+def test_gathered_outputs_are_packed_later_where_memory_was_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, steps = Given(), some(MANY + GATHER_CALLS + 50)
+    push, has_failed = HostPacker.push, []
+
+    def short(packer: HostPacker, frames: torch.Tensor) -> None:
+        if len(frames) > 1 and not has_failed:
+            has_failed.append(True)
+            raise MemoryError("no memory for a stage")
+        push(packer, frames)
+
+    monkeypatch.setattr(HostPacker, "push", short)
+    with monitor_of(tmp_path, net) as monitor, torch.no_grad():
+        for step in steps:
+            with suppress(MemoryError):
+                net(step)
+        assert has_failed
+        assert torch.equal(torch.stack(list(monitor.s[""])), torch.stack(steps))
 
 
 def test_outputs_that_change_afterwards_need_gradients_or_lie_in_tuples(tmp_path: Path) -> None:
