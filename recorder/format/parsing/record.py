@@ -10,7 +10,9 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, get_args
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any, Final, get_args
 
 from recorder.format.columns import KEYS, identity, is_text
 from recorder.format.connections import parse_connections
@@ -44,6 +46,10 @@ from recorder.format.record.operations import OPERATIONS
 from recorder.format.record.pace import PaceCommit
 from recorder.format.record.records import record_checksum
 
+# What stands before the documents of arrays in a root document, as `encode_root` writes it.
+_CONSOLIDATED: Final = b', "consolidated_metadata": '
+_MOST_REMEMBERED: Final = 2**20
+
 
 def parse_document(document: bytes, place: str) -> RecordingMetadata:
     """Parse the root document of a recording, as stored.
@@ -59,7 +65,7 @@ def parse_document(document: bytes, place: str) -> RecordingMetadata:
             f"{place} has {len(document)} bytes, more than the {MAX_DOCUMENT_BYTES} that a recording may have"
         )
     try:
-        parsed = json.loads(document)
+        parsed = _load(document)
     except (ValueError, RecursionError) as error:
         raise RecordingFormatError(f"{place} is not JSON: {str(error) or type(error).__name__}") from error
     attributes = parsed.get("attributes") if isinstance(parsed, dict) else None
@@ -68,6 +74,26 @@ def parse_document(document: bytes, place: str) -> RecordingMetadata:
             f'{place} has no attributes["{ATTRIBUTE}"]: this is not a recording made by spiketape'
         )
     return parse_attributes(attributes, place)
+
+
+def _load(document: bytes) -> Any:
+    """The root document as Python values; without the documents of arrays, where these stand last.
+
+    Nobody asks for them here. They are nine tenths of the root of a closed recording, and the same to the
+    last byte in a thousand runs of one network: what has been seen to be JSON needs no second look.
+    """
+    rest, name, documents = document.rpartition(_CONSOLIDATED)
+    # What is of another layout, or damaged, is read as a whole, which tells what is wrong.
+    with suppress(ValueError, RecursionError):
+        if name and len(documents) <= _MOST_REMEMBERED and _is_last_value(documents):
+            return json.loads(rest + b"}")
+    return json.loads(document)
+
+
+@lru_cache(maxsize=4)
+def _is_last_value(text: bytes) -> bool:
+    """True if this is the value of the last key of a JSON object, and the end of the object."""
+    return len(json.loads(b'{"": ' + text)) == 1
 
 
 def parse_attributes(attributes: Mapping[str, Any], place: str) -> RecordingMetadata:

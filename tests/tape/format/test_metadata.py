@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recorder.format import ChunkPlan, LayerCommit, RecordingFormatError, RecordingMetadata
+from recorder.format.documents import encode_document, plain_documents, root_document
 from recorder.format.parsing.record import parse_attributes, parse_document
 from recorder.format.record.extents import TableCommit
 from recorder.format.record.metadata import ColumnCommit, TrialsCommit
@@ -273,6 +274,39 @@ def test_an_oversized_document_is_refused_unparsed(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("recorder.format.parsing.record.MAX_DOCUMENT_BYTES", 10)
     with pytest.raises(RecordingFormatError, match="has 11 bytes, more than the 10"):
         parse_document(b"x" * 11, "here")
+
+
+@pytest.mark.parametrize(
+    ("found", "instead"),
+    [
+        (b"", b""),
+        (b'"must_understand": false', b'"must_understand": fals'),
+        (b'{"kind": "inline"', b'"kind": "inline"'),
+        (b'}, "consolidated_metadata"', b', "consolidated_metadata"'),
+        (b'"consolidated_metadata": ', b'"consolidated_metadata": 3, "consolidated_metadata": '),
+        (b'"consolidated_metadata": ', b'"consolidated_metadata": 3, "attributes": '),
+        (b', "consolidated_metadata": ', b', "nested": {"of": 3, "consolidated_metadata": '),
+    ],
+)
+def test_a_document_is_read_as_json_says_whatever_stands_beside_the_record(
+    found: bytes, instead: bytes
+) -> None:
+    metadata = example()
+    sound = encode_document(root_document(metadata, plain_documents(metadata)))
+    assert parse_document(sound, "here") == metadata
+    assert found in sound
+    changed = sound.replace(found, instead, 1)
+    for document in (changed, changed[:-1], changed + b"}"):
+        try:
+            attributes = json.loads(document)["attributes"]
+            expected: object = parse_attributes(attributes, "here") if "spiketape" in attributes else None
+        except ValueError:
+            expected = None
+        try:
+            parsed: object = parse_document(document, "here")
+        except RecordingFormatError:
+            parsed = None
+        assert parsed == expected
 
 
 json_values = st.recursive(
