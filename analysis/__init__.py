@@ -14,17 +14,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from analysis.arguments import QuestionError
     from analysis.asking.rounds import compute
     from analysis.comparison import compare
     from analysis.layer import Layer
     from analysis.members import JointRecordingError
     from analysis.opening import open_recording
-    from analysis.questions import (
-        ManyUnitsWarning,
-        QuestionError,
-        UncoveredOperationsWarning,
-        UnknownLayerError,
-    )
+    from analysis.questions import ManyUnitsWarning, UncoveredOperationsWarning, UnknownLayerError
     from analysis.recording import Recording
     from analysis.succession import RecordingReplacedError
     from recorder.format import (
@@ -57,7 +53,7 @@ _MODULES = {
     "Layer": "analysis.layer",
     "LostFramesWarning": "recorder.format",
     "ManyUnitsWarning": "analysis.questions",
-    "QuestionError": "analysis.questions",
+    "QuestionError": "analysis.arguments",
     "Recording": "analysis.recording",
     "RecordingFormatError": "recorder.format",
     "RecordingNotFoundError": "recorder.format",

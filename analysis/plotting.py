@@ -12,8 +12,8 @@ import xarray as xr
 from dask.base import compute
 from numpy.typing import NDArray
 
+from analysis.arguments import QuestionError
 from analysis.display import printable
-from analysis.questions import QuestionError
 from analysis.statistics import Statistics
 
 if TYPE_CHECKING:

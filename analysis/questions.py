@@ -7,11 +7,11 @@ two.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, get_args
 
+from analysis.arguments import QuestionError, listed, texts, whole_number
 from analysis.kernels.counting.tallying import Place
 
 Per = str | Sequence[str]
@@ -64,10 +64,8 @@ def parse_question(per: Per, window: int | None, columns: Mapping[str, str] | No
     ------
     QuestionError
         Naming what is unknown, twice there, or missing, and what is valid.
-    TypeError
-        If ``window`` is no integer.
     """
-    words = [per] if isinstance(per, str) else list(per)
+    words = words_of(per)
     columns = columns or {}
     for word in words:
         _check_word(word, per, columns)
@@ -93,7 +91,12 @@ def parse_question(per: Per, window: int | None, columns: Mapping[str, str] | No
     )
 
 
-def _check_word(word: Any, per: Per, columns: Mapping[str, str]) -> None:
+def words_of(per: Per) -> tuple[str, ...]:
+    """The words of ``per``; ArgumentTypeError if these are not all text."""
+    return texts(per, "per", 'what to keep apart: a word such as "layer", or several')
+
+
+def _check_word(word: str, per: Per, columns: Mapping[str, str]) -> None:
     if word in PER or word in columns:
         return
     if word == "label":
@@ -117,21 +120,7 @@ def _check_window(window: Any, words: Sequence[str], per: Per) -> int:
         raise QuestionError(f'window={window!r} was given, but per={per!r}; pass per="window" with it')
     if window is None:
         raise QuestionError('per="window" needs the length of a window in steps: window=1000, for instance')
-    try:
-        window = operator.index(window)
-    except TypeError:
-        raise TypeError(
-            f"window is {window!r} ({type(window).__name__}); expected a number of steps"
-        ) from None
-    if window < 1:
-        raise QuestionError(f"window={window} steps; expected 1 or more")
-    return int(window)
-
-
-def listed(words: Sequence[str], last: str = "or") -> str:
-    """Words in quotes, as in a sentence."""
-    quoted = [repr(word) for word in words]
-    return f"{', '.join(quoted[:-1])} {last} {quoted[-1]}" if len(quoted) > 1 else "".join(quoted)
+    return whole_number(window, "window", "a number of steps", least=1)
 
 
 class UnknownLayerError(KeyError):
@@ -154,10 +143,6 @@ class UnknownLayerError(KeyError):
         # KeyError itself would show the message as a quoted literal.
         names = ", ".join(map(repr, self.valid)) or "none: nothing was recorded"
         return f"no layer is named {self.name!r}; the layers are: {names}"
-
-
-class QuestionError(ValueError):
-    """A statistic or a selection was asked for that this recording cannot give."""
 
 
 class UncoveredOperationsWarning(UserWarning):

@@ -13,6 +13,7 @@ from typing import Any
 import xarray as xr
 from dask.base import compute
 
+from analysis.arguments import QuestionError, texts
 from analysis.asking.kept import refuse_left_out
 from analysis.asking.narrowing import (
     conditions,
@@ -30,7 +31,7 @@ from analysis.kernels.selecting.source import Source
 from analysis.layer import Layer, summarise_layer
 from analysis.members import Members, members_of, presented
 from analysis.plotting import Plots
-from analysis.questions import QuestionError, UnknownLayerError
+from analysis.questions import UnknownLayerError
 from analysis.statistics import Statistics
 from analysis.statistics.counted import CountedOperations
 from analysis.succession import refuse_another
@@ -264,8 +265,9 @@ class Recording(Statistics, CountedOperations, RecordingExport, Kept):
         layers : str or iterable of str, optional
             Names of layers. They stay in network order.
         neurons : index, or tuple of indices, optional
-            Neurons by an int, a slice or ints along each neuron axis, as in ``numpy.s_[:, ::2, ::2]``; of
-            every selected layer. Indices count in the whole layer, before and after, and stay coordinates.
+            Neurons by an int, a slice, ints or a mask along each neuron axis, as in
+            ``numpy.s_[:, ::2, ::2]``; of every selected layer. Indices count in the whole layer, before and
+            after, and stay coordinates. A mask, here and below, is as many booleans as there are places.
         channels : int, slice or iterable of int, optional
             Likewise, along the first of several neuron axes.
         samples : int, slice or iterable of int, optional
@@ -287,11 +289,12 @@ class Recording(Statistics, CountedOperations, RecordingExport, Kept):
             If there is no such layer; it lists those there are.
         QuestionError
             If there is no such column, value, trial, sample, neuron, channel or recording, a slice of steps
-            or times has a stride, or it counts back from different ends.
+            or times has a stride, or it counts back from different ends; or if an argument is of another
+            type, which is a TypeError, too.
         """
         names = self._layer_names
         if layers is not None:
-            wanted = {layers} if isinstance(layers, str) else set(layers)
+            wanted = texts(layers, "layers", "names of layers")
             valid = [layer[0].layer for layer in self._sources()]
             for name in wanted:
                 if name not in valid:
@@ -327,7 +330,7 @@ class Recording(Statistics, CountedOperations, RecordingExport, Kept):
     def __getitem__(self, name: str) -> Layer:
         """The layer of this name; UnknownLayerError, which lists the layers there are, if there is none."""
         layers = self.layers
-        if name not in layers:
+        if name not in [*layers]:
             raise UnknownLayerError(name, layers)
         return layers[name]
 

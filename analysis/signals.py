@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from analysis.arguments import QuestionError
 from analysis.kernels.selecting.source import Source, frames_of
 from analysis.kernels.signals.neurons import commit_of, neurons_of
 from analysis.kernels.signals.values import read_time, read_values
 from analysis.members import Members
-from analysis.questions import QuestionError
 from analysis.spikes import BLOCK_BYTES, BLOCK_FRAMES, Laid, lazy_frames
 from analysis.statistics.signals import SignalStatistics
 

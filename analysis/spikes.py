@@ -12,6 +12,7 @@ import xarray as xr
 from dask.base import tokenize
 from numpy.typing import NDArray
 
+from analysis.arguments import QuestionError
 from analysis.kernels.booleans import (
     COORDINATES,
     column_dtype,
@@ -26,7 +27,6 @@ from analysis.kernels.booleans import (
 )
 from analysis.kernels.selecting.source import Source, stored_places
 from analysis.kernels.values import read_values
-from analysis.questions import QuestionError
 from recorder.format import ChunkPlan
 from recorder.format.columns import KEYS
 from recorder.format.layout import neuron_dimensions

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from analysis.arguments import QuestionError
 from analysis.asking.kept import kept_text, refuse_counts
 from analysis.kernels.selecting.coding import (
     Axis,
@@ -34,7 +35,7 @@ from analysis.kernels.selecting.grouping import (
 from analysis.kernels.selecting.selection import Labels
 from analysis.kernels.selecting.source import Source, common_values, frames_of
 from analysis.members import Members
-from analysis.questions import Question, QuestionError
+from analysis.questions import Question
 from recorder.format.columns import Value
 from recorder.format.layout import neuron_dimensions
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from analysis.arguments import QuestionError
 from analysis.kernels.selecting.selection import Indices
 from analysis.kernels.selecting.source import Source
-from analysis.questions import QuestionError
 from recorder.format.record.parts import is_flat
 
 # Selected trials that are looked at to find out whether they were kept: a stranger's may be very many.

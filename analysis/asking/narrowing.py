@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import math
-import operator
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+
+from analysis.arguments import QuestionError, as_list, is_boolean, is_single, refuse_type, texts, whole_number
 from analysis.asking.kept import kept_text
 from analysis.kernels.selecting.selection import Indices, Labels, Selection
 from analysis.kernels.selecting.source import Source, common_values, reader_of
 from analysis.members import Members, columns_of
-from analysis.questions import QuestionError
 from recorder.format.columns import Value, identity
 from recorder.format.layout import neuron_dimensions
 
 
 def conditions(labels: Value | Iterable[Value] | None, where: Mapping[str, Any] | None) -> dict[str, Any]:
     """Values of columns that samples must have; ``labels`` are those of the column of this name."""
+    where = {} if where is None else where
+    if not isinstance(where, Mapping):
+        refuse_type("where", where, 'names of columns and the values wanted, such as {"epoch": 3}')
     if labels is None:
-        return dict(where or {})
-    if where and "label" in where:
+        return dict(where)
+    if "label" in where:
         raise QuestionError('labels and where={"label": ...} say the same; give one of them')
-    return {**(where or {}), "label": labels}
+    return {**where, "label": labels}
 
 
 def narrow_frames(
@@ -98,9 +102,7 @@ def narrow_steps(
     if steps is None:
         return selection
     if not isinstance(steps, slice):
-        raise TypeError(
-            f"steps is {steps!r} ({type(steps).__name__}); expected a slice such as slice(1000, 2000)"
-        )
+        refuse_type("steps", steps, "a slice such as slice(1000, 2000)")
     if steps.step not in (None, 1):
         raise QuestionError(f"steps={steps!r} has a stride of {steps.step}; only every step can be selected")
     first = _bound(0 if steps.start is None else steps.start, end)
@@ -111,12 +113,7 @@ def narrow_steps(
 
 
 def _bound(given: Any, end: Callable[[], int], name: str = "steps") -> int:
-    try:
-        bound = operator.index(given)
-    except TypeError:
-        raise TypeError(
-            f"{name} has the bound {given!r} ({type(given).__name__}); expected whole numbers"
-        ) from None
+    bound = whole_number(given, f"a bound of {name}", "a whole number")
     # Nothing is recorded that late; a bound beyond would not fit the integers that steps are kept in.
     return min(bound, 2**62) if bound >= 0 else max(bound + end(), 0)
 
@@ -125,22 +122,8 @@ def narrow_trials(selection: Selection, trials: int | slice | Iterable[int] | No
     """A selection narrowed to some trials, of which ``begun`` have been begun."""
     if trials is None:
         return selection
-    chosen: Indices
-    if isinstance(trials, slice):
-        chosen = range(begun)[trials]
-        chosen = chosen if chosen.step > 0 else chosen[::-1]
-    else:
-        listed = _as_list(trials)
-        try:
-            chosen = tuple(sorted({operator.index(trial) for trial in listed}))
-        except TypeError:
-            raise TypeError(f"trials is {trials!r}; expected numbers of trials, or a slice of them") from None
-        unknown = [trial for trial in chosen if not 0 <= trial < begun]
-        if unknown:
-            there = (
-                f"0 to {begun - 1}" if begun else "none: nothing was recorded inside `with monitor.trial():`"
-            )
-            raise QuestionError(f"there is no trial {unknown[0]}; the trials are {there}")
+    there = f"0 to {begun - 1}" if begun else "none: nothing was recorded inside `with monitor.trial():`"
+    chosen = _indices(trials, begun, "trials", f"there is no trial {{}}; the trials are {there}")
     if selection.trials is not None:
         chosen = _in_both(chosen, selection.trials)
     return replace(selection, trials=chosen)
@@ -192,13 +175,19 @@ def narrow_where(
 
 
 def _chosen_values(name: str, wanted: Value | Iterable[Value], valid: Labels) -> Labels:
-    given = [value.item() if hasattr(value, "item") else value for value in _as_list(wanted)]
-    if all(type(value) is float for value in valid):
-        # As the recorder does with whole numbers that come to a column of floats.
-        given = [float(value) if type(value) is int else value for value in given]
-    chosen, known = set(map(identity, given)), set(map(identity, valid))
+    given = [value.item() if hasattr(value, "item") else value for value in as_list(wanted)]
     for value in given:
-        if identity(value) not in known:
+        if not isinstance(value, str | int | float | None):
+            refuse_type(f"a {name} that is selected", value, "text, a number, a boolean, or several of them")
+    # As the recorder does with whole numbers that come to a column of floats.
+    are_floats = all(type(value) is float for value in valid)
+    asked = [
+        float(value) if are_floats and type(value) is int and value.bit_length() < 1024 else value
+        for value in given
+    ]
+    chosen, known = set(map(identity, asked)), set(map(identity, valid))
+    for value, stored in zip(given, asked, strict=True):
+        if identity(stored) not in known:
             there = ", ".join(map(repr, valid[:50])) + (", …" if len(valid) > 50 else "")
             there = there or f"none: record them with `with monitor.trial({name}=...):`"
             if name == "label":
@@ -212,7 +201,7 @@ def narrow_time(selection: Selection, time: slice | None, has_trials: bool) -> S
     if time is None:
         return selection
     if not isinstance(time, slice):
-        raise TypeError(f"time is {time!r} ({type(time).__name__}); expected a slice such as slice(0, 4)")
+        refuse_type("time", time, "a slice such as slice(0, 4)")
     if time.step not in (None, 1):
         raise QuestionError(f"time={time!r} has a stride of {time.step}; only every time can be selected")
     if not has_trials:
@@ -237,7 +226,7 @@ def narrow_samples(
     """A selection narrowed to some numbers of samples; ``most`` returns the largest size of a batch."""
     if samples is None:
         return selection
-    chosen = _indices(samples, most(), "samples", "the numbers of samples")
+    chosen = _indices(samples, most(), "samples")
     if selection.samples is not None:
         chosen = _in_both(chosen, selection.samples)
     return replace(selection, samples=chosen)
@@ -258,8 +247,7 @@ def narrow_neurons(source: Source, neurons: Any, channels: Any) -> Selection:
             )
         wanted[0] = channels
     narrowed = [
-        _in_both(chosen[axis], _indices(given, shape[axis], "channels", "the channels"))
-        for axis, given in wanted.items()
+        _in_both(chosen[axis], _indices(given, shape[axis], "channels")) for axis, given in wanted.items()
     ]
     chosen[: len(narrowed)] = narrowed
     if neurons is not None:
@@ -271,10 +259,8 @@ def narrow_neurons(source: Source, neurons: Any, channels: Any) -> Selection:
                 "numpy.s_[:, ::2]"
             )
         for axis, given in enumerate(along):
-            name = neuron_dimensions(shape)[axis]
-            chosen[axis] = _in_both(
-                chosen[axis], _indices(given, shape[axis], "neurons", f"the indices along {name}")
-            )
+            name = f"neurons along {neuron_dimensions(shape)[axis]}" if len(shape) > 1 else "neurons"
+            chosen[axis] = _in_both(chosen[axis], _indices(given, shape[axis], name))
     if not all(map(len, chosen)):
         raise QuestionError(
             f"no neuron of layer {layer!r} is selected; its neuron shape is {shape}{kept_text(source)}"
@@ -282,18 +268,42 @@ def narrow_neurons(source: Source, neurons: Any, channels: Any) -> Selection:
     return replace(selection, neurons=tuple(chosen))
 
 
-def _indices(given: Any, length: int, name: str, what: str) -> Indices:
-    """Numbers below a length that a user gives as one, a slice or several; ascending."""
+def _indices(given: Any, length: int, name: str, unknown: str = "") -> Indices:
+    """Numbers below a length that a user gives as one, a slice, several, or a mask; ascending.
+
+    Parameters
+    ----------
+    given : int, slice, iterable of int, or of bool
+        A mask has a boolean for each number.
+    length : int
+    name : str
+        Of what is numbered.
+    unknown : str
+        What is said of a number that there is not, which is put in for ``{}``.
+    """
+    expected = f"whole numbers, a slice of them, or a mask of {length} booleans"
     if isinstance(given, slice):
+        for bound in (given.start, given.stop, given.step):
+            if bound is not None:
+                whole_number(bound, f"a bound of {name}", expected)
+        if given.step == 0:
+            raise QuestionError(f"{name}={given!r} has a stride of 0")
         chosen = range(length)[given]
         return chosen if chosen.step > 0 else chosen[::-1]
-    try:
-        numbers = sorted({operator.index(number) for number in _as_list(given)})
-    except TypeError:
-        raise TypeError(f"{name} is {given!r}; expected whole numbers, or a slice of them") from None
+    numbers = as_list(given)
+    if numbers and all(map(is_boolean, numbers)) and not is_single(given):
+        if len(numbers) != length:
+            raise QuestionError(
+                f"{name} is a mask of {len(numbers)} booleans; expected {length}, one for each"
+            )
+        return tuple(np.flatnonzero(numbers).tolist())
+    numbers = sorted({whole_number(number, name, expected) for number in numbers})
     for number in numbers:
         if not 0 <= number < length:
-            raise QuestionError(f"{name}={given!r}: {what} are 0 to {length - 1}")
+            there = f"0 to {length - 1}" if length else "none"
+            raise QuestionError(
+                unknown.format(number) or f"{name}={given!r:.200}: there is no {number}; they are {there}"
+            )
     return tuple(numbers)
 
 
@@ -301,17 +311,10 @@ def narrow_recordings(names: Sequence[str], recordings: str | Iterable[str] | No
     """Places of the chosen ones among the recordings of these names, in their order."""
     if recordings is None:
         return list(range(len(names)))
-    chosen = _as_list(recordings)
+    chosen = texts(recordings, "recordings", "names of recordings")
     unknown = [name for name in chosen if name not in names]
     if unknown or not chosen:
         there = ", ".join(map(repr, names[:50])) + (", …" if len(names) > 50 else "")
         what = f"no recording is named {unknown[0]!r}" if unknown else "no recording is selected"
         raise QuestionError(f"{what}; the recordings are {there}")
     return [place for place, name in enumerate(names) if name in chosen]
-
-
-def _as_list(given: Any) -> list[Any]:
-    """Several values as a list, a single one as a list of it."""
-    if isinstance(given, str) or not isinstance(given, Iterable) or getattr(given, "ndim", 1) == 0:
-        return [given]
-    return list(given)

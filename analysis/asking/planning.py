@@ -18,6 +18,7 @@ from typing import Final
 
 import numpy as np
 
+from analysis.arguments import QuestionError
 from analysis.asking.axes import FrameAxes, check_axes, frame_axes
 from analysis.kernels.counting.quantities import SPIKES, Quantity
 from analysis.kernels.counting.tallying import Place, places_of
@@ -26,7 +27,7 @@ from analysis.kernels.selecting.grouping import Grouping, Groups, count_up, keys
 from analysis.kernels.selecting.selected_frames import SelectedFrames
 from analysis.kernels.selecting.source import Source, frames_of
 from analysis.members import Members
-from analysis.questions import Question, QuestionError
+from analysis.questions import Question
 from recorder.format import ChunkPlan
 from recorder.format.bits import Integers
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from analysis.arguments import QuestionError
 from analysis.asking.axes import FrameAxes, check_axes, frame_axes
 from analysis.asking.graphs import Graph
 from analysis.asking.planning import (
@@ -32,7 +33,7 @@ from analysis.kernels.selecting.coding import CodedGroups, GroupAxis, Presentati
 from analysis.kernels.selecting.grouping import Grouping, Groups, keys_of, range_size
 from analysis.kernels.selecting.source import Source, frames_of
 from analysis.members import Members
-from analysis.questions import Question, QuestionError
+from analysis.questions import Question
 from recorder.format.bits import Integers
 from spiketape_worker import Parcel
 

@@ -11,6 +11,7 @@ import numpy as np
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
+from analysis.arguments import QuestionError
 from analysis.asking.axes import FrameAxes, frame_axes
 from analysis.asking.graphs import empty_array, plain
 from analysis.asking.planning import (
@@ -27,7 +28,7 @@ from analysis.kernels.selecting.grouping import keys_of, range_size
 from analysis.kernels.selecting.source import Source, frames_of
 from analysis.kernels.signals.neurons import commit_of, neurons_of
 from analysis.kernels.signals.tallying import SignalTallied, join_tallies, shaped, tally_values
-from analysis.questions import Question, QuestionError
+from analysis.questions import Question
 from spiketape_worker import Parcel
 
 _FAN_IN: Final = 16

@@ -18,6 +18,7 @@ import numpy as np
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
+from analysis.arguments import QuestionError, check_choice, whole_number
 from analysis.asking.axes import FrameAxes, check_axes, frame_axes
 from analysis.asking.graphs import add_together, empty_array, fan_in, plain
 from analysis.asking.planning import (
@@ -42,7 +43,7 @@ from analysis.kernels.sequence_tasks import (
     tally_frames,
 )
 from analysis.members import Members
-from analysis.questions import Question, QuestionError
+from analysis.questions import Question
 from spiketape_worker import Parcel
 
 # Lanes, a sample of a neuron each, that a task tallies; it keeps some 100 bytes for each.
@@ -111,7 +112,7 @@ def lazy_sums(
     """
     check_axes([layer[0] for layer in layers], question, members)
     layers = [[source.with_starts() for source in layer] for layer in layers]
-    check_boundary(layers, boundary)
+    boundary = read_boundary(layers, boundary)
     plan = _plan(tallied, layers, question)
     of_sources = [
         [_of_source(tallied, plan, source, question, boundary) for source in layer] for layer in layers
@@ -129,13 +130,18 @@ def lazy_sums(
     return (da.stack(pooled) if question.recordings else pooled[0]), plan.axes
 
 
-def check_boundary(layers: Sequence[Sequence[Source]], boundary: Any) -> None:
-    """Refuse a boundary that is none, and its absence where nothing was recorded in trials."""
-    is_steps = isinstance(boundary, int) and not isinstance(boundary, bool) and boundary > 0
-    if boundary not in (None, "none") and not is_steps:
-        raise QuestionError(
-            f'boundary={boundary!r}; expected "none", for a run that is one sequence, or a number of steps'
+def read_boundary(layers: Sequence[Sequence[Source]], boundary: Any) -> Boundary:
+    """The boundary that a user gives; its absence is refused where nothing was recorded in trials."""
+    read: Boundary = None
+    if isinstance(boundary, str):
+        check_choice(
+            boundary, "boundary", ("none",), ", for a run that is one sequence, or a number of steps"
         )
+        read = "none"
+    elif boundary is not None:
+        expected = "'none' for a run that is one sequence, or a number of steps"
+        # Nothing is recorded that late, and later steps would not fit the integers that they are kept in.
+        read = min(whole_number(boundary, "boundary", expected, least=1), 2**60)
     sources = [source for layer in layers for source in layer if len(frames_of(source).segments)]
     if boundary is None and sources and not any((frames_of(s).segments.trial >= 0).any() for s in sources):
         raise QuestionError(
@@ -143,6 +149,7 @@ def check_boundary(layers: Sequence[Sequence[Source]], boundary: Any) -> None:
             'next begins: pass boundary="none" if the whole run is one sequence for each sample of the '
             "batch, or boundary=100 if a new one begins every 100 steps"
         )
+    return read
 
 
 def _plan(tallied: Tallied, layers: Sequence[Sequence[Source]], question: Question) -> TallyPlan:

@@ -14,12 +14,13 @@ from typing import Any, Final, NoReturn
 import click
 from click.shell_completion import CompletionItem
 
+from analysis.arguments import QuestionError
 from analysis.cli.clusters import ClusterError
 from analysis.cli.progress import progress
 from analysis.display import printable
 from analysis.members import JointRecordingError
 from analysis.opening import open_recording
-from analysis.questions import QuestionError, UnknownLayerError
+from analysis.questions import UnknownLayerError
 from analysis.recording import Recording
 from recorder.format import LostFramesWarning, RecordingFormatError, StoreError
 from recorder.stores.redaction import without_secrets

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
@@ -13,6 +12,7 @@ import xarray as xr
 from dask.base import compute
 from dask.delayed import delayed
 
+from analysis.arguments import ArgumentTypeError, QuestionError, whole_number
 from analysis.asking.kept import refuse_counts
 from analysis.comparison.pairing import pairing_of
 from analysis.comparison.results import Comparison, Divergence, LayerComparison
@@ -21,7 +21,6 @@ from analysis.display import shape_text
 from analysis.kernels.comparing import Alignment, Differences, add_differences, bounds_of, compare_frames
 from analysis.kernels.selecting.source import Source, frames_of, real_neurons
 from analysis.layer import Layer
-from analysis.questions import QuestionError
 from analysis.recording import Recording
 from recorder.format.bits import Counts, Integers
 from recorder.format.layout import neuron_dimensions
@@ -75,8 +74,8 @@ def compare(
     --------
     >>> analysis.compare(chip, simulation, within=1)  # doctest: +SKIP
     """
-    within = operator.index(within)
-    _check(a, b, within)
+    _check(a, b)
+    within = whole_number(within, "within", "a number of steps", least=0)
     ones, others = _layers_of(a), _layers_of(b)
     if isinstance(a, Layer):
         others = dict(zip(ones, others.values(), strict=True))
@@ -134,16 +133,14 @@ def _signal_work(
     return work, (tuple(only_a), tuple(only_b))
 
 
-def _check(a: Any, b: Any, within: int) -> None:
+def _check(a: Any, b: Any) -> None:
     for which, given in (("a", a), ("b", b)):
         if not isinstance(given, Recording | Layer):
-            raise TypeError(f"{which} is a {type(given).__name__}; expected a Recording or a Layer")
+            raise ArgumentTypeError(f"{which} is a {type(given).__name__}; expected a Recording or a Layer")
     if type(a) is not type(b):
         raise QuestionError(
             f"a is a {type(a).__name__} and b is a {type(b).__name__}; compare two recordings or two layers"
         )
-    if within < 0:
-        raise QuestionError(f"within={within}; expected a number of steps, 0 or more")
 
 
 def _layers_of(given: Recording | Layer) -> dict[str, Sequence[Source]]:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from analysis.arguments import QuestionError
 from analysis.kernels.booleans import column_values
 from analysis.kernels.comparing import Alignment
 from analysis.kernels.selecting.source import Source, reader_of
-from analysis.questions import QuestionError
 from recorder.format.bits import Integers
 from recorder.format.columns import KEYS, identity
 

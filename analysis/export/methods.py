@@ -10,10 +10,10 @@ from typing import Any, Final, Literal
 import pandas as pd
 from dask.base import compute
 
+from analysis.arguments import QuestionError
 from analysis.export.contents import Contents, Run, with_events
 from analysis.export.timeline import timeline_of
 from analysis.export.trains import needed, presentations_table, to_neo, to_pynapple
-from analysis.questions import QuestionError
 
 Form = Literal["parquet", "nwb"]
 FORMS: Final = ("parquet", "nwb")

@@ -21,12 +21,13 @@ from pynwb import NWBHDF5IO, NWBFile
 from pynwb.epoch import TimeIntervals
 from pynwb.misc import Units
 
+from analysis.arguments import QuestionError
 from analysis.export.contents import Contents, Run
 from analysis.export.places import written_whole
 from analysis.export.timeline import Timeline, count_events, spike_positions, timeline_of
 from analysis.export.trains import neuron_places, presentations_table
 from analysis.export.trial_tables import without_missing
-from analysis.questions import ManyUnitsWarning, QuestionError
+from analysis.questions import ManyUnitsWarning
 from recorder.format.bits import Integers
 
 # Units that tools for NWB still show; each is a row that they read.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from analysis.questions import QuestionError
+from analysis.arguments import QuestionError
 
 # Bytes of a name in a folder's: file systems take 255, and some readers put more behind it.
 _LONGEST: Final = 180

@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 from dask.delayed import delayed
 
+from analysis.arguments import QuestionError
 from analysis.export.contents import Contents, Run
 from analysis.export.cutting import part_bounds
 from analysis.export.presentations import Presentations
@@ -22,7 +23,6 @@ from analysis.kernels.counting.tasks import add_up, count_each
 from analysis.kernels.exporting.positions import Offsets, find_positions
 from analysis.kernels.selecting.grouping import count_up
 from analysis.kernels.selecting.source import Source, frames_of, real_neurons
-from analysis.questions import QuestionError
 from analysis.statistics.answers.durations import SECONDS
 from recorder.format.bits import Integers
 from recorder.format.segments import merge_ranges

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.arguments import QuestionError
 from analysis.display import bytes_text
 from analysis.export.contents import Contents, Run
 from analysis.export.timeline import Timeline, count_events, spike_positions
 from analysis.export.trial_tables import attached_columns, without_missing
 from analysis.kernels.selecting.source import Source, real_neurons
-from analysis.questions import QuestionError
 from recorder.format.layout import neuron_dimensions
 
 # Bytes of a spike time, and about those of the object of a neuron without spikes.

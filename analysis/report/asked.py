@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import xarray as xr
 
+from analysis.arguments import QuestionError
 from analysis.display import printable
-from analysis.questions import QuestionError
 from analysis.recording import Recording
 from recorder.format import RecordingFormatError
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from analysis.arguments import QuestionError
 from analysis.comparison import Comparison, LayerComparison, compare
 from analysis.display import printable
-from analysis.questions import QuestionError
 from analysis.recording import Recording
 from analysis.report.scope import counted_layers, without
 from analysis.report.wording import named, quoted, sentence

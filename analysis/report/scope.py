@@ -15,8 +15,8 @@ from typing import Any, Final
 import numpy as np
 import xarray as xr
 
+from analysis.arguments import QuestionError
 from analysis.display import printable
-from analysis.questions import QuestionError
 from analysis.recording import Recording
 from analysis.report.asked import Asked, written
 from analysis.report.wording import named, sentence

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
-from numbers import Real
 from typing import Any, Final
 
 import xarray as xr
 
+from analysis.arguments import QuestionError, real_number
 from analysis.kernels.counting.quantities import FIRED, LARGEST_DENOMINATOR, SPIKES, FiredInShare
-from analysis.questions import Per, QuestionError
+from analysis.questions import Per
 from analysis.statistics.answers.answering import Answering, Statistic
 from analysis.statistics.answers.durations import per_second
 from analysis.statistics.values import Of, check_of, meaning
@@ -113,9 +113,7 @@ class Activity(Answering):
         Raises
         ------
         QuestionError
-            If ``threshold`` is out of its range; and as `firing_rate`.
-        TypeError
-            If it is no number.
+            If ``threshold`` is no number, or out of its range; and as `firing_rate`.
         """
         share = _share(threshold)
         long_name = f"saturated ratio: neurons that fired in a share of slots ≥ {float(share):g} / neurons"
@@ -125,10 +123,7 @@ class Activity(Answering):
 
 def _share(threshold: Any) -> Fraction:
     """The share that a user's threshold stands for."""
-    if isinstance(threshold, bool) or not isinstance(threshold, Real):
-        raise TypeError(
-            f"threshold is {threshold!r} ({type(threshold).__name__}); expected a share of slots such as 0.9"
-        )
+    threshold = real_number(threshold, "threshold", "a share of slots such as 0.9")
     value = threshold if isinstance(threshold, Fraction) else float(threshold)
     if not 0 < value <= 1:
         raise QuestionError(f"threshold={threshold!r}; expected a share of slots above 0, and at most 1")

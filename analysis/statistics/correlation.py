@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any, Final, Literal
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from analysis.arguments import QuestionError, check_choice, whole_number
 from analysis.asking.kept import refuse_counts
 from analysis.asking.narrowing import narrow_neurons
 from analysis.asking.populations import lazy_correlation
-from analysis.asking.tallies import check_boundary
+from analysis.asking.tallies import read_boundary
 from analysis.kernels.coactivity import Observed
 from analysis.kernels.selecting.sequences import Boundary
 from analysis.kernels.selecting.source import Source, real_neurons
-from analysis.questions import QuestionError
 from analysis.statistics.answers.answering import Answering
 from recorder.format.layout import neuron_dimensions
 
 # A matrix of so many takes 800 MB, and as much again while it is made.
 MAX_SERIES: Final = 10_000
+MAX_NUMBER: Final = 2**31 - 1
 
 
 class Correlations(Answering):
@@ -75,16 +75,16 @@ class Correlations(Answering):
         ------
         QuestionError
             If several layers are selected, there are too many neurons, there are no such neurons or channels,
-            nothing was recorded in trials and there is no boundary, or a number is out of its range.
-        TypeError
-            If ``window``, ``sample`` or ``boundary`` is no whole number.
+            nothing was recorded in trials and there is no boundary, or ``window``, ``sample``, ``seed`` or
+            ``boundary`` is no whole number in its range.
         """
         sources = _narrowed(self._layer_correlated(), neurons)
-        window = _whole_number(window, "window", "steps")
-        sample = None if sample is None else _whole_number(sample, "sample", "neurons")
-        check_boundary([sources], boundary)
-        if place not in ("neuron", "channel"):
-            raise QuestionError(f"place={place!r}; expected 'neuron' or 'channel'")
+        window = whole_number(window, "window", "a number of steps", least=1, most=MAX_NUMBER)
+        if sample is not None:
+            sample = whole_number(sample, "sample", "a number of neurons", least=1, most=MAX_NUMBER)
+        seed = whole_number(seed, "seed", "a whole number", least=0)
+        boundary = read_boundary([sources], boundary)
+        check_choice(place, "place", ("neuron", "channel"))
         source, chosen = sources[0], None
         if place == "channel":
             coordinates = _channels(source, sample)
@@ -118,18 +118,6 @@ Coordinates = dict[str, tuple[Any, ...]]
 
 def _narrowed(sources: tuple[Source, ...], neurons: Any) -> list[Source]:
     return [source.narrowed(narrow_neurons(source, neurons, None)) for source in sources]
-
-
-def _whole_number(given: Any, name: str, what: str) -> int:
-    try:
-        number = operator.index(given)
-    except TypeError:
-        raise TypeError(
-            f"{name} is {given!r} ({type(given).__name__}); expected a number of {what}"
-        ) from None
-    if isinstance(given, bool) or not 1 <= number < 2**31:
-        raise QuestionError(f"{name}={given!r}; expected a number of {what} from 1 on")
-    return number
 
 
 def _channels(source: Source, sample: int | None) -> Coordinates:

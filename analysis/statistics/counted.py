@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
+from analysis.arguments import QuestionError
 from analysis.asking.axes import check_axes, frame_axes
 from analysis.asking.operations.counted_operations import counted_sums, weight_layers_of
 from analysis.kernels.selecting.source import Source
 from analysis.members import Members
-from analysis.questions import Per, Question, QuestionError
+from analysis.questions import Per, Question
 from analysis.statistics.answers.answering import Answering, of_each_recording
 from analysis.statistics.answers.labelling import labelled
 from analysis.statistics.weighted_spikes import counts_of

@@ -7,13 +7,13 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from math import prod
-from numbers import Real
 from typing import Any, Final, Literal
 from warnings import warn
 
 import dask.array as da
 import xarray as xr
 
+from analysis.arguments import QuestionError, check_choice, listed, real_number
 from analysis.asking.graphs import count_frames_of_layer
 from analysis.asking.operations.counted_operations import (
     Covering,
@@ -31,7 +31,7 @@ from analysis.formulas.energies import PRESETS, OperationEnergies
 from analysis.kernels.counting.quantities import SPIKES
 from analysis.kernels.selecting.source import Source
 from analysis.members import Members
-from analysis.questions import Per, Question, QuestionError, UncoveredOperationsWarning, listed
+from analysis.questions import Per, Question, UncoveredOperationsWarning
 from analysis.statistics.answers.answering import Answering, of_each_recording
 from analysis.statistics.answers.labelling import labelled
 from analysis.statistics.weighted_spikes import counts_of, left_out_of, weighted, with_axes
@@ -161,9 +161,7 @@ class Operations(Answering):
         Raises
         ------
         QuestionError
-            If there is no such preset, or an energy is negative; and as `synaptic_operations`.
-        TypeError
-            If an energy is no number.
+            If there is no such preset, or an energy is no number, or negative; and as `synaptic_operations`.
         """
         prices = _prices(preset, accumulate, multiply_accumulate)
         question = self._question(per, window)
@@ -191,8 +189,7 @@ class Operations(Answering):
 
     def _covering(self, uncovered: Uncovered) -> Covering:
         """What tells the operations of the layers; what nothing tells is refused, or warned of."""
-        if uncovered not in ("refuse", "leave out"):
-            raise QuestionError(f"uncovered={uncovered!r}; expected 'refuse' or 'leave out'")
+        check_choice(uncovered, "uncovered", ("refuse", "leave out"))
         layers = self._layers()
         covering = covering_of(layers)
         missing = covering.missing
@@ -221,9 +218,8 @@ class Operations(Answering):
     def _operations(
         self, question: Question, weights: Weights, kind: Kind, covering: Covering
     ) -> xr.DataArray:
-        for name, given, choices in (("weights", weights, _WEIGHTS), ("kind", kind, _KINDS)):
-            if given not in choices:
-                raise QuestionError(f"{name}={given!r}; expected {listed([*choices])}")
+        check_choice(weights, "weights", _WEIGHTS)
+        check_choice(kind, "kind", _KINDS)
         layers = self._layers()
         left_out = left_out_of(layers, covering) if covering.counted or covering.missing else []
         build = partial(weighted, weights, kind, covering.counted, left_out)
@@ -302,10 +298,7 @@ def _price_of_frame(source: Source, prices: OperationEnergies, weights: Weights)
 
 
 def _prices(preset: str, accumulate: Any, multiply_accumulate: Any) -> OperationEnergies:
-    if preset not in PRESETS:
-        raise QuestionError(
-            f"preset={preset!r} is unknown; expected {listed([*PRESETS])}, or energies of your own"
-        )
+    check_choice(preset, "preset", PRESETS, ", or energies of your own")
     prices = PRESETS[preset]
     given = {"accumulate": accumulate, "multiply_accumulate": multiply_accumulate}
     own = {name: _price(name, value) for name, value in given.items() if value is not None}
@@ -316,8 +309,7 @@ def _prices(preset: str, accumulate: Any, multiply_accumulate: Any) -> Operation
 
 
 def _price(name: str, value: Any) -> Fraction:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} is {value!r} ({type(value).__name__}); expected picojoules such as 0.9")
+    value = real_number(value, name, "picojoules such as 0.9")
     if not 0 <= float(value) < float("inf"):
         raise QuestionError(f"{name}={value!r}; expected picojoules, 0 or more")
     return value if isinstance(value, Fraction) else Fraction(repr(float(value)))

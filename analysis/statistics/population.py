@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from functools import partial
 from itertools import pairwise
-from numbers import Real
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import xarray as xr
 
+from analysis.arguments import QuestionError, as_list, is_single, real_number, whole_number
 from analysis.asking.graphs import add_together
 from analysis.asking.kept import refuse_counts
 from analysis.asking.populations import PopulationPlan, lazy_population, plan_populations
 from analysis.kernels.populations import MAX_BINS, RateBins, fraction_of, padded, synchrony_of
 from analysis.kernels.selecting.source import Source
 from analysis.members import Members
-from analysis.questions import Per, Question, QuestionError
+from analysis.questions import Per, Question, words_of
 from analysis.statistics.answers.answering import of_each_recording
 from analysis.statistics.answers.labelling import labelled
 from analysis.statistics.correlation import Correlations
@@ -66,8 +65,6 @@ class Populations(Correlations):
         ------
         QuestionError
             If ``bins`` or ``per`` makes no sense, or the answer would be too large.
-        TypeError
-            If ``bins`` are no numbers.
         """
         edges = _edges(bins)
         counts = RateBins(edges).count
@@ -158,7 +155,7 @@ class Populations(Correlations):
         several = len(self._layers()) != 1
         if per is None:
             return "layer" if self._default_per != () else ()
-        words = [per] if isinstance(per, str) else list(per)
+        words = words_of(per)
         if several and "layer" not in words:
             wanted = ("layer", *(word for word in words if word != "network"))
             raise QuestionError(
@@ -166,7 +163,7 @@ class Populations(Correlations):
                 f"{len(self._layers())} layers are selected; keep them apart with per={wanted!r}, "
                 "or ask one of them"
             )
-        return per
+        return words
 
     def _populations(
         self, name: str, finish: Finish, further: Mapping[str, Any], per: Per | None, window: int | None
@@ -220,20 +217,12 @@ def _over_layers(
 
 def _edges(bins: Any) -> tuple[Fraction, ...]:
     """Edges of bins that a user gives, or the number of which."""
-    if isinstance(bins, str | bool) or not isinstance(bins, Iterable) or getattr(bins, "ndim", 1) == 0:
-        try:
-            number = operator.index(bins)
-        except TypeError:
-            raise TypeError(
-                f"bins is {bins!r} ({type(bins).__name__}); expected a number of bins, or their edges"
-            ) from None
-        if isinstance(bins, bool) or not 1 <= number <= MAX_BINS:
-            raise QuestionError(f"bins={bins!r}; expected 1 to {MAX_BINS}")
+    if is_single(bins):
+        number = whole_number(bins, "bins", "edges of bins, or a number of bins", least=1, most=MAX_BINS)
         return tuple(Fraction(place, number) for place in range(number + 1))
-    given = [edge.item() if hasattr(edge, "item") else edge for edge in bins]
+    given = [edge.item() if isinstance(edge, np.generic) else edge for edge in as_list(bins)]
     for edge in given:
-        if isinstance(edge, bool) or not isinstance(edge, Real):
-            raise TypeError(f"bins has the edge {edge!r} ({type(edge).__name__}); expected rates such as 0.1")
+        real_number(edge, "an edge of bins", "rates such as 0.1")
     if not all(0 <= edge <= 1 for edge in given):
         raise QuestionError(f"bins={given!r}; expected rates from 0 to 1, in spikes per neuron and step")
     edges = tuple(map(fraction_of, given))

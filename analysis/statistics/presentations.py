@@ -9,6 +9,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from analysis.arguments import QuestionError, check_choice
 from analysis.kernels.tables import (
     fano_figures,
     gram,
@@ -21,7 +22,7 @@ from analysis.kernels.tables import (
     ratios_of_products,
     sparseness_figures,
 )
-from analysis.questions import Per, QuestionError
+from analysis.questions import Per
 from analysis.statistics.answers.averaging import (
     MAX_ELEMENTS,
     SUM_BYTES,
@@ -113,7 +114,7 @@ class Presentations(OfPresentations):
         apart = Apart.of("fano_factor", self._layers(), question, self.members)
         parts = []
         for table in tables_of("fano_factor", self._layers(), self.members):
-            codes, labels = self._by("fano_factor", by, apart, table, needs_column=by != "label")
+            codes, labels = self._by("fano_factor", by, apart, table, may_pool=True)
             check_lengths("fano_factor", table, codes >= 0)
             groups = prod(apart.shape) * labels
             total = tally("fano_factor", moments, table, [codes], [groups], (2, groups))
@@ -147,8 +148,7 @@ class Presentations(OfPresentations):
         QuestionError
             As in `fano_factor`; lengths matter only over presentations.
         """
-        if over not in ("neurons", "presentations"):
-            raise QuestionError(f"over={over!r}; expected 'neurons' or 'presentations'")
+        check_choice(over, "over", ("neurons", "presentations"))
         question = self._read_per("sparseness", per)
         if over == "neurons" and question.place != "all":
             raise QuestionError(

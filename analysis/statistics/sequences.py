@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -10,15 +9,16 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from analysis.arguments import QuestionError, whole_number
 from analysis.asking.kept import refuse_counts
-from analysis.asking.tallies import lazy_sums
+from analysis.asking.tallies import lazy_sums, read_boundary
 from analysis.formulas.correlation import autocorrelation
 from analysis.formulas.variability import coefficient_of_variation, mean, mean_of_terms
 from analysis.kernels.selecting.sequences import Boundary
 from analysis.kernels.selecting.source import Source, frames_of
 from analysis.kernels.sequence_tasks import Tallied, figure_of_columns
 from analysis.members import Members
-from analysis.questions import Per, Question, QuestionError
+from analysis.questions import Per, Question
 from analysis.statistics.answers.answering import Answering, of_each_recording
 from analysis.statistics.answers.durations import in_unit
 from analysis.statistics.answers.labelling import labelled, with_durations
@@ -78,7 +78,7 @@ class SequenceStatistics(Answering):
         RecordingFormatError
             As `firing_rate`.
         """
-        longest = _check_number(longest, "longest", 1, MAX_INTERVAL)
+        longest = whole_number(longest, "longest", "a number of steps", least=1, most=MAX_INTERVAL)
         sums = self._sums(Tallied("histogram", longest), per, window, boundary)
         intervals = {"interval": np.arange(1, longest + 1)}
         result = sums.isel(column=slice(0, longest)).rename(column="interval").assign_coords(intervals)
@@ -229,7 +229,7 @@ class SequenceStatistics(Answering):
             Lazy (dask). Dimension ``lag``, in steps, behind all others. NaN where there is no pair, or one of
             the two never changes.
         """
-        lags = _check_number(lags, "lags", 1, MAX_LAG)
+        lags = whole_number(lags, "lags", "a number of steps", least=1, most=MAX_LAG)
         question = self._question(per, None)
         cutting = [word for word in question.along if word in ("step", "window", "time")]
         if cutting:
@@ -282,6 +282,7 @@ class SequenceStatistics(Answering):
 
         layers = self._layers()
         refuse_counts(layers, f"a statistic of {_ABOUT.get(tallied.what, 'intervals')}")
+        boundary = read_boundary(layers, boundary)
         if tallied.what == "latency":
             _check_batches(layers, boundary)
         result = of_each_recording(build, layers, self._question(per, window), self.members)
@@ -314,16 +315,6 @@ def _check_batches(layers: Sequence[Sequence[Source]], boundary: Boundary) -> No
                 "samples that come late have no latency; look at those that are there from the first step "
                 f"on, with samples=slice(0, {segments.batch.min()})"
             )
-
-
-def _check_number(given: Any, name: str, least: int, most: int) -> int:
-    try:
-        number = operator.index(given)
-    except TypeError:
-        raise TypeError(f"{name} is {given!r} ({type(given).__name__}); expected a number of steps") from None
-    if not least <= number <= most:
-        raise QuestionError(f"{name}={number}; expected {least} to {most} steps")
-    return number
 
 
 def _with_defined(result: xr.DataArray, defined: Any, what: str) -> xr.DataArray:

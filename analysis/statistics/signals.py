@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -11,10 +10,11 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from analysis.arguments import QuestionError, is_single, refuse_type, whole_number
 from analysis.asking.axes import check_axes
 from analysis.asking.kept import kept_text, refuse_counts
 from analysis.asking.signals import lazy_tally
-from analysis.asking.tallies import check_boundary
+from analysis.asking.tallies import read_boundary
 from analysis.kernels.selecting.sequences import Boundary
 from analysis.kernels.selecting.source import Source, real_neurons
 from analysis.kernels.signals.neurons import commit_of, neurons_of
@@ -28,7 +28,7 @@ from analysis.kernels.signals.tallying import (
     triggered_average,
 )
 from analysis.members import Members, columns_of
-from analysis.questions import Per, Question, QuestionError, parse_question
+from analysis.questions import Per, Question, parse_question
 from analysis.statistics.answers.answering import of_each_recording
 from analysis.statistics.answers.labelling import labelled, with_durations
 from recorder.format.layout import neuron_dimensions
@@ -179,7 +179,8 @@ class SignalStatistics:
             As `mean`; if values of a frame do not have the shape of the layer; if nothing was recorded in
             trials and there is no boundary.
         """
-        before, after = (_lag(number, name) for number, name in ((before, "before"), (after, "after")))
+        before = whole_number(before, "before", "a number of steps", least=0, most=MAX_LAG)
+        after = whole_number(after, "after", "a number of steps", least=0, most=MAX_LAG)
         for source in self._sources:
             if commit_of(source).shape != source.commit.shape:
                 raise QuestionError(
@@ -196,7 +197,7 @@ class SignalStatistics:
                 )
         spikes = [[_spikes_of(source).with_starts() for source in self._sources]]
         refuse_counts(spikes, "an average around spikes")
-        check_boundary(spikes, boundary)
+        boundary = read_boundary(spikes, boundary)
         question = self._question(per, None)
         cutting = [word for word in question.along if word in ("step", "window", "time")]
         if cutting:
@@ -283,31 +284,30 @@ def _spikes_of(source: Source) -> Source:
 
 
 def _edges(bins: int | Sequence[float], limits: tuple[float, float] | None) -> np.ndarray[Any, Any]:
-    try:
-        number = operator.index(bins)  # type: ignore[arg-type]
-    except TypeError:
-        edges = np.asarray(bins, np.float64)
+    if not is_single(bins):
+        edges = _floats(bins, "bins", "edges of bins, or a number of bins")
         if limits is not None:
-            raise QuestionError("range= goes with a number of bins; these are edges") from None
+            raise QuestionError("range= goes with a number of bins; these are edges")
     else:
-        if limits is None or not 1 <= number <= MAX_BINS:
+        number = whole_number(bins, "bins", "edges of bins, or a number of bins", least=1, most=MAX_BINS)
+        if limits is None:
+            raise QuestionError(f"bins={bins!r} is a number of bins; give range=(least, largest) with it")
+        ends = _floats(limits, "range", "the least and the largest edge")
+        if ends.shape != (2,) or not np.isfinite(ends).all():
             raise QuestionError(
-                f"bins={bins!r}, range={limits!r}; expected 1 to {MAX_BINS} bins with range=(least, "
-                "largest), or edges"
+                f"range={limits!r:.200}; expected two numbers: the least and the largest edge"
             )
-        edges = np.linspace(*limits, number + 1)
-    if edges.ndim != 1 or not 2 <= len(edges) <= MAX_BINS + 1 or not (np.diff(edges) > 0).all():
-        raise QuestionError(f"edges of bins are {edges!r:.200}; expected two or more, ascending")
+        edges = np.linspace(float(ends[0]), float(ends[1]), number + 1)
     if not np.isfinite(edges).all():
         raise QuestionError("edges of bins are not all finite")
+    if edges.ndim != 1 or not 2 <= len(edges) <= MAX_BINS + 1 or not (np.diff(edges) > 0).all():
+        raise QuestionError(f"edges of bins are {edges!r:.200}; expected two or more, ascending")
     return edges
 
 
-def _lag(given: Any, name: str) -> int:
+def _floats(given: Any, name: str, expected: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Several numbers; ArgumentTypeError if they are none."""
     try:
-        number = operator.index(given)
-    except TypeError:
-        raise TypeError(f"{name} is {given!r} ({type(given).__name__}); expected a number of steps") from None
-    if not 0 <= number <= MAX_LAG:
-        raise QuestionError(f"{name}={number}; expected 0 to {MAX_LAG} steps")
-    return number
+        return np.asarray(given, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        refuse_type(name, given, expected)

@@ -12,11 +12,12 @@ import pandas as pd
 import xarray as xr
 from dask.array.core import elemwise
 
+from analysis.arguments import ArgumentTypeError, QuestionError
 from analysis.asking.kept import kept_text
 from analysis.kernels.counting.tasks import ratio
 from analysis.kernels.selecting.selection import Labels
 from analysis.kernels.tables import alignments, cross_products, hits, hsic_from_grams, hsic_from_products
-from analysis.questions import Per, QuestionError
+from analysis.questions import Per, words_of
 from analysis.statistics.answers.averaging import MAX_ELEMENTS, SUM_BYTES, array_of, key_of, tally
 from analysis.statistics.answers.labelling import LONG_NAMES, with_durations
 from analysis.statistics.answers.presented import OfPresentations
@@ -54,20 +55,19 @@ class Similarity(OfPresentations):
         ------
         QuestionError
             If presentations differ in trial or sample (per time also in the times they have), if there are
-            none, or if matrices of neurons and of presentations were both too large.
-        TypeError
-            If a recording is compared with a layer.
+            none, or if matrices of neurons and of presentations were both too large; if a recording is
+            compared with a layer.
 
         Examples
         --------
         >>> recording.similarity()  # doctest: +SKIP
         >>> recording["1"].similarity(trained["1"], per="time")  # doctest: +SKIP
         """
-        if per not in (None, "time", (), ("time",), ["time"]):
+        if words_of(per or ()) not in ((), ("time",)):
             raise QuestionError(f"similarity(per={per!r}); expected 'time', or None for whole presentations")
         by_time = bool(per)
         if other is not None and type(other) is not type(self):
-            raise TypeError(
+            raise ArgumentTypeError(
                 f"got {type(self).__name__} and {type(other).__name__}; expected two recordings, or two "
                 'layers as in recording["1"].similarity(other["1"])'
             )

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import xarray as xr
 
+from analysis.arguments import QuestionError, check_choice
 from analysis.kernels.tables import (
     information_figures,
     joint_histogram,
@@ -15,7 +16,7 @@ from analysis.kernels.tables import (
     selectivity_figures,
     skaggs_figures,
 )
-from analysis.questions import Per, QuestionError
+from analysis.questions import Per
 from analysis.statistics.answers.averaging import averaged, pooled, tally
 from analysis.statistics.answers.presented import OfPresentations
 from analysis.statistics.answers.tables import Apart, tables_of
@@ -52,7 +53,8 @@ class Tuning(OfPresentations):
         Raises
         ------
         QuestionError
-            If there are no presentations or no such column, or if ``per`` makes no sense.
+            If there are no presentations or no such column, if ``per`` makes no sense, or keeps the labels
+            apart that are compared.
         """
         result = self._by_slots("selectivity", per, by, selectivity_figures)
         return self._finished(result, f"selectivity among values of {by}")
@@ -93,10 +95,8 @@ class Tuning(OfPresentations):
         QuestionError
             As in `selectivity`; or if ``kind`` or ``correction`` is none of these.
         """
-        if kind not in _KINDS:
-            raise QuestionError(f"kind={kind!r}; expected 'mutual' or 'skaggs'")
-        if correction not in _CORRECTIONS:
-            raise QuestionError(f"correction={correction!r}; expected None or 'miller-madow'")
+        check_choice(kind, "kind", _KINDS)
+        check_choice(correction, "correction", _CORRECTIONS)
         if kind == "skaggs":
             if correction is not None:
                 raise QuestionError(
@@ -104,7 +104,7 @@ class Tuning(OfPresentations):
                 )
             result = self._by_slots("information", per, by, skaggs_figures)
             return self._finished(result, f"information about {by} per spike", "bit")
-        apart = Apart.of("information", self._layers(), self._read_per("information", per), self.members)
+        apart = self._apart("information", per, by)
         parts = []
         for table in tables_of("information", self._layers(), self.members):
             codes, labels = self._by("information", by, apart, table)
@@ -118,9 +118,19 @@ class Tuning(OfPresentations):
         name = "mutual information of spike count and "
         return self._finished(averaged("information", apart, parts), name + by, "bit")
 
+    def _apart(self, name: str, per: Per | None, by: str) -> Apart:
+        """What is kept apart; QuestionError if the values that are compared were."""
+        question = self._read_per(name, per)
+        if by in question.along:
+            raise QuestionError(
+                f"{name}(per={per!r}, by={by!r}) compares presentations of different {by!r}, which per keeps "
+                f"apart from each other; leave {by!r} out of per, or name another column in by"
+            )
+        return Apart.of(name, self._layers(), question, self.members)
+
     def _by_slots(self, name: str, per: Per | None, by: str, figures: Any) -> xr.DataArray:
         """Averages of figures that come from the spikes and the slots of each label."""
-        apart = Apart.of(name, self._layers(), self._read_per(name, per), self.members)
+        apart = self._apart(name, per, by)
         parts = []
         for table in tables_of(name, self._layers(), self.members):
             codes, labels = self._by(name, by, apart, table)

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final, Literal
 
+from analysis.arguments import check_choice
 from analysis.asking.graphs import add_together, count_layer
 from analysis.asking.planning import LayerCuts, Plan
-from analysis.questions import QuestionError
 from recorder.format.planes.values import SIGN
 from recorder.format.record.metadata import ValuesCommit
 
@@ -18,8 +18,7 @@ _MEANINGS: Final = {"events": "spikes", "magnitude": "magnitude of values", "sum
 
 def check_of(of: str) -> None:
     """Raise QuestionError unless this is something that can be counted of values."""
-    if of not in _MEANINGS:
-        raise QuestionError(f"of={of!r}; expected one of {', '.join(map(repr, _MEANINGS))}")
+    check_choice(of, "of", _MEANINGS)
 
 
 def meaning(of: Of) -> str:

@@ -10,6 +10,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from analysis.arguments import QuestionError, listed
 from analysis.asking.axes import FrameAxes, check_axes, frame_axes
 from analysis.asking.graphs import count_layer
 from analysis.asking.operations.counted_operations import (
@@ -25,7 +26,7 @@ from analysis.kernels.counting.quantities import SPIKES
 from analysis.kernels.counting.tallying import places_of
 from analysis.kernels.selecting.source import Source
 from analysis.members import Members
-from analysis.questions import Question, QuestionError, listed
+from analysis.questions import Question
 from analysis.statistics.answers.labelling import labelled
 
 

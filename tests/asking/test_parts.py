@@ -15,9 +15,9 @@ from click.testing import CliRunner
 
 import analysis
 import recorder
+from analysis.arguments import QuestionError
 from analysis.cli import commands
 from analysis.glimpses import rates_at_a_glance
-from analysis.questions import QuestionError
 from networks import Threshold
 from recorder import SpikeDataset
 

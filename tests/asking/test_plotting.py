@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 import analysis
 from analysis import plotting
-from analysis.questions import QuestionError
+from analysis.arguments import QuestionError
 from tapes import Run, Trial, write_recording
 
 TRIALS, STEPS, BATCH = 3, 7, 4

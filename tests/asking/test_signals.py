@@ -14,10 +14,10 @@ import xarray as xr
 from click.testing import CliRunner
 
 import analysis
+from analysis.arguments import QuestionError
 from analysis.asking import planning
 from analysis.cli.commands import main
 from analysis.keeping import find_problems
-from analysis.questions import QuestionError
 from analysis.signals import UnknownSignalError
 from recorder.format.layout import array_chunk_key
 from recorder.keeping import plan_recovery, recover

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import analysis
-from analysis.questions import QuestionError
+from analysis.arguments import QuestionError
 from recorder.keeping import plan_recovery, recover
 from recorder.stores import Folder
 from recorder.tape import TapeReader

@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 import analysis
+from analysis.arguments import QuestionError
 from analysis.cli import clusters, commands
 from analysis.export import parquet
-from analysis.questions import QuestionError
 from exported_events import read
 from recorder.format import RecordingFormatError
 

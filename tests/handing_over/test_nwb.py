@@ -20,9 +20,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import analysis
+from analysis.arguments import QuestionError
 from analysis.cli import commands
 from analysis.export import nwb, timeline
-from analysis.questions import ManyUnitsWarning, QuestionError
+from analysis.questions import ManyUnitsWarning
 from made_recordings import lose_chunks, make_example, plans
 from recorder.format import RecordingFormatError
 from tapes import Run, Trial, write_recording

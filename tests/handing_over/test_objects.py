@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 
 import analysis
 import recorder
+from analysis.arguments import QuestionError
 from analysis.export import tables, timeline
-from analysis.questions import QuestionError
 from made_recordings import lose_chunks, make_example, plans
 from presented import starts_of
 from recorder.format import LostFramesWarning

@@ -14,9 +14,9 @@ from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
 import analysis
+from analysis.arguments import QuestionError
 from analysis.cli import commands
 from analysis.keeping import find_problems
-from analysis.questions import QuestionError
 from damage import FRAMES, layers, write
 from faults import DiskError, FaultyStore
 from recorder.format import LayerCommit, RecordingFormatError

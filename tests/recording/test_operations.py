@@ -15,9 +15,9 @@ from click.testing import CliRunner
 from torch import nn
 
 import analysis
+from analysis.arguments import QuestionError
 from analysis.cli.commands import main
 from analysis.keeping import find_problems
-from analysis.questions import QuestionError
 from damage import edit_record
 from networks import Threshold, on_store
 from recorder import Monitor, SpikeOutput

@@ -10,9 +10,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.arguments import QuestionError
 from analysis.asking.kept import kept_text
 from analysis.kernels.selecting.source import Source, real_neurons
-from analysis.questions import QuestionError
 from recorder.format import RecordingFormatError
 from recorder.format.connections import Connections, FanOut, Reader
 

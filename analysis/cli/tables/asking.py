@@ -16,10 +16,11 @@ import xarray as xr
 from click.shell_completion import CompletionItem
 from dask.base import is_dask_collection
 
+from analysis.arguments import listed
 from analysis.cli.running import warnings_as_lines
 from analysis.cli.tables.choosing import CHOSEN, need_one_layer, parse_settings, select
 from analysis.display import printable
-from analysis.questions import UncoveredOperationsWarning, listed
+from analysis.questions import UncoveredOperationsWarning
 from analysis.recording import Recording
 from analysis.statistics import Statistics
 from analysis.statistics.counted import CountedOperations
@@ -104,13 +105,10 @@ class Asked:
         with warnings_as_lines(UncoveredOperationsWarning):
             for name in self.what:
                 signal, _, method = name.rpartition(":")
-                try:
-                    if signal:
-                        answers[name] = _of_signal(recording, signal, method, arguments[name])
-                    else:
-                        answers[name] = getattr(recording, name)(**arguments[name])
-                except TypeError as error:
-                    raise click.UsageError(f"{name}: {printable(error)}") from error
+                if signal:
+                    answers[name] = _of_signal(recording, signal, method, arguments[name])
+                else:
+                    answers[name] = getattr(recording, name)(**arguments[name])
         return _joined(answers)
 
     def _arguments(self) -> dict[str, dict[str, Any]]:

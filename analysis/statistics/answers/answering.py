@@ -18,6 +18,7 @@ import numpy as np
 import xarray as xr
 from dask.array.core import elemwise
 
+from analysis.arguments import QuestionError
 from analysis.asking.axes import check_axes, frame_axes
 from analysis.asking.batches import Batches, plan_batches
 from analysis.asking.graphs import add_together, count_batches, count_frames_of_layer
@@ -27,7 +28,7 @@ from analysis.kernels.counting.tallying import places_of
 from analysis.kernels.counting.tasks import ratio
 from analysis.kernels.selecting.source import Source
 from analysis.members import Members, columns_of
-from analysis.questions import Per, Question, QuestionError, parse_question
+from analysis.questions import Per, Question, parse_question
 from analysis.statistics.answers.labelling import join_presentations, labelled
 from analysis.statistics.values import Of, count_values
 from spiketape_worker import Parcel

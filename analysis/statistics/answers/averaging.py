@@ -14,10 +14,10 @@ from dask.array.core import elemwise
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
+from analysis.arguments import QuestionError
 from analysis.kernels.counting.tallying import places_of
 from analysis.kernels.counting.tasks import ratio
 from analysis.kernels.tables import pool_figures, tally_block
-from analysis.questions import QuestionError
 from analysis.statistics.answers.tables import Apart, Table
 from recorder.format.bits import Integers
 from spiketape_worker import Parcel

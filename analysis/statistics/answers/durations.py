@@ -6,8 +6,8 @@ from typing import Final
 
 import xarray as xr
 
+from analysis.arguments import QuestionError, check_choice
 from analysis.members import Members
-from analysis.questions import QuestionError
 
 SECONDS: Final = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
 
@@ -22,8 +22,7 @@ def in_unit(steps: xr.DataArray, unit: str | None, members: Members) -> xr.DataA
     """
     if unit is None:
         return steps
-    if unit not in SECONDS:
-        raise QuestionError(f"unit={unit!r}; expected one of {', '.join(map(repr, SECONDS))}")
+    check_choice(unit, "unit", SECONDS)
     return (steps * (seconds_of_step(members, unit) / SECONDS[unit])).assign_attrs(
         {**steps.attrs, "units": unit}
     )
@@ -33,8 +32,7 @@ def per_second(rate: xr.DataArray, unit: str | None, members: Members) -> xr.Dat
     """Rates per step as rates per second, if the unit is ``"Hz"``; as they are without one."""
     if unit is None:
         return rate
-    if unit != "Hz":
-        raise QuestionError(f"unit={unit!r}; expected 'Hz', or none for a rate per step")
+    check_choice(unit, "unit", ["Hz"], ", or none for a rate per step")
     long_name = str(rate.attrs["long_name"]).replace("and step", "and second")
     return (rate / seconds_of_step(members, unit)).assign_attrs(long_name=long_name, units="Hz")
 

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from analysis.arguments import QuestionError, refuse_type
 from analysis.kernels.selecting.selection import Labels
 from analysis.kernels.selecting.source import Source
 from analysis.members import columns_of
-from analysis.questions import Per, Question, QuestionError, UnknownLayerError
+from analysis.questions import Per, Question, UnknownLayerError
 from analysis.statistics.answers.answering import Answering
 from analysis.statistics.answers.tables import Apart, Table, coordinate_of, places_along, read_per
 from recorder.format.bits import Integers
@@ -28,7 +29,7 @@ class OfPresentations(Answering):
             raise QuestionError(
                 f"{name}() is about one layer: give its name, one of {', '.join(map(repr, layers))}"
             )
-        if layer not in layers:
+        if layer not in [*layers]:
             raise UnknownLayerError(layer, layers)
         return layers[layer]
 
@@ -40,18 +41,24 @@ class OfPresentations(Answering):
         return read_per(name, per, self._default_per if default is None else default, columns, allowed)
 
     def _by(
-        self, name: str, by: str | None, apart: Apart, table: Table, *, needs_column: bool = True
+        self, name: str, by: str | None, apart: Apart, table: Table, *, may_pool: bool = False
     ) -> tuple[Integers, int]:
-        """Group and label of each presentation in one code, -1 for none, and the number of labels."""
+        """Group and label of each presentation in one code, -1 for none, and the number of labels.
+
+        With ``may_pool``, all have one label where ``by`` is None, or is ``"label"`` and none were recorded.
+        """
         codes = apart.codes(table)
-        if by is None or (not needs_column and by not in columns_of(self._layers()[0])):
+        has_labels = "label" in columns_of(self._layers()[0])
+        if may_pool and (by is None or (by == "label" and not has_labels)):
             return codes, 1
         place, values = self._labels(name, by, apart, table)
         return np.where((codes < 0) | (place < 0), -1, codes * len(values) + place), len(values)
 
-    def _labels(self, name: str, by: str, apart: Apart, table: Table) -> tuple[Integers, Labels]:
+    def _labels(self, name: str, by: Any, apart: Apart, table: Table) -> tuple[Integers, Labels]:
         """Label of each presentation by its place among all labels, -1 for none; and all labels."""
         columns = columns_of(self._layers()[0])
+        if not isinstance(by, str):
+            refuse_type(f"{name}(): by", by, 'the name of a column of the trials, such as "label"')
         if by not in columns:
             there = ", ".join(map(repr, columns)) or "none"
             raise QuestionError(

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from analysis.arguments import QuestionError
 from analysis.asking.axes import FrameAxes, check_axes, frame_axes, value_coordinate
 from analysis.asking.graphs import empty_array
 from analysis.kernels.counting.quantities import SPIKES
@@ -26,7 +27,7 @@ from analysis.kernels.selecting.selection import Labels
 from analysis.kernels.selecting.source import Source, column_of, frames_of
 from analysis.kernels.tables import Spans, table_rows
 from analysis.members import Members
-from analysis.questions import Per, Question, QuestionError, parse_question
+from analysis.questions import Per, Question, parse_question, words_of
 from analysis.statistics.answers.answering import Statistic, answer
 from analysis.statistics.answers.labelling import join_presentations, labelled
 from recorder.format.bits import Integers
@@ -46,8 +47,8 @@ def read_per(
     QuestionError
         If ``per`` makes no sense, or has a word that cuts presentations and is not among ``allowed``.
     """
-    words = default if per is None else per
-    for word in [words] if isinstance(words, str) else words:
+    words = words_of(default if per is None else per)
+    for word in words:
         if word in CUTTING and word not in allowed:
             raise QuestionError(
                 f"{name}(per={per!r}) compares presentations, which {word!r} would cut or keep from each "

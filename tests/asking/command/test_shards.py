@@ -29,6 +29,8 @@ from tapes import CONNECTIONS, Run, Trial, write_recording
 SPECIAL: dict[str, list[str]] = {
     "accuracy": ["--per", "time", "--layer", "3"],
     "similarity": ["--per", "time"],
+    "selectivity": ["--per", "layer,epoch"],
+    "information": ["--per", "layer,epoch"],
     "correlation": ["--layer", "3"],
     "features": ["--layer", "3"],
 }

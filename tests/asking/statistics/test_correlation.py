@@ -191,8 +191,8 @@ def test_questions_that_make_no_sense_are_refused(tmp_path: Path, layer: analysi
     with pytest.raises(analysis.QuestionError, match=r"'features\.3' has no channels"):
         recording["features.3"].correlation(place="channel")
     for wrong, message in (
-        ({"window": 0}, "window=0; expected a number of steps from 1 on"),
-        ({"window": True}, "window=True"),
+        ({"window": 0}, "window=0; expected a number of steps, 1 to"),
+        ({"window": True}, "window is True"),
         ({"sample": -1}, "sample=-1; expected a number of neurons"),
         ({"boundary": 0}, "boundary=0"),
         ({"boundary": "all"}, "boundary='all'; expected"),

@@ -15,8 +15,9 @@ from click.testing import CliRunner
 from torch import nn
 
 import analysis
+from analysis.arguments import QuestionError
 from analysis.cli.commands import main
-from analysis.questions import QuestionError, UncoveredOperationsWarning
+from analysis.questions import UncoveredOperationsWarning
 from networks import Outputs, Threshold
 from recorder import Monitor
 from recorder.format import RecordingFormatError

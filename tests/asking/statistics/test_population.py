@@ -229,11 +229,11 @@ def test_shares_of_very_many_frames_do_not_overflow() -> None:
 def test_questions_that_make_no_sense_are_refused(
     recording: analysis.Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for wrong in (0, True, 10_001, [0.1], [0.5, 0.1], [0, 0], [-0.1, 1], [0, 1.5], [0, np.nan]):
+    for wrong in (0, 10_001, [0.1], [0.5, 0.1], [0, 0], [-0.1, 1], [0, 1.5], [0, np.nan]):
         with pytest.raises(analysis.QuestionError, match=r"bins=.*; expected"):
             recording.rate_histogram(wrong)
-    for wrong in ("auto", 2.5, None, [0, "1"], [0, True]):
-        with pytest.raises(TypeError, match=r"bins (is|has the edge) .*; expected"):
+    for wrong in ("auto", True, 2.5, None, [0, "1"], [0, True]):
+        with pytest.raises(TypeError, match=r"bins is .*; expected"):
             recording.rate_histogram(wrong)
     for word in ("neuron", "channel"):
         for statistic in ("rate_histogram", "synchrony", "active_histogram"):

@@ -106,9 +106,9 @@ def test_presentations_of_several_recordings_come_one_after_the_other(
 def test_questions_that_sequences_cannot_answer(layer: analysis.Layer) -> None:
     with pytest.raises(analysis.QuestionError, match="per='time' cuts presentations"):
         layer.autocorrelation(3, "time")
-    with pytest.raises(analysis.QuestionError, match='boundary=0; expected "none"'):
+    with pytest.raises(analysis.QuestionError, match="boundary=0; expected 'none'"):
         layer.isi_cv(boundary=0)
-    with pytest.raises(analysis.QuestionError, match="longest=0; expected 1 to"):
+    with pytest.raises(analysis.QuestionError, match="longest=0; expected a number of steps, 1 to"):
         layer.isi_histogram(longest=0)
     with pytest.raises(TypeError, match=r"lags is 1\.5"):
         layer.autocorrelation(1.5)  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,7 @@ def test_selectivity_and_information_equal_those_of_plain_counting(
                 layer.selectivity(by=by)
         return
     along, place = some_per(data, table, layer.dimensions, len(plan))
+    along = [word for word in along if word != by]
     per = [*along, *([place] if place != "all" else [])]
 
     def figure(kind: Any, *options: Any) -> Any:
@@ -169,7 +171,11 @@ def test_silence_is_undefined_and_not_nothing(layer: analysis.Layer) -> None:
 
 def test_one_label_is_no_selectivity(layer: analysis.Layer) -> None:
     assert np.isnan(layer.select(labels=[1]).selectivity())
-    assert np.isnan(layer.selectivity(per="label").values).all()
+    for statistic in (layer.selectivity, layer.information, partial(layer.information, kind="skaggs")):
+        with pytest.raises(analysis.QuestionError, match="which per keeps apart from each other"):
+            statistic(per="label")
+        with pytest.raises(analysis.QuestionError, match=r"by is None .*; expected the name of a column"):
+            statistic(by=None)
 
 
 def test_a_kind_or_correction_that_is_none_is_refused(layer: analysis.Layer) -> None:
