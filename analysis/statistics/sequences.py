@@ -178,7 +178,8 @@ class SequenceStatistics(Answering):
 
         Presentations in which the neuron did not fire are censored: they are not in the mean, and
         `latency_censored` counts them. So are those in which steps are missing before it fired, as an earlier
-        event may be among these; and where its first step is missing, the presentation says nothing at all.
+        event may be among these; and where the first step of the trial, of those selected, is missing in the
+        layer, the presentation says nothing at all: it is in neither.
 
         Parameters
         ----------
@@ -199,6 +200,8 @@ class SequenceStatistics(Answering):
         self, per: Per | None = None, *, window: int | None = None, boundary: Boundary = None
     ) -> xr.DataArray:
         """Number of presentations in which a neuron did not fire, of all neurons together; see `latency`.
+
+        Presentations that say nothing, as their first step is missing, are not among them.
 
         Returns
         -------

@@ -37,8 +37,8 @@ class Sequences:
     chain_start, chain_end : int64 array, shape [segments]
         First step of the chain of each segment, and the step behind the last one.
     is_first : bool array, shape [segments]
-        Whether the chain begins at the first step that is looked at in its trial, or outside of trials, at
-        the first step of all.
+        Whether the chain begins at the first step of its trial, in any layer, of those steps that are
+        selected; or outside of trials, at the first step that is looked at.
     trial_start : int64 array, shape [segments]
         First step of the trial; outside of trials, of the chain.
     """
@@ -112,26 +112,30 @@ def sequences_of(source: Source, boundary: Boundary) -> Sequences:
         boundary=boundary,
         chain_start=start,
         chain_end=end,
-        is_first=_is_first(source, frames, start),
+        is_first=_is_first(source, frames, start, trial_start),
         trial_start=trial_start,
         _uneven=_uneven_rows(segments, heads, lengths),
     )
 
 
-def _is_first(source: Source, frames: SelectedFrames, start: Integers) -> NDArray[np.bool_]:
-    """For each segment, whether its chain begins where the layer was first called in its trial."""
-    looked_at = source.selection.cut(
-        reader_of(source).segments(), source.starts.of_trials if source.starts else _no_starts
-    )
-    trials, first = np.unique(looked_at.trial, return_index=True)
-    begins = looked_at.first_step[first]
-    place = np.searchsorted(trials, frames.segments.trial)
-    is_first: NDArray[np.bool_] = start == begins[place]
+def _is_first(
+    source: Source, frames: SelectedFrames, start: Integers, trial_start: Integers
+) -> NDArray[np.bool_]:
+    """For each segment, whether its chain begins where its trial does; see `Sequences`."""
+    selection, outside = source.selection, frames.segments.trial < 0
+    begins = trial_start + (selection.times[0] if selection.times is not None else 0)
+    if selection.steps is not None:
+        begins = np.maximum(begins, selection.steps[0])
+    if outside.any():
+        # Where steps were lost there, the first one that was recorded is missing.
+        recorded = selection.cut(reader_of(source).segments(), _no_starts)
+        begins[outside] = recorded.first_step[recorded.trial < 0][0]
+    is_first: NDArray[np.bool_] = start == begins
     return is_first
 
 
 def _no_starts(_: Integers) -> Integers:
-    raise ValueError("times are selected, and the first steps of trials are not known")
+    raise ValueError("times are selected outside of trials, where there are none")
 
 
 def _uneven_rows(

@@ -236,16 +236,13 @@ def check_latencies(layer: Any, oracle: Oracle, per: Any, options: Any, starts: 
 
 
 def first_steps(example: Example, name: str) -> tuple[dict[Any, int], dict[Any, int]]:
-    """First step of each trial in any layer, and of each trial, and outside of trials, in this one."""
+    """First step of each trial in any layer; and these with the first outside of trials, in this one."""
     starts: dict[Any, int] = {}
-    first: dict[Any, int] = {}
     for run in itertools.chain.from_iterable(example.runs.values()):
         starts[run.trial] = min(starts.get(run.trial, run.first_step), run.first_step)
-    for run in example.runs[name]:
-        trial = None if run.trial < 0 else run.trial
-        first[trial] = min(first.get(trial, run.first_step), run.first_step)
     starts.pop(-1, None)
-    return starts, first
+    outside = [run.first_step for run in example.runs[name] if run.trial < 0]
+    return starts, {**starts, None: min(outside, default=-1)}
 
 
 def cut_presentations(folder: Path) -> tuple[analysis.Layer, np.ndarray]:
@@ -295,3 +292,22 @@ def test_frames_that_wait_are_looked_at_also_if_nothing_follows(
     monkeypatch.setattr(sequence_tasks, "_unfinished_from", lambda source, sequences, frame, kept: frame - 30)
     found = layer.select(trials=trials).isi_histogram(longest=4).compute(scheduler="synchronous")
     assert found.values.tolist() == histogram(lanes[trials])
+
+
+def test_a_presentation_whose_first_step_is_missing_has_no_latency(tmp_path: Path) -> None:
+    """Layer b is called a step late in trial 0: nobody knows whether its neuron would have fired."""
+    spikes = np.zeros((8, 1), np.bool_)
+    spikes[[2, 5]] = True
+    runs = {"a": [Run(0, 4, 1, 0), Run(4, 4, 1, 1)], "b": [Run(1, 3, 1, 0), Run(4, 4, 1, 1)]}
+    layers = {"a": spikes, "b": spikes[1:]}
+    write_recording(tmp_path / "run.zarr", layers, runs, [Trial(0, 1), Trial(1, 1)])
+    recording = analysis.open_recording(tmp_path / "run.zarr")
+    assert recording["a"].latency("trial").values.tolist() == [2, 1]
+    late = recording["b"]
+    found = late.latency("trial")
+    np.testing.assert_array_equal(found, [np.nan, 1])
+    assert found.defined.values.tolist() == [0, 1]
+    assert late.latency_censored("trial").values.tolist() == [0, 0]
+    for part in (late.select(time=slice(1, None)), late.select(steps=slice(1, None))):
+        np.testing.assert_array_equal(part.latency("trial"), [2, 1])
+    assert late.select(time=slice(2, None)).latency_censored("trial").values.tolist() == [0, 1]
