@@ -11,10 +11,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from analysis.display import shape_text
-from analysis.kernels.booleans import exact_dtype, free_name, show_missing
+from analysis.kernels.booleans import exact_dtype, show_missing
 from analysis.kernels.selecting.selection import Selection, contains
 from analysis.kernels.selecting.source import Source
-from analysis.questions import PER
+from analysis.naming import shown_name
 from recorder.format import RecordingMetadata
 from recorder.format.columns import KEYS, MISSING_INTEGER, identity
 from recorder.stores.rank_names import RankRecord, ranks_of_one_run
@@ -115,7 +115,7 @@ def ranks_of(readers: Sequence[TapeReader]) -> list[RankRecord] | None:
 def columns_of(sources: Sequence[Source]) -> dict[str, str]:
     """Columns of the trials of recordings: the names by which they are asked for, and are stored."""
     names = (column.name for source in sources for column in source.trials.columns)
-    return {free_name(name, PER): name for name in dict.fromkeys(names) if name not in KEYS}
+    return {shown_name(name): name for name in dict.fromkeys(names) if name not in KEYS}
 
 
 Column = NDArray[Any]
@@ -129,9 +129,8 @@ def presented(readers: Sequence[TapeReader], names: Sequence[str], selection: Se
     tables = [_selected(reader.trials(), selection) for reader in readers]
     rows = [len(table["trial"]) if table else 0 for table in tables]
     columns = dict.fromkeys(name for table in tables for name in table)
-    taken = ["presentation"] if len(readers) == 1 else ["presentation", "recording"]
     values = {
-        free_name(name, taken): _with_missing(join_columns([table.get(name) for table in tables], rows))
+        shown_name(name): _with_missing(join_columns([table.get(name) for table in tables], rows))
         for name in columns
     }
     if len(readers) > 1:

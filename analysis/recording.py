@@ -53,7 +53,9 @@ class Recording(Statistics, CountedOperations, RecordingExport, Kept):
     of a trial; the name of any column that trials carry, such as ``"label"`` or ``"epoch"``; ``"neuron"`` or
     ``"channel"`` where one layer is selected; ``"recording"`` where several are opened as one; or several of
     them, such as ``("layer", "label", "time")``. What is not kept apart is pooled: all spikes ÷ all slots,
-    all silent neurons ÷ all neurons. A column whose name is one of these words has ``trial_`` in front of it.
+    all silent neurons ÷ all neurons. A column that has the name of one of these words, or of any other axis
+    or coordinate of an answer, such as ``"lag"`` or ``"defined"``, is asked for and shown with ``trial_`` in
+    front of it, everywhere; `trials` has these names.
     Where the duration of a step was recorded, steps, windows and times have a coordinate in its unit too,
     such as ``time_ms``.
 
@@ -155,8 +157,8 @@ class Recording(Statistics, CountedOperations, RecordingExport, Kept):
         several are opened as one. In memory, not lazy. Where whole numbers are missing in a column, it is
         given as float64 with NaN, or as objects, ints and None, where float64 does not have all of them;
         missing text is NaN too. A column that holds whole numbers in one recording and floats in another is
-        given as objects, so that ``1`` and ``1.0`` stay apart. A column whose name is taken by one of these
-        variables, or by ``presentation``, has ``trial_`` in front of it.
+        given as objects, so that ``1`` and ``1.0`` stay apart. Names are those by which columns are asked
+        for: ``trial_step`` for a column ``step``, see the class.
         """
         return presented(self._readers, self._members.names, self._selection)
 

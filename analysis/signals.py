@@ -70,12 +70,13 @@ class LayerSignal(SignalStatistics):
         duration, unit = self._members.step_duration
         starts = lazy_frames([source.with_starts() for source in self._sources], self._members.names, _timed)
         about = {"long_name": "time", "units": unit}
-        return shown.assign_coords(
-            {
-                f"step_{unit}": ("frame", shown.step.data * duration, about),
-                f"time_{unit}": ("frame", starts.data * duration, about),
-            }
-        )
+        durations = {
+            f"step_{unit}": ("frame", shown.step.data * duration, about),
+            f"time_{unit}": ("frame", starts.data * duration, about),
+        }
+        # A column may be named after a unit that nobody knows.
+        free = {name: values for name, values in durations.items() if name not in shown.coords}
+        return shown.assign_coords(free)
 
     def __repr__(self) -> str:
         signal, parts = self._commit, []

@@ -18,7 +18,6 @@ from analysis.kernels.booleans import (
     column_dtype,
     column_values,
     exact_dtype,
-    free_name,
     kept_blocks,
     read_column,
     read_coordinate,
@@ -27,6 +26,7 @@ from analysis.kernels.booleans import (
 )
 from analysis.kernels.selecting.source import Source, stored_places
 from analysis.kernels.values import read_values
+from analysis.naming import shown_name
 from recorder.format import ChunkPlan
 from recorder.format.columns import KEYS
 from recorder.format.layout import neuron_dimensions
@@ -68,8 +68,8 @@ def lazy_spikes(sources: Sequence[Source], names: Sequence[str]) -> xr.DataArray
         ``sample``, ``trial`` and one for each column of the trials (``label``) lie on ``frame``, lazy too.
         Whole numbers that some frame lacks become float64 with NaN, or objects (ints and None) where float64
         does not have all of them; columns of different kinds in several recordings become objects. A column
-        whose name is taken, such as ``step``, is ``trial_step``. They are no indexes; to narrow them without
-        reading, use ``recording.select``.
+        whose name is taken, such as ``step``, is ``trial_step``, as in all answers. They are no indexes; to
+        narrow them without reading, use ``recording.select``.
     """
     return lazy_frames(sources, names, _laid)
 
@@ -114,7 +114,7 @@ def lazy_frames(
     sources: Sequence[Source], names: Sequence[str], lay: Callable[[Source], Laid]
 ) -> xr.DataArray:
     """Something of the selected frames, recording after recording, with what belongs to each frame."""
-    parts = [_of_one(source, _columns_shown(source, len(sources)), lay(source)) for source in sources]
+    parts = [_of_one(source, _columns_shown(source), lay(source)) for source in sources]
     if len(parts) == 1:
         return parts[0]
     frames = [part.sizes["frame"] for part in parts]
@@ -122,7 +122,7 @@ def lazy_frames(
         name: ("frame", da.concatenate([part.coords[name].data for part in parts]), {"long_name": long_name})
         for name, long_name in _LONG_NAMES.items()
     }
-    stored = [_columns_shown(source, len(sources)) for source in sources]
+    stored = [_columns_shown(source) for source in sources]
     for name in dict.fromkeys(name for columns in stored for name in columns):
         columns = [part.coords.get(name) for part in parts]
         dtype = _joint_dtype(sources, [each.get(name) for each in stored], columns)
@@ -138,12 +138,10 @@ def lazy_frames(
     return xr.DataArray(joined, dims=first.dims, name=first.name, attrs=first.attrs, coords=coordinates)
 
 
-def _columns_shown(source: Source, recordings: int) -> dict[str, ColumnCommit]:
-    """Attached columns by the names of their coordinates, of which some are taken."""
-    dimensions = neuron_dimensions(source.commit.axes)
-    taken = ("step", "frame", "spikes", *dimensions, *(["recording"] if recordings > 1 else []))
+def _columns_shown(source: Source) -> dict[str, ColumnCommit]:
+    """Attached columns by the names of their coordinates."""
     attached = (column for column in source.trials.columns if column.name not in KEYS)
-    return {free_name(column.name, taken): column for column in attached}
+    return {shown_name(column.name): column for column in attached}
 
 
 def _joint_dtype(

@@ -12,6 +12,7 @@ from analysis.arguments import QuestionError
 from analysis.kernels.booleans import column_values
 from analysis.kernels.comparing import Alignment
 from analysis.kernels.selecting.source import Source, reader_of
+from analysis.members import columns_of
 from recorder.format.bits import Integers
 from recorder.format.columns import KEYS, identity
 
@@ -57,11 +58,11 @@ _Table = tuple[Integers, Integers, list[Any]]
 
 def _presentations(source: Source, by: str) -> _Table:
     """Trial, sample and value of a column, of each presentation of a recording."""
-    names = [column.name for column in source.trials.columns]
-    if by not in names:
-        there = ", ".join(repr(name) for name in names if name not in KEYS) or "none"
+    columns = columns_of([source])
+    if by not in [*columns]:
+        there = ", ".join(map(repr, columns)) or "none"
         raise QuestionError(f"by={by!r}: {source.store.location} has no such column; the columns are {there}")
-    trial, sample, values = (column_values(source, name)[:-1] for name in (*KEYS, by))
+    trial, sample, values = (column_values(source, name)[:-1] for name in (*KEYS, columns[by]))
     return trial, sample, values.tolist()
 
 

@@ -7,7 +7,7 @@ blocks without selected frames are left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final
@@ -153,20 +153,6 @@ def show_missing(stored: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     missing = np.isnan(stored) if stored.dtype == np.float64 else stored == MISSING_INTEGER
     values[missing] = None if dtype.kind == "O" else np.nan
     return values
-
-
-def free_name(name: str, taken: Collection[Hashable]) -> str:
-    """Name under which a column is shown beside others: its own, or ``trial_`` before one that is taken.
-
-    Examples
-    --------
-    >>> free_name("epoch", ["step"]), free_name("step", ["step"]), free_name("trial_step", ["step"])
-    ('epoch', 'trial_step', 'trial_trial_step')
-    """
-    bare = name
-    while bare.startswith("trial_") and bare not in taken:
-        bare = bare.removeprefix("trial_")
-    return f"trial_{name}" if bare in taken else name
 
 
 @lru_cache(maxsize=8)

@@ -10,13 +10,14 @@ import pandas as pd
 import xarray as xr
 
 from analysis.asking.axes import FrameAxes, presentations_of
-from analysis.kernels.booleans import column_values, exact_dtype, free_name, show_missing
+from analysis.kernels.booleans import column_values, exact_dtype, show_missing
 from analysis.kernels.counting.tallying import places_of
 from analysis.kernels.selecting.coding import CodedGroups, PresentationAxis
 from analysis.kernels.selecting.selection import contains
 from analysis.kernels.selecting.source import Source, column_of
 from analysis.kernels.tables import table_rows
 from analysis.members import Members, join_columns
+from analysis.naming import shown_name
 from analysis.questions import Question
 from recorder.format.bits import Integers
 from recorder.format.columns import KEYS, MISSING_INTEGER
@@ -169,7 +170,6 @@ def _with_columns(
     }
     rows = [table_rows(source, *keys) for source, keys in zip(sources, placed, strict=True)]
     stored = [{column.name for column in source.trials.columns} for source in sources]
-    taken = {*result.dims, *KEYS, "recording", "layer"}
     for name in dict.fromkeys(column.name for source in sources for column in source.trials.columns):
         if name in KEYS:
             continue
@@ -181,6 +181,5 @@ def _with_columns(
         if values.dtype == np.int64:
             missing = bool((values == MISSING_INTEGER).any())
             values = show_missing(values, exact_dtype(values, has_missing=missing))
-        shown = free_name(name, taken)
-        coordinates[shown] = ("presentation", values, {"long_name": name})
+        coordinates[shown_name(name)] = ("presentation", values, {"long_name": name})
     return result.assign_coords(coordinates)

@@ -159,3 +159,52 @@ def test_boundaries_are_any_whole_numbers(tmp_path: Path, boundary: Any) -> None
     same = "none" if boundary > 40 else 5
     for statistic in (layer.isi_mean, layer.latency, layer.correlation):
         np.testing.assert_array_equal(statistic(boundary=boundary), statistic(boundary=same))
+
+
+OURS = {
+    "defined": ("isi_cv", {}),
+    "longer": ("isi_histogram", {"longest": 2}),
+    "interval": ("isi_histogram", {"longest": 2}),
+    "rate_bin": ("rate_histogram", {"bins": 2}),
+    "rate_bin_end": ("rate_histogram", {"bins": 2}),
+    "lag": ("autocorrelation", {"lags": 2}),
+    "active": ("active_histogram", {}),
+    "ties": ("accuracy", {}),
+    "presentations": ("accuracy", {}),
+    "column": ("latency", {}),
+    "frame": ("firing_rate", {}),
+    "interval_ms": ("isi_histogram", {"longest": 2}),
+    "height": ("firing_rate", {}),
+}
+
+
+def test_columns_that_have_names_of_ours_lose_nothing(tmp_path: Path) -> None:
+    """They are asked for and shown as trial_<name>, and figures are those of a column of another name."""
+    values = [3, 7, 7]
+    columns = dict.fromkeys([*OURS, "step"], values) | {
+        "label": [0, 1, 2],
+        "other": values,
+        "step": [9, 8, 9],
+    }
+    runs = [Run(STEPS * trial, STEPS, BATCH, trial) for trial in range(TRIALS)]
+    trials = [Trial(trial, BATCH, columns) for trial in range(TRIALS)]
+    units = {"dt": 1.0, "dt_unit": "ms"}
+    write_recording(tmp_path / "run.zarr", {"1": SPIKES}, runs, trials, provenance=units)
+    recording = analysis.open_recording(tmp_path / "run.zarr")
+    layer, shown = recording["1"], {f"trial_{name}" for name in columns.keys() - {"label", "other"}}
+    assert {"label", "other", *shown} <= {*recording.trials}
+    assert {*shown} <= {*layer.spikes.coords}
+    assert {*shown} <= {*layer.features().coords}
+    for name, (statistic, options) in OURS.items():
+        word = f"trial_{name}"
+        found = getattr(layer, statistic)(per=word, **options).compute()
+        wanted = getattr(layer, statistic)(per="other", **options).rename(other=word).compute()
+        assert found[word].values.tolist() == [3, 7], name
+        np.testing.assert_array_equal(found, wanted, err_msg=name)
+        for coordinate in wanted.coords.keys() - {word}:
+            np.testing.assert_array_equal(found[coordinate], wanted[coordinate], err_msg=name)
+        assert layer.select(where={word: 3}).frames == FRAMES // BATCH
+        with pytest.raises(analysis.QuestionError):
+            layer.firing_rate(name)
+    by_step = analysis.compare(recording, recording, by="trial_step").layers["1"]
+    assert (by_step.frames, by_step.equal) == (FRAMES, True)

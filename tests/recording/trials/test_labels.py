@@ -234,9 +234,9 @@ def test_infinities_are_kept_among_floats(tmp_path: Path) -> None:
 
 NAMES = {
     **{name: name for name in ["", "__x", "a/b", ".", "..", "c", "x y", "é", "Zarr", "zARR", "=", "self"]},
-    **{name: name for name in ["step", "frame", "neuron", "spikes", "recording", "Trial", "TRIAL"]},
-    **{name: name for name in ["trial_step", "trial_x", "attached", "n" * 1000]},
-    "presentation": "trial_presentation",
+    **{name: name for name in ["Trial", "TRIAL", "trial_x", "attached", "n" * 1000]},
+    **{name: f"trial_{name}" for name in ["step", "frame", "neuron", "spikes", "recording", "presentation"]},
+    **{name: f"trial_{name}" for name in ["trial_step", "lag", "defined", "axis_4", "time_ms"]},
     "trial": "trial_trial",
     "sample": "trial_sample",
     "trial_trial": "trial_trial_trial",

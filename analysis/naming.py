@@ -1,0 +1,38 @@
+"""Names by which columns of the trials are asked for and shown, everywhere: their own, unless that is taken.
+
+Answers have axes and coordinates of their own, such as ``step``, ``lag`` or ``defined``. A column that has
+such a name is shown as ``trial_step``, and asked for by that name, so that neither hides the other.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from analysis.questions import PER
+from recorder.format.columns import KEYS
+
+# Axes of neurons, of values that statistics tell apart, and of what they are made of inside.
+_AXES: Final = (
+    *("depth", "height", "width", "length", r"axis_\d+", "frame"),
+    *("interval", "lag", "rate_bin", "active", "bin", "weight_layer", "kind", "column"),
+)
+# What stands beside figures, and names of lazy arrays.
+_BESIDE: Final = (
+    *("defined", "longer", "rate_bin_end", "lower", "upper", "outside", "ties", "presentations"),
+    *("input_layer", "spikes", "values"),
+)
+_DURATIONS: Final = r"(?:step|window|time|interval|lag)_(?:s|ms|us|µs|μs|ns)"
+_WORDS: Final = [word for word in PER if word not in KEYS]
+_TAKEN: Final = re.compile(rf"(?:trial_)*(?:{'|'.join([*_WORDS, *_AXES, *_BESIDE, _DURATIONS])})")
+
+
+def shown_name(stored: str) -> str:
+    """Name under which a column is shown: its own, or ``trial_`` before one that is taken.
+
+    Examples
+    --------
+    >>> shown_name("epoch"), shown_name("step"), shown_name("trial_step")
+    ('epoch', 'trial_step', 'trial_trial_step')
+    """
+    return f"trial_{stored}" if _TAKEN.fullmatch(stored) else stored
