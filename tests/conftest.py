@@ -18,6 +18,15 @@ hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
 
 
+# What these call is covered by the tests of each promise; to trace it again would take a third longer.
+_REPEATING = [Path(__file__).parent / folder for folder in ("attacks", "project")]
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if any(item.path.is_relative_to(folder) for folder in _REPEATING):
+        item.add_marker(pytest.mark.no_cover)
+
+
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a Monitor records has chunks of 64 frames and blocks of 25 chunks: little data makes many."""
