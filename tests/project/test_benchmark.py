@@ -22,7 +22,7 @@ def run(*arguments: str) -> str:
 
 
 # Sections that take some seconds; the others are left to `-m long`.
-QUICK = ("values", "calls", "storage", "opening")
+QUICK = ("calls", "opening")
 FIGURES = {
     "recording": "run time",
     "values": "values 0 to 4",
