@@ -20,6 +20,8 @@ from recorder.format.columns import KEYS, MISSING_INTEGER, identity
 from recorder.stores.rank_names import RankRecord, ranks_of_one_run
 from recorder.tape import TapeReader
 
+StepDuration = tuple[float, str]
+
 
 @dataclass(frozen=True)
 class Members:
@@ -33,13 +35,24 @@ class Members:
     share_steps : bool
         Whether a step, and a trial, of one means the same in the others: there is only one, or they are the
         ranks of one distributed run.
-    step_duration : tuple of (float, str), optional
-        Duration of a step and its unit, if all recordings know it and agree.
+    step_durations : tuple of (float, str) or None
+        Duration of a step and its unit, in each recording; None where it does not know.
     """
 
     names: tuple[str, ...]
     share_steps: bool
-    step_duration: tuple[float, str] | None = None
+    step_durations: tuple[StepDuration | None, ...]
+
+    @property
+    def step_duration(self) -> StepDuration | None:
+        """Duration of a step and its unit, if all recordings know it and agree."""
+        return self.step_durations[0] if len({*self.step_durations}) == 1 else None
+
+    def only(self, places: Sequence[int]) -> Members:
+        """Some of the recordings."""
+        chosen = [(self.names[place], self.step_durations[place]) for place in places]
+        names, durations = zip(*chosen, strict=True)
+        return Members(names, self.share_steps or len(names) == 1, durations)
 
 
 def members_of(readers: Sequence[TapeReader]) -> Members:
@@ -65,12 +78,11 @@ def members_of(readers: Sequence[TapeReader]) -> Members:
     if len(set(names)) < len(names):
         # Their addresses differ in what is not shown of them, such as the query.
         names = [f"{name} ({number})" for number, name in enumerate(short, 1)]
-    durations = {_step_duration(reader.metadata.provenance) for reader in readers}
-    duration = durations.pop() if len(durations) == 1 else None
-    return Members(tuple(names), len(readers) == 1 or ranks_of(readers) is not None, duration)
+    durations = tuple(_step_duration(reader.metadata.provenance) for reader in readers)
+    return Members(tuple(names), len(readers) == 1 or ranks_of(readers) is not None, durations)
 
 
-def _step_duration(provenance: Mapping[str, Any]) -> tuple[float, str] | None:
+def _step_duration(provenance: Mapping[str, Any]) -> StepDuration | None:
     """Duration of a step and its unit, of a recording that knows it; strangers may have written anything."""
     duration, unit = provenance.get("dt"), provenance.get("dt_unit")
     if not isinstance(unit, str) or isinstance(duration, bool) or not isinstance(duration, int | float):

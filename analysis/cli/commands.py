@@ -28,7 +28,7 @@ from analysis.cli.importing import import_files
 from analysis.cli.progress import Progress, progress
 from analysis.cli.reporting import report
 from analysis.cli.running import complete_path, compute_here, errors_as_messages, on_cluster, open_shown
-from analysis.cli.tables.choosing import need_one_layer, parse_range
+from analysis.cli.tables.choosing import need_one_layer, select
 from analysis.cli.tables.merging import merge
 from analysis.cli.tables.stats import stats, table_of, writer, written
 from analysis.cli.watching import watch
@@ -122,10 +122,9 @@ def rates(
     formula: have files with labels of strangers made with --safe before you open them there.
     """
     write = writer(file_format, output, safe=safe)
-    chosen_steps = None if steps is None else parse_range(steps)
     with errors_as_messages():
         words = [word.strip() for word in per.split(",")]
-        recording = open_shown(path).select(steps=chosen_steps, layers=layers or None)
+        recording = select(open_shown(path), layers=layers, steps=steps or "")
         need_one_layer(recording, words, per)
         with cluster(where):
             table = _rates(recording, words, window)

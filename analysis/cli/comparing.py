@@ -11,6 +11,7 @@ import click
 
 from analysis.cli.clusters import cluster
 from analysis.cli.running import complete_path, compute_here, errors_as_messages, on_cluster, open_shown
+from analysis.cli.tables.choosing import chosen, select
 from analysis.comparison import Comparison
 from analysis.comparison import compare as compare_recordings
 
@@ -20,22 +21,22 @@ from analysis.comparison import compare as compare_recordings
 @click.argument("b", shell_complete=complete_path)
 @click.option("--by", metavar="COLUMN", help="Column of the trials that says which presentations to compare.")
 @click.option("--within", type=click.IntRange(min=0), default=0, help="Steps by which a spike may be off.")
-@click.option("--layer", "layers", multiple=True, help="Only this layer; may be given several times.")
+@chosen
 @click.option(
     "--format", "file_format", type=click.Choice(["table", "json"]), default="table", show_default=True
 )
 @on_cluster
 def compare(
-    a: str, b: str, by: str | None, within: int, layers: tuple[str, ...], file_format: str, where: str | None
+    a: str, b: str, by: str | None, within: int, file_format: str, where: str | None, **part: Any
 ) -> None:
     """Compare the recordings at A and B bit by bit; exit status 1 if they differ.
 
     Frames stand for each other if they have the same time in the same trial, for the same sample; with --by,
     samples that have the same value in a column, such as the number of an image. Signals of the same name are
-    compared, too.
+    compared, too; labels are not. Of both, the same part may be chosen.
     """
     with errors_as_messages(), cluster(where):
-        one, other = (open_shown(path).select(layers=layers or None) for path in (a, b))
+        one, other = (select(open_shown(path), **part) for path in (a, b))
         found = compare_recordings(one, other, by=by, within=within, run=compute_here)
     if file_format == "json":
         click.echo(json.dumps(_facts(found), indent=2, allow_nan=False))
@@ -52,6 +53,8 @@ def _facts(found: Comparison) -> dict[str, Any]:
         numbers = {key: column.values[place].item() for key, column in table.data_vars.items()}
         if math.isnan(numbers["agreement"]):
             numbers["agreement"] = None
+        alone = zip("ab", found.layers[name].first_unmatched, strict=True)
+        numbers |= {f"first_unmatched_{which}": None if at is None else vars(at) for which, at in alone}
         layers.append({"layer": name, **numbers})
     signals = [
         {

@@ -16,6 +16,7 @@ from click.shell_completion import CompletionItem
 
 from analysis.arguments import QuestionError
 from analysis.cli.clusters import ClusterError
+from analysis.cli.options import as_options
 from analysis.cli.progress import progress
 from analysis.display import printable
 from analysis.members import JointRecordingError
@@ -66,7 +67,8 @@ def errors_as_messages() -> Iterator[None]:
     except UnknownLayerError as error:
         raise click.BadParameter(printable(error), param_hint="--layer") from error
     except QuestionError as error:
-        raise click.UsageError(printable(error)) from error
+        options = [option for each in click.get_current_context().command.params for option in each.opts]
+        raise click.UsageError(printable(as_options(str(error), options))) from error
     except (RecordingFormatError, JointRecordingError, StoreError, ClusterError, OSError) as error:
         raise click.ClickException("\n".join(map(printable, without_secrets(error).splitlines()))) from error
 

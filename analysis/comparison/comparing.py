@@ -18,7 +18,14 @@ from analysis.comparison.pairing import pairing_of
 from analysis.comparison.results import Comparison, Divergence, LayerComparison
 from analysis.comparison.signals import SignalWork, common_signals, divergence_at
 from analysis.display import shape_text
-from analysis.kernels.comparing import Alignment, Differences, add_differences, bounds_of, compare_frames
+from analysis.kernels.comparing import (
+    Alignment,
+    Differences,
+    add_differences,
+    bounds_of,
+    compare_frames,
+    first_unmatched,
+)
 from analysis.kernels.selecting.source import Source, frames_of, real_neurons
 from analysis.layer import Layer
 from analysis.recording import Recording
@@ -97,8 +104,14 @@ def compare(
     results = iter(run(*(task for one in every for task in one.tasks)))
     for one in every:
         one.take(results)
+    # Where frames are left over; no spikes are read for it.
+    searches = [task for one in work for task in one.searches()]
+    found = iter(run(*searches) if searches else ())
+    for one in work:
+        one.take_searches(found)
+    names = a.members.names, b.members.names
     layers = {
-        name: _layer_comparison(name, [one for one in work if one.place == place], within)
+        name: _layer_comparison(name, [one for one in work if one.place == place], within, names)
         for place, name in enumerate(common)
     }
     differing = [one for one in work if one.found.first is not None]
@@ -203,7 +216,9 @@ class _Work:
         within: int,
     ) -> None:
         self.place, self.member, self.one, self.other = place, member, one, other
-        self._there_by = there
+        self._there_by, self._back_by = there, back
+        self._sought: list[list[Any]] = []
+        self._unmatched: list[list[int | None]] = []
         self._there = _tasks(one, other, there, within)
         # Which spikes of b have one of a near them is asked the other way round.
         self._back = _tasks(other, one, back, within) if within else []
@@ -219,6 +234,32 @@ class _Work:
         """Take the results of the tasks."""
         self.found = add_differences([self.found, *islice(results, len(self._there))])
         self.near_back = sum(part.near for part in islice(results, len(self._back)))
+
+    def searches(self) -> list[Any]:
+        """Tasks that look for frames without a counterpart, where there are any, of a and then of b."""
+        sides = (self.one, self.other, self._there_by), (self.other, self.one, self._back_by)
+        self._sought = []
+        for one, other, alignment in sides:
+            sent = Parcel(one), Parcel(other), Parcel(alignment)
+            has_some = frames_of(one).frames > self.found.frames
+            bounds = bounds_of(one, TASK_BYTES) if has_some else ()
+            self._sought.append([delayed(Parcel(first_unmatched))(*sent, *ends) for ends in bounds])
+        return [task for side in self._sought for task in side]
+
+    def take_searches(self, results: Iterator[int | None]) -> None:
+        """Take the results of `searches`."""
+        self._unmatched = [[*islice(results, len(side))] for side in self._sought]
+
+    def unmatched(self, names: Sequence[Sequence[str]]) -> list[Divergence | None]:
+        """The first frame of a, and of b, without a counterpart."""
+        found: list[Divergence | None] = []
+        for side, source, alignment, of in zip(
+            self._unmatched, (self.one, self.other), (self._there_by, self._back_by), names, strict=True
+        ):
+            frame = next((frame for frame in side if frame is not None), None)
+            at = None if frame is None else divergence_at(source, frame, (), alignment, of[self.member])
+            found.append(at)
+        return found
 
     def order(self) -> tuple[int, int, int, int, int]:
         """Sorts by step, recording, layer, sample and neuron of the first difference."""
@@ -237,6 +278,8 @@ class _Work:
 def _tasks(one: Source, other: Source, alignment: Alignment, within: int) -> list[Any]:
     sent = Parcel(one), Parcel(other), Parcel(alignment)
     lengths = _lengths(one, alignment.starts[0])
+    # No spike is off by more steps than the longest sequence has.
+    within = min(within, max(lengths[0], _lengths(other, alignment.starts[1])[0]))
     return [
         delayed(Parcel(compare_frames))(*sent, first, last, *lengths, within)
         for first, last in bounds_of(one, TASK_BYTES)
@@ -259,12 +302,18 @@ def _lengths(source: Source, starts: Integers) -> tuple[int, int]:
     return times, samples
 
 
-def _layer_comparison(name: str, work: Sequence[_Work], within: int) -> LayerComparison:
+def _layer_comparison(
+    name: str, work: Sequence[_Work], within: int, names: Sequence[Sequence[str]]
+) -> LayerComparison:
     shape, along = work[0].one.neuron_shape, work[0].one.along
     found = add_differences([one.found for one in work])
     common = found.spikes[0] - int(found.only_one.sum())
     near = found.near, sum(one.near_back for one in work)
     frames = [(frames_of(one.one).frames, frames_of(one.other).frames) for one in work]
+    alone = [
+        min((at for at in side if at is not None), key=lambda at: at.step, default=None)
+        for side in zip(*(one.unmatched(names) for one in work), strict=True)
+    ]
     return LayerComparison(
         name=name,
         frames=found.frames,
@@ -281,6 +330,7 @@ def _layer_comparison(name: str, work: Sequence[_Work], within: int) -> LayerCom
         by_time=_along("time", found.by_time),
         by_sample=_along("sample", found.by_sample),
         near=near if within else (common, common),
+        first_unmatched=(alone[0], alone[1]),
     )
 
 

@@ -66,6 +66,9 @@ class LayerComparison:
     near : tuple of two int
         Spikes of a near which b has one of the same neuron, within ``within`` steps in the same presentation;
         and spikes of b near which a has one.
+    first_unmatched : tuple of two Divergence, or None
+        The first frame of a, and of b, that stands for none of the other, as where one is longer, at its own
+        step and without a neuron; None where each stands for one.
     """
 
     name: str
@@ -80,6 +83,7 @@ class LayerComparison:
     by_sample: xr.DataArray
     near: tuple[int, int]
     unlike: int = 0
+    first_unmatched: tuple[Divergence | None, Divergence | None] = (None, None)
 
     @property
     def equal(self) -> bool:
@@ -201,8 +205,7 @@ class Comparison:
             if keys:
                 listed = ", ".join(f"{name!r} of layer {layer!r}" for layer, name in keys)
                 yield printable(f"signals only in {which}, {location}: {listed}")
-        if self.first is not None:
-            yield printable(f"first difference: layer {self.first.layer!r}, {_place(self.first)}")
+        yield from self._firsts()
         for signal in self.signals.values():
             of = f"signal {signal.name!r} of layer {signal.layer!r}"
             if signal.why_not:
@@ -242,6 +245,16 @@ class Comparison:
                 for signal in self.signals.values()
             ]
             yield from text_table(of_values, of_signals).splitlines()
+
+    def _firsts(self) -> Iterator[str]:
+        """Where spikes differ first, and where frames stand for none of the other."""
+        if self.first is not None:
+            yield printable(f"first difference: layer {self.first.layer!r}, {_place(self.first)}")
+        for place, which in enumerate("ab"):
+            alone = [at for layer in self.layers.values() if (at := layer.first_unmatched[place]) is not None]
+            if alone:
+                at = min(alone, key=lambda at: at.step)
+                yield printable(f"first frame only in {which}: layer {at.layer!r}, {_place(at)}")
 
 
 def _place(first: Divergence) -> str:

@@ -29,6 +29,7 @@ from recorder.format.segments import Segments
 
 # Slots that are compared as booleans at a time.
 SLAB_SLOTS: Final = 2**24
+_LOOKED_UP_FRAMES: Final = 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,6 +215,18 @@ def compare_frames(
                     near |= others.bits(others.selected_only(shifted))
                 found.near += int(np.count_nonzero(ones & near))
     return found.result()
+
+
+def first_unmatched(one: Source, other: Source, alignment: Alignment, first: int, last: int) -> int | None:
+    """First selected one of frames ``first`` to ``last`` (exclusive) that stands for none of the other."""
+    frames, others = frames_of(one), ComparedFrames(other, [])
+    for begin in range(first, last, _LOOKED_UP_FRAMES):
+        selected = frames.selected_frames(begin, min(begin + _LOOKED_UP_FRAMES, last))
+        partners = others.selected_only(alignment.frames_for(frames.segments, others.segments, selected))
+        alone = selected[partners < 0]
+        if len(alone):
+            return int(alone[0])
+    return None
 
 
 def _chunks_of(source: Source, first: int, last: int) -> list[int]:

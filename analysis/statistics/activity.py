@@ -49,7 +49,8 @@ class Activity(Answering):
             Steps in a window, for ``per="window"``. Windows are counted from step 0, or from the first step
             of ``select(steps=...)``; the last may be shorter.
         unit : "Hz", optional
-            Spikes per second instead, where the duration of a step was recorded.
+            Spikes per second instead, where the duration of a step was recorded; where it differs between
+            recordings, of each that is kept apart.
         of : {"events", "magnitude", "sum"}
             Of layers that put out other values than 0 and 1: slots whose value is not 0, the mean of
             magnitudes, or the mean of values. Of other layers these are the same. The activation sparsity of

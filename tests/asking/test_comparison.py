@@ -104,6 +104,17 @@ def partners_by_image(a: Content, b: Content) -> dict[tuple[int, int], tuple[int
     return partners
 
 
+def check_alone(contents: tuple[Content, Content], pairs: list[tuple[Key, Key]], layer: Any) -> None:
+    """Frames of both that stand for none of the other, and the first of them, are those of plain keys."""
+    assert layer.unmatched == tuple(len(content.frames) - len(pairs) for content in contents)
+    for side, (content, at) in enumerate(zip(contents, layer.first_unmatched, strict=True)):
+        paired = {pair[side] for pair in pairs}
+        alone = next((key for key in content.frames if key not in paired), None)
+        place = None if at is None else (-1 if at.trial is None else at.trial, at.time, at.sample)
+        assert place == alone
+        assert at is None or at.step == content.steps[alone]
+
+
 def check(found: analysis.comparison.Comparison, a: Content, b: Content, by: str | None, within: int) -> None:
     partners = partners_by_image(a, b) if by else None
 
@@ -117,7 +128,7 @@ def check(found: analysis.comparison.Comparison, a: Content, b: Content, by: str
     pairs = [(key, other) for key in a.frames if (other := partner(key)) in b.frames]
     layer = found.layers["1"]
     assert layer.frames == len(pairs)
-    assert layer.unmatched == (len(a.frames) - len(pairs), len(b.frames) - len(pairs))
+    check_alone((a, b), pairs, layer)
     neurons = math.prod(layer.only_a.shape)
     only_a, only_b = np.zeros(neurons, np.int64), np.zeros(neurons, np.int64)
     by_time: dict[int, int] = {}
@@ -281,6 +292,27 @@ def test_recordings_opened_as_one_are_compared_each_with_its_counterpart(tmp_pat
         analysis.compare(one, other.select(recordings=other.members.names[0]))
 
 
+def test_the_end_of_a_longer_recording_is_found(tmp_path: Path) -> None:
+    one, other = map(analysis.open_recording, two(tmp_path, []))
+    found = analysis.compare(one.select(trials=slice(0, 7)), other)
+    assert (found.equal, found.first, found.layers["a"].first_unmatched[0]) == (False, None, None)
+    assert "first frame only in b: layer 'a', trial 7, time 0, sample 0" in repr(found)
+
+
+def test_spikes_are_off_by_no_more_than_the_longest_presentation(tmp_path: Path) -> None:
+    """Steps beyond it would be tried for years."""
+    one, other = (recording["b"] for recording in map(analysis.open_recording, two(tmp_path, [(5, 5)])))
+    far = analysis.compare(one, other, within=10**12)
+    assert far.layers["b"].near == analysis.compare(one, other, within=9).layers["b"].near
+
+
+def test_labels_are_not_compared(tmp_path: Path) -> None:
+    for name, label in (("one", 0), ("other", 1)):
+        trials = [Trial(0, 2, {"label": [label, label]})]
+        write_recording(tmp_path / name, {"a": np.ones((8, 3), np.bool_)}, [Run(0, 4, 2, 0)], trials)
+    assert analysis.compare(*(analysis.open_recording(tmp_path / name) for name in ("one", "other"))).equal
+
+
 def test_it_runs_on_a_cluster(tmp_path: Path) -> None:
     one, other = map(analysis.open_recording, two(tmp_path, [(130, 7), (599, 0)]))
     with (
@@ -306,6 +338,10 @@ def test_the_command_says_where_and_how_much(tmp_path: Path) -> None:
     assert as_json.exit_code == 1
     assert (facts["equal"], facts["first"]["layer"], facts["layers"][1]["differing"]) == (False, "b", 1)
     assert CliRunner().invoke(main, ["compare", one, other, "--layer", "a"]).exit_code == 0
+    for part in (["--trials", "3:"], ["--where", "label=4"], ["--neurons", "8:"], ["--time", "2:"]):
+        assert CliRunner().invoke(main, ["compare", one, other, *part]).exit_code == 0, part
+    assert CliRunner().invoke(main, ["compare", one, other, "--where", "label=2"]).exit_code == 1
+    assert CliRunner().invoke(main, ["compare", one, other, "--trials", "99:"]).exit_code == 2
     wrong = CliRunner().invoke(main, ["compare", one, other, "--by", "epoch"])
     assert wrong.exit_code == 2
     assert "no such column" in wrong.stderr

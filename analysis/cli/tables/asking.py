@@ -16,7 +16,7 @@ import xarray as xr
 from click.shell_completion import CompletionItem
 from dask.base import is_dask_collection
 
-from analysis.arguments import listed
+from analysis.arguments import QuestionError, listed
 from analysis.cli.running import warnings_as_lines
 from analysis.cli.tables.choosing import CHOSEN, need_one_layer, parse_settings, select
 from analysis.display import printable
@@ -28,6 +28,8 @@ from analysis.statistics.signals import SignalStatistics
 
 # Parameters that have an option of their own.
 OPTIONS: Final = ("window", "boundary", "unit", "neurons")
+# Statistics of one layer, and of pairs of layers: if nothing is said, nothing more is kept apart.
+_OWN_LAYERS: Final = ("accuracy", "similarity")
 # What is kept apart if nothing is said; statistics that say so themselves take nothing else.
 DEFAULT_PER: Final = ("layer",)
 
@@ -105,10 +107,15 @@ class Asked:
         with warnings_as_lines(UncoveredOperationsWarning):
             for name in self.what:
                 signal, _, method = name.rpartition(":")
-                if signal:
-                    answers[name] = _of_signal(recording, signal, method, arguments[name])
-                else:
-                    answers[name] = getattr(recording, name)(**arguments[name])
+                try:
+                    if signal:
+                        answers[name] = _of_signal(recording, signal, method, arguments[name])
+                    else:
+                        answers[name] = getattr(recording, name)(**arguments[name])
+                except QuestionError as error:
+                    if len(self.what) == 1:
+                        raise
+                    raise QuestionError(f"{name}: {error}") from error
         return _joined(answers)
 
     def _arguments(self) -> dict[str, dict[str, Any]]:
@@ -144,7 +151,7 @@ class Asked:
             arguments[name] = {key: value for key, value in given.items() if key in parameters}
             if "per" in parameters:
                 # Operations are of weight layers, and so of no layer, if nothing is said.
-                is_plain = name in counted and self.per == DEFAULT_PER
+                is_plain = (name in counted or name in _OWN_LAYERS) and self.per == DEFAULT_PER
                 arguments[name]["per"] = () if is_plain else self.per
             else:
                 self._refuse_per(name)
@@ -216,6 +223,10 @@ def _joined(answers: Mapping[str, xr.DataArray]) -> xr.Dataset:
             raise click.UsageError(
                 f"{first_name} is along {_dimensions(first)} and {name} along {_dimensions(answer)}: no "
                 "table holds both, ask for them one by one"
+            )
+        if name in answer.coords:
+            raise click.UsageError(
+                f"{name} is a statistic, and here a column of the trials as well: no table holds both"
             )
         lazy = [key for key, coordinate in answer.coords.items() if is_dask_collection(coordinate.variable)]
         variables[name] = answer.drop_vars(lazy)

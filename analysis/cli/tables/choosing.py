@@ -53,32 +53,59 @@ def chosen(command: Callable[..., Any]) -> Callable[..., Any]:
 def select(
     recording: Recording,
     *,
-    layers: Sequence[str],
-    recordings: Sequence[str],
-    conditions: Sequence[str],
-    steps: str,
-    time: str,
-    trials: str,
-    samples: str,
-    neurons: str,
-    channels: str,
+    layers: Sequence[str] = (),
+    recordings: Sequence[str] = (),
+    conditions: Sequence[str] = (),
+    steps: str = "",
+    time: str = "",
+    trials: str = "",
+    samples: str = "",
+    neurons: str = "",
+    channels: str = "",
 ) -> Recording:
-    """The part of a recording that options say; empty where one is left out."""
+    """The part of a recording that options say; empty where one is left out.
+
+    Raises
+    ------
+    click.UsageError
+        If an option makes no sense, or nothing of what was recorded is left.
+    """
     where = {
         name: [each for value in values for each in (value if isinstance(value, list) else [value])]
         for name, values in parse_settings(conditions, "where").items()
     }
-    return recording.select(
-        steps=parse_range(steps) if steps else None,
-        time=parse_range(time, "time") if time else None,
+    whole = recording.select(
         layers=layers or None,
         neurons=parse_indices(neurons) if neurons else None,
         channels=parse_numbers(channels, "channels") if channels else None,
-        samples=parse_numbers(samples, "samples") if samples else None,
-        trials=parse_numbers(trials, "trials") if trials else None,
-        where=where or None,
         recordings=recordings or None,
     )
+    frames: dict[str, Any] = {
+        "steps": parse_range(steps) if steps else None,
+        "time": parse_range(time, "time") if time else None,
+        "trials": parse_numbers(trials, "trials") if trials else None,
+        "samples": parse_numbers(samples, "samples") if samples else None,
+        "where": where or None,
+    }
+    given = {name: chosen for name, chosen in frames.items() if chosen is not None}
+    narrowed = whole.select(**given)
+    if given and not _has_frames(narrowed) and _has_frames(whole):
+        texts = {"steps": steps, "time": time, "trials": trials, "samples": samples}
+        empty = [name for name in given if not _has_frames(whole.select(**{name: given[name]}))]
+        said = [f"--{name} {texts.get(name) or ' --where '.join(conditions)}" for name in empty or given]
+        raise click.UsageError(
+            f"nothing is left of what was recorded by {printable(' and '.join(said))}: there are "
+            f"{whole.steps} steps and {_trials(whole)} trials"
+        )
+    return narrowed
+
+
+def _has_frames(recording: Recording) -> bool:
+    return any(layer.frames for layer in recording.layers.values())
+
+
+def _trials(recording: Recording) -> int:
+    return max(source.trials.trials for layer in recording.layers.values() for source in layer.sources)
 
 
 def parse_range(text: str, what: str = "steps") -> slice:

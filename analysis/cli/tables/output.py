@@ -17,7 +17,7 @@ import pandas as pd
 from analysis.display import printable, spreadsheet_cell, text_table
 
 FORMATS: Final = ("table", "csv", "json", "parquet")
-_SUFFIXES: Final = {".csv": "csv", ".json": "json", ".parquet": "parquet", ".txt": "table"}
+SUFFIXES: Final = {".csv": "csv", ".json": "json", ".parquet": "parquet", ".txt": "table"}
 
 
 def format_of(output: Path | None) -> str:
@@ -31,11 +31,11 @@ def format_of(output: Path | None) -> str:
     if output is None:
         return "table"
     try:
-        return _SUFFIXES[output.suffix.lower()]
+        return SUFFIXES[output.suffix.lower()]
     except KeyError:
         raise click.UsageError(
             f"{printable(output)} does not say in what format to write: let it end in "
-            f"{', '.join(_SUFFIXES)}, or give --format {'|'.join(FORMATS)}"
+            f"{', '.join(SUFFIXES)}, or give --format {'|'.join(FORMATS)}"
         ) from None
 
 

@@ -17,7 +17,7 @@ from analysis.cli.clusters import cluster
 from analysis.cli.running import complete_path, compute_here, errors_as_messages, on_cluster, open_shown
 from analysis.cli.tables.asking import DEFAULT_PER, Asked, complete_statistics, statistics_text
 from analysis.cli.tables.choosing import chosen
-from analysis.cli.tables.output import FORMATS, WRITERS, format_of, write_csv_for_spreadsheets
+from analysis.cli.tables.output import FORMATS, SUFFIXES, WRITERS, format_of, write_csv_for_spreadsheets
 from analysis.cli.tables.parts import MAX_SHARDS, Part, commits_of
 from analysis.display import printable
 from analysis.questions import PER
@@ -150,6 +150,11 @@ def stats(
         if output is None or file_format or safe:
             raise click.UsageError(
                 "--shard writes no table, but a part of one: give it -o FILE, and no format"
+            )
+        if output.suffix.lower() in SUFFIXES:
+            raise click.UsageError(
+                f"{printable(output)} is no table, but a part of one: let it end in .npz, and have "
+                "spiketape merge write the table"
             )
         with errors_as_messages():
             _write_part(path, Asked(**question), shard, output.expanduser(), where)

@@ -177,8 +177,8 @@ def of_each_recording(
             'a presentation is of one recording: leave "recording" out, the result has it as a coordinate'
         )
     answers = [
-        build([[layer[place]] for layer in layers], question, Members((name,), True, members.step_duration))
-        for place, name in enumerate(members.names)
+        build([[layer[place]] for layer in layers], question, members.only([place]))
+        for place in range(len(members.names))
     ]
     return join_presentations(answers, layers, members)
 

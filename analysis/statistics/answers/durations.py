@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import xarray as xr
 
 from analysis.arguments import QuestionError, check_choice
-from analysis.members import Members
+from analysis.members import Members, StepDuration
 
 SECONDS: Final = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
 
@@ -23,9 +23,9 @@ def in_unit(steps: xr.DataArray, unit: str | None, members: Members) -> xr.DataA
     if unit is None:
         return steps
     check_choice(unit, "unit", SECONDS)
-    return (steps * (seconds_of_step(members, unit) / SECONDS[unit])).assign_attrs(
-        {**steps.attrs, "units": unit}
-    )
+    factor = _seconds_of_step(steps, members, unit) / SECONDS[unit]
+    result: xr.DataArray = steps * factor
+    return result.assign_attrs({**steps.attrs, "units": unit})
 
 
 def per_second(rate: xr.DataArray, unit: str | None, members: Members) -> xr.DataArray:
@@ -34,17 +34,34 @@ def per_second(rate: xr.DataArray, unit: str | None, members: Members) -> xr.Dat
         return rate
     check_choice(unit, "unit", ["Hz"], ", or none for a rate per step")
     long_name = str(rate.attrs["long_name"]).replace("and step", "and second")
-    return (rate / seconds_of_step(members, unit)).assign_attrs(long_name=long_name, units="Hz")
+    result: xr.DataArray = rate / _seconds_of_step(rate, members, unit)
+    return result.assign_attrs(long_name=long_name, units="Hz")
 
 
-def seconds_of_step(members: Members, unit: str) -> float:
-    """Duration of a step in seconds, for an answer in this unit."""
-    if members.step_duration is None:
+def _seconds_of_step(answer: xr.DataArray, members: Members, unit: str) -> Any:
+    """Duration of a step in seconds, for an answer in this unit; along its recordings, where they differ."""
+    if members.step_duration is not None or None in members.step_durations:
+        return _seconds(members.step_duration, unit)
+    if "recording" not in answer.coords:
         raise QuestionError(
-            f"unit={unit!r}: how long a step is was not recorded, or differs between these recordings; "
+            f"unit={unit!r}: steps are not equally long in these recordings, which are pooled; keep them "
+            'apart with per="recording" and what else there is, or look at one: select(recordings=...)'
+        )
+    each = {
+        name: _seconds(duration, unit)
+        for name, duration in zip(members.names, members.step_durations, strict=True)
+    }
+    along = answer.coords["recording"].variable
+    return xr.Variable(along.dims, [each[name] for name in along.values.tolist()])
+
+
+def _seconds(step_duration: StepDuration | None, unit: str) -> float:
+    if step_duration is None:
+        raise QuestionError(
+            f"unit={unit!r}: how long a step is was not recorded; "
             'record with Monitor(net, ..., dt=1.0, dt_unit="ms")'
         )
-    duration, recorded = members.step_duration
+    duration, recorded = step_duration
     if recorded not in SECONDS:
         raise QuestionError(
             f"unit={unit!r}: a step takes {duration:g} {recorded!r}, which is none of "

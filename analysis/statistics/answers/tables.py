@@ -155,7 +155,7 @@ def with_trials(
             "with `with monitor.trial(label=...):`"
         )
     kept = [[layer[place].with_starts() for place in there] for layer in layers]
-    return kept, replace(members, names=tuple(members.names[place] for place in there))
+    return kept, members.only(there)
 
 
 def counts_of(name: str, layer: Sequence[Source], members: Members) -> xr.DataArray:
@@ -194,7 +194,7 @@ def _table_of(layer: Sequence[Source], members: Members, by_time: bool) -> Table
 
 def _answers(layer: Sequence[Source], members: Members, along: tuple[str, ...]) -> list[xr.DataArray]:
     question = Question(recordings=False, layers=False, along=along, window=1, place="neuron")
-    alone = replace(members, names=members.names[:1], share_steps=True)
+    alone = members.only([0])
     return [answer(COUNTS, [[source]], question, alone) for source in layer]
 
 

@@ -148,8 +148,9 @@ def test_csv_that_is_safe_holds_no_formulas_wherever_cells_are_parted(labels: li
     ]
 
 
-def test_nothing_to_divide_by(path: str) -> None:
-    nothing = ["rates", path, "--per", "network", "--steps", "50:"]
+def test_nothing_to_divide_by(tmp_path: Path) -> None:
+    write_recording(tmp_path / "run.zarr", {"1": np.zeros((0, 3), np.bool_)}, [])
+    nothing = ["rates", str(tmp_path / "run.zarr"), "--per", "network"]
     assert json.loads(done(*nothing, "--format", "json")) == [{"firing_rate": None, "silent_ratio": None}]
     assert done(*nothing).splitlines()[1].split() == ["–", "–"]
 
@@ -207,7 +208,8 @@ def test_parquet_without_pyarrow(path: str, tmp_path: Path, monkeypatch: pytest.
         (["rates", "{path}", "--per", "neuron"], 2, "needs one layer: choose it with --layer NAME"),
         (["rates", "{path}", "--per", "channel", "--layer", EVIL], 2, "has no channels"),
         (["rates", "{path}", "--per", "window"], 2, "needs the length of a window"),
-        (["rates", "{path}", "--window", "5"], 2, "window=5 was given"),
+        (["rates", "{path}", "--window", "5"], 2, "--window 5 was given, but --per layer; pass --per window"),
+        (["rates", "{path}", "--steps", "50:"], 2, "nothing is left of what was recorded by --steps 50:"),
         (["rates", "{path}", "--format", "parquet"], 2, "say where with -o FILE"),
         (["rates", "{path}", "-o", "/nowhere/at/all.txt"], 1, "No such file or directory"),
         (["rates", "{path}/nothing"], 1, "no recording at"),

@@ -88,10 +88,15 @@ def test_every_statistic_is_offered(path: str, name: str) -> None:
 
 def test_statistics_along_time_are_offered(path: str) -> None:
     recording = analysis.open_recording(path)
+    shown = table(path, "--what", "similarity")
+    np.testing.assert_allclose(shown.similarity, recording.similarity().values.ravel())
     shown = table(path, "--what", "similarity", "--per", "time")
     assert {"layer", "other_layer", "time", "similarity"} <= {*shown}
     np.testing.assert_allclose(shown.similarity, recording.similarity(per="time").values.ravel())
     chosen = ("--layer", "3", "--set", "by=digit")
+    assert table(path, "--what", "accuracy", *chosen).accuracy.tolist() == [
+        float(recording["3"].accuracy(by="digit"))
+    ]
     shown = table(path, "--what", "accuracy", "--per", "time", *chosen)
     wanted = recording["3"].accuracy(per="time", by="digit")
     np.testing.assert_array_equal(shown.accuracy, wanted.values)
@@ -227,6 +232,23 @@ def test_output_goes_to_a_file(path: str, tmp_path: Path) -> None:
         (["--neurons", "0:[1]", "--layer", "1"], "are no neurons"),
         (["--format", "parquet"], "say where with -o FILE"),
         (["--safe"], "--safe is for CSV"),
+        (
+            ["--trials", "99:"],
+            "nothing is left of what was recorded by --trials 99:: there are 50 steps and 5",
+        ),
+        (["--where", "epoch=1", "--steps", "0:3"], "by --steps 0:3 and --where epoch=1: there are"),
+        (["--shard", "0/2", "-o", "part.csv"], "is no table, but a part of one: let it end in .npz"),
+        (["--what", "latency,firing_rate", "--unit", "ms"], "firing_rate: --unit ms; expected 'Hz'"),
+        (["--what", "isi_cv", "--per", "layer,stepp"], "Error: --per layer,stepp: 'stepp' is unknown"),
+        (["--what", "autocorrelation", "--per", "time"], "--per time cuts presentations"),
+        (["--what", "correlation", "--layer", "3", "--set", "seed=-1"], "Error: --set seed=-1; expected"),
+        (["--what", "correlation"], "choose one of them with --layer NAME"),
+        (["--what", "selectivity", "--per", "label"], "selectivity with --per label and --set by=label"),
+        (
+            ["--what", "fano_factor", "--per", "step"],
+            "a part of each by --time ..., or at some by --trials ...",
+        ),
+        (["--where", "nope=3"], "--where nope=3: no column of the trials is named 'nope'"),
     ],
 )
 def test_mistakes_get_a_message_and_the_status_2(path: str, options: list[str], message: str) -> None:
@@ -235,6 +257,16 @@ def test_mistakes_get_a_message_and_the_status_2(path: str, options: list[str], 
     assert message in " ".join(result.stderr.split())
     assert result.stdout == ""
     assert "Traceback" not in result.output
+
+
+def test_a_column_that_is_named_as_a_statistic_is_in_no_table_with_it(tmp_path: Path) -> None:
+    trials = [Trial(0, 2, {"latency": [1, 2]})]
+    write_recording(tmp_path / "run.zarr", {"1": np.ones((4, 3), np.bool_)}, [Run(0, 2, 2, 0)], trials)
+    run = str(tmp_path / "run.zarr")
+    assert table(run, "--what", "spike_count", "--per", "latency").latency.tolist() == [1, 2]
+    refused = call(run, "--what", "latency", "--per", "latency")
+    assert refused.exit_code == 2
+    assert "latency is a statistic, and here a column of the trials as well" in refused.stderr
 
 
 def test_values_are_json_or_text() -> None:

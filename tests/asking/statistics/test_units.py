@@ -75,8 +75,14 @@ def test_recordings_with_steps_of_other_durations_have_no_common_unit(tmp_path: 
     recording_of(tmp_path / "b.zarr", dt=2, dt_unit="ms")
     both = analysis.open_recording([tmp_path / "a.zarr", tmp_path / "b.zarr"])
     assert "time_ms" not in both.firing_rate("time").coords
-    with pytest.raises(analysis.QuestionError, match="differs between these recordings"):
+    with pytest.raises(
+        analysis.QuestionError, match="not equally long in these recordings, which are pooled"
+    ):
         both.firing_rate(unit="Hz")
+    rate, latency = both.firing_rate("recording"), both["1"].latency("presentation")
+    np.testing.assert_allclose(both.firing_rate("recording", unit="Hz"), rate * [1000, 500])
+    steps = np.where(latency.recording == "a.zarr", 1.0, 2.0)
+    np.testing.assert_allclose(both["1"].latency("presentation", unit="ms"), latency * steps)
     one, other = (both.select(recordings=name) for name in ("a.zarr", "b.zarr"))
     assert "time_ms" in one.similarity(per="time").coords
     assert "time_ms" not in one.similarity(other, per="time").coords
