@@ -10,17 +10,16 @@ import os
 import re
 import secrets
 import shutil
-import stat
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial, reduce
-from operator import or_
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, TypeVar
 
 from recorder.format import DurabilityWarning, RecordingFormatError
 from recorder.format.layout import ROOT_DOCUMENT
+from recorder.stores.files.regular import read_bytes, read_regular
 from recorder.stores.files.syncing import HAS_LOCKS, fcntl, sync, sync_folders
 from recorder.stores.files.trying import cannot_read, cannot_write, try_again
 
@@ -31,11 +30,6 @@ WRITING: Final = re.compile(r"writer\.[0-9a-f]{32}(?=/|\Z)")
 _MOST_KNOWN_FOLDERS: Final = 1000
 # Files that are best written at the same time where each write waits for the disk.
 _SYNCED_TOGETHER: Final = 8
-# Without O_NONBLOCK, opening a FIFO would wait until somebody writes to it.
-_FLAGS = (getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
-_READING: Final = reduce(or_, _FLAGS, os.O_RDONLY)
-# What Windows says of a junction, which leads elsewhere as a symbolic link does.
-_JUNCTION: Final = 0xA0000003
 
 T = TypeVar("T")
 # How a step of a write is done: once, or again after errors that may pass.
@@ -105,47 +99,17 @@ class Folder:
                     f"{self._root / key} has {size} bytes, at most {limit_bytes} were expected"
                 )
             # Not the limit: as many bytes as asked for are taken from memory first.
-            return _read_bytes(descriptor, size)
+            return read_bytes(descriptor, size)
 
-        return try_again(lambda: self._read_once(key, take), lambda: cannot_read(self._root / key))
+        return try_again(lambda: read_regular(self._text, key, take), lambda: cannot_read(self._root / key))
 
     def read_range(self, key: str, start: int, size: int) -> bytes | None:
         def take(descriptor: int, available: int) -> bytes:
             begin = max(available - size, 0) if start < 0 else min(start, available)
             os.lseek(descriptor, begin, os.SEEK_SET)
-            return _read_bytes(descriptor, min(size, available - begin))
+            return read_bytes(descriptor, min(size, available - begin))
 
-        return try_again(lambda: self._read_once(key, take), lambda: cannot_read(self._root / key))
-
-    def _read_once(self, key: str, take: Callable[[int, int], bytes]) -> bytes | None:
-        """What is taken of a key's file, given its size; None if it is absent.
-
-        Only regular files are read. Paths are texts here, as to make each a `Path` takes longer than to read.
-        """
-        path = f"{self._text}{os.sep}{key}"
-        try:
-            # A link below the root could point to any file of the machine where the recording is read.
-            behind = key.find("/")
-            while behind >= 0:
-                if _is_link(os.lstat(f"{self._text}{os.sep}{key[:behind]}")):
-                    raise RecordingFormatError(
-                        f"{path} is reached through a symbolic link; recordings hold none"
-                    )
-                behind = key.find("/", behind + 1)
-            descriptor = os.open(path, _READING)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            if os.path.islink(path):
-                raise RecordingFormatError(f"{path} is a symbolic link; recordings hold none") from error
-            raise
-        try:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
-                raise RecordingFormatError(f"{path} is not a regular file")
-            return take(descriptor, found.st_size)
-        finally:
-            os.close(descriptor)
+        return try_again(lambda: read_regular(self._text, key, take), lambda: cannot_read(self._root / key))
 
     def write(self, key: str, data: bytes) -> None:
         # All of it, as nobody knows what is left of a file whose fsync has failed.
@@ -344,18 +308,6 @@ class Folder:
         real = os.path.join(os.path.realpath(self._text), os.path.relpath(folder, self._text))
         if os.path.realpath(folder) != os.path.normpath(real):
             raise RecordingFormatError(f"{folder} is reached through a symbolic link; recordings hold none")
-
-
-def _is_link(found: os.stat_result) -> bool:
-    return stat.S_ISLNK(found.st_mode) or getattr(found, "st_reparse_tag", 0) == _JUNCTION
-
-
-def _read_bytes(descriptor: int, size: int) -> bytes:
-    """So many bytes of a file from where it is; fewer if it ends before."""
-    data = os.read(descriptor, size)
-    while len(data) < size and (more := os.read(descriptor, size - len(data))):
-        data += more
-    return data
 
 
 def _once(do: Callable[[], T]) -> T:

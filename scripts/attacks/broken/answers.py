@@ -7,7 +7,7 @@ from broken.mutant import Mutant
 READING = "recorder/tape/layers/layer_reading.py"
 WEIGHTED = "analysis/statistics/weighted_spikes.py"
 COUNTS = "analysis/asking/operations/counted_operations.py"
-FOLDER = "recorder/stores/files/folder.py"
+REGULAR = "recorder/stores/files/regular.py"
 TASKS = "analysis/kernels/counting/tasks.py"
 TABLES = "analysis/kernels/tables.py"
 PRESENTED = "analysis/statistics/answers/presented.py"
@@ -127,7 +127,7 @@ ANSWERS_MUTANTS = (
     Mutant(
         "a folder that is a link is followed",
         "tape/test_stores.py::test_nothing_outside_the_folder_is_read",
-        ((FOLDER, "if _is_link(", "if False and _is_link("),),
+        ((REGULAR, "if _is_link(os.lstat(f", "if False and _is_link(os.lstat(f"),),
     ),
     Mutant(
         "sums of all neurons are alive at once",
