@@ -75,12 +75,12 @@ class TapeReader:
 
     @cached_property
     def identity(self) -> str:
-        """Hash of the whole commit record and of the store: where it is, and with what options it is read.
+        """Hash of all that the root document says, and of the store: where it is, and how it is read.
 
         Place, identifier and number of a commit are those of other content too, once somebody goes on with a
         copy of a recording or puts a copy back.
         """
-        return _hash(f"{_text(self.metadata)}\n{self.store.identity}")
+        return _hash(f"{_text(self.metadata)}\n{self.store.identity}".encode())
 
     def anywhere(self) -> TapeReader:
         """The same reader, whose identity is that of the commit record alone: equal wherever copies lie."""
@@ -110,7 +110,10 @@ class TapeReader:
                 "was passed to Monitor(store=...)."
             )
         metadata = parse_document(document, f"{store.location}/{ROOT_DOCUMENT}")
-        return cls(as_recorded(store, metadata), metadata)
+        reader = cls(as_recorded(store, metadata), metadata)
+        # The record is in the document: to write it out again takes ten times as long as to hash all of it.
+        reader.identity = _hash(document + reader.store.identity.encode())
+        return reader
 
     def trials(self) -> dict[str, NDArray[Any]]:
         """Columns of the table of trials, each of shape [samples presented].
@@ -153,12 +156,12 @@ def refuse_if_packed(reader: TapeReader) -> None:
 
 def record_identity(metadata: RecordingMetadata) -> str:
     """Hash of the whole commit record, wherever the recording is: 64 hexadecimal digits."""
-    return _hash(_text(metadata))
+    return _hash(_text(metadata).encode())
 
 
 def _text(metadata: RecordingMetadata) -> str:
     return json.dumps(to_record(metadata), sort_keys=True)
 
 
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _hash(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()

@@ -117,17 +117,20 @@ def read_rows(store: ByteStore, layout: TableLayout, first: int, last: int) -> R
     chunks = range(first // chunk_rows, -(-last // chunk_rows))
     reads = read_ahead(store, map(layout.chunk_key, chunks), stored_limit(chunk_rows * row_bytes))
     for chunk, read in zip(chunks, reads, strict=True):
-        place = f"{store.location}/{layout.chunk_key(chunk)}"
         stored = read()
         if stored is None:
-            raise RecordingFormatError(f"{place} is missing; the commit relies on it")
+            raise RecordingFormatError(f"{_place(store, layout, chunk)} is missing; the commit relies on it")
         try:
             rows = decode_rows(stored, chunk_rows, layout.row_shape, layout.data_type)
         except RecordingFormatError as error:
-            raise RecordingFormatError(f"{place} is damaged: {error}") from error
+            raise RecordingFormatError(f"{_place(store, layout, chunk)} is damaged: {error}") from error
         begin, end = max(first, chunk * chunk_rows), min(last, (chunk + 1) * chunk_rows)
         pieces.append(rows[begin - chunk * chunk_rows : end - chunk * chunk_rows])
     return np.concatenate(pieces)
+
+
+def _place(store: ByteStore, layout: TableLayout, chunk: int) -> str:
+    return f"{store.location}/{layout.chunk_key(chunk)}"
 
 
 def read_committed(store: ByteStore, layout: TableLayout, commit: TableCommit) -> Rows:

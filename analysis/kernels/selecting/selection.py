@@ -56,6 +56,8 @@ class Labels(tuple[Value, ...]):
 
 Condition = tuple[str, Labels]
 
+_ALL_FRAMES = (None, None, None, None, ())
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -104,9 +106,8 @@ class Selection:
     @property
     def has_all_frames(self) -> bool:
         """True if no frame is left out; neurons may be."""
-        return not self.where and all(
-            part is None for part in (self.steps, self.trials, self.times, self.samples)
-        )
+        # Compared as a whole: asked of each layer of a thousand recordings.
+        return (self.steps, self.trials, self.times, self.samples, self.where) == _ALL_FRAMES
 
     def parts(self) -> dict[str, Sequence[Value]]:
         """What frames are selected by, as it is shown: names, and bounds or values."""
