@@ -92,12 +92,18 @@ def as_list(given: Any) -> list[Any]:
     return [given] if is_single(given) else list(given)
 
 
+def text(given: Any, name: str, expected: str) -> str:
+    """A text; ArgumentTypeError for anything else."""
+    if not isinstance(given, str):
+        refuse_type(name, given, expected)
+    return given
+
+
 def texts(given: Any, name: str, expected: str) -> tuple[str, ...]:
     """One text or several; ArgumentTypeError for anything else."""
     values = as_list(given)
-    for value in values:
-        if not isinstance(value, str):
-            refuse_type(name, given, expected)
+    if not all(isinstance(value, str) for value in values):
+        refuse_type(name, given, expected)
     return tuple(values)
 
 

@@ -12,7 +12,7 @@ import xarray as xr
 from dask.base import compute
 from dask.delayed import delayed
 
-from analysis.arguments import ArgumentTypeError, QuestionError, whole_number
+from analysis.arguments import ArgumentTypeError, QuestionError, text, whole_number
 from analysis.asking.kept import refuse_counts
 from analysis.comparison.pairing import pairing_of
 from analysis.comparison.results import Comparison, Divergence, LayerComparison
@@ -83,6 +83,7 @@ def compare(
     """
     _check(a, b)
     within = whole_number(within, "within", "a number of steps", least=0)
+    by = None if by is None else text(by, "by", "the name of a column of the trials")
     ones, others = _layers_of(a), _layers_of(b)
     if isinstance(a, Layer):
         others = dict(zip(ones, others.values(), strict=True))

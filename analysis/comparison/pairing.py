@@ -59,7 +59,7 @@ _Table = tuple[Integers, Integers, list[Any]]
 def _presentations(source: Source, by: str) -> _Table:
     """Trial, sample and value of a column, of each presentation of a recording."""
     columns = columns_of([source])
-    if by not in [*columns]:
+    if by not in columns:
         there = ", ".join(map(repr, columns)) or "none"
         raise QuestionError(f"by={by!r}: {source.store.location} has no such column; the columns are {there}")
     trial, sample, values = (column_values(source, name)[:-1] for name in (*KEYS, columns[by]))

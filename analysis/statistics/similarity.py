@@ -63,9 +63,10 @@ class Similarity(OfPresentations):
         >>> recording.similarity()  # doctest: +SKIP
         >>> recording["1"].similarity(trained["1"], per="time")  # doctest: +SKIP
         """
-        if words_of(per or ()) not in ((), ("time",)):
+        words = () if per is None else words_of(per)
+        if words not in ((), ("time",)):
             raise QuestionError(f"similarity(per={per!r}); expected 'time', or None for whole presentations")
-        by_time = bool(per)
+        by_time = bool(words)
         if other is not None and type(other) is not type(self):
             raise ArgumentTypeError(
                 f"got {type(self).__name__} and {type(other).__name__}; expected two recordings, or two "

@@ -18,7 +18,7 @@ from analysis.kernels.tables import (
 )
 from analysis.questions import Per
 from analysis.statistics.answers.averaging import averaged, pooled, tally
-from analysis.statistics.answers.presented import OfPresentations
+from analysis.statistics.answers.presented import OfPresentations, column_name
 from analysis.statistics.answers.tables import Apart, tables_of
 
 _CORRECTIONS: Final = (None, "miller-madow")
@@ -121,7 +121,7 @@ class Tuning(OfPresentations):
     def _apart(self, name: str, per: Per | None, by: str) -> Apart:
         """What is kept apart; QuestionError if the values that are compared were."""
         question = self._read_per(name, per)
-        if by in question.along:
+        if column_name(name, by) in question.along:
             raise QuestionError(
                 f"{name}(per={per!r}, by={by!r}) compares presentations of different {by!r}, which per keeps "
                 f"apart from each other; leave {by!r} out of per, or name another column in by"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from analysis.arguments import QuestionError, refuse_type
+from analysis.arguments import QuestionError, text
 from analysis.kernels.selecting.selection import Labels
 from analysis.kernels.selecting.source import Source
 from analysis.members import columns_of
@@ -21,7 +21,7 @@ from recorder.format.bits import Integers
 class OfPresentations(Answering):
     """Whatever is asked about presentations."""
 
-    def _one_layer(self, name: str, layer: str | None) -> Sequence[Source]:
+    def _one_layer(self, name: str, layer: Any) -> Sequence[Source]:
         layers = {sources[0].layer: sources for sources in self._layers()}
         if layer is None and len(layers) == 1:
             return next(iter(layers.values()))
@@ -29,7 +29,7 @@ class OfPresentations(Answering):
             raise QuestionError(
                 f"{name}() is about one layer: give its name, one of {', '.join(map(repr, layers))}"
             )
-        if layer not in [*layers]:
+        if not isinstance(layer, str) or layer not in layers:
             raise UnknownLayerError(layer, layers)
         return layers[layer]
 
@@ -49,7 +49,7 @@ class OfPresentations(Answering):
         """
         codes = apart.codes(table)
         has_labels = "label" in columns_of(self._layers()[0])
-        if may_pool and (by is None or (by == "label" and not has_labels)):
+        if may_pool and (by is None or (column_name(name, by) == "label" and not has_labels)):
             return codes, 1
         place, values = self._labels(name, by, apart, table)
         return np.where((codes < 0) | (place < 0), -1, codes * len(values) + place), len(values)
@@ -57,9 +57,7 @@ class OfPresentations(Answering):
     def _labels(self, name: str, by: Any, apart: Apart, table: Table) -> tuple[Integers, Labels]:
         """Label of each presentation by its place among all labels, -1 for none; and all labels."""
         columns = columns_of(self._layers()[0])
-        if not isinstance(by, str):
-            refuse_type(f"{name}(): by", by, 'the name of a column of the trials, such as "label"')
-        if by not in columns:
+        if column_name(name, by) not in columns:
             there = ", ".join(map(repr, columns)) or "none"
             raise QuestionError(
                 f"{name}(by={by!r}): the trials have no such column; they have {there}: record it with "
@@ -78,6 +76,11 @@ class OfPresentations(Answering):
         if len(layers) == 1 and "layer" not in result.coords and self._default_per == ():
             return result.assign_coords(layer=layers[0][0].layer)
         return result
+
+
+def column_name(name: str, by: Any) -> str:
+    """The name of the column whose values are labels; ArgumentTypeError if it is no text."""
+    return text(by, f"{name}(): by", 'the name of a column of the trials, such as "label"')
 
 
 def check_lengths(name: str, table: Table, looked_at: Any) -> None:

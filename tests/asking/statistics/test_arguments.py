@@ -80,6 +80,8 @@ def test_selections_that_make_no_sense_are_refused(
 def test_names_that_make_no_sense_are_refused(recording: analysis.Recording) -> None:
     with pytest.raises(analysis.QuestionError, match=r"layers is 5 \(int\); expected names of layers"):
         recording.select(layers=5)  # type: ignore[arg-type]
+    with pytest.raises(analysis.QuestionError, match=r"by is array\(\[0, 1\]\)"):
+        analysis.compare(recording, recording, by=np.arange(2))  # type: ignore[arg-type]
     for unknown in (5, ["1"]):
         with pytest.raises(analysis.UnknownLayerError):
             recording[unknown]  # type: ignore[index]
@@ -116,6 +118,12 @@ def test_names_that_make_no_sense_are_refused(recording: analysis.Recording) -> 
         ("isi_histogram", {"longest": True}, r"longest is True \(bool\)"),
         ("rate_histogram", {"bins": np.eye(2)}, r"an edge of bins is \[1.0, 0.0\] \(list\)"),
         ("fano_factor", {"by": 5}, r"by is 5 \(int\); expected the name of a column"),
+        (
+            "selectivity",
+            {"by": np.arange(2)},
+            r"by is array\(\[0, 1\]\) \(ndarray\); expected the name of a column",
+        ),
+        ("similarity", {"per": np.arange(2)}, r"per is array\(\[0, 1\]\) \(ndarray\)"),
         ("accuracy", {"by": None}, r"by is None \(NoneType\)"),
         ("energy", {"preset": ["45nm"]}, r"preset=\['45nm'\]; expected '45nm'"),
     ],
