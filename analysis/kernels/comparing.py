@@ -30,6 +30,8 @@ from recorder.format.segments import Segments
 # Slots that are compared as booleans at a time.
 SLAB_SLOTS: Final = 2**24
 _LOOKED_UP_FRAMES: Final = 2**20
+# Packed bits that are compared at a time, so that they stay in the cache of a core.
+_BLOCK_BYTES: Final = 2**18
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,6 +256,8 @@ class _Found:
         self._by_sample = np.zeros(samples, np.int64)
         self._first: tuple[int, int] | None = None
         self._unlike = 0
+        # Memory for the differing bits of a chunk: fresh one takes as long to come by as to fill.
+        self._differing = np.empty((0, 0), np.uint8)
 
     def add_packed(
         self,
@@ -272,18 +276,29 @@ class _Found:
             mask = pack_mask(kept)
             one, other = mask_trains(one, mask), mask_trains(other, mask)
         self._frames += len(frames)
-        spikes = int(count_per_neuron(one).sum())
-        differing = one ^ other
-        per_neuron = count_per_neuron(differing)
-        only_one = np.zeros_like(per_neuron)
-        if per_neuron.any():
-            only_one = count_per_neuron(differing & one)
-            per_frame = count_per_frame(differing)[inside]
-            self._note(per_frame, frames, time, sample, lambda at: _neuron_at(differing, int(inside[at])))
-        self._only_one += only_one
-        self._only_other += per_neuron - only_one
-        self._spikes[0] += spikes
-        self._spikes[1] += spikes + int(per_neuron.sum() - 2 * only_one.sum())
+        if self._differing.shape != one.shape:
+            self._differing = np.empty_like(one)
+        differs = False
+        beside = max(_BLOCK_BYTES // one.shape[1], 1)
+        for first in range(0, len(one), beside):
+            some = slice(first, first + beside)
+            ones, differing = one[some], np.bitwise_xor(one[some], other[some], out=self._differing[some])
+            spikes, per_neuron = int(count_per_neuron(ones).sum()), count_per_neuron(differing)
+            self._spikes[0] += spikes
+            self._spikes[1] += spikes
+            if per_neuron.any():
+                differs = True
+                only_one = count_per_neuron(differing & ones)
+                only_other = per_neuron - only_one
+                self._only_one[some] += only_one
+                self._only_other[some] += only_other
+                self._spikes[1] += int(only_other.sum() - only_one.sum())
+        if differs:
+            per_frame = count_per_frame(self._differing)[inside]
+            self._note(
+                *(per_frame, frames, time, sample),
+                lambda at: _neuron_at(self._differing, int(inside[at])),
+            )
 
     def add(
         self,
