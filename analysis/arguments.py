@@ -64,10 +64,14 @@ def whole_number(
     return number
 
 
-def real_number(given: Any, name: str, expected: str) -> Real:
-    """A number; ArgumentTypeError if it is none, or a boolean."""
+def real_number(given: Any, name: str, expected: str) -> Any:
+    """A number as it was given, within the range of floats; ArgumentTypeError for others and booleans."""
     if is_boolean(given) or not isinstance(given, Real):
         refuse_type(name, given, expected)
+    try:
+        float(given)
+    except OverflowError:
+        raise QuestionError(f"{name} is beyond all floats; expected {expected}") from None
     return given
 
 

@@ -12,7 +12,7 @@ import xarray as xr
 from dask.base import compute
 from numpy.typing import NDArray
 
-from analysis.arguments import QuestionError
+from analysis.arguments import QuestionError, text
 from analysis.display import printable
 from analysis.statistics import Statistics
 
@@ -146,7 +146,7 @@ class Plots:
         """
         ax = _axes(ax)
         is_recording = self._rows == "layer"
-        rates = self._rate(("layer", per) if is_recording else (per,), window, unit)
+        rates = self._rate("layer" if is_recording else None, per, window, unit)
         if rates.sizes[per] > MAX_EVENTS:
             raise QuestionError(
                 f"a line of rates per {per} would have {rates.sizes[per]} places, expected {MAX_EVENTS} at "
@@ -189,7 +189,7 @@ class Plots:
             If matplotlib is missing.
         """
         ax = _axes(ax)
-        rates = self._rate((self._rows, per), window, unit)
+        rates = self._rate(self._rows, per, window, unit)
         if not rates.size:
             raise QuestionError(
                 f"a heat map of this would have no cells, as there is no {per}; expected one: select "
@@ -216,9 +216,13 @@ class Plots:
             _name_rows(ax, list(range(len(values))), [_text(name) for name in rates["layer"].values])
         return ax
 
-    def _rate(self, per: Sequence[str], window: int | None, unit: str | None) -> xr.DataArray:
+    def _rate(self, rows: str | None, per: str, window: int | None, unit: str | None) -> xr.DataArray:
+        along = '"step", "time", "window", "trial", or a column of the trials'
+        words = [text(per, "per", along)] if rows is None else [rows, text(per, "per", along)]
         options = {name: value for name, value in (("window", window), ("unit", unit)) if value is not None}
-        rates = self._of.firing_rate(per, **options)  # type: ignore[arg-type]
+        rates = self._of.firing_rate(words, **options)  # type: ignore[arg-type]
+        if per not in rates.dims:
+            raise QuestionError(f"per={per!r} is nothing to draw along; expected {along}")
         _refuse_no_layers(rates.sizes.get("layer", 1))
         return rates
 

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import pandas as pd
 from dask.base import compute
 
-from analysis.arguments import QuestionError
+from analysis.arguments import QuestionError, check_choice, real_number
 from analysis.export.contents import Contents, Run, with_events
 from analysis.export.timeline import timeline_of
 from analysis.export.trains import needed, presentations_table, to_neo, to_pynapple
@@ -97,6 +97,7 @@ class LayerExport(ABC):
         >>> nap.IntervalSet(table[table.label == 3])  # doctest: +SKIP
         """
         contents = with_events(self._contents(neurons), "to_pynapple()")
+        max_bytes = real_number(max_bytes, "max_bytes", "a number of bytes")
         return to_pynapple(contents, timeline_of(contents, dt, dt_unit), max_bytes, compute)
 
     def to_neo(
@@ -117,6 +118,7 @@ class LayerExport(ABC):
             and an epoch ``recorded``, which is cut where the layer was not called, and at lost steps.
         """
         contents = with_events(self._contents(neurons), "to_neo()")
+        max_bytes = real_number(max_bytes, "max_bytes", "a number of bytes")
         return to_neo(contents, timeline_of(contents, dt, dt_unit), max_bytes, compute)
 
     def presentations(self, *, dt: float | None = None, dt_unit: str | None = None) -> pd.DataFrame:
@@ -218,8 +220,7 @@ class RecordingExport(ABC):
         >>> recording.select(layers="conv1").export("spikes")  # doctest: +SKIP
         >>> polars.scan_parquet("spikes/layer=*/*.parquet")  # doctest: +SKIP
         """
-        if to not in FORMS:
-            raise QuestionError(f"to={to!r}; expected {' or '.join(map(repr, FORMS))}")
+        check_choice(to, "to", FORMS)
         contents = with_events(self._contents(), "export()")
         if not contents.layers:
             raise QuestionError("there is no layer to export; nothing has been committed yet, or selected")

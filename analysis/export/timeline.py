@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from dask.delayed import delayed
 
-from analysis.arguments import QuestionError
+from analysis.arguments import QuestionError, real_number, text
 from analysis.export.contents import Contents, Run
 from analysis.export.cutting import part_bounds
 from analysis.export.presentations import Presentations
@@ -112,7 +112,10 @@ def timeline_of(contents: Contents, dt: float | None, dt_unit: str | None) -> Ti
 
 def _seconds(contents: Contents, dt: float | None, dt_unit: str | None) -> float:
     """Duration of a step in seconds."""
-    given = None if dt is None else (float(dt), "s" if dt_unit is None else dt_unit)
+    given = None
+    if dt is not None:
+        unit = "s" if dt_unit is None else text(dt_unit, "dt_unit", "a unit of time")
+        given = float(real_number(dt, "dt", "the duration of a step")), unit
     if dt is None and dt_unit is not None:
         raise QuestionError(f"dt_unit={dt_unit!r} was given without dt; pass the duration of a step, too")
     recorded = contents.members.step_duration

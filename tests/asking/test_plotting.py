@@ -139,6 +139,13 @@ def test_what_no_picture_can_show_is_refused_before_it_is_read(
         plot.heatmap("step", ax)
 
 
+def test_what_is_no_axis_is_refused(recording: analysis.Recording, ax: Axes) -> None:
+    with pytest.raises(QuestionError, match="per='network' is nothing to draw along; expected \"step\""):
+        recording.plot.rates("network", ax)
+    with pytest.raises(QuestionError, match=r"per is \('label', 'time'\) \(tuple\); expected"):
+        recording.plot.heatmap(("label", "time"), ax)  # type: ignore[arg-type]
+
+
 def test_a_selection_without_frames_is_an_empty_picture(recording: analysis.Recording, ax: Axes) -> None:
     nothing = recording.select(steps=slice(7, 10))
     assert drawn(nothing.plot.raster(ax)) == set()

@@ -264,6 +264,10 @@ def test_a_step_of_unknown_duration_is_refused(tmp_path: Path) -> None:
         ({"dt": 0.0}, "expected a positive duration"),
         ({"dt": 1.0, "dt_unit": "furlong"}, "expected a unit of time"),
         ({"dt_unit": "ms"}, "given without dt"),
+        ({"dt": "1"}, r"dt is '1' \(str\); expected the duration of a step"),
+        ({"dt": 10**400}, "dt is beyond all floats"),
+        ({"dt": 1.0, "dt_unit": ["ms"]}, r"dt_unit is \['ms'\] \(list\); expected a unit of time"),
+        ({"dt": 1.0, "max_bytes": "2"}, r"max_bytes is '2' \(str\); expected a number of bytes"),
     ):
         with pytest.raises(QuestionError, match=message):
             layer.to_neo(**wrong)
