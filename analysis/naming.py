@@ -7,6 +7,7 @@ such a name is shown as ``trial_step``, and asked for by that name, so that neit
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Hashable
 from typing import Final
 
 from analysis.questions import PER
@@ -36,3 +37,17 @@ def shown_name(stored: str) -> str:
     ('epoch', 'trial_step', 'trial_trial_step')
     """
     return f"trial_{stored}" if _TAKEN.fullmatch(stored) else stored
+
+
+def free_name(name: str, taken: Collection[Hashable]) -> str:
+    """Name of a column in a table that has others: its own, or ``trial_`` before one that is taken.
+
+    Examples
+    --------
+    >>> free_name("epoch", ["step"]), free_name("step", ["step"]), free_name("trial_step", ["step"])
+    ('epoch', 'trial_step', 'trial_trial_step')
+    """
+    bare = name
+    while bare.startswith("trial_") and bare not in taken:
+        bare = bare.removeprefix("trial_")
+    return f"trial_{name}" if bare in taken else name

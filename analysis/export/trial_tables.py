@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from analysis.export.contents import Contents
 from analysis.members import join_columns, selected_rows
+from analysis.naming import free_name
 from recorder.format.bits import Integers
 from recorder.format.columns import EXACT_IN_FLOAT, KEYS, MISSING_INTEGER
 
@@ -76,20 +77,6 @@ def attached_columns(
         columns[shown], is_json = of_one_kind(joined)
         as_json += [shown] * is_json
     return columns, as_json
-
-
-def free_name(name: str, taken: Collection[str]) -> str:
-    """Name of a column in a table that has others: its own, or ``trial_`` before one that is taken.
-
-    Examples
-    --------
-    >>> free_name("epoch", ["step"]), free_name("step", ["step"]), free_name("trial_step", ["step"])
-    ('epoch', 'trial_step', 'trial_trial_step')
-    """
-    bare = name
-    while bare.startswith("trial_") and bare not in taken:
-        bare = bare.removeprefix("trial_")
-    return f"trial_{name}" if bare in taken else name
 
 
 def _rows(contents: Contents, member: int) -> tuple[Integers, dict[str, Column]]:

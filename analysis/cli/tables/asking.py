@@ -155,6 +155,13 @@ class Asked:
                 arguments[name]["per"] = () if is_plain else self.per
             else:
                 self._refuse_per(name)
+            missing = [
+                key for key, each in parameters.items() if each.default is each.empty and key != "self"
+            ]
+            missing = [key for key in missing if key not in arguments[name]]
+            if missing:
+                needed = " ".join(f"--set {key}=VALUE" for key in missing)
+                raise click.UsageError(f"{name} needs {needed}")
         for key in given:
             if not any(key in taken for taken in arguments.values()):
                 raise click.UsageError(f"none of {listed(self.what, 'and')} takes {printable(repr(key))}")

@@ -17,7 +17,7 @@ from analysis.kernels.selecting.selection import contains
 from analysis.kernels.selecting.source import Source, column_of
 from analysis.kernels.tables import table_rows
 from analysis.members import Members, join_columns
-from analysis.naming import shown_name
+from analysis.naming import free_name, shown_name
 from analysis.questions import Question
 from recorder.format.bits import Integers
 from recorder.format.columns import KEYS, MISSING_INTEGER
@@ -181,5 +181,7 @@ def _with_columns(
         if values.dtype == np.int64:
             missing = bool((values == MISSING_INTEGER).any())
             values = show_missing(values, exact_dtype(values, has_missing=missing))
-        coordinates[shown_name(name)] = ("presentation", values, {"long_name": name})
+        # A column may be an axis beside the presentations.
+        shown = free_name(shown_name(name), result.dims)
+        coordinates[shown] = ("presentation", values, {"long_name": name})
     return result.assign_coords(coordinates)

@@ -331,6 +331,7 @@ def test_statistics_of_signals_have_the_name_of_the_signal_in_front(with_signals
             "have other places along step: choose one with --layer",
         ),
         (["--what", "v:mean,a:b:mean"], "no table holds both"),
+        (["--what", "v:histogram"], "v:histogram needs --set bins=VALUE"),
     ],
 )
 def test_what_signals_cannot_be_asked_is_said(with_signals: str, arguments: list[str], message: str) -> None:

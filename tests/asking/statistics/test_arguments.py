@@ -214,5 +214,9 @@ def test_columns_that_have_names_of_ours_lose_nothing(tmp_path: Path) -> None:
         assert layer.select(where={word: 3}).frames == FRAMES // BATCH
         with pytest.raises(analysis.QuestionError):
             layer.firing_rate(name)
+    # A column that is an axis beside presentations is still there along these.
+    both = layer.spike_count(("presentation", "trial_lag")).compute()
+    assert both.trial_lag.dims == ("trial_lag",)
+    assert both.trial_trial_lag.values.tolist() == values * TRIALS
     by_step = analysis.compare(recording, recording, by="trial_step").layers["1"]
     assert (by_step.frames, by_step.equal) == (FRAMES, True)
