@@ -133,9 +133,10 @@ def finish_each(spikes: Sequence[Counts], frames: Integers, quantity: Quantity) 
     -------
     int64 array, shape [recordings, layers]
     """
-    each = zip(spikes, frames.reshape(-1, 1), strict=True)
-    made = [quantity.of(neurons[None], some).sum(dtype=np.int64) for neurons, some in each]
-    return np.array(made, np.int64).reshape(frames.shape)
+    layers = frames.shape[1]
+    each = ((np.stack(spikes[layer::layers]), frames[:, layer]) for layer in range(layers))
+    made = [quantity.of(neurons, some).sum(axis=1, dtype=np.int64) for neurons, some in each]
+    return np.stack(made, axis=1)
 
 
 _NOTHING = np.empty(0, np.int64), np.empty(0, np.int64)
