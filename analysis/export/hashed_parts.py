@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 from analysis.kernels.exporting.event_tables import TableLayout, WrittenPart, write_part
-from analysis.kernels.rounds import decoded, in_one_round
-from analysis.kernels.selecting.source import Source, reader_of, trains_owner
+from analysis.kernels.rounds import in_one_round
+from analysis.kernels.selecting.source import Source, read_whole, reader_of
 from analysis.kernels.selecting.trial_table import TrialStarts
-from recorder.format.bits import Packed
 from recorder.keeping.digest import hash_leaves, leaf_count, leaf_frames
 
 
@@ -31,17 +31,10 @@ def write_hashed_part(
     leaves: tuple[int, int],
 ) -> tuple[WrittenPart, list[bytes]]:
     """As `write_part`; also the hashes of some leaves, from the first to the last (exclusive)."""
-    reader = reader_of(source)
-
-    def read(chunks: Sequence[int]) -> Iterator[Packed]:
-        return decoded(
-            trains_owner(source), chunks, lambda some, passing: reader.chunks(some, passing=passing)
-        )
-
     written, hashes = in_one_round(
         [
             (write_part, (source, first, last, starts, layout, path)),
-            (hash_leaves, (reader, *leaves, read)),
+            (hash_leaves, (reader_of(source), *leaves, partial(read_whole, source))),
         ]
     )
     return written, hashes

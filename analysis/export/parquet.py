@@ -61,7 +61,7 @@ def _write(contents: Contents, folder: Path, out: Path, run: Run, *, digest: boo
         part.file.parent.mkdir(exist_ok=True)
     trials, as_json = trial_table(contents)
     hashed = [_digest_tasks(contents, parts, place) for place in range(len(contents.readers) * is_hashed)]
-    results = iter(run(*(part.written for part in parts), *(task for one in hashed for task in one.every)))
+    results = iter(run(*(part.task for part in parts), *(task for one in hashed for task in one.every)))
     written = [next(results) for _ in parts]
     for part, one in zip(parts, written, strict=True):
         part.check(one)
@@ -82,24 +82,14 @@ def _write(contents: Contents, folder: Path, out: Path, run: Run, *, digest: boo
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """A file that is to be written, and the task that does it."""
+    """A file that is to be written; the tasks that write it and that hash leaves of the digest, if wanted."""
 
     layer: str
     recording: str
     file: Path
     frames: int
     task: Any
-    is_hashed: bool
-
-    @property
-    def written(self) -> Any:
-        """The task that gives what was written."""
-        return self.task[0] if self.is_hashed else self.task
-
-    @property
-    def hashes(self) -> Any:
-        """The task that gives hashes of leaves of the digest."""
-        return self.task[1]
+    hashes: Any | None
 
     def check(self, written: WrittenPart) -> None:
         """Raise OSError unless the file is here, as it was written."""
@@ -139,12 +129,11 @@ def _parts(contents: Contents, folder: Path, about: dict[str, Any], *, is_hashed
                 file = folder / folders[source.layer] / f"part-{number:05}.parquet"
                 frames = int(np.diff(frames_of(source).frames_before(np.array([first, last])))[0])
                 given = (*arguments, sent, str(file))
-                task = (
-                    delayed(Parcel(write_part))(*given)
-                    if hashed is None
-                    else delayed(Parcel(write_hashed_part))(*given, hashed)
-                )
-                yield _Part(source.layer, name, file, frames, task, is_hashed)
+                if hashed is None:
+                    task, hashes = delayed(Parcel(write_part))(*given), None
+                else:
+                    task, hashes = delayed(Parcel(write_hashed_part), nout=2)(*given, hashed)
+                yield _Part(source.layer, name, file, frames, task, hashes)
                 number += 1
 
 

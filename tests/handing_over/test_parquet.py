@@ -15,6 +15,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -224,6 +225,17 @@ def test_a_recording_without_trials_has_no_trial_and_no_time(tmp_path: Path) -> 
         (neuron, None, sample, None, step) for neuron in (0, 1) for step in (5, 6, 7) for sample in (0, 1)
     ]
     assert pl.read_parquet(tmp_path / "out" / "trials.parquet").is_empty()
+
+
+def test_columns_are_nullable_only_where_there_are_frames_outside_of_trials(
+    path: Path, tmp_path: Path
+) -> None:
+    recording = analysis.open_recording(path)
+    for out, some in (("inside", recording.select(trials=[0, 1])), ("outside", recording)):
+        some.export(tmp_path / out, digest=False)
+        schemas = [pq.read_schema(file) for file in (tmp_path / out).glob("layer=*/*.parquet")]
+        found = {tuple(field.name for field in schema if field.nullable) for schema in schemas}
+        assert found == {("trial", "time") if out == "outside" else ()}
 
 
 def test_events_of_several_recordings_say_of_which_they_are(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ class TableLayout:
     about : mapping of str to str
         What stands in the metadata of each file.
     has_gaps : bool
-        Whether tables of pandas have trials and times that may be missing.
+        Whether trials and times may be missing.
     """
 
     is_wide: bool
@@ -60,9 +60,9 @@ class TableLayout:
         number = pa.from_numpy_dtype(self.number)
         fields = [
             pa.field("neuron", number, nullable=False),
-            pa.field("trial", number),
+            pa.field("trial", number, nullable=self.has_gaps),
             pa.field("sample", number, nullable=False),
-            pa.field("time", number),
+            pa.field("time", number, nullable=self.has_gaps),
             pa.field("step", pa.int64(), nullable=False),
         ]
         if self.value is not None:

@@ -224,22 +224,27 @@ def read_trains(source: Source, chunks: Sequence[int]) -> Iterator[Packed]:
             yield np.bitwise_and.reduce(pieces)
         return
     reader, plan = reader_of(source), source.commit.plan
-    owner = trains_owner(source)
     kept = kept_neurons(source)
     if kept is None or plan.parts == 1:
-        for trains in decoded(owner, chunks, lambda some, passing: reader.chunks(some, passing=passing)):
+        for trains in read_whole(source, chunks):
             yield trains if kept is None else trains[kept]
         return
     slices = [plan.part_slice(part) for part in range(plan.parts)]
     inside = [kept[(kept >= part.start) & (kept < part.stop)] - part.start for part in slices]
     needed = [part for part in range(plan.parts) if len(inside[part])]
     wanted = [(chunk, part) for chunk in chunks for part in needed]
-    read = decoded(owner, wanted, lambda some, passing: reader.parts(some, passing=passing))
+    read = decoded(_owner(source), wanted, lambda some, passing: reader.parts(some, passing=passing))
     for _ in chunks:
         yield np.concatenate([next(read)[inside[part]] for part in needed])
 
 
-def trains_owner(source: Source) -> tuple[str, str, tuple[str, ...]]:
+def read_whole(source: Source, chunks: Sequence[int]) -> Iterator[Packed]:
+    """Packed trains of all stored neurons in each of some chunks, valid until the next; errors likewise."""
+    reader = reader_of(source)
+    return decoded(_owner(source), chunks, lambda some, passing: reader.chunks(some, passing=passing))
+
+
+def _owner(source: Source) -> tuple[str, str, tuple[str, ...]]:
     """Under what decoded chunks of a source are kept in a round, see `decoded`."""
     return source.identity, source.layer, source.bits
 
