@@ -16,8 +16,9 @@ python=${PYTHON:-python3}
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail \
     "spiketape needs Python 3.11 or newer, and '$python' is not that." \
     "Install it, or name another interpreter: PYTHON=/path/to/python3.12 $0"
-# Where one of the environments is active, its Python is not what that environment was made with.
-python=$("$python" -c 'import sys; print(sys._base_executable)')
+# Where one of the environments is active, its Python is not what that environment was made with; and one Python
+# has several names, of which an environment would be made for each.
+python=$("$python" -c 'import os, sys; print(os.path.realpath(sys._base_executable))')
 
 # Debian keeps what venv needs in a package of its own.
 if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,19 @@ def test_zarr_is_the_newest_where_it_should_be() -> None:
     newer, version = answer.split()
     assert newer == "True"
     assert tuple(map(int, version.split(".")[:2])) >= (3, 4)
+
+
+def test_an_environment_that_is_active_is_not_made_again() -> None:
+    base = str(Path(sys._base_executable).with_name("python3"))  # type: ignore[attr-defined]
+    names = {
+        subprocess.run(
+            ["bash", "-c", 'source scripts/environments.sh; echo "$python"'],  # noqa: S607 - as it is run
+            cwd=TESTS.parent,
+            env={**os.environ, "PYTHON": python},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for python in (sys.executable, base)
+    }
+    assert len(names) == 1
