@@ -110,6 +110,7 @@
       },
     };
     const plot = new uPlot(options, [x, ...spec.series.map((each) => each.values.map((value) => (Number.isNaN(value) ? null : value)))], host);
+    plot.root.plot = plot;
     plot.root.setAttribute("tabindex", "0");
     plot.root.setAttribute("role", "img");
     plot.root.setAttribute("aria-label", spec.label);

@@ -24,7 +24,20 @@
     });
   }
 
-  const drawAll = () => pictures.forEach(draw);
+  // Charts grow into what is left of their cards, which are as high as the highest of their row. They are laid out
+  // after the script that has drawn them.
+  function fill({ figure }) {
+    const plot = figure.querySelector(".uplot")?.plot;
+    const sources = figure.querySelector(".sources");
+    if (!plot || !sources) return;
+    const left = Math.floor(sources.getBoundingClientRect().top - sources.previousElementSibling.getBoundingClientRect().bottom - 6);
+    if (left > 0) plot.setSize({ width: plot.width, height: plot.height + left });
+  }
+
+  const drawAll = () => {
+    pictures.forEach(draw);
+    requestAnimationFrame(() => pictures.forEach(fill));
+  };
 
   Report.choose = (layer) => {
     state.layer = layer;
