@@ -128,7 +128,7 @@ def test_layers_and_recordings_of_different_scales_are_pooled(tmp_path: Path) ->
     joined = np.concatenate([each.astype(np.float32) for each in values.values()])
     np.testing.assert_array_equal(recording["1"].values, joined)
     assert recording["2"].values.dtype == np.float32
-    with pytest.raises(QuestionError, match="of='size'; expected one of 'events', 'magnitude', 'sum'"):
+    with pytest.raises(QuestionError, match="of='size'; expected 'events', 'magnitude' or 'sum'"):
         recording.firing_rate(of="size")
 
 

@@ -32,10 +32,10 @@ def test_selections_add_up(path: Path, layers: dict[str, np.ndarray]) -> None:
     [
         ({"steps": slice(0, 9, 2)}, analysis.QuestionError, "has a stride of 2"),
         ({"steps": 5}, TypeError, r"expected a slice such as slice\(1000, 2000\)"),
-        ({"steps": slice("a", None)}, TypeError, "expected whole numbers"),
+        ({"steps": slice("a", None)}, TypeError, "expected a whole number"),
         ({"trials": [0, 2]}, analysis.QuestionError, "there is no trial 2; the trials are 0 to 1"),
         ({"trials": [-1]}, analysis.QuestionError, "there is no trial -1"),
-        ({"trials": "one"}, TypeError, "expected numbers of trials"),
+        ({"trials": "one"}, TypeError, "expected whole numbers, a slice of them, or a mask of 2"),
         ({"labels": [99]}, analysis.QuestionError, "no sample is labelled 99; the labels are 0, 1, 2"),
     ],
 )
@@ -57,7 +57,7 @@ def test_a_selection_that_makes_no_sense(
         (("trial", "trial"), None, analysis.QuestionError, "asks for 'trial' twice"),
         (("neuron", "channel"), None, analysis.QuestionError, "asks for 'channel' and 'neuron' at once"),
         ("window", None, analysis.QuestionError, "needs the length of a window"),
-        ("window", 0, analysis.QuestionError, "window=0 steps; expected 1 or more"),
+        ("window", 0, analysis.QuestionError, "window=0; expected a number of steps, 1 or more"),
         ("window", 1.5, TypeError, "expected a number of steps"),
         ("step", 5, analysis.QuestionError, "window=5 was given, but per='step'"),
     ],

@@ -46,6 +46,10 @@ class FaultyStore:
         return self.inner.location
 
     @property
+    def identity(self) -> str:
+        return self.inner.identity
+
+    @property
     def reads_under_way(self) -> int:
         return self.inner.reads_under_way
 
@@ -123,7 +127,7 @@ class VolatileStore:
     synced is which of the names given or taken away since are there.
     """
 
-    location = "volatile"
+    location = identity = "volatile"
     reads_under_way = 1
 
     def __init__(self, writes_under_way: int = 1) -> None:
