@@ -120,7 +120,7 @@ LAYER_QUESTIONS: list[tuple[str, ...]] = [
 
 @pytest.mark.filterwarnings("ignore::recorder.format.errors.LostFramesWarning")
 @given(plan=plans(), window=st.sampled_from([1, 3, 20, 10**6]), data=st.data())
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=14, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_statistic_equals_numpy_on_the_unpacked_bits(
     tmp_path_factory: pytest.TempPathFactory, plan: dict[str, Any], window: int, data: st.DataObject
 ) -> None:
@@ -176,7 +176,7 @@ def test_every_statistic_equals_numpy_on_the_unpacked_bits(
 
 @pytest.mark.filterwarnings("ignore::recorder.format.errors.LostFramesWarning")
 @given(plan=plans(), data=st.data())
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=14, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_spikes_and_their_coordinates_are_the_recorded_ones(
     tmp_path_factory: pytest.TempPathFactory, plan: dict[str, Any], data: st.DataObject
 ) -> None:

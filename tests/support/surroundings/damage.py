@@ -152,9 +152,9 @@ def damages(recording: Path, thorough: bool) -> Iterator[Damage]:
     """Damages to every file of a recording: each in every way, or some in one way, in turn."""
     keys = sorted(path.relative_to(recording).as_posix() for path in recording.rglob("*") if path.is_file())
     for number, key in enumerate(keys):
-        often = 78 if any(f"/{kind}/" in key for kind in ("spikes/c", "planes", "values/c")) else 26
+        often = 117 if any(f"/{kind}/" in key for kind in ("spikes/c", "planes", "values/c")) else 39
         # Most files of a layer in part are like those of a whole one.
-        often = 130 if "layers/part/" in key else often
+        often = 195 if "layers/part/" in key else often
         for place, way in enumerate(WAYS):
             if thorough or (number + place) % often == 0:
                 yield Damage(way, key)
