@@ -68,11 +68,15 @@
     const step = height / rows.length;
     const stride = every(rows.length, height, 13);
     const near = (row) => marked >= 0 && row !== marked && Math.abs(row - marked) < stride;
+    let last = -Infinity;
     names.forEach((name, row) => {
       const chosen = row === marked;
-      if ((row % stride && !chosen) || near(row)) return;
+      // The first name is moved down to be whole.
+      const middle = Math.max((row + 0.5) * step, 7);
+      if (((row % stride || middle - last < 12) && !chosen) || near(row)) return;
+      last = middle;
       context.fillStyle = Report.colour(chosen ? "accent" : "ink");
-      context.fillText(Report.fitted(context, name, left - 10), left - 6, Math.max((row + 0.5) * step, 7));
+      context.fillText(Report.fitted(context, name, left - 10), left - 6, middle);
     });
     context.textAlign = "center";
     context.fillStyle = Report.colour("muted");
