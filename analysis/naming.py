@@ -7,7 +7,7 @@ such a name is shown as ``trial_step``, and asked for by that name, so that neit
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Hashable
+from collections.abc import Callable, Collection, Hashable
 from typing import Final
 
 from analysis.questions import PER
@@ -25,7 +25,7 @@ _BESIDE: Final = (
 )
 _DURATIONS: Final = r"(?:step|window|time|interval|lag)_(?:s|ms|us|µs|μs|ns)"
 _WORDS: Final = [word for word in PER if word not in KEYS]
-_TAKEN: Final = re.compile(rf"(?:trial_)*(?:{'|'.join([*_WORDS, *_AXES, *_BESIDE, _DURATIONS])})")
+_TAKEN: Final = re.compile("|".join([*_WORDS, *_AXES, *_BESIDE, _DURATIONS]))
 
 
 def shown_name(stored: str) -> str:
@@ -36,7 +36,7 @@ def shown_name(stored: str) -> str:
     >>> shown_name("epoch"), shown_name("step"), shown_name("trial_step")
     ('epoch', 'trial_step', 'trial_trial_step')
     """
-    return f"trial_{stored}" if _TAKEN.fullmatch(stored) else stored
+    return _told_apart(stored, lambda name: _TAKEN.fullmatch(name) is not None)
 
 
 def free_name(name: str, taken: Collection[Hashable]) -> str:
@@ -47,7 +47,11 @@ def free_name(name: str, taken: Collection[Hashable]) -> str:
     >>> free_name("epoch", ["step"]), free_name("step", ["step"]), free_name("trial_step", ["step"])
     ('epoch', 'trial_step', 'trial_trial_step')
     """
+    return _told_apart(name, lambda each: each in taken)
+
+
+def _told_apart(name: str, is_taken: Callable[[str], bool]) -> str:
     bare = name
-    while bare.startswith("trial_") and bare not in taken:
+    while bare.startswith("trial_") and not is_taken(bare):
         bare = bare.removeprefix("trial_")
-    return f"trial_{name}" if bare in taken else name
+    return f"trial_{name}" if is_taken(bare) else name

@@ -116,6 +116,9 @@ class Logbook:
         """Note that a session begins whose first step has this number."""
         for log in self._logs:
             self._begin(log, step)
+        self._find_due()
+
+    def _find_due(self) -> None:
         self.due = min((log.due for log in self._logs), default=math.inf)
 
     @staticmethod
@@ -130,7 +133,7 @@ class Logbook:
         due = [log for log in self._logs if step >= log.due]
         for log in due:
             log.due = (step // log.every + 1) * log.every
-        self.due = min((log.due for log in self._logs), default=math.inf)
+        self._find_due()
         pending = rows.drain(layers)
         frames = {layer.name: layer.segments.frames for layer in pending}
         behind = {layer.name: frames for layer, frames in pending.items()}
@@ -142,7 +145,7 @@ class Logbook:
         while self._failures:
             log, what = self._failures.popleft()
             self._logs = [each for each in self._logs if each is not log]
-            self.due = min((each.due for each in self._logs), default=math.inf)
+            self._find_due()
             warnings.warn(
                 f"the {log.name} that monitor.log_to was given has failed: {what}. Nothing more is written "
                 "to it; every spike is recorded, and the network goes on. Call log_to again once it works",

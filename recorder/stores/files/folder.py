@@ -101,7 +101,7 @@ class Folder:
             # Not the limit: as many bytes as asked for are taken from memory first.
             return read_bytes(descriptor, size)
 
-        return try_again(lambda: read_regular(self._text, key, take), lambda: cannot_read(self._root / key))
+        return self._take(key, take)
 
     def read_range(self, key: str, start: int, size: int) -> bytes | None:
         def take(descriptor: int, available: int) -> bytes:
@@ -109,6 +109,9 @@ class Folder:
             os.lseek(descriptor, begin, os.SEEK_SET)
             return read_bytes(descriptor, min(size, available - begin))
 
+        return self._take(key, take)
+
+    def _take(self, key: str, take: Callable[[int, int], bytes]) -> bytes | None:
         return try_again(lambda: read_regular(self._text, key, take), lambda: cannot_read(self._root / key))
 
     def write(self, key: str, data: bytes) -> None:
