@@ -193,6 +193,23 @@ def test_nothing_is_wider_than_the_window(chromium: Browser, report: Path, width
     assert chromium.messages() == []
 
 
+def test_charts_fill_their_cards(chromium: Browser, report: Path) -> None:
+    chromium.open(report, 1600)
+    chromium.settle()
+    left, heights = chromium.run(
+        "const filling = [...document.querySelectorAll('figure')]"
+        ".filter((each) => each.querySelector('.uplot'));"
+        "const of = (element) => element.getBoundingClientRect();"
+        "return [filling.map((each) => each.querySelector('.sources')).map((each) =>"
+        " of(each).top - of(each.previousElementSibling).bottom), filling.map((each) =>"
+        " of(each.querySelector('.uplot')).height)]"
+    )
+    assert len(left) > 5
+    assert max(left) < 8
+    # As high as what stands beside it, and no higher.
+    assert 250 < max(heights) < 450
+
+
 def test_dark_mode_is_dark_in_pictures_too(chromium: Browser, report: Path) -> None:
     brightness = {}
     for dark in (False, True):
