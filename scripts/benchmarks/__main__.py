@@ -27,6 +27,7 @@ from benchmarks.recorded.memory import measure_memory
 from benchmarks.recorded.parts import measure_parts
 from benchmarks.recorded.profiling import measure_profile
 from benchmarks.recorded.recording import measure_calls, measure_run_time
+from benchmarks.recorded.short import measure_short
 from benchmarks.recorded.signals import measure_signals
 from benchmarks.recorded.storage import measure_storage
 from benchmarks.recorded.values import measure_values
@@ -37,6 +38,7 @@ SECTIONS: Mapping[str, Callable[[Options, Report], None]] = {
     "signals": measure_signals,
     "parts": measure_parts,
     "calls": measure_calls,
+    "short": measure_short,
     "profile": measure_profile,
     "encoding": measure_encoding,
     "memory": measure_memory,

@@ -22,12 +22,13 @@ def run(*arguments: str) -> str:
 
 
 # Sections that take some seconds; the others are left to `-m long`.
-QUICK = ("calls", "opening")
+QUICK = ("calls", "short", "opening")
 FIGURES = {
     "recording": "run time",
     "values": "values 0 to 4",
     "signals": "processor time with v of conv2.spikes",
     "calls": "cost per call",
+    "short": "short recording",
     "encoding": "spiketape ÷ zstd alone",
     "memory": "peak memory",
     "storage": "bits per slot",
