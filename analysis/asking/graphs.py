@@ -229,6 +229,12 @@ class Graph:
         self._tasks[key] = task
         return key
 
+    def carry(self, source: Source) -> str:
+        """Add a source that tasks share with `source`, or have in its place; its key."""
+        key = f"{self._name}-source-{len(self._tasks)}"
+        self._tasks[key] = Parcel(source)
+        return key
+
     def sum(
         self, keys: list[tuple[Any, ...]], size: int, add: Callable[..., Any] = add_up
     ) -> tuple[Any, ...]:

@@ -27,7 +27,13 @@ from analysis.asking.planning import (
     task_bytes,
     whole_range,
 )
-from analysis.kernels.coactivity import Observed, correlations, observations_of, sum_products
+from analysis.kernels.coactivity import (
+    Observed,
+    correlations,
+    observations_of,
+    sum_products,
+    sum_products_of_several,
+)
 from analysis.kernels.populations import Summed, in_shape, sum_population
 from analysis.kernels.selecting.coding import CodedGroups, GroupAxis, PresentationAxis
 from analysis.kernels.selecting.grouping import Grouping, Groups, keys_of, range_size
@@ -166,8 +172,18 @@ def lazy_correlation(sources: Sequence[Source], observed: Observed) -> tuple[Any
     """
     series = observed.series
     graph = Graph("products", None, *sources, repr(observed))
-    sent = Parcel(sum_products), graph.add(Parcel(tuple(sources)))
-    keys = [graph.add((*sent, parts, Parcel(observed))) for parts in _parts(sources, series)]
+    sent = [graph.carry(source) for source in sources]
+    counted = Parcel(observed)
+    keys = []
+    for parts in _parts(sources, series):
+        if len(parts) == 1:
+            [(place, first, last)] = parts
+            keys.append(graph.add((Parcel(sum_products), sent[place], first, last, counted)))
+            continue
+        # Parts of small recordings; one matrix has the sums of all of them.
+        bounds = [[first, last] for _, first, last in parts]
+        of_parts = (sent[place] for place, _, _ in parts)
+        keys.append(graph.add((Parcel(sum_products_of_several), counted, bounds, *of_parts)))
     sums = graph.array([graph.sum(keys, 8 * (series + 2) * series)], ([series + 2],), (series,))
     height = max(ROW_BYTES // (8 * series), 1)
     rows = [*pairwise([*range(0, series, height), series])]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from dask import base
@@ -33,7 +34,8 @@ def compute(*answers: Any, **options: Any) -> tuple[Any, ...]:
     saturated ratios and counts share all reading there, too, and in one ``xarray.Dataset``, if they are asked
     alike: per network, layer, neuron or channel, per a column such as the label, or per a product of columns,
     times and samples that has few groups. Those per step, window, trial or presentation do not, nor do
-    different ``per``, nor statistics of intervals, latencies or lags. Here all of them do.
+    different ``per``, nor statistics of intervals, latencies or lags, nor correlations. Here all of them do;
+    arrays such as `Layer.spikes`, and correlations over many small recordings, still read for themselves.
 
     A round reads some 16 to 64 MiB of packed bits, and keeps at most 128 MiB of them. A chunk on the border
     of two rounds may be read by both, and some are read again in recordings of hundreds of GiB. There are
@@ -114,7 +116,7 @@ class Call:
 def join_rounds(graph: Graph) -> dict[Any, Any]:
     """New tasks for a graph: rounds, and tasks that take their results from there instead of counting.
 
-    Tasks that have nobody to share a round with stay as they are.
+    Tasks that have nobody to share a round with stay as they are; those of one question share no frames.
     """
     calls = sorted(calls_in(graph), key=lambda call: (call.first, str(call.key)))
     together: dict[Any, list[Call]] = {}
@@ -123,7 +125,7 @@ def join_rounds(graph: Graph) -> dict[Any, Any]:
     new: dict[Any, Any] = {}
     taken: dict[int, tuple[Any, ...]] = {}
     for joined in together.values():
-        if len(joined) > 1:
+        if any(after.first < before.last for before, after in pairwise(joined)):
             name = f"round-{tokenize([call.key for call in joined])}"
             new[name] = (Parcel(in_one_round), [[call.task[0], [*call.task[1:]]] for call in joined])
             for place, call in enumerate(joined):

@@ -61,16 +61,8 @@ class Observed:
         return np.stack([count_per_frame(channel) for channel in per_channel])
 
 
-def sum_products(sources: Sequence[Source], parts: Sequence[Sequence[int]], observed: Observed) -> Counts:
-    """Sums over the observations that begin in some ranges of frames.
-
-    Parameters
-    ----------
-    sources : sequence of Source
-        The layer in one recording or several.
-    parts : sequence of (int, int, int)
-        A source by its place, and frames from the second to the third (exclusive) of it.
-    observed : Observed
+def sum_products(source: Source, first: int, last: int, observed: Observed) -> Counts:
+    """Sums over the observations that begin in frames ``first`` to ``last`` (exclusive) of a layer.
 
     Returns
     -------
@@ -82,9 +74,16 @@ def sum_products(sources: Sequence[Source], parts: Sequence[Sequence[int]], obse
     RecordingFormatError
         If a chunk is missing or damaged; it names file, layer and frames.
     """
+    return sum_products_of_several(observed, [(first, last)], source)
+
+
+def sum_products_of_several(
+    observed: Observed, bounds: Sequence[tuple[int, int]], *sources: Source
+) -> Counts:
+    """`sum_products` of a part of each of several recordings, added up."""
     sums = np.zeros((observed.series + 2, observed.series), np.int64)
-    for place, first, last in parts:
-        for observations in _observations(sources[place], first, last, observed):
+    for source, (first, last) in zip(sources, bounds, strict=True):
+        for observations in _observations(source, first, last, observed):
             _add_products(sums[:-2], observations)
             sums[-2] += observations.sum(axis=1, dtype=np.int64)
             sums[-1] += observations.shape[1]

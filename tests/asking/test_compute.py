@@ -13,7 +13,8 @@ import pytest
 import xarray as xr
 
 import analysis
-from analysis.asking import planning
+from analysis.asking import planning, populations
+from analysis.asking.rounds import calls_in, graph_of, join_rounds
 from analysis.kernels import rounds
 from recorder.tape import LayerReader
 from tapes import Run, Trial, write_recording
@@ -127,6 +128,22 @@ def test_selections_of_neurons_and_samples_share_what_they_read(
     assert read_twice(read) == set()
     for answer, value in zip(answers, found, strict=True):
         xr.testing.assert_identical(answer.compute(), value)
+
+
+def test_correlations_share_what_they_read(
+    recording: analysis.Recording, read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = recording["1"]
+    answers = [layer.isi_cv(), layer.correlation(), layer.correlation(window=3), layer.spike_count("trial")]
+    found = analysis.compute(*answers)
+    assert read_twice(read) == set()
+    for answer, value in zip(answers, found, strict=True):
+        xr.testing.assert_identical(answer.compute(), value)
+    # Alone, its tasks have nothing to share, and stay as many as they are.
+    monkeypatch.setattr(populations, "TASK_PRODUCTS", 1000 * 12**2)
+    graph = graph_of([layer.correlation()])
+    assert len(list(calls_in(graph))) > 1
+    assert join_rounds(graph).keys() <= graph.keys()
 
 
 def test_anything_that_dask_computes_may_be_among_the_answers(recording: analysis.Recording) -> None:
