@@ -16,6 +16,12 @@ from analysis.comparison import Comparison
 from analysis.comparison import compare as compare_recordings
 
 
+class NotComparedError(click.ClickException):
+    """Nothing could be compared: the exit status is that of diff, as 1 says that recordings differ."""
+
+    exit_code = 2
+
+
 @click.command()
 @click.argument("a", shell_complete=complete_path)
 @click.argument("b", shell_complete=complete_path)
@@ -29,13 +35,13 @@ from analysis.comparison import compare as compare_recordings
 def compare(
     a: str, b: str, by: str | None, within: int, file_format: str, where: str | None, **part: Any
 ) -> None:
-    """Compare the recordings at A and B bit by bit; exit status 1 if they differ.
+    """Compare the recordings at A and B bit by bit; exit status 1 if they differ, 2 if that cannot be told.
 
     Frames stand for each other if they have the same time in the same trial, for the same sample; with --by,
     samples that have the same value in a column, such as the number of an image. Signals of the same name are
     compared, too; labels are not. Of both, the same part may be chosen.
     """
-    with errors_as_messages(), cluster(where):
+    with errors_as_messages(NotComparedError), cluster(where):
         one, other = (select(open_shown(path), **part) for path in (a, b))
         found = compare_recordings(one, other, by=by, within=within, run=compute_here)
     if file_format == "json":

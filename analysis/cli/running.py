@@ -60,7 +60,7 @@ def compute_here(*collections: Any) -> tuple[Any, ...]:
 
 
 @contextmanager
-def errors_as_messages() -> Iterator[None]:
+def errors_as_messages(failure: type[click.ClickException] = click.ClickException) -> Iterator[None]:
     """A line on standard error and an exit status, instead of a traceback, for what is no bug of ours."""
     try:
         yield
@@ -70,7 +70,7 @@ def errors_as_messages() -> Iterator[None]:
         options = [option for each in click.get_current_context().command.params for option in each.opts]
         raise click.UsageError(printable(as_options(str(error), options))) from error
     except (RecordingFormatError, JointRecordingError, StoreError, ClusterError, OSError) as error:
-        raise click.ClickException("\n".join(map(printable, without_secrets(error).splitlines()))) from error
+        raise failure("\n".join(map(printable, without_secrets(error).splitlines()))) from error
 
 
 class Commands(click.Group):

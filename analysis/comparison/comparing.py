@@ -308,6 +308,7 @@ def _layer_comparison(
 ) -> LayerComparison:
     shape, along = work[0].one.neuron_shape, work[0].one.along
     found = add_differences([one.found for one in work])
+    differing = found.only_one + found.only_other + found.unlike
     common = found.spikes[0] - int(found.only_one.sum())
     near = found.near, sum(one.near_back for one in work)
     frames = [(frames_of(one.one).frames, frames_of(one.other).frames) for one in work]
@@ -323,11 +324,12 @@ def _layer_comparison(
             sum(of_b for _, of_b in frames) - found.frames,
         ),
         slots=found.frames * math.prod(shape),
-        differing=int(found.only_one.sum() + found.only_other.sum()) + found.unlike,
-        unlike=found.unlike,
+        differing=int(differing.sum()),
+        unlike=int(found.unlike.sum()),
         spikes=found.spikes,
         only_a=_of_neurons(found.only_one, shape, along, "only_a"),
         only_b=_of_neurons(found.only_other, shape, along, "only_b"),
+        by_neuron=_of_neurons(differing, shape, along, "differing"),
         by_time=_along("time", found.by_time),
         by_sample=_along("sample", found.by_sample),
         near=near if within else (common, common),

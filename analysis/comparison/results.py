@@ -59,6 +59,8 @@ class LayerComparison:
         Spikes of a and of b in the frames compared.
     only_a, only_b : xarray.DataArray of int64
         Spikes of each neuron in a where b has none, and the other way round; along the neuron axes.
+    by_neuron : xarray.DataArray of int64
+        Differing slots of each neuron, along the neuron axes: those of both, and those that are ``unlike``.
     by_time, by_sample : xarray.DataArray of int64
         Differing slots at each time of a trial, and of each place in a batch.
     unlike : int
@@ -79,6 +81,7 @@ class LayerComparison:
     spikes: tuple[int, int]
     only_a: xr.DataArray
     only_b: xr.DataArray
+    by_neuron: xr.DataArray
     by_time: xr.DataArray
     by_sample: xr.DataArray
     near: tuple[int, int]

@@ -109,7 +109,7 @@ class Differences:
         Differing slots; time as in `Alignment`, of frames outside of trials the step.
     first : tuple of int, or None
         Frame of the one layer, and neuron, of the first difference.
-    unlike : int
+    unlike : int64 array, shape [neurons]
         Slots in which both fired, with values that differ; they count as differing slots, too.
     """
 
@@ -121,13 +121,13 @@ class Differences:
     by_time: Counts
     by_sample: Counts
     first: tuple[int, int] | None
-    unlike: int = 0
+    unlike: Counts
 
     @classmethod
     def nothing(cls, neurons: int) -> Differences:
         """No differences, of no frames."""
         of_neurons, along = np.zeros(neurons, np.int64), np.zeros(0, np.int64)
-        return cls(0, of_neurons, of_neurons, (0, 0), 0, along, along, None)
+        return cls(0, of_neurons, of_neurons, (0, 0), 0, along, along, None, of_neurons)
 
 
 def add_differences(parts: Sequence[Differences]) -> Differences:
@@ -141,7 +141,7 @@ def add_differences(parts: Sequence[Differences]) -> Differences:
         _sum([part.by_time for part in parts]),
         _sum([part.by_sample for part in parts]),
         min((part.first for part in parts if part.first is not None), default=None),
-        sum(part.unlike for part in parts),
+        _sum([part.unlike for part in parts]),
     )
 
 
@@ -255,7 +255,7 @@ class _Found:
         self._by_time = np.zeros(times, np.int64)
         self._by_sample = np.zeros(samples, np.int64)
         self._first: tuple[int, int] | None = None
-        self._unlike = 0
+        self._unlike = np.zeros(neurons, np.int64)
         # Memory for the differing bits of a chunk: fresh one takes as long to come by as to fill.
         self._differing = np.empty((0, 0), np.uint8)
 
@@ -318,7 +318,7 @@ class _Found:
         differing = one ^ other
         if unlike is not None:
             differing |= unlike
-            self._unlike += int(np.count_nonzero(unlike))
+            self._unlike += unlike.sum(axis=0, dtype=np.int64)
         per_frame = differing.sum(axis=1, dtype=np.int64)
         self._note(per_frame, frames, time, sample, lambda place: int(np.argmax(differing[place])))
 

@@ -344,6 +344,9 @@ def test_the_command_says_where_and_how_much(tmp_path: Path) -> None:
     assert CliRunner().invoke(main, ["compare", one, other, "--trials", "99:"]).exit_code == 2
     wrong = CliRunner().invoke(main, ["compare", one, other, "--by", "epoch"])
     assert wrong.exit_code == 2
+    nothing = CliRunner().invoke(main, ["compare", one, str(tmp_path / "nothing.zarr")])
+    assert (nothing.exit_code, nothing.stdout) == (2, "")
+    assert "no recording at" in nothing.stderr
     assert "no such column" in wrong.stderr
 
 
@@ -384,6 +387,7 @@ def test_values_are_compared_where_both_have_fired(tmp_path: Path) -> None:
     assert found.first is not None
     assert (found.first.step, found.first.sample, found.first.neuron) == (5, 2, (1, 1))
     assert int(layer.by_sample.values[2]) == 3
+    np.testing.assert_array_equal(layer.by_neuron, (levels != other).sum(axis=0))
     assert "other value" in repr(found)
     assert analysis.compare(a, b, within=1).layers["1"].unlike == 3
     ones = analysis.compare(a, spikes).layers["1"]
