@@ -1,7 +1,8 @@
 """Names by which columns of the trials are asked for and shown, everywhere: their own, unless that is taken.
 
-Answers have axes and coordinates of their own, such as ``step``, ``lag`` or ``defined``. A column that has
-such a name is shown as ``trial_step``, and asked for by that name, so that neither hides the other.
+Answers have names, axes and coordinates of their own, such as ``firing_rate``, ``step``, ``lag`` or
+``defined``. A column that has such a name is shown as ``trial_step``, and asked for by that name, so that
+neither hides the other.
 """
 
 from __future__ import annotations
@@ -23,9 +24,18 @@ _BESIDE: Final = (
     *("defined", "longer", "rate_bin_end", "lower", "upper", "outside", "ties", "presentations"),
     *("input_layer", "spikes", "values"),
 )
+# Figures, which are called as the statistics are that give them.
+_FIGURES: Final = (
+    *("accuracy", "active_histogram", "autocorrelation", "correlation", "counted_operations", "energy"),
+    *("fano_factor", "features", "firing_rate", "information", "isi_cv", "isi_cv2", "isi_histogram"),
+    *("isi_lv", "isi_mean", "latency", "latency_censored", "participation_ratio", "rate_histogram"),
+    *("saturated_ratio", "selectivity", "silent_ratio", "similarity", "sparseness", "spike_count"),
+    *("synaptic_operations", "synchrony"),
+    *("mean", "std", "min", "max", "histogram", "spike_triggered_average"),
+)
 _DURATIONS: Final = r"(?:step|window|time|interval|lag)_(?:s|ms|us|µs|μs|ns)"
 _WORDS: Final = [word for word in PER if word not in KEYS]
-_TAKEN: Final = re.compile("|".join([*_WORDS, *_AXES, *_BESIDE, _DURATIONS]))
+_TAKEN: Final = re.compile("|".join([*_WORDS, *_AXES, *_BESIDE, *_FIGURES, _DURATIONS]))
 
 
 def shown_name(stored: str) -> str:

@@ -62,9 +62,12 @@ class LayerSignal(SignalStatistics):
             ``sample``, ``trial`` and one for each column of the trials lie on ``frame``, lazy too, as with
             `analysis.spikes.lazy_spikes`; real indices of neurons lie on their dimensions. Where the duration
             of a step is known, so do ``step_ms`` (or what its unit is) and ``time_ms``, since the first step
-            of the trial, NaN outside of trials.
+            of the trial, NaN outside of trials. It has the name of the signal, or ``"values"`` where a
+            coordinate or dimension has that.
         """
         shown = lazy_frames(self._sources, self._members.names, _laid)
+        if shown.name in {*shown.coords, *shown.dims}:
+            shown = shown.rename("values")
         if self._members.step_duration is None:
             return shown
         duration, unit = self._members.step_duration

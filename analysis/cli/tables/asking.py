@@ -30,6 +30,9 @@ from analysis.statistics.signals import SignalStatistics
 OPTIONS: Final = ("window", "boundary", "unit", "neurons")
 # Statistics of one layer, and of pairs of layers: if nothing is said, nothing more is kept apart.
 _OWN_LAYERS: Final = ("accuracy", "similarity")
+# Statistics that are per second where they have a unit; all others are times.
+_RATES: Final = ("firing_rate",)
+_RATE_UNITS: Final = ("Hz",)
 # What is kept apart if nothing is said; statistics that say so themselves take nothing else.
 DEFAULT_PER: Final = ("layer",)
 
@@ -137,7 +140,7 @@ class Asked:
         if doubled:
             raise click.BadParameter(f"{doubled[0]!r} is there twice", param_hint="--what")
         given: dict[str, Any] = {}
-        for name, values in parse_settings(self.settings, "set").items():
+        for name, values in parse_settings(self.settings, "set", may_be_null=True).items():
             if name in ("self", "per", *OPTIONS) or len(values) > 1:
                 why = "is set twice" if len(values) > 1 else "has an option of its own"
                 raise click.BadParameter(f"{printable(repr(name))} {why}", param_hint="--set")
@@ -165,6 +168,7 @@ class Asked:
         for key in given:
             if not any(key in taken for taken in arguments.values()):
                 raise click.UsageError(f"none of {listed(self.what, 'and')} takes {printable(repr(key))}")
+        _give_units(arguments)
         return arguments
 
     def _refuse_per(self, name: str) -> None:
@@ -185,6 +189,33 @@ class Asked:
                 f"{printable(repr(self.boundary))}; expected none, or a number of steps",
                 param_hint="--boundary",
             ) from None
+
+
+def _give_units(arguments: Mapping[str, dict[str, Any]]) -> None:
+    """Of several units, joined by commas, give each statistic the only one of its kind.
+
+    Raises
+    ------
+    click.BadParameter
+        If several are of the kind of a statistic, or none is; or if one is of no statistic.
+    """
+    asked = {name: taken["unit"] for name, taken in arguments.items() if "unit" in taken}
+    units = [unit.strip() for unit in next(iter(asked.values()), "").split(",")]
+    if len(units) == 1:
+        return
+    for name in asked:
+        fitting = [unit for unit in units if (unit in _RATE_UNITS) == (name in _RATES)]
+        if len(fitting) != 1:
+            raise click.BadParameter(
+                f"{printable(','.join(units))} has {len(fitting)} units that {name} could be in; expected "
+                "one, as in Hz,ms for rates and times",
+                param_hint="--unit",
+            )
+        arguments[name]["unit"] = fitting[0]
+    for unit in units:
+        if unit not in [arguments[name]["unit"] for name in asked]:
+            wrong = f"none of {listed([*asked], 'and')} is in {printable(unit)}"
+            raise click.BadParameter(wrong, param_hint="--unit")
 
 
 def _of_signal(recording: Recording, name: str, method: str, arguments: Mapping[str, Any]) -> xr.DataArray:
@@ -230,10 +261,6 @@ def _joined(answers: Mapping[str, xr.DataArray]) -> xr.Dataset:
             raise click.UsageError(
                 f"{first_name} is along {_dimensions(first)} and {name} along {_dimensions(answer)}: no "
                 "table holds both, ask for them one by one"
-            )
-        if name in answer.coords:
-            raise click.UsageError(
-                f"{name} is a statistic, and here a column of the trials as well: no table holds both"
             )
         lazy = [key for key, coordinate in answer.coords.items() if is_dask_collection(coordinate.variable)]
         variables[name] = answer.drop_vars(lazy)

@@ -173,20 +173,23 @@ def _slice(text: str) -> slice:
     return slice(*bounds)
 
 
-def parse_value(text: str) -> Any:
-    """A value by JSON, such as 3, 0.5, true, "3" or [1, 2]; anything else is text."""
+def parse_value(text: str, *, may_be_null: bool = False) -> Any:
+    """A value by JSON, such as 3, 0.5, true, "3", [1, 2], or null where it may be; anything else is text."""
     try:
         value = json.loads(text, parse_constant=_refuse)
     except ValueError:
         return text
-    return text if value is None or isinstance(value, dict) else value
+    is_text = isinstance(value, dict) or (value is None and not may_be_null)
+    return text if is_text else value
 
 
 def _refuse(constant: str) -> Any:
     raise ValueError(constant)
 
 
-def parse_settings(settings: Sequence[str], option: str) -> dict[str, list[Any]]:
+def parse_settings(
+    settings: Sequence[str], option: str, *, may_be_null: bool = False
+) -> dict[str, list[Any]]:
     """Values by name, of several ``name=value``."""
     parsed: dict[str, list[Any]] = {}
     for setting in settings:
@@ -195,7 +198,7 @@ def parse_settings(settings: Sequence[str], option: str) -> dict[str, list[Any]]
             raise click.BadParameter(
                 f"{setting!r} gives no value; expected name=value", param_hint=f"--{option}"
             )
-        parsed.setdefault(name.strip(), []).append(parse_value(value.strip()))
+        parsed.setdefault(name.strip(), []).append(parse_value(value.strip(), may_be_null=may_be_null))
     return parsed
 
 

@@ -74,7 +74,7 @@ def asked(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that make up a question, besides what is chosen; their names are those of `Asked`."""
     texts = {
         "boundary": ("none|N", "Where no trials say so: a sequence is the whole run, or N steps."),
-        "unit": ("UNIT", "Of rates and times, such as Hz; step durations must have been recorded."),
+        "unit": ("UNIT", "Of rates or times, or both, as in Hz,ms; step durations must have been recorded."),
     }
     options = [
         click.option(
@@ -99,7 +99,7 @@ def asked(command: Callable[..., Any]) -> Callable[..., Any]:
             "settings",
             multiple=True,
             metavar="NAME=VALUE",
-            help="A further parameter of a statistic, such as threshold=0.9; likewise.",
+            help="A further parameter of a statistic, such as threshold=0.9; likewise. null is None.",
         ),
         *(
             click.option(f"--{name}", default="", metavar=metavar, help=text)

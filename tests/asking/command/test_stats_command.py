@@ -18,7 +18,9 @@ import analysis
 from analysis.cli import commands
 from analysis.cli.tables import asking
 from analysis.cli.tables.choosing import parse_indices, parse_numbers, parse_value
+from analysis.naming import shown_name
 from analysis.statistics import Statistics
+from analysis.statistics.signals import SignalStatistics
 from tapes import CONNECTIONS, Made, Run, Trial, write_recording
 
 
@@ -239,6 +241,8 @@ def test_output_goes_to_a_file(path: str, tmp_path: Path) -> None:
         (["--where", "epoch=1", "--steps", "0:3"], "by --steps 0:3 and --where epoch=1: there are"),
         (["--shard", "0/2", "-o", "part.csv"], "is no table, but a part of one: let it end in .npz"),
         (["--what", "latency,firing_rate", "--unit", "ms"], "firing_rate: --unit ms; expected 'Hz'"),
+        (["--what", "latency", "--unit", "Hz,ms"], "none of 'latency' is in Hz"),
+        (["--what", "latency,firing_rate", "--unit", "ms,us"], "has 2 units that latency could be in"),
         (["--what", "isi_cv", "--per", "layer,stepp"], "Error: --per layer,stepp: 'stepp' is unknown"),
         (["--what", "autocorrelation", "--per", "time"], "--per time cuts presentations"),
         (["--what", "correlation", "--layer", "3", "--set", "seed=-1"], "Error: --set seed=-1; expected"),
@@ -259,20 +263,38 @@ def test_mistakes_get_a_message_and_the_status_2(path: str, options: list[str], 
     assert "Traceback" not in result.output
 
 
-def test_a_column_that_is_named_as_a_statistic_is_in_no_table_with_it(tmp_path: Path) -> None:
+def test_a_column_that_is_named_as_a_statistic_stands_beside_it(tmp_path: Path) -> None:
     trials = [Trial(0, 2, {"latency": [1, 2]})]
     write_recording(tmp_path / "run.zarr", {"1": np.ones((4, 3), np.bool_)}, [Run(0, 2, 2, 0)], trials)
     run = str(tmp_path / "run.zarr")
-    assert table(run, "--what", "spike_count", "--per", "latency").latency.tolist() == [1, 2]
-    refused = call(run, "--what", "latency", "--per", "latency")
-    assert refused.exit_code == 2
-    assert "latency is a statistic, and here a column of the trials as well" in refused.stderr
+    shown = table(run, "--what", "spike_count,latency", "--per", "trial_latency")
+    assert shown.trial_latency.tolist() == [1, 2]
+    assert shown.latency.tolist() == [0, 0]
+    answer = analysis.open_recording(run)["1"].latency("presentation").to_dataset()
+    assert answer.trial_latency.values.tolist() == [1, 2]
+    for name in (*asking.statistics(), *asking.statistics(SignalStatistics)):
+        assert shown_name(name) == f"trial_{name}"
+
+
+def test_rates_and_times_have_units_of_their_own_in_one_table(path: str) -> None:
+    shown = table(path, "--what", "firing_rate,latency,isi_mean,silent_ratio", "--unit", "Hz, us")
+    recording = analysis.open_recording(path)
+    np.testing.assert_array_equal(shown.firing_rate, recording.firing_rate("layer", unit="Hz"))
+    np.testing.assert_array_equal(shown.latency, recording.latency("layer", unit="us"))
+    np.testing.assert_array_equal(shown.isi_mean, recording.isi_mean("layer", unit="us"))
+
+
+def test_null_is_none(path: str) -> None:
+    shown = table(path, "--what", "fano_factor", "--set", "by=null")
+    wanted = analysis.open_recording(path).fano_factor("layer", by=None)
+    np.testing.assert_array_equal(shown.fano_factor, wanted)
 
 
 def test_values_are_json_or_text() -> None:
     texts = ["3", "0.5", "true", '"3"', "cat", "a=b", "null", "NaN", "[1, 2]", "{}", "1e400x"]
     values = [3, 0.5, True, "3", "cat", "a=b", "null", "NaN", [1, 2], "{}", "1e400x"]
     assert [parse_value(text) for text in texts] == values
+    assert parse_value("null", may_be_null=True) is None
     assert parse_value("true") is True
 
 

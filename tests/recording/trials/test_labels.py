@@ -236,7 +236,7 @@ NAMES = {
     **{name: name for name in ["", "__x", "a/b", ".", "..", "c", "x y", "é", "Zarr", "zARR", "=", "self"]},
     **{name: name for name in ["Trial", "TRIAL", "trial_x", "attached", "n" * 1000]},
     **{name: f"trial_{name}" for name in ["step", "frame", "neuron", "spikes", "recording", "presentation"]},
-    **{name: f"trial_{name}" for name in ["trial_step", "lag", "defined", "axis_4", "time_ms"]},
+    **{name: f"trial_{name}" for name in ["trial_step", "lag", "defined", "axis_4", "time_ms", "features"]},
     "trial": "trial_trial",
     "sample": "trial_sample",
     "trial_trial": "trial_trial_trial",
