@@ -139,9 +139,10 @@ def _axis(word: str, sources: Sequence[Source], question: Question) -> tuple[Axi
     if word in ("step", "window", "trial"):
         return _group_axis(word, sources, question)
     if word != "sample" and not any((frames_of(source).segments.trial >= 0).any() for source in sources):
-        raise QuestionError(
-            f'per="{word}": no trial is among what is looked at; record with `with monitor.trial():`'
-        )
+        advice = "record with `with monitor.trial():`"
+        if any(source.trials.rows for source in sources):
+            advice = "trials were recorded: select some of them, and steps, times and samples that they have"
+        raise QuestionError(f'per="{word}": no trial is among what is looked at; {advice}')
     if word == "presentation":
         return presentation_axis(sources), None
     size = max(map(_times if word == "time" else _samples, sources), default=0)

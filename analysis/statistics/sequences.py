@@ -55,7 +55,9 @@ class SequenceStatistics(Answering):
     ) -> xr.DataArray:
         """Number of interspike intervals of each length: steps between successive events of a neuron.
 
-        Equal to the histogram of ``elephant.statistics.isi`` of every neuron and presentation.
+        Intervals lie within a presentation, and reach over no gap and no lost step. Those of all neurons that
+        are not kept apart are one heap. An interval belongs to the group of the frame where it ends. Equal
+        to the histogram of ``elephant.statistics.isi`` of every neuron and presentation.
 
         Parameters
         ----------
@@ -64,7 +66,9 @@ class SequenceStatistics(Answering):
         longest : int
             Longest interval that has a bin; longer ones are counted together in the coordinate ``longer``.
         boundary : "none" or int, optional
-            Where sequences end outside of trials, see the class.
+            Where sequences end outside of trials: ``"none"``, and the whole run is one sequence for each
+            sample of the batch; or a new one begins at every step that is a multiple of this number.
+            Recordings without trials need it. Left out, frames outside of trials are in no sequence.
 
         Returns
         -------
@@ -179,7 +183,8 @@ class SequenceStatistics(Answering):
         Presentations in which the neuron did not fire are censored: they are not in the mean, and
         `latency_censored` counts them. So are those in which steps are missing before it fired, as an earlier
         event may be among these; and where the first step of the trial, of those selected, is missing in the
-        layer, the presentation says nothing at all: it is in neither.
+        layer, the presentation says nothing at all: it is in neither. A latency belongs to the group of the
+        frame where its presentation begins.
 
         Parameters
         ----------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -18,6 +19,7 @@ from analysis.asking import planning
 from analysis.kernels.counting import tasks as counting
 from made_recordings import Example, make_example, plans
 from slots import Slots, keys_of
+from tapes import Run, Trial, write_recording
 
 WORDS = ("step", "window", "time", "trial", "sample", "presentation", "label", "epoch")
 PLACES = ("all", "channel", "neuron")
@@ -153,3 +155,12 @@ def test_products_of_axes_and_selections_equal_plain_counting(
             check(found, slots, statistic, along, place)
     spikes = narrowed.spikes
     np.testing.assert_array_equal(spikes.compute().values, slots.bits)
+
+
+def test_selections_without_trials_are_no_recordings_without_trials(tmp_path: Path) -> None:
+    spikes, runs = np.ones((12, 3), np.bool_), [Run(0, 4, 2, 0), Run(4, 2, 2)]
+    write_recording(tmp_path / "a.zarr", {"1": spikes}, runs, [Trial(0, 2, {})])
+    recording = analysis.open_recording(tmp_path / "a.zarr")
+    for part in (recording.select(steps=slice(4, 6)), recording.select(time=slice(0, 0))):
+        with pytest.raises(analysis.QuestionError, match="trials were recorded: select some"):
+            part.firing_rate("time")

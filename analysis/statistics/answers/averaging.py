@@ -158,7 +158,7 @@ def averaged(name: str, apart: Apart, parts: Sequence[Any]) -> xr.DataArray:
     Returns
     -------
     xarray.DataArray of float64
-        With the coordinate ``defined``: what went into each figure.
+        With the coordinate ``defined``: how many went into each figure.
     """
     if not apart.question.layers:
         parts = [sum(parts[1:], parts[0])]
@@ -168,6 +168,7 @@ def averaged(name: str, apart: Apart, parts: Sequence[Any]) -> xr.DataArray:
         result = apart.label(figure, layer)
         defined = apart.label(part[2].astype(np.int64), layer)
         shown.append(result.assign_coords(defined=defined.variable))
+        shown[-1].coords["defined"].attrs.update(long_name="figures averaged", units="1")
     return over_layers(name, apart, shown)
 
 

@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 import analysis
-from tapes import Run, Trial, write_recording
+from tapes import Made, Run, Trial, write_recording
 
 SPIKES = np.random.default_rng(5).random((240, 6)) < 0.3
 RUNS = [Run(0, 10, 8, 0), Run(12, 20, 8, 1)]
@@ -37,6 +37,23 @@ def test_steps_windows_and_times_have_a_coordinate_in_the_unit_of_dt(tmp_path: P
     np.testing.assert_array_equal(
         recording.autocorrelation(4).lag_ms, [0.5, 1, 1.5, 2], err_msg="lags are steps too"
     )
+
+
+def test_numbers_of_what_went_into_averages_have_names(tmp_path: Path) -> None:
+    layer = recording_of(tmp_path / "a.zarr")["1"].select(time=slice(0, 10))
+    for statistic in ("isi_cv", "latency", "fano_factor", "selectivity", "information", "sparseness"):
+        about = getattr(layer, statistic)().defined.attrs
+        assert about["long_name"], statistic
+        assert about["units"] == "1"
+
+
+@pytest.mark.parametrize("name", ["label", "step", "neuron", "v"])
+def test_signals_with_the_name_of_a_coordinate_make_data_sets(tmp_path: Path, name: str) -> None:
+    made = {("1", name): Made(np.arange(SPIKES.size, dtype=np.float64).reshape(SPIKES.shape))}
+    write_recording(tmp_path / "a.zarr", {"1": SPIKES}, RUNS, TRIALS, signals=made)
+    signal = analysis.open_recording(tmp_path / "a.zarr")["1"].signals[name]
+    assert signal.values.name == ("v" if name == "v" else "values")
+    assert len(signal.values.to_dataset().data_vars) == 1
 
 
 def test_rates_per_second_and_intervals_in_milliseconds(tmp_path: Path) -> None:
