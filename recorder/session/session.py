@@ -251,7 +251,9 @@ class RecordingSession(Presenting):
         steps.next_step += count or 1
         if not self._due.is_dirty:
             self._mark_dirty()
-        self._taking.take(recorder)
+        # Of a layer of which nothing was kept so far, the shape of what is kept is not known.
+        if kept is not None:
+            self._taking.take(recorder)
 
     def _pass_boundary(self) -> None:
         self._logbook.tell_failures()

@@ -295,3 +295,34 @@ def test_lists_that_stand_for_no_neurons_are_refused(tmp_path: Path, index: Any)
         pytest.raises(NeuronShapeError, match=r"does not fit layer 'layer', whose neurons have the"),
     ):
         net(made(1, 2)[0])
+
+
+@pytest.mark.filterwarnings("ignore::recorder.format.errors.UncalledLayersWarning")
+@pytest.mark.parametrize("keep", ["spikes", "counts"])
+def test_a_layer_first_called_in_a_trial_that_is_left_out_is_recorded_from_the_next_one_on(
+    tmp_path: Path, keep: str
+) -> None:
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.always, self.rarely = nn.Identity(), nn.Identity()
+
+        def forward(self, x: torch.Tensor, *, rarely: bool) -> None:
+            self.always(x)
+            if rarely:
+                self.rarely(x)
+
+    net, x = Branches(), made(1, 3)[0]
+    layers = {name: SpikeOutput("n ...") for name in ("always", "rarely")}
+    path, options = tmp_path / "run", {"trials_every": 2, "neurons": [3, 17], "keep": keep}
+    with Monitor(net, layers=layers, store=path, signals="output", **options) as monitor:
+        for trial in range(4):
+            with monitor.trial(label=trial):
+                net(x, rarely=trial > 0)
+            monitor.flush()
+    recording = analysis.open_recording(path)
+    assert recording["always"].spike_count("trial").trial.values.tolist() == [0, 2]
+    counts = recording["rarely"].spike_count(("trial", "sample", "neuron"))
+    assert counts.trial.values.tolist() == [2]
+    assert np.array_equal(counts.values[0], x.flatten(1)[:, [3, 17]])
+    assert recording["rarely"].signals["output"].values.step.values.tolist() == [2, 2, 2]
