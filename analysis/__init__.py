@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from analysis.layer import Layer
     from analysis.members import JointRecordingError
     from analysis.opening import open_recording
-    from analysis.questions import ManyUnitsWarning, UncoveredOperationsWarning, UnknownLayerError
+    from analysis.questions import (
+        ManyUnitsWarning,
+        PooledPartsWarning,
+        UncoveredOperationsWarning,
+        UnknownLayerError,
+    )
     from analysis.recording import Recording
     from analysis.succession import RecordingReplacedError
     from recorder.format import (
@@ -35,6 +40,7 @@ __all__ = [
     "Layer",
     "LostFramesWarning",
     "ManyUnitsWarning",
+    "PooledPartsWarning",
     "QuestionError",
     "Recording",
     "RecordingFormatError",
@@ -53,6 +59,7 @@ _MODULES = {
     "Layer": "analysis.layer",
     "LostFramesWarning": "recorder.format",
     "ManyUnitsWarning": "analysis.questions",
+    "PooledPartsWarning": "analysis.questions",
     "QuestionError": "analysis.arguments",
     "Recording": "analysis.recording",
     "RecordingFormatError": "recorder.format",

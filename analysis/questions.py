@@ -149,5 +149,9 @@ class UncoveredOperationsWarning(UserWarning):
     """Weight layers are left out, as spikes alone do not tell how many operations they do."""
 
 
+class PooledPartsWarning(UserWarning):
+    """Layers are pooled of which not the same samples or trials were kept."""
+
+
 class ManyUnitsWarning(UserWarning):
     """More units than tools for NWB are made for."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Final
+from warnings import warn
 
 from analysis.arguments import QuestionError
 from analysis.kernels.selecting.selection import Indices
 from analysis.kernels.selecting.source import Source
+from analysis.questions import PooledPartsWarning
 from recorder.format.record.parts import is_flat
 
 # Selected trials that are looked at to find out whether they were kept: a stranger's may be very many.
 MOST_LOOKED_AT: Final = 2**16
+_SHOWN: Final = 10
 
 
 def kept_text(source: Source) -> str:
@@ -68,3 +71,36 @@ def refuse_counts(layers: Iterable[Sequence[Source]], what: str) -> None:
                     "kept: how often each neuron fired in each sample of each trial. Ask about other layers, "
                     "with select(layers=...), or record this one without keep='counts'"
                 )
+
+
+def warn_of_other_frames(layers: Sequence[Sequence[Source]]) -> None:
+    """Warn if layers are to be pooled of which not the same of the selected samples and trials were kept."""
+    if not any(source.commit.part for layer in layers for source in layer):
+        return
+    for sources in zip(*layers, strict=True):
+        limits = {source.layer: _frames_kept(source) for source in sources}
+        if len({*limits.values()}) > 1:
+            kept = {source.layer: str(source.commit.part or "all") for source in sources}
+            shown = [f"{kept[layer]} of {layer!r}" for layer in [*limits][:_SHOWN]]
+            more = f" and {len(limits) - _SHOWN} more" if len(limits) > _SHOWN else ""
+            warn(
+                "layers are pooled of which not the same samples or trials were kept: "
+                f"{'; '.join(shown)}{more}. Those of which more was kept weigh more. Keep them apart with "
+                "per='layer', or select layers, samples or trials that were kept of all",
+                PooledPartsWarning,
+                stacklevel=5,
+            )
+            return
+
+
+def _frames_kept(source: Source) -> tuple[int | None, int]:
+    """Of how many samples, and of every how manieth trial, frames were kept among those that are selected."""
+    part, selection = source.commit.part, source.selection
+    if part is None:
+        return None, 1
+    samples, trials = selection.samples, selection.trials
+    has_samples = part.samples is None or (samples is not None and max(samples, default=0) < part.samples)
+    has_trials = trials is not None and all(
+        trial % part.trials_every == 0 for trial in trials[:MOST_LOOKED_AT]
+    )
+    return None if has_samples else part.samples, 1 if has_trials else part.trials_every

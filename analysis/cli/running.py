@@ -44,10 +44,11 @@ def open_shown(path: str) -> Recording:
 
 
 @contextmanager
-def warnings_as_lines(category: type[Warning]) -> Iterator[None]:
-    """What is warned of is a line on standard error, once; of this category always."""
+def warnings_as_lines(*categories: type[Warning]) -> Iterator[None]:
+    """What is warned of is a line on standard error, once; of these categories always."""
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", category)
+        for category in categories:
+            warnings.simplefilter("always", category)
         yield
     for message in dict.fromkeys(printable(warning.message) for warning in caught):
         click.echo(message, err=True)

@@ -327,3 +327,33 @@ def test_neurons_kept_by_slices_and_by_flat_indices_are_compared(tmp_path: Path)
         assert (one ^ other).reshape(STEPS, SAMPLES, -1)[first.step, first.sample, neuron]
     with pytest.raises(QuestionError, match="which are not the same neurons"):
         analysis.compare(a, c)
+
+
+@pytest.mark.parametrize("part", [{"samples": {"a": 2}}, {"trials_every": {"a": 2}}])
+def test_pooled_layers_of_which_other_frames_were_kept_are_warned_of(
+    tmp_path: Path, part: dict[str, Any]
+) -> None:
+    path = tmp_path / "run"
+    write_recording(path, {"a": iter(spikes()), "b": iter(spikes())}, labels=LABELS, **part)
+    recording = analysis.open_recording(path)
+    for ask in (recording.firing_rate, recording.spike_count, recording.isi_mean):
+        with pytest.warns(analysis.PooledPartsWarning, match="of 'a'; all of 'b'.*per='layer'"):
+            ask(per="label")
+        ask(per=("layer", "label"))
+    for selected in (
+        recording.select(layers="a"),
+        recording.select(samples=[0, 1], trials=[0, 2, 4]),
+        recording.select(samples=slice(0, 2), trials=range(0, 6, 2)),
+    ):
+        selected.firing_rate()
+    printed = CliRunner().invoke(commands.main, ["stats", str(path), "--per", "label"])
+    assert printed.exit_code == 0
+    assert "not the same samples or trials" in printed.stderr
+
+
+def test_layers_of_which_the_same_frames_were_kept_are_pooled(tmp_path: Path) -> None:
+    layers = {"a": iter(spikes()), "b": iter(spikes())}
+    part = {"samples": 2, "trials_every": 2, "neurons": {"a": FLAT}}
+    write_recording(tmp_path / "run", layers, labels=LABELS, **part)
+    recording = analysis.open_recording(tmp_path / "run")
+    assert recording.firing_rate().compute() > 0

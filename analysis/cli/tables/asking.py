@@ -20,7 +20,7 @@ from analysis.arguments import QuestionError, listed
 from analysis.cli.running import warnings_as_lines
 from analysis.cli.tables.choosing import CHOSEN, need_one_layer, parse_settings, select
 from analysis.display import printable
-from analysis.questions import UncoveredOperationsWarning
+from analysis.questions import PooledPartsWarning, UncoveredOperationsWarning
 from analysis.recording import Recording
 from analysis.statistics import Statistics
 from analysis.statistics.counted import CountedOperations
@@ -107,7 +107,7 @@ class Asked:
         recording = select(recording, **{name: getattr(self, name) for name in CHOSEN})
         need_one_layer(recording, self.per, ",".join(self.per))
         answers = {}
-        with warnings_as_lines(UncoveredOperationsWarning):
+        with warnings_as_lines(UncoveredOperationsWarning, PooledPartsWarning):
             for name in self.what:
                 signal, _, method = name.rpartition(":")
                 try:

@@ -22,6 +22,7 @@ from analysis.arguments import QuestionError
 from analysis.asking.axes import check_axes, frame_axes
 from analysis.asking.batches import Batches, plan_batches
 from analysis.asking.graphs import add_together, count_batches, count_frames_of_layer
+from analysis.asking.kept import warn_of_other_frames
 from analysis.asking.planning import LayerCuts, Plan, plan_answer
 from analysis.kernels.counting.quantities import Quantity
 from analysis.kernels.counting.tallying import places_of
@@ -91,7 +92,10 @@ class Answering(ABC):
     def _question(self, per: Per | None, window: int | None) -> Question:
         layers = self._layers()
         columns = columns_of(layers[0]) if layers else {}
-        return parse_question(self._default_per if per is None else per, window, columns)
+        question = parse_question(self._default_per if per is None else per, window, columns)
+        if not question.layers:
+            warn_of_other_frames(layers)
+        return question
 
     def _ask(self, statistic: Statistic, per: Per | None, window: int | None) -> xr.DataArray:
         return self._of_layer(answer(statistic, self._layers(), self._question(per, window), self.members))
