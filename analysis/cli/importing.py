@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -13,6 +13,7 @@ from analysis.cli.progress import progress
 from analysis.cli.running import errors_as_messages
 from analysis.display import printable
 from recorder.elsewhere import EventTable, write_recording
+from recorder.elsewhere.events import Several
 from recorder.elsewhere.files import TableSizes, read_labels, read_layers
 from recorder.stores.redaction import shown_address
 
@@ -30,11 +31,18 @@ from recorder.stores.redaction import shown_address
     "--neurons",
     multiple=True,
     metavar="[LAYER=]SHAPE",
-    help="Of tables: shape of a layer, such as 2,32,32; once for each, or once for all.",
+    help="Of tables: shape of a layer, such as 2,32,32; once for all, or once for each, as where there is a "
+    "column layer.",
 )
 @click.option("--steps", type=click.IntRange(min=1), help="Of tables: number of steps, of each trial.")
 @click.option("--samples", type=click.IntRange(min=1), default=1, help="Of tables: samples of each step.")
 @click.option("--trials", type=click.IntRange(min=1), help="Of tables with a column trial: how many.")
+@click.option(
+    "--several",
+    type=click.Choice(get_args(Several)),
+    default="error",
+    help="Of tables: what several events of a neuron in one step are: an error, a spike count, or one spike.",
+)
 @click.option(
     "--labels",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -56,6 +64,7 @@ def import_files(
     steps: int | None,
     samples: int,
     trials: int | None,
+    several: Several,
     labels: Path | None,
     **options: Any,
 ) -> None:
@@ -70,13 +79,16 @@ def import_files(
     """
     shapes = {name: _shape(text) for name, text in _by_layer("--neurons", neurons).items()}
     of_arrays = _by_layer("--axes", axes)
-    sizes = TableSizes(shapes, steps, samples, trials)
+    sizes = TableSizes(shapes, steps, samples, trials, several)
     left = "ask for the same again with --resume to go on from the last commit"
     with errors_as_messages(), progress("importing", left=left), ExitStack() as opened:
         try:
             layers = read_layers(files, sizes, opened)
-            if (shapes or steps or trials) and not any(isinstance(x, EventTable) for x in layers.values()):
-                raise click.UsageError("--neurons, --steps and --trials are of tables, and there is none")
+            of_tables = shapes or steps or trials or several != "error"
+            if of_tables and not any(isinstance(x, EventTable) for x in layers.values()):
+                raise click.UsageError(
+                    "--neurons, --steps, --trials and --several are of tables, and there is none"
+                )
             location = write_recording(
                 output,
                 layers,

@@ -34,8 +34,9 @@ class EventTable:
     - ``neuron``, the place of the neuron in C order; or its place along each axis: ``channel, length``,
       ``channel, height, width`` or ``channel, depth, height, width``.
 
-    Other columns are left alone. Nothing is taken from the largest number in a column: silent neurons,
-    samples, steps and trials would be missing. So these are said.
+    Each row is one spike: a column ``value`` with anything but ones is refused. Other columns are left alone.
+    Nothing is taken from the largest number in a column: silent neurons, samples, steps and trials would be
+    missing. So these are said.
 
     Parameters
     ----------
@@ -122,6 +123,8 @@ class EventTable:
 
     def _places(self, table: Any) -> Integers:
         names = _columns_of(table)
+        if "value" in names:
+            _refuse_values(_column_of(table, "value"))
         if self.has_trials:
             trial = self._column(table, names, "trial", len(self.steps))
             time = self._column(table, names, "time", max(self.steps))
@@ -243,7 +246,8 @@ class _EventPiece:
                 f"{1 + np.count_nonzero(again == again[0])} events are of neuron "
                 f"{neuron[0] if len(neuron) == 1 else tuple(neuron)} in "
                 f"{self._step_text(self._first_step + first + step)}, sample {sample}: EventTable(..., "
-                "several='count') makes a spike count of them, several='once' one spike; or give more steps"
+                "several='count'), or --several count, makes a spike count of them, 'once' one spike; or "
+                "give more steps"
             )
         if self._several == "count":
             np.add.at(events, again, 1)
@@ -266,6 +270,17 @@ def _columns_of(table: Any) -> list[str]:
     if hasattr(table, "keys") and hasattr(table, "__getitem__"):  # a mapping, a data frame, an .npz file
         return list(map(str, table.keys()))
     return []
+
+
+def _refuse_values(column: NDArray[Any]) -> None:
+    """Raise ValueError if events have other values than 1, which would be lost."""
+    others = np.flatnonzero(column != 1)
+    if len(others):
+        row = int(others[0])
+        raise ValueError(
+            f"row {row} of the events has value {column[row]}; each row of a table is one spike. Give "
+            "other values as an array [steps, samples, neurons], or leave that column out"
+        )
 
 
 def _column_of(table: Any, name: str) -> NDArray[Any]:

@@ -157,9 +157,9 @@ def _plain_pattern(axes: str) -> Pattern:
 def make_feeds(layers: Any, axes: str | Mapping[str, str] | None) -> list[Feed]:
     """The feed of each layer, in the order of the mapping."""
     if not isinstance(layers, Mapping) or not layers:
+        given = "empty" if isinstance(layers, Mapping) else type(layers).__name__
         raise TypeError(
-            f"layers is {type(layers).__name__}; expected a mapping from names of layers to arrays, such as "
-            "{'1': spikes}"
+            f"layers is {given}; expected a mapping from names of layers to arrays, such as {{'1': spikes}}"
         )
     if isinstance(axes, Mapping):
         unknown = sorted(set(axes) - set(layers))

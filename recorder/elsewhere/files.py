@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from recorder.elsewhere.events import EventTable
+from recorder.elsewhere.events import EventTable, Several
 
 KINDS: Final = (".npy", ".npz", ".parquet", ".pt", ".pth")
 # Columns that a table has, and a file of arrays for layers has not.
@@ -32,12 +32,15 @@ class TableSizes:
         Shape of each layer; of the name ``""`` that of all others.
     steps, trials : int, optional
     samples : int
+    several : {"error", "count", "once"}
+        As of `EventTable`.
     """
 
     neurons: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     steps: int | None = None
     samples: int = 1
     trials: int | None = None
+    several: Several = "error"
 
 
 def read_layers(files: Sequence[str], sizes: TableSizes, opened: ExitStack) -> dict[str, Any]:
@@ -168,4 +171,11 @@ def _table(layer: str, path: Path, events: Any, sizes: TableSizes) -> EventTable
             f"{path} is a table of events; how many neurons and steps there are does not stand in it: "
             "--neurons SHAPE --steps N"
         )
-    return EventTable(events, neurons=neurons, steps=sizes.steps, samples=sizes.samples, trials=sizes.trials)
+    return EventTable(
+        events,
+        neurons=neurons,
+        steps=sizes.steps,
+        samples=sizes.samples,
+        trials=sizes.trials,
+        several=sizes.several,
+    )

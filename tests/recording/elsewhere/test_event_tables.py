@@ -203,3 +203,11 @@ def test_many_events_in_one_slot_are_refused_counted_or_one(tmp_path: Path) -> N
         np.testing.assert_array_equal(np.asarray(values).reshape(4, 2, 3), expected)
     with pytest.raises(ValueError, match="several is 'all'; expected 'error', 'count' or 'once'"):
         EventTable(events, neurons=3, steps=4, several="all")
+
+
+def test_values_that_a_table_would_lose_are_refused(tmp_path: Path) -> None:
+    events = {"step": [0, 1], "neuron": [2, 0], "value": [1, -2]}
+    with pytest.raises(ValueError, match=r"row 1 of the events has value -2; each row .* is one spike"):
+        write_recording(tmp_path / "run", {"1": EventTable(events, neurons=3, steps=4)})
+    write_recording(tmp_path / "run", {"1": EventTable({**events, "value": [1, True]}, neurons=3, steps=4)})
+    assert frames(tmp_path / "run").sum() == 2

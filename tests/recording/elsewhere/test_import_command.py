@@ -179,6 +179,7 @@ def test_errors_say_what_to_do(spikes: dict[str, np.ndarray], tmp_path: Path) ->
             ([table, "--neurons", "a=1", "--neurons", "a=1", "--steps", 2], "each layer once"),
             ([array, "--axes", "b=t n c"], "there is no layer 'b', only ['out']"),
             ([array, "--steps", 2], "are of tables, and there is none"),
+            ([array, "--several", "once"], "are of tables, and there is none"),
             ([array, "--overwrite", "--append"], "choose one of them"),
         )
     ):
@@ -194,3 +195,17 @@ def test_a_table_that_does_not_ascend_is_refused_where_it_is_read_in_parts(
     pq.write_table(pa.table({"step": [1, 0], "neuron": [0, 0]}), tmp_path / "a.parquet")
     message = failed(tmp_path / "a.parquet", "-o", tmp_path / "run.zarr", "--neurons", 1, "--steps", 2)
     assert "step 0 come behind a table that ended with step 1: sort the events" in message
+
+
+@pytest.mark.parametrize("kind", [".npz", ".parquet"])
+def test_several_events_in_one_step_are_counted_or_one_where_that_is_said(tmp_path: Path, kind: str) -> None:
+    file, run = tmp_path / f"out{kind}", tmp_path / "run.zarr"
+    columns = {"step": [0, 0, 0, 2], "neuron": [1, 1, 0, 2]}
+    pq.write_table(pa.table(columns), file) if kind == ".parquet" else np.savez(file, **columns)
+    sizes = ("--neurons", 3, "--steps", 3)
+    assert "2 events are of neuron 1 in step 0" in (message := failed(file, "-o", run, *sizes))
+    assert "--several count" in message
+    for several, number in (("count", 2), ("once", 1)):
+        done(file, "-o", run, *sizes, "--overwrite", "--several", several)
+        values = np.asarray(analysis.open_recording(run)["out"].values)
+        assert np.array_equal(values, [[1, number, 0], [0, 0, 0], [0, 0, 1]])
