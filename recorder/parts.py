@@ -180,7 +180,9 @@ def choose_neurons(index: Any, shape: tuple[int, ...], where: str) -> Kept:
         If they are none, or too many to be listed.
     """
     given = index
-    if isinstance(index, slice) or index is Ellipsis:
+    # Of a bare number, too, numpy takes the whole row.
+    is_number = isinstance(index, int | np.integer) and not isinstance(index, bool)
+    if is_number or isinstance(index, slice) or index is Ellipsis:
         index = (index,)
     if isinstance(index, tuple):
         ranges = _ranges(index, shape)

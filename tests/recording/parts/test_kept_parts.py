@@ -70,6 +70,7 @@ def stored(path: Path) -> np.ndarray:
     [
         np.s_[:, ::2, 1:],
         np.s_[1,],
+        np.s_[1],
         np.s_[..., 0],
         np.s_[::-1, 2],
         [3, 17, 59],
@@ -83,7 +84,7 @@ def test_the_neurons_are_those_that_numpy_takes_by_the_index(tmp_path: Path, ind
     monitor = record(tmp_path / "run", [spikes], axes=axes, neurons={NAME: index})
     commit = TapeReader.open(Folder(tmp_path / "run")).layers[NAME].commit
     every = np.arange(spikes[0, 0].numel())
-    chosen = np.unique((every.reshape(SHAPE) if isinstance(index, tuple) else every)[index])
+    chosen = np.unique((every.reshape(SHAPE) if isinstance(index, tuple | int) else every)[index])
     assert commit.shape == SHAPE
     assert commit.part is not None
     assert kept_indices(SHAPE, commit.part.neurons).tolist() == chosen.tolist()
