@@ -74,8 +74,10 @@ class Operations(Answering):
         so they then also tell what reads a layer of which only some of these were kept.
 
         With ``weights="all"`` and ``kind="accumulates"`` it equals the ``SynOpCounter`` of SpikingJelly 2.0,
-        and the analyser of sinabs; with ``weights="nonzero"`` the effective accumulates of NeuroBench's
-        ``SynapticOperations``, which also takes -1 for a spike.
+        and the analyser of sinabs where neurons fire at most once a step: it takes each of several spikes for
+        an operation, where here one value is one multiply-accumulate for each weight. With
+        ``weights="nonzero"`` it is the effective accumulates of NeuroBench's ``SynapticOperations``, which
+        also takes -1 for a spike.
 
         Parameters
         ----------
@@ -194,10 +196,14 @@ class Operations(Answering):
         covering = covering_of(layers)
         missing = covering.missing
         if missing and uncovered == "refuse":
+            # Products of other modules are never counted, and weight layers have been where any was.
+            has_counts = layers[0][0].operations is not None
+            counting = (
+                "; weight layers are counted with Monitor(..., operations=True)" if not has_counts else ""
+            )
             raise QuestionError(
                 "the network does operations that spikes alone do not tell: "
-                f"{listed_uncovered(missing)}. uncovered='leave out' gives those of the others; to have them "
-                "counted, record with Monitor(..., operations=True)"
+                f"{listed_uncovered(missing)}. uncovered='leave out' gives those of the others{counting}"
             )
         if missing:
             left_out = left_out_of(layers, covering)

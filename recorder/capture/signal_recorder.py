@@ -214,7 +214,7 @@ class SignalRecorder:
         if values.ndim < 2 or values.shape[0] != steps or values.shape[1] != batch:
             raise self._error(
                 f"has values of shape {tuple(values.shape)}, as [T, N, *neuron], at step {first_step}; "
-                f"expected T = {steps} and N = {batch}, as the layer's spikes have"
+                f"expected T = {steps} and N = {batch}, as the layer's spikes have{self.signal.advice()}"
             )
         self._prepare(values, first_step)
         values = self._choose(values)

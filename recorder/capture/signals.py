@@ -120,7 +120,8 @@ class Signal:
         """
         found, axes = self._find(layer, inputs, output, expected)
         if not isinstance(found, torch.Tensor) or found.layout is not torch.strided or found.is_meta:
-            raise self._error(layer, f"is {_shown(found)}; expected a tensor{self._advice(layer)}")
+            advice = self.advice(type(layer.module).__name__)
+            raise self._error(layer, f"is {_shown(found)}; expected a tensor{advice}")
         try:
             return axes.arrange(found.detach() if found.requires_grad else found)
         except (AxesError, RuntimeError):
@@ -145,11 +146,12 @@ class Signal:
             return found, potential.axes or expected
         return follow(module, tuple(what.split("."))), expected
 
-    def _advice(self, layer: SpikingLayer) -> str:
+    def advice(self, kind: str = "this layer") -> str:
+        """What to do where values are not those of each step, to follow what is wrong with them."""
         if self.what == POTENTIAL:
             return (
-                f". No membrane potential of each step is known of {type(layer.module).__name__} as it is "
-                "set: give the name of an attribute, or a function of (module, inputs, output)"
+                f". No membrane potential of each step is known of {kind} as it is set: give the name of an "
+                "attribute, or a function of (module, inputs, output)"
             )
         if self.what == "input":
             return ", the first argument of the layer's forward, by position"

@@ -282,6 +282,25 @@ def test_jelly_counter_of_pooling_and_sums(tmp_path: Path, step_mode: str, binar
     assert int(recording.synaptic_operations(kind="multiply_accumulates")) > 0
 
 
+def test_counting_is_advised_where_it_would_help(tmp_path: Path) -> None:
+    class Product(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = Threshold(), nn.Linear(3, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            spikes = self.first(x)
+            return self.second(spikes) @ self.second(spikes).T
+
+    for counts in (False, True):
+        net, path = Product(), tmp_path / str(counts)
+        with torch.no_grad(), Monitor(net, store=path, layers=[Threshold], operations=counts):
+            net(torch.rand(5, 3))
+        with pytest.raises(QuestionError, match="'matmul'") as caught:
+            analysis.open_recording(path).synaptic_operations()
+        assert ("counted with Monitor(..., operations=True)" in str(caught.value)) is not counts
+
+
 # -- NeuroBench and sinabs ----------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from recorder import Monitor, Signal, SignalError
+from recorder import Monitor, Signal, SignalError, SpikeOutput
 from recorder.frameworks import SpikingLayerError
 
 N, NEURONS = 5, 7
@@ -74,3 +74,15 @@ def test_what_cannot_be_recorded_is_an_error_that_says_why(
 def test_bad_signals_are_refused_by_name(make: Any, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         make()
+
+
+def test_a_potential_that_is_not_kept_for_each_step_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    class MultiStep(Neuron):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.stack([super(MultiStep, self).forward(step) for step in x])
+
+    net = nn.Sequential(MultiStep())
+    monitor = Monitor(net, store=tmp_path / "run", layers={"0": SpikeOutput("t n ...")}, signals="v")
+    text = r"expected T = 3 and N = 5.*No membrane potential of each step"
+    with monitor, pytest.raises(SignalError, match=text):
+        net(torch.rand(3, N, NEURONS))
