@@ -15,12 +15,14 @@ import xarray as xr
 
 from analysis.arguments import QuestionError, check_choice, listed, real_number
 from analysis.asking.graphs import count_frames_of_layer
+from analysis.asking.kept import warn_of_other_frames
 from analysis.asking.operations.counted_operations import (
     Covering,
     Kind,
     covering_of,
 )
 from analysis.asking.operations.fan_outs import (
+    OperationsOf,
     Weights,
     connections_of,
     has_some_frames,
@@ -43,6 +45,7 @@ _KINDS: Final = {
     "accumulates": "accumulates among synaptic operations",
     "multiply_accumulates": "multiply-accumulates among synaptic operations",
 }
+_COUNTED: Final = {"events": "spikes", "magnitude": "magnitudes of values"}
 _LARGEST: Final = 2**62
 
 
@@ -56,6 +59,7 @@ class Operations(Answering):
         window: int | None = None,
         weights: Weights = "all",
         kind: Kind = "all",
+        of: OperationsOf = "events",
         uncovered: Uncovered = "refuse",
     ) -> xr.DataArray:
         """Synaptic operations: each spike counts once for each weight that it meets in the next layers.
@@ -74,8 +78,7 @@ class Operations(Answering):
         so they then also tell what reads a layer of which only some of these were kept.
 
         With ``weights="all"`` and ``kind="accumulates"`` it equals the ``SynOpCounter`` of SpikingJelly 2.0,
-        and the analyser of sinabs where neurons fire at most once a step: it takes each of several spikes for
-        an operation, where here one value is one multiply-accumulate for each weight. With
+        and the analyser of sinabs, with ``of="magnitude"`` also where neurons fire several times a step. With
         ``weights="nonzero"`` it is the effective accumulates of NeuroBench's ``SynapticOperations``, which
         also takes -1 for a spike.
 
@@ -90,6 +93,10 @@ class Operations(Answering):
             that were 0 then.
         kind : {"all", "accumulates", "multiply_accumulates"}
             Which operations.
+        of : {"events", "magnitude"}
+            Of layers that put out whole numbers other than 0 and 1: whether a value is one operation for each
+            weight, a multiply-accumulate, which has to be counted while recording; or as many accumulates as
+            its magnitude says, as where a value of 3 is three spikes. Of other layers these are the same.
         uncovered : {"refuse", "leave out"}
             What to do where the network has weight layers, or products such as those of attention, that read
             no recorded layer directly, as behind pooling or sums, and were not counted: how many operations
@@ -117,7 +124,8 @@ class Operations(Answering):
             If anything is left out.
         """
         question = self._question(per, window)
-        return self._of_layer(self._operations(question, weights, kind, self._covering(uncovered)))
+        covering = self._covering(uncovered, of, question)
+        return self._of_layer(self._operations(question, weights, kind, covering))
 
     def energy(
         self,
@@ -128,6 +136,7 @@ class Operations(Answering):
         accumulate: float | Fraction | None = None,
         multiply_accumulate: float | Fraction | None = None,
         weights: Weights = "all",
+        of: OperationsOf = "events",
         uncovered: Uncovered = "refuse",
     ) -> xr.DataArray:
         """Energy of the synaptic operations that spikes cause, in picojoules: arithmetic only.
@@ -146,7 +155,7 @@ class Operations(Answering):
 
         Parameters
         ----------
-        per, window, weights, uncovered
+        per, window, weights, of, uncovered
             As in `synaptic_operations`.
         preset : str
             Energies of one operation. ``"45nm"``: 0.9 pJ an accumulate and 4.6 pJ a multiply-accumulate of
@@ -167,7 +176,7 @@ class Operations(Answering):
         """
         prices = _prices(preset, accumulate, multiply_accumulate)
         question = self._question(per, window)
-        covering = self._covering(uncovered)
+        covering = self._covering(uncovered, of, question)
         operations = self._operations(question, weights, "accumulates", covering)
         price, multiplied = prices.accumulate, prices.multiply_accumulate
         result = operations * price.numerator / price.denominator
@@ -189,21 +198,22 @@ class Operations(Answering):
         }
         return self._of_layer(result.rename("energy"))
 
-    def _covering(self, uncovered: Uncovered) -> Covering:
+    def _covering(self, uncovered: Uncovered, of: OperationsOf, question: Question) -> Covering:
         """What tells the operations of the layers; what nothing tells is refused, or warned of."""
         check_choice(uncovered, "uncovered", ("refuse", "leave out"))
+        check_choice(of, "of", _COUNTED)
         layers = self._layers()
-        covering = covering_of(layers)
+        covering = covering_of(layers, of)
         missing = covering.missing
         if missing and uncovered == "refuse":
             # Products of other modules are never counted, and weight layers have been where any was.
             has_counts = layers[0][0].operations is not None
-            counting = (
-                "; weight layers are counted with Monitor(..., operations=True)" if not has_counts else ""
-            )
+            more = "" if has_counts else "; weight layers are counted with Monitor(..., operations=True)"
+            if of == "events" and any(source.commit.values for layer in layers for source in layer):
+                more += "; of='magnitude' takes a value of 3 for three spikes"
             raise QuestionError(
                 "the network does operations that spikes alone do not tell: "
-                f"{listed_uncovered(missing)}. uncovered='leave out' gives those of the others{counting}"
+                f"{listed_uncovered(missing)}. uncovered='leave out' gives those of the others{more}"
             )
         if missing:
             left_out = left_out_of(layers, covering)
@@ -219,6 +229,9 @@ class Operations(Answering):
                 UncoveredOperationsWarning,
                 stacklevel=3,
             )
+        if not question.layers:
+            silent = left_out_of(layers, covering)
+            warn_of_other_frames([layer for layer in layers if layer[0].layer not in silent])
         return covering
 
     def _operations(
@@ -228,12 +241,12 @@ class Operations(Answering):
         check_choice(kind, "kind", _KINDS)
         layers = self._layers()
         left_out = left_out_of(layers, covering) if covering.counted or covering.missing else []
-        build = partial(weighted, weights, kind, covering.counted, left_out)
+        build = partial(weighted, weights, kind, covering, left_out)
         result = of_each_recording(build, layers, question, self.members).rename("synaptic_operations")
         about: dict[str, Any] = {
             "long_name": _KINDS[kind],
             "units": "1",
-            "formula": f"spikes × fan-out; {_WEIGHTS[weights]}, biases do not",
+            "formula": f"{_COUNTED[covering.of]} × fan-out; {_WEIGHTS[weights]}, biases do not",
         }
         if covering.counted:
             about["formula"] += "; of weight layers in `counted` as many as were counted"

@@ -168,7 +168,7 @@ class Populations(Correlations):
     def _populations(
         self, name: str, finish: Finish, further: Mapping[str, Any], per: Per | None, window: int | None
     ) -> xr.DataArray:
-        question = self._question(per, window)
+        question = self._pooling_question(per, window)
         if name != "rate_histogram":
             refuse_counts(self._layers(), f"{name}()")
         if question.place != "all":

@@ -238,7 +238,7 @@ class SequenceStatistics(Answering):
             the two never changes.
         """
         lags = whole_number(lags, "lags", "a number of steps", least=1, most=MAX_LAG)
-        question = self._question(per, None)
+        question = self._pooling_question(per, None)
         cutting = [word for word in question.along if word in ("step", "window", "time")]
         if cutting:
             raise QuestionError(
@@ -293,7 +293,7 @@ class SequenceStatistics(Answering):
         boundary = read_boundary(layers, boundary)
         if tallied.what == "latency":
             _check_batches(layers, boundary)
-        result = of_each_recording(build, layers, self._question(per, window), self.members)
+        result = of_each_recording(build, layers, self._pooling_question(per, window), self.members)
         return self._of_layer(result).drop_vars("column")
 
 

@@ -12,7 +12,6 @@ import xarray as xr
 
 from analysis.arguments import QuestionError, listed
 from analysis.asking.axes import FrameAxes, check_axes, frame_axes
-from analysis.asking.graphs import count_layer
 from analysis.asking.operations.counted_operations import (
     Covering,
     Kind,
@@ -28,6 +27,7 @@ from analysis.kernels.selecting.source import Source
 from analysis.members import Members
 from analysis.questions import Question
 from analysis.statistics.answers.labelling import labelled
+from analysis.statistics.values import count_values
 
 
 def left_out_of(layers: Sequence[Sequence[Source]], covering: Covering) -> list[str]:
@@ -35,20 +35,21 @@ def left_out_of(layers: Sequence[Sequence[Source]], covering: Covering) -> list[
     return [
         layer[0].layer
         for layer in layers
-        if not any(told_readers_of(source, covering.counted) for source in layer)
+        if not any(told_readers_of(source, covering.of, covering.counted) for source in layer)
     ]
 
 
 def weighted(
     weights: Weights,
     kind: Kind,
-    counted: Sequence[str],
+    covering: Covering,
     left_out: Sequence[str],
     every: Sequence[Sequence[Source]],
     question: Question,
     members: Members,
 ) -> xr.DataArray:
     """Spikes of all recordings, weighted by fan-out, and operations that were counted, as a lazy answer."""
+    counted = covering.counted
     if counted and question.place != "all":
         raise QuestionError(
             f"per={question.place!r} keeps neurons apart, and operations of {listed(counted, 'and')} were "
@@ -68,7 +69,7 @@ def weighted(
                 each.append(_nothing(layer, question, axes))
                 continue
             pieces, along = plans[place].pools[pool][0], axes if question.along else None
-            each.append(_weighted_layer(plans[place], pieces, weights, counted, question.place, along))
+            each.append(_weighted_layer(plans[place], pieces, weights, covering, question.place, along))
         if sums is not None:
             ours = sums[pool] if question.recordings else sums
             each += [of_kind(ours, names.index(name), weights, kind) for name in counted]
@@ -120,20 +121,20 @@ def _weighted_layer(
     plan: Plan,
     layer: Sequence[LayerCuts],
     weights: Weights,
-    counted: Sequence[str],
+    covering: Covering,
     place: Any,
     axes: FrameAxes | None,
 ) -> Any:
     """Operations that a layer causes, in the recordings of a pool together: lazy, int64."""
     parts = []
     for cuts in layer:
-        source, fan_out = cuts.source, fan_out_of(cuts.source, weights, counted)
+        source, fan_out = cuts.source, fan_out_of(cuts.source, weights, covering.counted)
         shape = source.neuron_shape
         if fan_out.constant == 0 and plan.question.place == place:
             groups = axes.groups.shape if axes is not None else ()
             parts.append(da.zeros((*groups, *places_of(shape, place)), dtype=np.int64))
             continue
-        spikes = count_layer(plan, [cuts])
+        spikes = count_values(plan, [cuts], covering.of if source.commit.values else "events")
         if fan_out.each is None:
             spikes = spikes * np.int64(fan_out.constant or 0)
         else:

@@ -107,8 +107,11 @@ class ForwardGraph:
             if not isinstance(inside, WEIGHT_LAYERS)
         )
         self._outputs: list[_Output] = []
-        # Layers whose events are no accumulates, and why.
-        self._valued = dict.fromkeys(thresholded, "whose spikes are what a threshold makes of its values")
+        # Layers whose events are not what others read, and why. What the events of layers with other values
+        # than 0 and 1 cost is for those to say who read the recording, which has the values.
+        self._thresholded = dict.fromkeys(
+            thresholded, "whose spikes are what a threshold makes of its values"
+        )
         self._memories: dict[StorageWeakRef, _Traced] = {}
         self._inputs: dict[StorageWeakRef, object] = {}
         self._calls: dict[str, _Calls] = {}
@@ -149,8 +152,6 @@ class ForwardGraph:
             return
         made, memory = _Output(layer.name, tuple(spikes.shape)), Memory.of_spikes(spikes)
         self._outputs.append(made)
-        if layer.name not in self._valued and not _is_binary(spikes):
-            self._valued[layer.name] = "which has put out other values than 0 and 1"
         if memory is not None:
             self._memories[reference] = _Traced(made, memory, spikes.dtype, state_of(spikes))
 
@@ -281,7 +282,7 @@ class ForwardGraph:
             outputs = [output for output in self._outputs if output.layer == layer]
             layers[layer] = {}
             for name in dict.fromkeys(name for output in outputs for name in output.reads):
-                reader = self._valued.get(layer) or _reader_of(
+                reader = self._thresholded.get(layer) or _reader_of(
                     name, [output.reads.get(name, []) for output in outputs]
                 )
                 if isinstance(reader, Reader):

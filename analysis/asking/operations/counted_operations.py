@@ -10,6 +10,7 @@ import numpy as np
 
 from analysis.asking.axes import FrameAxes
 from analysis.asking.operations.fan_outs import (
+    OperationsOf,
     Weights,
     connections_of,
     readers_of_some_frames,
@@ -45,34 +46,43 @@ class Covering:
         Weight layers whose fan-outs do not tell them, and whose operations were counted.
     missing : dict of str to str
         What neither tells, and why.
+    of : {"events", "magnitude"}
+        What is an operation for each weight.
     """
 
     counted: tuple[str, ...]
     missing: dict[str, str]
+    of: OperationsOf
 
 
-def covering_of(layers: Sequence[Sequence[Source]]) -> Covering:
+def covering_of(layers: Sequence[Sequence[Source]], of: OperationsOf) -> Covering:
     """What tells the operations of some layers, in recordings that are looked at together.
 
     Counts are those of all layers and neurons of a network together, and stand for no part of it.
     """
-    missing = uncovered_of(connections_of(layers)) | readers_of_values(layers) | readers_of_the_rest(layers)
+    missing = uncovered_of(connections_of(layers))
+    missing |= readers_of_values(layers, of) | readers_of_the_rest(layers, of)
     if not missing or not layers or layers[0][0].operations is None:
-        return Covering((), missing)
-    if not _is_whole(layers):
+        return Covering((), missing, of)
+    hint = ""
+    if of != "events":
+        hint = "its operations were counted of events: ask with of='events'"
+    elif not _is_whole(layers):
         hint = "its operations were counted for all layers together: ask the recording, with all of them"
-        return Covering((), {name: f"{why}; {hint}" for name, why in missing.items()})
+    if hint:
+        return Covering((), {name: f"{why}; {hint}" for name, why in missing.items()}, of)
     uncounted = _uncounted(layers)
     names = weight_layers_of(layers[0])
     counted = tuple(name for name in missing if name in names and name not in uncounted)
     if counted:
         # They are of all samples and trials: nothing else in the figure may be of some of these.
-        further = [name for name in readers_of_some_frames(layers) if name not in missing]
+        further = [name for name in readers_of_some_frames(layers, of) if name not in missing]
         counted += tuple(name for name in further if name in names and name not in uncounted)
     left = {name: why for name, why in missing.items() if name not in counted}
     return Covering(
         counted,
         {name: f"{why}; {uncounted[name]}" if name in uncounted else why for name, why in left.items()},
+        of,
     )
 
 

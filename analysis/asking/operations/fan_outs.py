@@ -17,6 +17,8 @@ from recorder.format import RecordingFormatError
 from recorder.format.connections import Connections, FanOut, Reader
 
 Weights = Literal["all", "nonzero"]
+# Whether an event is an operation for each weight, or a value of 3, say, is three.
+OperationsOf = Literal["events", "magnitude"]
 _SHOWN = 10
 # Neurons whose fan-outs, where they differ, are held at once; a stranger's recording may claim any number.
 _MOST_NEURONS = 2**27
@@ -47,25 +49,32 @@ def uncovered_of(connections: Sequence[Connections]) -> dict[str, str]:
     return {name: why for one in connections for name, why in one.uncovered.items()}
 
 
-def readers_of_values(layers: Sequence[Sequence[Source]]) -> dict[str, str]:
+def readers_of_values(layers: Sequence[Sequence[Source]], of: OperationsOf) -> dict[str, str]:
     """What reads layers that have put out other values than 0 and 1, of which events tell no operations."""
+    what = "other values than 0 and 1" if of == "events" else "other values than whole numbers"
     return {
-        reader.name: f"reads layer {source.layer!r}, which puts out other values than 0 and 1"
+        reader.name: f"reads layer {source.layer!r}, which puts out {what}"
         for layer in layers
         for source in layer
-        if source.commit.values
+        if not _tells(source, of)
         for reader in readers_of(source)
     }
 
 
-def readers_of_the_rest(layers: Sequence[Sequence[Source]]) -> dict[str, str]:
+def _tells(source: Source, of: OperationsOf) -> bool:
+    """True if events, or magnitudes, of a layer tell the operations that it causes."""
+    values = source.commit.values
+    return not values or (of == "magnitude" and values.scale == 1)
+
+
+def readers_of_the_rest(layers: Sequence[Sequence[Source]], of: OperationsOf) -> dict[str, str]:
     """What reads layers of which some neurons were kept, unless neurons are selected: it reads all."""
     return {
         reader.name: f"reads all of layer {source.layer!r}{kept_text(source)}"
         for layer in layers
         for source in layer
         if source.commit.along is not None and source.selection.neurons is None
-        for reader in told_readers_of(source)
+        for reader in told_readers_of(source, of)
     }
 
 
@@ -75,10 +84,10 @@ def has_some_frames(layer: Sequence[Source]) -> bool:
     return any(part is not None and (part.samples is not None or part.trials_every > 1) for part in parts)
 
 
-def readers_of_some_frames(layers: Sequence[Sequence[Source]]) -> list[str]:
+def readers_of_some_frames(layers: Sequence[Sequence[Source]], of: OperationsOf) -> list[str]:
     """What reads layers of which only some samples or trials were kept."""
-    of = [source for layer in layers if has_some_frames(layer) for source in layer]
-    return [*dict.fromkeys(reader.name for source in of for reader in told_readers_of(source))]
+    those = [source for layer in layers if has_some_frames(layer) for source in layer]
+    return [*dict.fromkeys(reader.name for source in those for reader in told_readers_of(source, of))]
 
 
 def listed_uncovered(uncovered: dict[str, str]) -> str:
@@ -111,9 +120,9 @@ def readers_of(source: Source) -> tuple[Reader, ...]:
     return tuple(source.connections.layers.get(source.layer, ()))
 
 
-def told_readers_of(source: Source, without: Collection[str] = ()) -> tuple[Reader, ...]:
-    """Those of which spikes tell the operations: none of a layer with other values than 0 and 1."""
-    if source.commit.values:
+def told_readers_of(source: Source, of: OperationsOf, without: Collection[str] = ()) -> tuple[Reader, ...]:
+    """Those of which spikes tell the operations: of a layer with other values than 0 and 1 maybe none."""
+    if not _tells(source, of):
         return ()
     return tuple(reader for reader in readers_of(source) if reader.name not in without)
 

@@ -92,13 +92,18 @@ class Answering(ABC):
     def _question(self, per: Per | None, window: int | None) -> Question:
         layers = self._layers()
         columns = columns_of(layers[0]) if layers else {}
-        question = parse_question(self._default_per if per is None else per, window, columns)
+        return parse_question(self._default_per if per is None else per, window, columns)
+
+    def _pooling_question(self, per: Per | None, window: int | None) -> Question:
+        """The same, of a statistic that pools frames of all layers, which may not have been kept alike."""
+        question = self._question(per, window)
         if not question.layers:
-            warn_of_other_frames(layers)
+            warn_of_other_frames(self._layers())
         return question
 
     def _ask(self, statistic: Statistic, per: Per | None, window: int | None) -> xr.DataArray:
-        return self._of_layer(answer(statistic, self._layers(), self._question(per, window), self.members))
+        question = self._pooling_question(per, window)
+        return self._of_layer(answer(statistic, self._layers(), question, self.members))
 
     def _of_layer(self, result: xr.DataArray) -> xr.DataArray:
         """An answer, with the name of the layer if that is all that was asked about."""

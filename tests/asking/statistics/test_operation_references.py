@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import analysis
+from analysis.arguments import QuestionError
 from frameworks import framework
 from networks import Threshold
 from recorder import Monitor
@@ -135,23 +136,33 @@ def test_operations_equal_effective_accumulates_of_neurobench(tmp_path: Path, na
 
 
 @pytest.mark.filterwarnings("ignore:SNNAnalyzer is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("spikes", ["SingleSpike", "MultiSpike"])
 @pytest.mark.parametrize("name", geometries())
-def test_operations_equal_the_analyser_of_sinabs(tmp_path: Path, name: str) -> None:
+def test_operations_equal_the_analyser_of_sinabs(tmp_path: Path, name: str, spikes: str) -> None:
     layers, activation = framework("sinabs.layers"), framework("sinabs.activation")
     synops, hooks = framework("sinabs.synopcounter"), framework("sinabs.hooks")
 
     def spiking() -> nn.Module:
-        return layers.IAFSqueeze(batch_size=N, spike_fn=activation.SingleSpike)
+        return layers.IAFSqueeze(batch_size=N, spike_fn=getattr(activation, spikes))
 
     net = thinned(nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), spiking(), *geometries()[name], spiking()))
     assert isinstance(net, nn.Sequential)
+    of = "events" if spikes == "SingleSpike" else "magnitude"
+    if of == "magnitude":
+        net[0].weight.data *= 8  # so that neurons fire several times
     analyser = synops.SNNAnalyzer(net)
     hooks.register_synops_hooks(net)
     with Monitor(net, store=tmp_path / "run.zarr"), torch.no_grad():
         net(images().transpose(0, 1).flatten(0, 1))
     recording = analysis.open_recording(tmp_path / "run.zarr")
-    operations = int(recording.synaptic_operations())
+    if of == "magnitude":
+        assert recording["1"].value_range[1] > 1
+        with pytest.raises(QuestionError, match="of='magnitude' takes a value of 3 for three spikes"):
+            recording.synaptic_operations()
+    operations = int(recording.synaptic_operations(of=of))
     assert operations > 0
+    energies = recording.energy(("step", "sample"), of=of, accumulate=1)
+    assert energies.sum() == recording["1"].synaptic_operations("channel", of=of).sum() == operations
     last = str(1 + len(geometries()[name]))
     said = analyser.get_layer_statistics()["parameter"][last]["synops"]
     np.testing.assert_allclose(float(said) * N, operations, rtol=1e-6)  # a mean of float32 over samples
