@@ -93,6 +93,8 @@ class SpikeDataset(Dataset[Item]):
         for name in [*names, *(dtype if isinstance(dtype, Mapping) else ())]:
             if name not in reader.layers:
                 raise KeyError(f"{store.location} has no layer {name!r}; it has {[*reader.layers]}")
+        if not names:
+            raise ValueError(f"layers is empty; expected some of {[*reader.layers]}, or None for all")
         given = dtype if isinstance(dtype, Mapping) else dict.fromkeys(names, dtype)
         self._single = layers if isinstance(layers, str) else None
         self._incomplete = incomplete

@@ -303,6 +303,7 @@ def test_a_layer_that_was_not_called_in_a_trial(tmp_path: Path) -> None:
         ({"layers": "c"}, KeyError, r"has no layer 'c'; it has \['a', 'b'\]"),
         ({"dtype": {"c": torch.bool}}, KeyError, "no layer 'c'"),
         ({"incomplete": "zeros"}, ValueError, "expected 'error', 'skip' or 'mask'"),
+        ({"layers": []}, ValueError, r"layers is empty; expected some of"),
     ],
 )
 def test_what_cannot_be_asked_for(path: Path, options: Any, error: type[Exception], message: str) -> None:
