@@ -14,7 +14,7 @@ TESTS = Path(__file__).parents[1]
 # Those that record with torch, and those that it is enough to pass once, which is elsewhere.
 ELSEWHERE = (
     *("encoding", "live", "lock", "lost", "pressure", "progress", "slurm", "verification", "watching"),
-    *("batches", "pack", "packed_damage", "shards", "stats_command"),
+    *("batches", "kept_counts", "pack", "packed_damage", "rearranging", "shards", "stats_command"),
 )
 FOLDERS = {
     # What users of an analysis begin with, on the oldest Python: the installed packages never miss torch.
