@@ -19,17 +19,11 @@ hypothesis.settings.load_profile("no deadline")
 
 
 # What these call is covered by the tests of each promise; to trace it again would take a third longer.
-_REPEATING = [
-    Path(__file__).parent / part
-    for part in (
-        *("attacks", "project", "asking/kernels", "asking/statistics", "asking/test_cluster.py"),
-        *("asking/opening/test_batches.py", "asking/opening/test_joint.py", "keeping/test_packed_damage.py"),
-    )
-]
+_REPEATING = [Path(__file__).parent / folder for folder in ("attacks", "project")]
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    if any(item.path.is_relative_to(part) for part in _REPEATING):
+    if any(item.path.is_relative_to(folder) for folder in _REPEATING):
         item.add_marker(pytest.mark.no_cover)
 
 
