@@ -230,7 +230,7 @@ class Graph:
         return key
 
     def carry(self, source: Source) -> str:
-        """Add a source that tasks share with `source`, or have in its place; its key."""
+        """Add a source besides, or instead of, `source`, which travels once likewise; its key."""
         key = f"{self._name}-source-{len(self._tasks)}"
         self._tasks[key] = Parcel(source)
         return key

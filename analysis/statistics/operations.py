@@ -215,8 +215,8 @@ class Operations(Answering):
                 "the network does operations that spikes alone do not tell: "
                 f"{listed_uncovered(missing)}. uncovered='leave out' gives those of the others{more}"
             )
+        left_out = left_out_of(layers, covering)
         if missing:
-            left_out = left_out_of(layers, covering)
             if len(left_out) == len(layers) and not covering.counted:
                 raise QuestionError(
                     f"no weight layer is known that reads {listed(left_out, 'or')} directly. These are not "
@@ -230,8 +230,7 @@ class Operations(Answering):
                 stacklevel=3,
             )
         if not question.layers:
-            silent = left_out_of(layers, covering)
-            warn_of_other_frames([layer for layer in layers if layer[0].layer not in silent])
+            warn_of_other_frames([layer for layer in layers if layer[0].layer not in left_out])
         return covering
 
     def _operations(

@@ -13,7 +13,7 @@ from torch import nn
 
 from benchmarks.data import Relay
 from benchmarks.harness import Competitor, Options, Report, interleave, show_seconds
-from benchmarks.peers import H5PY_BITS, PEERS, ZARR_BOOLS
+from benchmarks.peers import H5PY_BITS, PEERS, SPIKETAPE, ZARR_BOOLS
 from recorder import Monitor, SpikeOutput
 
 NEURONS, BATCH, STEPS = 20, 8, 4
@@ -29,10 +29,8 @@ def measure_short(options: Options, report: Report) -> None:
     for layers in (1, 3):
         network = nn.Sequential(*(Relay() for _ in range(layers)))
         run = partial(_run, network, inputs)
-        recorded = {
-            f'spiketape, durability="{durability}"': partial(_record, network, run, durability)
-            for durability in LIMITS
-        }
+        names = {durability: f'{SPIKETAPE}, durability="{durability}"' for durability in LIMITS}
+        recorded = {name: partial(_record, network, run, durability) for durability, name in names.items()}
         peers = {name: partial(_keep, name, network, run) for name in (ZARR_BOOLS, H5PY_BITS)}
         every: dict[str, Callable[[Path], None]] = {BARE: lambda _, run=run: run(), **recorded, **peers}
         race = interleave({name: _several(one, options, repeated) for name, one in every.items()}, rounds)
@@ -43,10 +41,9 @@ def measure_short(options: Options, report: Report) -> None:
                 [str(layers), name, show_seconds(laps), show_seconds([min(laps)]), show_seconds([cpu])]
             )
         for durability, limit in LIMITS.items():
-            name = f'spiketape, durability="{durability}"'
             report.figure(
                 f'short recording, layers: {layers}, "{durability}", milliseconds',
-                median(taken[name]) * 1e3,
+                median(taken[names[durability]]) * 1e3,
                 limit,
             )
     report.table(
