@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import os
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 import torch
@@ -19,6 +18,8 @@ from recorder.format.segments import Segments
 from recorder.tape import LayerReader
 
 Integers = NDArray[np.int64]
+# In ascending order; a range where they follow each other.
+Frames: TypeAlias = range | Integers
 
 # A byte for each slot of so many is in the processor's cache at a time.
 _SCRATCH_BYTES: Final = 2**20
@@ -83,16 +84,16 @@ class PresentedLayer:
             some = max(_SCRATCH_BYTES // (samples * neurons), 1)
             for step in range(0, steps, some):
                 count = min(some, steps - step)
-                frames = first_frame + sample + np.arange(step, step + count)[:, None] * batch
+                frames = _frames(first_frame + step * batch + sample, count, samples, batch)
                 place = first_step - first + step
                 into = out[place : place + count, :samples]
-                self._read_frames((frames + np.arange(samples)).ravel(), into, cache)
+                self._read_frames(frames, into, cache)
                 recorded[place : place + count, :samples] = True
         if not recorded.all():
             out[~recorded] = 0
         return recorded
 
-    def _read_frames(self, frames: Integers, out: torch.Tensor, cache: ChunkCache) -> None:
+    def _read_frames(self, frames: Frames, out: torch.Tensor, cache: ChunkCache) -> None:
         """Write frames, in ascending order, as they were put out, to ``out``, [steps, samples, neurons]."""
         values, neurons = self.reader.commit.values, self.reader.plan.neurons
         if values is None and out.dtype in (torch.bool, torch.uint8) and out.is_contiguous():
@@ -111,16 +112,29 @@ class PresentedLayer:
             out.shape
         )
 
-    def _read_bits(self, frames: Integers, out: Sequence[Packed], cache: ChunkCache) -> None:
+    def _read_bits(self, frames: Frames, out: Sequence[Packed], cache: ChunkCache) -> None:
         """Write bits of frames as zeros and ones, uint8 [frames, neurons], each to its own ``out``."""
-        chunks, inside = np.divmod(frames, self.reader.plan.chunk_frames)
-        for begin, end in itertools.pairwise([0, *(np.flatnonzero(np.diff(chunks)) + 1), len(frames)]):
-            here = inside[begin:end]
-            for rows, bits in zip(cache.rows(self.reader, int(chunks[begin])), out, strict=True):
-                if here[-1] - here[0] == end - begin - 1:
-                    _unpack_run(rows, int(here[0]), bits[begin:end])
+        size = self.reader.plan.chunk_frames
+        begin = 0
+        while begin < len(frames):
+            chunk, inside = divmod(int(frames[begin]), size)
+            if isinstance(frames, range):
+                end = min(begin + size - inside, len(frames))
+            else:
+                end = int(np.searchsorted(frames, (chunk + 1) * size))
+            for rows, bits in zip(cache.rows(self.reader, chunk), out, strict=True):
+                if isinstance(frames, range):
+                    _unpack_run(rows, inside, bits[begin:end])
                 else:
-                    _unpack_some(rows, here, bits[begin:end])
+                    _unpack_some(rows, frames[begin:end] - chunk * size, bits[begin:end])
+            begin = end
+
+
+def _frames(first: int, steps: int, samples: int, batch: int) -> Frames:
+    """Frames of some samples in some steps, from frame ``first`` on; all samples of a step are ``batch``."""
+    if samples == batch or steps == 1:
+        return range(first, first + steps * samples)
+    return (first + np.arange(steps)[:, None] * batch + np.arange(samples)).ravel()
 
 
 def _unpack_run(rows: Packed, first: int, out: Packed) -> None:

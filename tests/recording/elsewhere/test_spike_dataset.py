@@ -184,6 +184,37 @@ def test_loaders_with_workers(path: Path, context: str | None) -> None:
     assert (batches[0][0]["a"].dtype, batches[0][0]["b"].dtype) == (torch.bool, torch.float32)
 
 
+@pytest.mark.parametrize("strategy", ["file_descriptor", "file_system"])
+@pytest.mark.parametrize("layers", ["a", ["a", "b"]])
+@pytest.mark.parametrize("collate", [SpikeDataset.collate, list])
+def test_a_worker_hands_over_what_the_process_itself_would_have(
+    path: Path, strategy: str, layers: Any, collate: Any
+) -> None:
+    dataset = SpikeDataset(path, layers, incomplete="mask")
+    before = torch.multiprocessing.get_sharing_strategy()
+    torch.multiprocessing.set_sharing_strategy(strategy)
+    try:
+        here, there = (
+            [*DataLoader(dataset, batch_size=5, collate_fn=collate, num_workers=workers, shuffle=False)]
+            for workers in (0, 1)
+        )
+    finally:
+        torch.multiprocessing.set_sharing_strategy(before)
+    assert len(here) == len(there) == 5
+    assert same(here, there)
+
+
+def same(one: Any, other: Any) -> bool:
+    """True if two nested results are equal, with the same types of values."""
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return type(one) is type(other) and bool(one == other)
+
+
 def test_workers_read_archives_behind_a_web_server_after_a_fork(path: Path, tmp_path: Path, web: str) -> None:
     packed_at(path, tmp_path / "run.zip")
     dataset = SpikeDataset(f"{web}/run.zip")
