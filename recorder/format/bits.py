@@ -199,6 +199,15 @@ def mask_trains(trains: Packed, mask: Packed) -> Packed:
     return trains & mask
 
 
+def count_bits(packed: Packed) -> int:
+    """Number of spikes in packed bits of any arrangement."""
+    flat = np.ascontiguousarray(packed).reshape(-1)
+    whole = flat.size // 8 * 8
+    # Bytes are counted eight at a time, and their counts added up as integers of 64 bits.
+    words, rest = np.bitwise_count(flat[:whole].view(np.uint64)), np.bitwise_count(flat[whole:])
+    return int(words.sum(dtype=np.int64)) + int(rest.sum(dtype=np.int64))
+
+
 def count_per_neuron(trains: Packed) -> Counts:
     """Number of spikes of each neuron.
 

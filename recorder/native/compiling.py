@@ -99,3 +99,23 @@ def both(context, one, other):  # noqa: ARG001
         return builder.and_(*arguments)
 
     return one(one, one), generate
+
+
+@intrinsic
+def unlike(context, one, other):  # noqa: ARG001
+    """The bits in which two words of a type differ, likewise."""
+
+    def generate(context, builder, signature, arguments):  # noqa: ARG001
+        return builder.xor(*arguments)
+
+    return one(one, one), generate
+
+
+@intrinsic
+def bits_of(context, value):  # noqa: ARG001
+    """The bits of a float32 as a signed word."""
+
+    def generate(context, builder, signature, arguments):  # noqa: ARG001
+        return builder.bitcast(arguments[0], context.get_value_type(types.int32))
+
+    return types.int32(types.float32), generate

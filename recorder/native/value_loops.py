@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from recorder.native.compiling import both, compiled, count_ones, either, ordered
+from recorder.native.compiling import bits_of, both, compiled, count_ones, either, ordered, unlike
 
 _LOWER_1, _LOWER_2 = np.uint64(0x0055_0055_0055_0055), np.uint64(0x0000_3333_0000_3333)
 _LOWER_4 = np.uint64(0x0000_0000_0F0F_0F0F)
@@ -25,6 +25,10 @@ _BLOCK = 1024
 _NONE, _ALL = np.uint8(0), np.uint8(255)
 _FIRST, _SECOND, _THIRD, _FOURTH = np.uint8(128), np.uint8(64), np.uint8(32), np.uint8(16)
 _FIFTH, _SIXTH, _SEVENTH, _EIGHTH = np.uint8(8), np.uint8(4), np.uint8(2), np.uint8(1)
+# 1.5 · 2²³, from which on floats have no bits for less than 1; and its bits.
+_WHOLE = np.float32(1.5 * 2**23)
+_BITS_OF_WHOLE, _ALL_BUT_SIGN, _NO_BITS = _WHOLE.view(np.int32), np.int32(2**31 - 1), np.int32(0)
+_LEAST_LEVEL, _MOST_LEVEL = np.iinfo(np.int8).min, np.iinfo(np.int8).max
 # Of a level, as of any signed byte.
 _NEGATIVE = np.uint8(128)
 
@@ -32,6 +36,9 @@ _NEGATIVE = np.uint8(128)
 @compiled
 def take_levels(values, levels):
     """Write values that are whole numbers as levels, for as long as they are.
+
+    A whole number below 2²² that is added to 1.5 · 2²³ is the difference of their bits; of anything else, it
+    does not come back when that is subtracted again, or the difference is larger than a level.
 
     Parameters
     ----------
@@ -43,18 +50,19 @@ def take_levels(values, levels):
     bool
         Whether all levels are equal to their values.
     int, int
-        Range of the levels.
+        Range of the levels, where they are.
     """
-    differ, least, most, zero = False, np.int8(0), np.int8(0), np.float32(0)
-    low, high = np.float32(np.iinfo(np.int8).min), np.float32(np.iinfo(np.int8).max)
+    differ, least, most = _NO_BITS, np.int32(0), np.int32(0)
     for slot in range(len(values)):
         value = values[slot]
-        # What an integer of this size does not have may become anything when it is converted.
-        level = np.int8(value if low <= value <= high else zero)
-        levels[slot] = level
-        differ |= level != value
-        least, most = min(least, level), max(most, level)
-    return not differ, least, most
+        moved = value + _WHOLE
+        level = np.int32(bits_of(moved) - _BITS_OF_WHOLE)
+        levels[slot] = np.int8(level)
+        differ = either(differ, unlike(bits_of(moved - _WHOLE), bits_of(value)))
+        least, most = min(level, least), max(level, most)
+    # -0 differs from what comes back in its sign alone.
+    is_given_back = both(differ, _ALL_BUT_SIGN) == 0
+    return is_given_back and least >= _LEAST_LEVEL and most <= _MOST_LEVEL, least, most
 
 
 @compiled
@@ -85,7 +93,22 @@ def _pack_eight(frames, mask, row):
 
 
 @compiled
-def pack_levels(levels, above, rows):
+def find_bits(levels):
+    """All bits that any level has, with those of |level| - 1, its sign in the highest place.
+
+    ``levels`` is a uint8 array, shape [slots], C-contiguous.
+    """
+    found, signs = _NONE, _NONE
+    for slot in range(len(levels)):
+        level = np.int8(levels[slot])
+        absolute = -level if level < 0 else level
+        found = either(found, np.uint8(absolute - 1 if level else 0))
+        signs = either(signs, levels[slot])
+    return found, both(signs, _NEGATIVE)
+
+
+@compiled
+def pack_levels(levels, above, has_sign, rows):
     """Pack whole rows of eight frames of levels.
 
     Parameters
@@ -94,6 +117,8 @@ def pack_levels(levels, above, rows):
         Their bits: those of signed bytes.
     above : uint8 array, shape [8, neurons]
         Memory for |level| - 1.
+    has_sign : bool
+        False if no level is negative.
     rows : uint8 array, shape [1 + planes + 1, rows, neurons]
         Receives events, the planes of magnitude, and the sign.
     """
@@ -101,7 +126,10 @@ def pack_levels(levels, above, rows):
     for row in range(rows.shape[1]):
         frames = levels[8 * row : 8 * row + 8]
         _pack_eight(frames, _ALL, rows[0, row])
-        _pack_eight(frames, _NEGATIVE, rows[planes + 1, row])
+        if has_sign:
+            _pack_eight(frames, _NEGATIVE, rows[planes + 1, row])
+        else:
+            rows[planes + 1, row] = _NONE
         if planes:
             for place in range(8):
                 frame, magnitude = frames[place], above[place]

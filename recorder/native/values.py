@@ -53,17 +53,18 @@ class ValueLoops(Loading):
         if not (self._is_for(levels.size, levels) and levels.dtype == np.int8):
             return None
         frames, neurons = levels.shape
-        most = max(int(levels.max(initial=0)), -int(levels.min(initial=0)))
-        planes = max(most - 1, 0).bit_length()
-        rows = np.empty((planes + 2, frames // 8, neurons), np.uint8)
-        self._loops.pack_levels(levels.view(np.uint8), np.empty((8, neurons), np.uint8), rows)
+        magnitudes, sign = self._loops.find_bits(levels.view(np.uint8).reshape(-1))
+        rows = np.empty((int(magnitudes).bit_length() + 2, frames // 8, neurons), np.uint8)
+        above = np.empty((8, neurons), np.uint8)
+        self._loops.pack_levels(levels.view(np.uint8), above, bool(sign), rows)
         return rows
 
     def bits_at_events(self, events: Packed, planes: list[Packed]) -> list[Packed] | None:
         """Do what `recorder.format.planes.at_events.bits_at_events` does."""
         if not self.are_ready(8 * events.size * len(planes)):
             return None
-        total, taken = int(np.bitwise_count(events).sum(dtype=np.int64)), 0
+        counts = (np.bitwise_count(_words(events[rows])) for rows in _some_rows(events))
+        total, taken = sum(int(each.sum(dtype=np.int64)) for each in counts), 0
         out = np.zeros((len(planes), total // 64 + 1), np.uint64)
         for rows in _some_rows(events):
             of_planes = np.stack([_words(plane[rows]) for plane in planes])
@@ -120,7 +121,9 @@ def _words(rows: Packed) -> NDArray[np.uint64]:
 def _compile(loops: Any) -> None:
     levels, words = np.zeros((8, 1), np.int8), np.zeros((1, 1), np.uint64)
     loops.take_levels(np.zeros(8, np.float32), levels.reshape(-1))
-    loops.pack_levels(levels.view(np.uint8), np.zeros((8, 1), np.uint8), np.zeros((3, 1, 1), np.uint8))
+    loops.find_bits(levels.view(np.uint8).reshape(-1))
+    rows = np.zeros((3, 1, 1), np.uint8)
+    loops.pack_levels(levels.view(np.uint8), np.zeros((8, 1), np.uint8), False, rows)
     loops.take_bits(words, words[None], 0, np.zeros((1, 1), np.uint64))
     loops.put_bits(words, np.zeros((1, 1), np.uint64), 0, words[None].copy())
 

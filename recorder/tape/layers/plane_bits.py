@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from recorder.format.bits import Packed, rows_to_trains, trains_to_rows
+from recorder.format.bits import Packed, count_bits, rows_to_trains, trains_to_rows
 from recorder.format.planes import at_events
 from recorder.native.values import LOOPS
 
@@ -34,7 +32,7 @@ def spread_to_events(events: Packed, bits: Sequence[Packed]) -> tuple[list[Packe
     int
         Number of events, and so of bits of each plane that were used.
     """
-    total = int(np.bitwise_count(events).sum(dtype=np.int64))
+    total = count_bits(events)
     used = [each[: -(-total // 8)] for each in bits]
     are_ready = LOOPS.are_ready(8 * events.size * len(bits))
     rows = (LOOPS if are_ready else at_events).rows_at_events(trains_to_rows(events), used)

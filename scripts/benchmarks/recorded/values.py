@@ -11,6 +11,7 @@ from torch import nn
 
 from benchmarks.harness import Competitor, Options, Report, interleave, ratio, show_seconds
 from recorder import Monitor, SpikeOutput
+from recorder.native.loading import PASS
 from recorder.native.values import LOOPS
 
 DENSITY, LARGEST = 0.1, 4
@@ -39,7 +40,7 @@ def stored_bits(path: Path, slots: int) -> float:
 
 def measure_values(options: Options, report: Report) -> None:
     """Processor time of recording ÷ that of zeros and ones; bits of a slot as stored, beside its entropy."""
-    steps, batch, neurons, rounds = (4, 8, 512, 1) if options.quick else (64, 64, 16_384, 5)
+    steps, batch, neurons, rounds = (4, 8, 512, 1) if options.quick else (64, 64, 16_384, 15)
     random = torch.Generator().manual_seed(0)
     shape = steps, batch, neurons
     ones = (torch.rand(shape, generator=random) < DENSITY).float()
@@ -51,6 +52,7 @@ def measure_values(options: Options, report: Report) -> None:
     net = nn.Sequential(Given())
     # As in a recording that has gone on for a while; until then numpy does the same.
     LOOPS.load()
+    PASS.load("float32")
     paths: dict[str, Path] = {}
 
     def run(name: str, outputs: torch.Tensor) -> Competitor:
