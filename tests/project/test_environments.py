@@ -13,8 +13,9 @@ import pytest
 TESTS = Path(__file__).parents[1]
 # Those that record with torch, and those that it is enough to pass once, which is elsewhere.
 ELSEWHERE = (
-    *("encoding", "live", "lock", "lost", "pressure", "progress", "slurm", "verification", "watching"),
+    *("encoding", "links", "live", "lock", "lost", "pressure", "progress", "slurm", "verification"),
     *("batches", "joint", "kept_counts", "pack", "packed_damage", "rearranging", "shards", "stats_command"),
+    "watching",
 )
 FOLDERS = {
     # What users of an analysis begin with, on the oldest Python: the installed packages never miss torch.
