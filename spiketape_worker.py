@@ -3,7 +3,7 @@
 A pickle names functions and classes by their module. A worker that was started in a folder with a user's own
 ``analysis.py`` or ``recorder.py`` would import that file instead of our package. Therefore a `Parcel` holds
 its content as bytes, and opens them inside the task, after `claim_packages` has imported our packages under
-both names. Schedulers never open a parcel.
+both names. Schedulers never open a parcel, see `spiketape_scheduler`.
 
 If the worker has imported a user's file under one of these names before, the task fails with an error that
 says so. It must not fail earlier, while Dask unpickles the message: this would end the worker, and the client

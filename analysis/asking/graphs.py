@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from analysis.asking.batches import Batches
 from analysis.asking.planning import TASK_BYTES, Cut, LayerCuts, Plan
+from analysis.asking.rounds import layer_of
 from analysis.kernels.counting.quantities import SPIKES, Quantity
 from analysis.kernels.counting.tallying import places_of
 from analysis.kernels.counting.tasks import (
@@ -261,7 +262,9 @@ class Graph:
             return empty_array(tuple(map(sum, chunks)), dtype)
         places = product(*(range(len(along)) for along in chunks))
         self._tasks |= {(self._name, *place): task for place, task in zip(places, blocks, strict=True)}
-        layer = HighLevelGraph.from_collections(self._name, self._tasks, dependencies=self.dependencies)
+        layer = HighLevelGraph.from_collections(
+            self._name, layer_of(self._tasks), dependencies=self.dependencies
+        )
         meta: NDArray[Any] = np.empty((0,) * len(chunks), dtype)
         return da.Array(layer, self._name, chunks=chunks, meta=meta)
 

@@ -30,6 +30,7 @@ from analysis.members import Members
 from analysis.questions import Question
 from recorder.format import ChunkPlan
 from recorder.format.bits import Integers
+from spiketape_scheduler import Limits
 
 SMALL_TASK_BYTES: Final = 16 * 2**20
 TASK_BYTES: Final = 64 * 2**20
@@ -199,8 +200,12 @@ def plan_answer(
 
 def task_bytes(total_bytes: int) -> int:
     """Bytes that a task should read, if there are so many to read in all."""
-    wanted = min(max(SMALL_TASK_BYTES, total_bytes // MANY_TASKS), TASK_BYTES)
-    return max(wanted, -(-total_bytes // MAX_TASKS))
+    return limits().wanted(total_bytes)
+
+
+def limits() -> Limits:
+    """How many bytes tasks read, however many there are."""
+    return Limits(SMALL_TASK_BYTES, MANY_TASKS, TASK_BYTES, MAX_TASKS)
 
 
 def packed_bytes(plan: ChunkPlan, frames: int) -> int:

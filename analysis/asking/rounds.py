@@ -2,45 +2,44 @@
 
 Answers share tasks of equal names, whoever computes them: all that is made of the same sums of spikes. What
 remains are tasks that read the same chunks and make something else of them, such as spikes per step and per
-label. `compute` joins these to rounds, see `analysis.kernels.rounds`. A round has the tasks of one part of a
-layer, of as many bytes as a task should read.
+label. They are joined to rounds, see `analysis.kernels.rounds`: by Dask itself, when it culls the graph of
+all that it computes together, see `spiketape_scheduler`, or beforehand, by `compute`. A round has the tasks
+of one part of a layer, of as many bytes as a task should read. What reads which frames is found here.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 from dask import base
-from dask.base import is_dask_collection, tokenize
+from dask.base import is_dask_collection
 from dask.utils import ensure_dict
 
-from analysis.asking.planning import packed_bytes, task_bytes
+from analysis.asking.planning import limits
 from analysis.kernels.counting.tasks import count_frames
 from analysis.kernels.rounds import in_one_round, result_of
 from analysis.kernels.selecting.source import Source
+from spiketape_scheduler import Call, Graph, Joining, SpikeLayer, joined
 from spiketape_worker import Parcel
-
-Graph = Mapping[Any, Any]
 
 
 def compute(*answers: Any, **options: Any) -> tuple[Any, ...]:
     """Compute several answers at once, and read and decode each chunk of spikes once for all of them.
 
-    As `dask.compute`, which reads a chunk again for each way in which spikes are grouped. Rates, silent and
-    saturated ratios and counts share all reading there, too, and in one ``xarray.Dataset``, if they are asked
-    alike: per network, layer, neuron or channel, per a column such as the label, or per a product of columns,
-    times and samples that has few groups. Those per step, window, trial or presentation do not, nor do
-    different ``per``, nor statistics of intervals, latencies or lags, nor correlations. Here all of them do;
-    arrays such as `Layer.spikes`, and correlations over many small recordings, still read for themselves.
+    So do `dask.compute`, `dask.persist` and ``.compute()`` of an ``xarray.Dataset`` of several statistics, on
+    any scheduler, unless Dask is told to leave graphs as they are, by ``optimize_graph=False`` or
+    ``dask.config.set(array_optimize=None)``: then chunks are read again for each way in which spikes are
+    grouped. This function joins the tasks in any case. Arrays such as `Layer.spikes`, and correlations over
+    many small recordings, still read for themselves; so do answers that have gone through `dask.optimize`.
 
-    A round reads some 16 to 64 MiB of packed bits, and keeps at most 128 MiB of them. A chunk on the border
-    of two rounds may be read by both, and some are read again in recordings of hundreds of GiB. There are
-    fewer tasks, which take longer: of a recording of less than 16 MiB for each core, on a disk nearby,
-    `dask.compute` may take less time.
+    What reads the same chunks becomes one task, a round, which reads some 16 to 64 MiB of packed bits, and
+    keeps at most 128 MiB of them. A chunk on the border of two rounds may be read by both, and some are read
+    again in recordings of hundreds of GiB. There are fewer tasks, which take longer: of a recording of less
+    than 16 MiB for each core, on a disk nearby, `dask.compute` with ``optimize_graph=False`` may take less
+    time.
 
     Parameters
     ----------
@@ -86,51 +85,22 @@ def with_graph(answer: Any, graph: Graph) -> Any:
     return rebuild(graph, *arguments)
 
 
-@dataclass(frozen=True)
-class Call:
-    """A call of a function that reads spikes.
-
-    Attributes
-    ----------
-    key : object
-        The task in which it stands, as a whole or as an argument.
-    task : tuple
-        The call itself.
-    source : Source
-    first, last : int
-        The frames among which it counts, the last exclusive.
-    """
-
-    key: Any
-    task: tuple[Any, ...]
-    source: Source
-    first: int
-    last: int
-
-    @property
-    def layer(self) -> tuple[str, str]:
-        """The layer whose chunks it reads, as of a commit."""
-        return self.source.identity, self.source.layer
-
-
 def join_rounds(graph: Graph) -> dict[Any, Any]:
     """New tasks for a graph: rounds, and tasks that take their results from there instead of counting.
 
     Tasks that have nobody to share a round with stay as they are; those of one question share no frames.
     """
-    calls = sorted(calls_in(graph), key=lambda call: (call.first, str(call.key)))
-    together: dict[Any, list[Call]] = {}
-    for call, part in zip(calls, _parts(calls), strict=True):
-        together.setdefault((call.layer, part), []).append(call)
-    new: dict[Any, Any] = {}
-    taken: dict[int, tuple[Any, ...]] = {}
-    for joined in together.values():
-        if any(after.first < before.last for before, after in pairwise(joined)):
-            name = f"round-{tokenize([call.key for call in joined])}"
-            new[name] = (Parcel(in_one_round), [[call.task[0], [*call.task[1:]]] for call in joined])
-            for place, call in enumerate(joined):
-                taken[id(call.task)] = (Parcel(result_of), name, place)
-    return new | {call.key: _replaced(graph[call.key], taken) for call in calls}
+    return joined(graph, joining_of(graph))
+
+
+def joining_of(graph: Graph) -> Joining:
+    """All that it takes to join the tasks of a graph."""
+    return Joining([*calls_in(graph)], limits(), Parcel(in_one_round), Parcel(result_of))
+
+
+def layer_of(tasks: Graph) -> SpikeLayer:
+    """The tasks of an array, which Dask joins with those of others that are computed together with it."""
+    return SpikeLayer(tasks, joining_of)
 
 
 def sources_in(graph: Graph) -> dict[Any, Source]:
@@ -144,53 +114,31 @@ def sources_in(graph: Graph) -> dict[Any, Source]:
 
 def calls_in(graph: Graph) -> Iterator[Call]:
     """The calls of functions that read spikes of a range of frames."""
-    sources = sources_in(graph)
+    sources = {
+        key: ((source.identity, source.layer), source.commit.plan.neurons)
+        for key, source in sources_in(graph).items()
+    }
     for key, task in graph.items():
         for call in _nested_calls(task):
-            function = getattr(call[0], "content", None)
             given = [argument for argument in call[1:] if isinstance(argument, str) and argument in sources]
-            if not given or function is count_frames:  # which reads tables alone
+            if not given or (function := call[0].content) is count_frames:  # which reads tables alone
                 continue
-            try:
-                named = inspect.signature(call[0]).bind(*call[1:]).arguments
-            except TypeError:
-                continue
-            if isinstance(named.get("first"), int) and isinstance(named.get("last"), int):
-                yield Call(key, call, sources[given[0]], named["first"], named["last"])
+            named = dict(zip(_parameters(function), call[1:], strict=False))
+            first, last = named.get("first"), named.get("last")
+            if isinstance(first, int) and isinstance(last, int):
+                yield Call(key, call, *sources[given[0]], first, last)
+
+
+@cache
+def _parameters(function: Callable[..., Any]) -> tuple[str, ...]:
+    return tuple(inspect.signature(function).parameters)
 
 
 def _nested_calls(task: Any) -> Iterator[tuple[Any, ...]]:
+    if not isinstance(task, tuple | list):
+        return
     if isinstance(task, tuple) and task and isinstance(task[0], Parcel):
         yield task
-    if isinstance(task, tuple | list):
-        for argument in task:
+    for argument in task:
+        if isinstance(argument, tuple | list):
             yield from _nested_calls(argument)
-
-
-def _replaced(task: Any, taken: Mapping[int, tuple[Any, ...]]) -> Any:
-    if id(task) in taken:
-        return taken[id(task)]
-    if isinstance(task, tuple | list):
-        return type(task)(_replaced(argument, taken) for argument in task)
-    return task
-
-
-def _parts(calls: Sequence[Call]) -> Iterator[int]:
-    """The part of its layer in which each call lies, for the most part.
-
-    Tasks of most questions are parts of about equal size, as many as these, and so there is one of each
-    question in a round.
-    """
-    frames: dict[tuple[str, str], tuple[int, int]] = {}
-    size: dict[tuple[str, str], int] = {}
-    for call in calls:
-        first, last = frames.get(call.layer, (call.first, call.last))
-        frames[call.layer] = min(first, call.first), max(last, call.last)
-    for call in calls:
-        first, last = frames[call.layer]
-        size[call.layer] = packed_bytes(call.source.commit.plan, last - first)
-    wanted = task_bytes(sum(size.values()))
-    for call in calls:
-        first, last = frames[call.layer]
-        parts = -(-size[call.layer] // wanted)
-        yield (call.first + call.last - 2 * first) * parts // max(2 * (last - first), 1)

@@ -18,11 +18,12 @@ from dask.core import flatten, toposort
 from dask.delayed import Delayed
 from dask.optimization import cull
 
-from analysis.asking.rounds import Graph, calls_in, graph_of, join_rounds, with_graph
+from analysis.asking.rounds import calls_in, graph_of, join_rounds, with_graph
 from analysis.kernels.counting.tasks import add_up, finish
 from analysis.kernels.populations import in_shape
 from analysis.kernels.selecting.source import Source
 from analysis.kernels.sequence_tasks import columns_of_sums, join_sums
+from spiketape_scheduler import Graph
 from spiketape_worker import Parcel
 
 Key = Hashable

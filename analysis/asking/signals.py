@@ -22,6 +22,7 @@ from analysis.asking.planning import (
     task_bytes,
     whole_range,
 )
+from analysis.asking.rounds import layer_of
 from analysis.asking.tallies import coded
 from analysis.kernels.selecting.coding import CodedGroups, GroupAxis, PresentationAxis
 from analysis.kernels.selecting.grouping import keys_of, range_size
@@ -153,7 +154,7 @@ def _of_pool(
         return empty_array(tuple(map(sum, chunks)), tallied.dtype)
     places = product(*(range(len(each)) for each in chunks))
     tasks |= {(name, *at): task for at, task in zip(places, results, strict=True)}
-    graph = HighLevelGraph.from_collections(name, tasks, dependencies=[])
+    graph = HighLevelGraph.from_collections(name, layer_of(tasks), dependencies=[])
     return da.Array(graph, name, chunks=chunks, meta=np.empty((0,) * len(chunks), tallied.dtype))
 
 

@@ -30,6 +30,7 @@ from analysis.asking.planning import (
     task_bytes,
     whole_range,
 )
+from analysis.asking.rounds import layer_of
 from analysis.kernels.counting.tallying import places_of
 from analysis.kernels.selecting.coding import Axis, CodedGroups, GroupAxis, PresentationAxis
 from analysis.kernels.selecting.grouping import Groups, keys_of, range_size
@@ -263,6 +264,6 @@ def _of_neurons(
         return empty_array(tuple(map(sum, chunks)))
     places = product(*(range(len(lengths)) for lengths in chunks))
     tasks |= {(name, *at): task for at, task in zip(places, results, strict=True)}
-    graph = HighLevelGraph.from_collections(name, tasks, dependencies=[])
+    graph = HighLevelGraph.from_collections(name, layer_of(tasks), dependencies=[])
     meta: np.ndarray[Any, np.dtype[np.int64]] = np.empty((0,) * len(chunks), np.int64)
     return da.Array(graph, name, chunks=chunks, meta=meta)

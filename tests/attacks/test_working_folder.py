@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[2]
 # What is imported by the command, by Dask, by workers, and by Python itself where it starts others.
 NAMES = (
     "analysis", "cloudpickle", "dask", "distributed", "fsspec", "multiprocessing", "numcodecs", "numpy",
-    "pandas", "queue", "random", "recorder", "signal", "sitecustomize", "socket", "spiketape_worker", "ssl",
-    "struct", "tempfile", "threading", "usercustomize", "xarray", "yaml", "zarr",
+    "pandas", "queue", "random", "recorder", "signal", "sitecustomize", "socket", "spiketape_scheduler",
+    "spiketape_worker", "ssl", "struct", "tempfile", "threading", "usercustomize", "xarray", "yaml", "zarr",
 )  # fmt: skip
 # Python itself has to find the package, and imports this and that before a line of it runs.
 FOUND_BY_PYTHON = {"analysis"}

@@ -46,6 +46,11 @@ def packages_after(statements: str) -> set[str]:
         pytest.param("import recorder", {"torch", "dask", "xarray"}, id="recorder"),
         pytest.param(WRITE, {"torch", "dask", "xarray", "scipy", "pandas"}, id="write_recording"),
         pytest.param("import spiketape_worker", {"torch", "dask", "numpy"}, id="spiketape_worker"),
+        pytest.param(
+            "import spiketape_scheduler",
+            {"torch", "xarray", "analysis", "recorder"},
+            id="spiketape_scheduler",
+        ),
         pytest.param(MONITOR, {"dask", "xarray", "analysis"}, id="Monitor"),
         pytest.param(MONITOR, {"spikingjelly", "snntorch", "norse", "sinabs"}, id="Monitor, frameworks"),
     ],

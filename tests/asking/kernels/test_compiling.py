@@ -33,7 +33,8 @@ def test_loops_are_compiled_in_silence_where_neither_our_folder_nor_the_home_can
     site, home = tmp_path / "site", tmp_path / "home"
     for package in ("analysis", "recorder"):
         shutil.copytree(ROOT / package, site / package, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "spiketape_worker.py", site)
+    for file in ("spiketape_scheduler.py", "spiketape_worker.py"):
+        shutil.copy(ROOT / file, site)
     # Files where folders would be, as root may write into any folder.
     (site / "analysis" / "kernels" / "events" / "__pycache__").touch()
     home.touch()
