@@ -231,7 +231,7 @@ class Graph:
         return key
 
     def carry(self, source: Source) -> str:
-        """Add a source besides, or instead of, `source`, which travels once likewise; its key."""
+        """Add another source, as a task of its own, so that it travels once for all tasks; its key."""
         key = f"{self._name}-source-{len(self._tasks)}"
         self._tasks[key] = Parcel(source)
         return key

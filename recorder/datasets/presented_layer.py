@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias
@@ -118,10 +119,7 @@ class PresentedLayer:
         begin = 0
         while begin < len(frames):
             chunk, inside = divmod(int(frames[begin]), size)
-            if isinstance(frames, range):
-                end = min(begin + size - inside, len(frames))
-            else:
-                end = int(np.searchsorted(frames, (chunk + 1) * size))
+            end = bisect_left(frames, (chunk + 1) * size)
             for rows, bits in zip(cache.rows(self.reader, chunk), out, strict=True):
                 if isinstance(frames, range):
                     _unpack_run(rows, inside, bits[begin:end])

@@ -171,19 +171,20 @@ class SpikeDataset(Dataset[Item]):
         # A batch at once, into which each item is written and of which it is a view.
         shape = max(lengths, default=0), len(rows)
         spikes = {name: _room((*shape, *layer.shape), layer.dtype) for name, layer in self._layers.items()}
-        recorded = {name: torch.zeros(shape, dtype=torch.bool) for name in self._layers}
+        is_masked = self._incomplete == "mask"
+        recorded = {name: torch.zeros(shape, dtype=torch.bool) for name in self._layers if is_masked}
         for places in self._runs(rows):
             steps, row = lengths[places.start], rows[places.start]
             key = int(self._columns["trial"][row]), int(self._columns["sample"][row]), int(self._first[row])
             for name, layer in self._layers.items():
                 spikes[name][steps:, places] = 0
-                into = spikes[name][:steps, places]
-                recorded[name][:steps, places] = layer.read(*key, into, self._cache)
+                is_read = layer.read(*key, spikes[name][:steps, places], self._cache)
+                if is_masked:
+                    recorded[name][:steps, places] = is_read
         columns = {name: [*map(_value, values[rows].tolist())] for name, values in self._columns.items()}
-        marks = recorded if self._incomplete == "mask" else None
         if self._single is not None:
-            return _Batch(spikes[self._single], columns, lengths, marks and marks[self._single])
-        return _Batch(spikes, columns, lengths, marks)
+            return _Batch(spikes[self._single], columns, lengths, recorded.get(self._single))
+        return _Batch(spikes, columns, lengths, recorded or None)
 
     def _runs(self, rows: Integers) -> list[slice]:
         """Places of neighbours of one trial and length, in the order in which they lie in the recording."""
@@ -219,14 +220,11 @@ class SpikeDataset(Dataset[Item]):
         """
         if isinstance(items, _Batch):
             return _each(_handed_over, items.spikes), items.joined_columns()
-        columns = [item[1] for item in items]
-        joined = _Columns({name: _joined([one[name] for one in columns]) for name in columns[0]})
-        if "recorded" in joined:
-            joined["recorded"] = _stacked([one["recorded"] for one in columns])
+        columns = {name: [item[1][name] for item in items] for name in items[0][1]}
+        recorded = _stacked(columns.pop("recorded")) if "recorded" in columns else None
         spikes = [item[0] for item in items]
         lengths = [len(next(iter(one.values())) if isinstance(one, dict) else one) for one in spikes]
-        joined["steps"] = torch.tensor(lengths)
-        return _stacked(spikes), joined
+        return _stacked(spikes), _joined_columns(columns, lengths, recorded)
 
 
 class _Batch(Sequence[Item]):
@@ -240,11 +238,7 @@ class _Batch(Sequence[Item]):
 
     def joined_columns(self) -> Columns:
         """Columns of the batch, as `SpikeDataset.collate` returns them."""
-        joined = _Columns({name: _joined(values) for name, values in self._columns.items()})
-        if self._recorded is not None:
-            joined["recorded"] = self._recorded
-        joined["steps"] = torch.tensor(self._lengths)
-        return joined
+        return _joined_columns(self._columns, self._lengths, self._recorded)
 
     def __len__(self) -> int:
         return len(self._lengths)
@@ -272,30 +266,35 @@ class _Columns(dict[str, Any]):
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _columns_of, ({name: _without_torch(column) for name, column in self.items()},)
+        return _columns_of, ({name: _each(_as_array, column) for name, column in self.items()},)
 
 
-def _columns_of(columns: Columns) -> Columns:
-    return {name: _with_torch(column) for name, column in columns.items()}
+def _columns_of(arrays: Columns) -> Columns:
+    return {name: _each(_as_tensor, column) for name, column in arrays.items()}
 
 
-def _without_torch(column: Any) -> Any:
-    if isinstance(column, dict):
-        return {name: one.numpy() for name, one in column.items()}
+def _as_array(column: Any) -> Any:
     return column.numpy() if isinstance(column, torch.Tensor) else column
 
 
-def _with_torch(column: Any) -> Any:
-    if isinstance(column, dict):
-        return {name: torch.from_numpy(one) for name, one in column.items()}
+def _as_tensor(column: Any) -> Any:
     return torch.from_numpy(column) if isinstance(column, np.ndarray) else column
 
 
-def _each(change: Callable[[torch.Tensor], torch.Tensor], spikes: Spikes) -> Spikes:
-    """What a function makes of the tensor of each layer."""
-    if isinstance(spikes, torch.Tensor):
-        return change(spikes)
-    return {name: change(one) for name, one in spikes.items()}
+def _joined_columns(columns: Columns, lengths: list[int], recorded: Spikes | None) -> _Columns:
+    """Columns of a batch, as `SpikeDataset.collate` returns them, from the list of values of each."""
+    joined = _Columns({name: _joined(values) for name, values in columns.items()})
+    if recorded is not None:
+        joined["recorded"] = recorded
+    joined["steps"] = torch.tensor(lengths)
+    return joined
+
+
+def _each(change: Callable[[Any], Any], values: Any) -> Any:
+    """What a function makes of each value of a dict by layers, or of the value of a single layer."""
+    if isinstance(values, dict):
+        return {name: change(one) for name, one in values.items()}
+    return change(values)
 
 
 def _room(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:

@@ -127,15 +127,15 @@ def trains_to_rows(trains: Packed) -> Packed:
     height = max(_TURNED_WORDS // beside, 1)
     for neuron in range(0, neurons, beside):
         for word in range(0, width // 8, height):
-            block = _turned(words[neuron : neuron + beside, word : word + height])
-            turned = np.moveaxis(block.view(np.uint8).reshape(*block.shape, 8), 2, 1)
+            turned = _turned(words[neuron : neuron + beside, word : word + height])
             rows[word : word + height, :, neuron : neuron + beside] = turned
     return rows.reshape(width, neurons)
 
 
-def _turned(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """A block of words ``[neurons, words]``, copied and then turned to contiguous ``[words, neurons]``."""
-    return np.ascontiguousarray(np.ascontiguousarray(words).T)
+def _turned(words: NDArray[np.uint64]) -> Packed:
+    """A block of words ``[neurons, words]``, copied and turned to rows, a view ``[words, 8, neurons]``."""
+    block = np.ascontiguousarray(np.ascontiguousarray(words).T)
+    return np.moveaxis(block.view(np.uint8).reshape(*block.shape, 8), 2, 1)
 
 
 def unpack_trains(trains: Packed, first: int = 0, last: int | None = None, out: Bools | None = None) -> Bools:
@@ -173,8 +173,7 @@ def unpack_trains(trains: Packed, first: int = 0, last: int | None = None, out: 
     height = max(_UNPACKED_WORDS // beside, 1)
     for neuron in range(0, neurons, beside):
         for word in range(0, words.shape[1], height):
-            block = _turned(words[neuron : neuron + beside, word : word + height])
-            rows = np.ascontiguousarray(np.moveaxis(block.view(np.uint8).reshape(*block.shape, 8), 2, 1))
+            rows = np.ascontiguousarray(_turned(words[neuron : neuron + beside, word : word + height]))
             out = bools[word : word + len(rows), ..., neuron : neuron + beside]
             for place in range(8):
                 np.not_equal(rows & np.uint8(128 >> place), 0, out=out[:, :, place])

@@ -93,16 +93,31 @@ def _pack_eight(frames, mask, row):
 
 
 @compiled
-def find_bits(levels):
-    """All bits that any level has, with those of |level| - 1, its sign in the highest place.
+def _above_one(bits):
+    """Return |level| - 1 of the bits of a level, and 0 of level 0."""
+    level = np.int8(bits)
+    absolute = -level if level < 0 else level
+    return np.uint8(absolute - 1 if level else 0)
 
-    ``levels`` is a uint8 array, shape [slots], C-contiguous.
+
+@compiled
+def find_bits(levels):
+    """Find which planes levels need.
+
+    Parameters
+    ----------
+    levels : uint8 array, shape [slots], C-contiguous
+
+    Returns
+    -------
+    int
+        All bits that |level| - 1 has anywhere.
+    int
+        0 if no level is negative.
     """
     found, signs = _NONE, _NONE
     for slot in range(len(levels)):
-        level = np.int8(levels[slot])
-        absolute = -level if level < 0 else level
-        found = either(found, np.uint8(absolute - 1 if level else 0))
+        found = either(found, _above_one(levels[slot]))
         signs = either(signs, levels[slot])
     return found, both(signs, _NEGATIVE)
 
@@ -134,9 +149,7 @@ def pack_levels(levels, above, has_sign, rows):
             for place in range(8):
                 frame, magnitude = frames[place], above[place]
                 for neuron in range(len(frame)):
-                    level = np.int8(frame[neuron])
-                    absolute = -level if level < 0 else level
-                    magnitude[neuron] = np.uint8(absolute - 1 if level else 0)
+                    magnitude[neuron] = _above_one(frame[neuron])
         for plane in range(planes):
             _pack_eight(above, np.uint8(1 << plane), rows[1 + plane, row])
 

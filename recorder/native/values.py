@@ -63,12 +63,12 @@ class ValueLoops(Loading):
         """Do what `recorder.format.planes.at_events.bits_at_events` does."""
         if not self.are_ready(8 * events.size * len(planes)):
             return None
-        counts = (np.bitwise_count(_words(events[rows])) for rows in _some_rows(events))
-        total, taken = sum(int(each.sum(dtype=np.int64)) for each in counts), 0
+        pieces = [(rows, _words(events[rows])) for rows in _some_rows(events)]
+        total, taken = sum(int(np.bitwise_count(words).sum(dtype=np.int64)) for _, words in pieces), 0
         out = np.zeros((len(planes), total // 64 + 1), np.uint64)
-        for rows in _some_rows(events):
+        for rows, words in pieces:
             of_planes = np.stack([_words(plane[rows]) for plane in planes])
-            taken = self._loops.take_bits(_words(events[rows]), of_planes, taken, out)
+            taken = self._loops.take_bits(words, of_planes, taken, out)
         return [each.astype(">u8").view(np.uint8)[: -(-total // 8)] for each in out]
 
     def rows_at_events(self, events: Packed, bits: Sequence[Packed]) -> Packed:
