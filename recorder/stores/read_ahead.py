@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Final, TypeVar
@@ -36,8 +36,23 @@ def read_ahead(store: ByteStore, keys: Iterable[str], limit_bytes: int) -> Itera
         Functions without arguments. Each returns the bytes of its key, or None if it is absent, or raises
         what reading the key has raised; the reads of later keys go on.
     """
-    together = min(store.reads_under_way, READ_AHEAD_BYTES // max(limit_bytes, 1))
+    together = _reads_together(store, limit_bytes)
     return call_ahead((partial(store.read, key, limit_bytes) for key in keys), together)
+
+
+def read_side_by_side(places: Sequence[tuple[ByteStore, str, int]]) -> list[bytes | None]:
+    """Bytes of keys of one or several stores, in order; None for one that is absent.
+
+    Each place is a store, a key, and the most bytes that it may have. Several are read at once as by
+    `read_ahead`, if every store has that. The caller bounds the memory that all of them take together.
+    """
+    together = min((_reads_together(store, limit) for store, _, limit in places), default=1)
+    calls = (partial(store.read, key, limit) for store, key, limit in places)
+    return [read() for read in call_ahead(calls, together)]
+
+
+def _reads_together(store: ByteStore, limit_bytes: int) -> int:
+    return min(store.reads_under_way, READ_AHEAD_BYTES // max(limit_bytes, 1))
 
 
 def call_ahead(calls: Iterable[Callable[[], T]], together: int) -> Iterator[Callable[[], T]]:

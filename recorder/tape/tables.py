@@ -7,7 +7,9 @@ that may still grow, is stored after the final ones, and the next commit overwri
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +19,13 @@ from recorder.format.arrays import TableLayout
 from recorder.format.chunks import checksum, decode_rows, encode_rows
 from recorder.format.record.extents import TableCommit
 from recorder.stores import ByteStore
-from recorder.stores.read_ahead import read_ahead
+from recorder.stores.read_ahead import read_ahead, read_side_by_side
 from recorder.tape.threads.side_by_side import KeyWriter
 
 Rows = NDArray[Any]
+
+# Stored chunks that are in memory at once where many small arrays are read: of most, 64 MiB at the most.
+_READ_TOGETHER: Final = 64
 
 
 def rows_checksum(rows: Rows, previous: int = 0) -> int:
@@ -111,22 +116,63 @@ def read_rows(store: ByteStore, layout: TableLayout, first: int, last: int) -> R
         If a chunk is missing or damaged; the message names it.
     """
     # Pieces are collected chunk by chunk, because a stranger's recording may declare more rows than it has.
-    pieces = [np.empty((0, *layout.row_shape), layout.dtype)]
-    chunk_rows = layout.chunk_rows
-    row_bytes = math.prod(layout.row_shape) * layout.dtype.itemsize
-    chunks = range(first // chunk_rows, -(-last // chunk_rows))
-    reads = read_ahead(store, map(layout.chunk_key, chunks), stored_limit(chunk_rows * row_bytes))
-    for chunk, read in zip(chunks, reads, strict=True):
-        stored = read()
-        if stored is None:
-            raise RecordingFormatError(f"{_place(store, layout, chunk)} is missing; the commit relies on it")
-        try:
-            rows = decode_rows(stored, chunk_rows, layout.row_shape, layout.data_type)
-        except RecordingFormatError as error:
-            raise RecordingFormatError(f"{_place(store, layout, chunk)} is damaged: {error}") from error
-        begin, end = max(first, chunk * chunk_rows), min(last, (chunk + 1) * chunk_rows)
-        pieces.append(rows[begin - chunk * chunk_rows : end - chunk * chunk_rows])
-    return np.concatenate(pieces)
+    chunks = _chunks_with(layout, first, last)
+    reads = read_ahead(store, map(layout.chunk_key, chunks), _chunk_limit(layout))
+    pieces = [
+        _rows_in(store, layout, chunk, read(), first, last) for chunk, read in zip(chunks, reads, strict=True)
+    ]
+    return _join(layout, pieces)
+
+
+def read_all_rows(tables: Sequence[tuple[ByteStore, TableLayout, int]]) -> list[Rows]:
+    """All rows of many small arrays, each given as its store, its layout and its number of rows.
+
+    Checks and errors are those of `read_rows`. Many chunks are read before the first of them is decoded, as
+    to decode one drives out of the processor's cache what is needed to read the next.
+    """
+    pieces: list[list[Rows]] = [[] for _ in tables]
+    wanted = (
+        (place, chunk)
+        for place, (_, layout, rows) in enumerate(tables)
+        for chunk in _chunks_with(layout, 0, rows)
+    )
+    while some := list(islice(wanted, _READ_TOGETHER)):
+        keys = [
+            (store, layout.chunk_key(chunk), _chunk_limit(layout))
+            for (store, layout, _), chunk in ((tables[place], chunk) for place, chunk in some)
+        ]
+        for (place, chunk), stored in zip(some, read_side_by_side(keys), strict=True):
+            store, layout, rows = tables[place]
+            pieces[place].append(_rows_in(store, layout, chunk, stored, 0, rows))
+    return [_join(layout, read) for (_, layout, _), read in zip(tables, pieces, strict=True)]
+
+
+def _chunks_with(layout: TableLayout, first: int, last: int) -> range:
+    return range(first // layout.chunk_rows, -(-last // layout.chunk_rows))
+
+
+def _chunk_limit(layout: TableLayout) -> int:
+    return stored_limit(layout.chunk_rows * math.prod(layout.row_shape) * layout.dtype.itemsize)
+
+
+def _rows_in(
+    store: ByteStore, layout: TableLayout, chunk: int, stored: bytes | None, first: int, last: int
+) -> Rows:
+    """Those of rows ``first`` to ``last`` (exclusive) that lie in a stored chunk, without the rest of it."""
+    if stored is None:
+        raise RecordingFormatError(f"{_place(store, layout, chunk)} is missing; the commit relies on it")
+    try:
+        rows = decode_rows(stored, layout.chunk_rows, layout.row_shape, layout.data_type)
+    except RecordingFormatError as error:
+        raise RecordingFormatError(f"{_place(store, layout, chunk)} is damaged: {error}") from error
+    begin = chunk * layout.chunk_rows
+    return rows[max(first - begin, 0) : last - begin].copy()
+
+
+def _join(layout: TableLayout, pieces: Sequence[Rows]) -> Rows:
+    if len(pieces) == 1:
+        return pieces[0]
+    return np.concatenate([np.empty((0, *layout.row_shape), layout.dtype), *pieces])
 
 
 def _place(store: ByteStore, layout: TableLayout, chunk: int) -> str:

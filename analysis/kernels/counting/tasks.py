@@ -29,6 +29,7 @@ from recorder.format.bits import Counts, Integers, Packed, count_per_frame
 from recorder.format.layout import table_chunk_rows
 from recorder.tape import LayerReader
 from recorder.tape.layers.counts_reading import CountsReader
+from recorder.tape.tables import read_all_rows
 
 # Arrays with one element for each frame are made for so many frames at a time.
 SLICE_FRAMES = 2**18
@@ -91,19 +92,36 @@ def count_spikes(
 
 def count_each(sources: Sequence[Source]) -> list[Counts]:
     """Spikes of each neuron of each source in all of its frames: int64 [neurons]."""
-    return [_count_whole(source) for source in sources]
-
-
-def _count_whole(source: Source) -> Counts:
-    commit, plan = source.commit, source.commit.plan
-    blocks = commit.counts_checksums.rows
-    is_counted = source.use_counts and blocks * plan.block_frames >= commit.frames > 0
-    if not is_counted or commit.lost or commit.counts_only or not source.selection.has_all_frames:
-        everything = Groups(Grouping(), np.array([[0, 1]]))
-        return count_spikes(source, everything, 0, commit.frames, "neuron", SPIKES).reshape(-1)
     # Of very many sources each is read once: there is nothing to keep, and the segments are not asked for.
-    rows = LayerReader(source.store, commit).counts(0, blocks).reshape(blocks, -1)
-    kept = kept_neurons(source)
+    readers = [LayerReader(each.store, each.commit) if _is_counted(each) else None for each in sources]
+    tables = [
+        (reader.store, reader.tables.counts, reader.commit.counts_checksums.rows)
+        for reader in readers
+        if reader is not None
+    ]
+    rows = iter(read_all_rows(tables))
+    return [
+        _count_anew(source) if reader is None else _add_rows(source, reader.checked_counts(next(rows), 0))
+        for source, reader in zip(sources, readers, strict=True)
+    ]
+
+
+def _is_counted(source: Source) -> bool:
+    """True if the rows of ``counts`` sum up all frames of a source, and these alone."""
+    commit = source.commit
+    counted = commit.counts_checksums.rows * commit.plan.block_frames
+    if not source.use_counts or not counted >= commit.frames > 0:
+        return False
+    return not commit.lost and not commit.counts_only and source.selection.has_all_frames
+
+
+def _count_anew(source: Source) -> Counts:
+    everything = Groups(Grouping(), np.array([[0, 1]]))
+    return count_spikes(source, everything, 0, source.commit.frames, "neuron", SPIKES).reshape(-1)
+
+
+def _add_rows(source: Source, rows: NDArray[np.uint32]) -> Counts:
+    rows, kept = rows.reshape(len(rows), -1), kept_neurons(source)
     total: Counts = (rows if kept is None else rows[:, kept]).sum(axis=0, dtype=np.int64)
     return total
 

@@ -10,10 +10,7 @@ from itertools import islice, tee
 import numpy as np
 from numpy.typing import NDArray
 
-from recorder.format import (
-    LayerCommit,
-    RecordingFormatError,
-)
+from recorder.format import LayerCommit, RecordingFormatError
 from recorder.format.arrays import LayerTables, layer_tables, plane_tables
 from recorder.format.bits import (
     Bools,
@@ -154,12 +151,15 @@ class LayerReader(ArrayReader):
         RecordingFormatError
             If a row is missing, damaged or not the one that the commit names.
         """
-        rows = read_rows(self.store, self.tables.counts, first, last)
+        return self.checked_counts(read_rows(self.store, self.tables.counts, first, last), first)
+
+    def checked_counts(self, rows: NDArray[np.uint32], first: int) -> NDArray[np.uint32]:
+        """Return rows of ``counts`` from ``first`` on, if the commit names them; errors as in `counts`."""
         found = np.array([rows_checksum(np.asarray(row)) for row in rows], np.uint32)
         named = self.commit.counts_checksums
         if len(found) == named.rows and rows_checksum(found) == named.crc32c:
             return rows  # all that there are: the commit names their checksums as a whole
-        expected = self.counts_checksums()[first:last]
+        expected = self.counts_checksums()[first : first + len(rows)]
         for block in (first + np.flatnonzero(found != expected)).tolist():
             if not self.has_lost_frames(block):
                 frame = self.block_frame(block)

@@ -122,7 +122,7 @@ ANSWERS_MUTANTS = (
     Mutant(
         "counts of small recordings are not compared with the commit",
         "asking/opening/test_batches.py::test_damage_to_one_of_many_is_named",
-        ((READING, "expected = self.counts_checksums()[first:last]", "expected = found"),),
+        ((READING, "expected = self.counts_checksums()[first : first + len(rows)]", "expected = found"),),
     ),
     Mutant(
         "a folder that is a link is followed",
