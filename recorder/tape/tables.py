@@ -24,7 +24,7 @@ from recorder.tape.threads.side_by_side import KeyWriter
 
 Rows = NDArray[Any]
 
-# Stored chunks that are in memory at once where many small arrays are read: of most, 64 MiB at the most.
+# Stored chunks that are read before the first is decoded: of 1 MiB at most, unless a single row is longer.
 _READ_TOGETHER: Final = 64
 
 
