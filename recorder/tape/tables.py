@@ -132,18 +132,16 @@ def read_all_rows(tables: Sequence[tuple[ByteStore, TableLayout, int]]) -> list[
     """
     pieces: list[list[Rows]] = [[] for _ in tables]
     wanted = (
-        (place, chunk)
-        for place, (_, layout, rows) in enumerate(tables)
+        (into, store, layout, rows, chunk)
+        for into, (store, layout, rows) in zip(pieces, tables, strict=True)
         for chunk in _chunks_with(layout, 0, rows)
     )
     while some := list(islice(wanted, _READ_TOGETHER)):
-        keys = [
-            (store, layout.chunk_key(chunk), _chunk_limit(layout))
-            for (store, layout, _), chunk in ((tables[place], chunk) for place, chunk in some)
+        places = [
+            (store, layout.chunk_key(chunk), _chunk_limit(layout)) for _, store, layout, _, chunk in some
         ]
-        for (place, chunk), stored in zip(some, read_side_by_side(keys), strict=True):
-            store, layout, rows = tables[place]
-            pieces[place].append(_rows_in(store, layout, chunk, stored, 0, rows))
+        for (into, store, layout, rows, chunk), stored in zip(some, read_side_by_side(places), strict=True):
+            into.append(_rows_in(store, layout, chunk, stored, 0, rows))
     return [_join(layout, read) for (_, layout, _), read in zip(tables, pieces, strict=True)]
 
 
