@@ -12,11 +12,13 @@ import pickle
 import sys
 
 import numba
+from llvmlite import ir
 from numba import types
 from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
 
 _LITTLE = sys.byteorder == "little"
+_BYTES = ir.VectorType(ir.IntType(8), 64)
 # What goes wrong with files: no place is left, or what is there was cut short or is another version's.
 _NOT_KEPT = (OSError, EOFError, pickle.PickleError, AttributeError, ImportError, ValueError, IndexError)
 
@@ -119,3 +121,53 @@ def bits_of(context, value):  # noqa: ARG001
         return builder.bitcast(arguments[0], context.get_value_type(types.int32))
 
     return types.int32(types.float32), generate
+
+
+@intrinsic
+def in_bytes_backwards(context, word):  # noqa: ARG001
+    """A word with the bits of each of its bytes in the opposite order."""
+
+    def generate(context, builder, signature, arguments):  # noqa: ARG001
+        return builder.bswap(builder.bitreverse(arguments[0]))
+
+    return types.uint64(types.uint64), generate
+
+
+@intrinsic
+def frames_of(context, row, first):  # noqa: ARG001
+    """Of 64 bytes that follow each other in a row, a word of each of their bits, the highest bit first.
+
+    The first byte is in the lowest bit of a word. Processors have an instruction for it.
+    """
+
+    def generate(context, builder, signature, arguments):
+        data = context.make_array(row)(context, builder, arguments[0]).data
+        place = builder.bitcast(builder.gep(data, [arguments[1]]), _BYTES.as_pointer())
+        frames, words = builder.load(place, align=1), []
+        for _ in range(8):
+            is_set = builder.icmp_signed("<", frames, ir.Constant(_BYTES, None))
+            words.append(builder.bitcast(is_set, ir.IntType(64)))
+            frames = builder.add(frames, frames)
+        return context.make_tuple(builder, signature.return_type, words)
+
+    return types.UniTuple(types.uint64, 8)(row, types.intp), generate
+
+
+@intrinsic
+def row_of(context, words, row, first):  # noqa: ARG001
+    """Write 64 bytes to a row from a word of each of their bits: what undoes `frames_of`."""
+
+    def generate(context, builder, signature, arguments):  # noqa: ARG001
+        given, target, place = arguments
+        data = context.make_array(row)(context, builder, target).data
+        place = builder.bitcast(builder.gep(data, [place]), _BYTES.as_pointer())
+        found = ir.Constant(_BYTES, None)
+        for frame in range(8):
+            word = builder.extract_value(given, frame)
+            is_set = builder.bitcast(word, ir.VectorType(ir.IntType(1), 64))
+            bit = ir.Constant(_BYTES, [128 >> frame] * 64)
+            found = builder.or_(found, builder.select(is_set, bit, ir.Constant(_BYTES, None)))
+        builder.store(found, place, align=1)
+        return context.get_dummy_value()
+
+    return types.void(words, row, types.intp), generate

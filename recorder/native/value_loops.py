@@ -1,25 +1,32 @@
 """Loops for values other than 0 and 1, compiled by numba; `recorder.native.values` calls them.
 
-Bits come as words of eight neurons, a byte each, of eight frames. A word is turned, so that its bytes are
-frames, and of these are made words of 64 slots, frame by frame, the first slot in the highest bit. The bits
-that such a word has at events are moved together by a few shifts, the same for all planes ("compress" and
-"expand" of Hacker's Delight, 2nd edition, 7-4 and 7-5). Loops go over many words, as one instruction of the
-processor does for several what it does for one, and over no more than its cache holds.
+Rows of bits have eight frames of a neuron in a byte. Of 64 neurons are made words of 64 slots, one for each
+frame, the first slot in the lowest bit. The bits that such a word has at events are moved together by a few
+shifts, the same for all planes ("compress" and "expand" of Hacker's Delight, 2nd edition, 7-4 and 7-5). Loops
+go over many words, as one instruction of the processor does for several what it does for one, and over no
+more than its cache holds.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from recorder.native.compiling import bits_of, both, compiled, count_ones, either, ordered, unlike
+from recorder.native.compiling import (
+    bits_of,
+    both,
+    compiled,
+    count_ones,
+    either,
+    frames_of,
+    in_bytes_backwards,
+    row_of,
+    unlike,
+)
 
-_LOWER_1, _LOWER_2 = np.uint64(0x0055_0055_0055_0055), np.uint64(0x0000_3333_0000_3333)
-_LOWER_4 = np.uint64(0x0000_0000_0F0F_0F0F)
-_9, _18, _36 = np.uint64(9), np.uint64(18), np.uint64(36)
 _0, _1, _2, _4, _8, _16, _32 = (np.uint64(bits) for bits in (0, 1, 2, 4, 8, 16, 32))
 _63 = np.uint64(63)
-# Words of 64 slots that are worked on at once.
-_BLOCK = 1024
+# Words of 64 slots that are worked on at once, but for those of eight frames of a large layer.
+_BLOCK = 512
 
 # The bit of each frame of a row.
 _NONE, _ALL = np.uint8(0), np.uint8(255)
@@ -34,11 +41,21 @@ _NEGATIVE = np.uint8(128)
 
 
 @compiled
+def _take_level(value):
+    """The level of a value, and the bits in which the two differ.
+
+    A whole number below 2²² that is added to 1.5 · 2²³ is the difference of their bits. Anything else does
+    not come back when that is subtracted again, or the difference is larger than a level.
+    """
+    moved = value + _WHOLE
+    return np.int32(bits_of(moved) - _BITS_OF_WHOLE), unlike(bits_of(moved - _WHOLE), bits_of(value))
+
+
+@compiled
 def take_levels(values, levels):
     """Write values that are whole numbers as levels, for as long as they are.
 
-    A whole number below 2²² that is added to 1.5 · 2²³ is the difference of their bits; of anything else, it
-    does not come back when that is subtracted again, or the difference is larger than a level.
+    They are read at four places at once: memory is read faster than from one.
 
     Parameters
     ----------
@@ -50,16 +67,22 @@ def take_levels(values, levels):
     bool
         Whether all levels are equal to their values.
     int, int
-        Range of the levels, where they are.
+        Range of the levels and 0, where they are.
     """
+    size = len(values) // 4
+    v0, v1, v2, v3 = values[:size], values[size : 2 * size], values[2 * size : 3 * size], values[3 * size :]
+    l0, l1, l2, l3 = levels[:size], levels[size : 2 * size], levels[2 * size : 3 * size], levels[3 * size :]
     differ, least, most = _NO_BITS, np.int32(0), np.int32(0)
-    for slot in range(len(values)):
-        value = values[slot]
-        moved = value + _WHOLE
-        level = np.int32(bits_of(moved) - _BITS_OF_WHOLE)
+    for slot in range(4 * size, len(values)):
+        level, other = _take_level(values[slot])
         levels[slot] = np.int8(level)
-        differ = either(differ, unlike(bits_of(moved - _WHOLE), bits_of(value)))
-        least, most = min(level, least), max(level, most)
+        differ, least, most = either(differ, other), min(least, level), max(most, level)
+    for slot in range(size):
+        (a0, d0), (a1, d1) = _take_level(v0[slot]), _take_level(v1[slot])
+        (a2, d2), (a3, d3) = _take_level(v2[slot]), _take_level(v3[slot])
+        l0[slot], l1[slot], l2[slot], l3[slot] = np.int8(a0), np.int8(a1), np.int8(a2), np.int8(a3)
+        differ = either(differ, either(either(d0, d1), either(d2, d3)))
+        least, most = min(least, a0, a1, a2, a3), max(most, a0, a1, a2, a3)
     # -0 differs from what comes back in its sign alone.
     is_given_back = both(differ, _ALL_BUT_SIGN) == 0
     return is_given_back and least >= _LEAST_LEVEL and most <= _MOST_LEVEL, least, most
@@ -93,121 +116,120 @@ def _pack_eight(frames, mask, row):
 
 
 @compiled
-def _above_one(bits):
-    """Return |level| - 1 of the bits of a level, and 0 of level 0."""
+def _about(bits):
+    """What planes say of a level: |level| - 1, or 0 of level 0; the highest bit is that of the sign."""
     level = np.int8(bits)
     absolute = -level if level < 0 else level
-    return np.uint8(absolute - 1 if level else 0)
+    return either(np.uint8(absolute - 1 if level else 0), both(bits, _NEGATIVE))
 
 
 @compiled
-def find_bits(levels):
-    """Find which planes levels need.
-
-    Parameters
-    ----------
-    levels : uint8 array, shape [slots], C-contiguous
-
-    Returns
-    -------
-    int
-        All bits that |level| - 1 has anywhere.
-    int
-        0 if no level is negative.
-    """
-    found, signs = _NONE, _NONE
-    for slot in range(len(levels)):
-        found = either(found, _above_one(levels[slot]))
-        signs = either(signs, levels[slot])
-    return found, both(signs, _NEGATIVE)
-
-
-@compiled
-def pack_levels(levels, above, has_sign, rows):
+def pack_levels(levels, about, rows):
     """Pack whole rows of eight frames of levels.
 
     Parameters
     ----------
     levels : uint8 array, shape [8 * rows, neurons], C-contiguous
         Their bits: those of signed bytes.
-    above : uint8 array, shape [8, neurons]
-        Memory for |level| - 1.
-    has_sign : bool
-        False if no level is negative.
-    rows : uint8 array, shape [1 + planes + 1, rows, neurons]
+    about : uint8 array, shape [8, neurons]
+        Memory for what planes say of eight frames, of so many neurons at once.
+    rows : uint8 array, shape [9, rows, neurons]
         Receives events, the planes of magnitude, and the sign.
+
+    Returns
+    -------
+    int
+        A bit for each plane that anything is true in, the lowest for the first. Rows of others are anything.
     """
-    planes = len(rows) - 2
-    for row in range(rows.shape[1]):
-        frames = levels[8 * row : 8 * row + 8]
-        _pack_eight(frames, _ALL, rows[0, row])
-        if has_sign:
-            _pack_eight(frames, _NEGATIVE, rows[planes + 1, row])
-        else:
-            rows[planes + 1, row] = _NONE
-        if planes:
+    _, count, neurons = rows.shape
+    found, at_once = _NONE, about.shape[1]
+    for row in range(count):
+        for first in range(0, neurons, at_once):
+            last = min(first + at_once, neurons)
+            frames = levels[8 * row : 8 * row + 8, first:last]
+            _pack_eight(frames, _ALL, rows[0, row, first:last])
+            here = _NONE
             for place in range(8):
-                frame, magnitude = frames[place], above[place]
+                frame, planes = frames[place], about[place]
                 for neuron in range(len(frame)):
-                    magnitude[neuron] = _above_one(frame[neuron])
-        for plane in range(planes):
-            _pack_eight(above, np.uint8(1 << plane), rows[1 + plane, row])
+                    planes[neuron] = _about(frame[neuron])
+                    here = either(here, planes[neuron])
+            for plane in range(8):
+                bit, out = np.uint8(1 << plane), rows[1 + plane]
+                if both(here, bit) and not both(found, bit):
+                    out[:row] = _NONE
+                    out[row, :first] = _NONE
+                if both(here, bit):
+                    _pack_eight(about, bit, out[row, first:last])
+                elif both(found, bit):
+                    out[row, first:last] = _NONE
+            found = either(found, here)
+    return found
 
 
 @compiled
-def _turn(word):
-    """Turn eight bytes of eight bits each."""
-    changed = (word ^ (word >> _9)) & _LOWER_1
-    word ^= changed ^ (changed << _9)
-    changed = (word ^ (word >> _18)) & _LOWER_2
-    word ^= changed ^ (changed << _18)
-    changed = (word ^ (word >> _36)) & _LOWER_4
-    return word ^ changed ^ (changed << _36)
-
-
-@compiled
-def _to_frames(rows, turned, slots):
-    """Fill words of 64 slots, frame by frame, from rows of words; ``turned`` is memory for a row."""
-    count, beside = rows.shape
-    if beside == 1:
-        for row in range(count):
-            slots[row] = _turn(rows[row, 0])
-        return
-    places = slots.view(np.uint8)
+def _to_frames(rows, tail, slots):
+    """Fill words of 64 slots, frame by frame, from rows; ``tail`` is memory for 64 bytes, zeros at first."""
+    count, neurons = rows.shape
+    whole, left = neurons >> 6, neurons & 63
+    beside = whole + (left > 0)
     for row in range(count):
-        for word in range(beside):
-            turned[word] = _turn(rows[row, word])
-        for frame in range(8):
-            first, shift = (8 * row + frame) * beside, np.uint64(8 * frame)
-            for word in range(beside):
-                places[first + word] = np.uint8(turned[word] >> shift)
+        bytes_of_row, first = rows[row], 8 * row * beside
+        for word in range(whole):
+            frames = frames_of(bytes_of_row, 64 * word)
+            for frame in range(8):
+                slots[first + frame * beside + word] = frames[frame]
+        if left:
+            for neuron in range(left):
+                tail[neuron] = bytes_of_row[64 * whole + neuron]
+            frames = frames_of(tail, 0)
+            for frame in range(8):
+                slots[first + frame * beside + whole] = frames[frame]
 
 
 @compiled
-def _to_rows(slots, turned, rows):
+def _frames_at(slots, first, beside):
+    """One word of each of eight frames."""
+    return (
+        slots[first],
+        slots[first + beside],
+        slots[first + 2 * beside],
+        slots[first + 3 * beside],
+        slots[first + 4 * beside],
+        slots[first + 5 * beside],
+        slots[first + 6 * beside],
+        slots[first + 7 * beside],
+    )
+
+
+@compiled
+def _to_rows(slots, tail, rows):
     """Undo `_to_frames`."""
-    count, beside = rows.shape
-    places = slots.view(np.uint8)
+    count, neurons = rows.shape
+    whole, left = neurons >> 6, neurons & 63
+    beside = whole + (left > 0)
     for row in range(count):
-        for word in range(beside):
-            turned[word] = _0
-        for frame in range(8):
-            first, shift = (8 * row + frame) * beside, np.uint64(8 * frame)
-            for word in range(beside):
-                turned[word] |= np.uint64(places[first + word]) << shift
-        for word in range(beside):
-            rows[row, word] = _turn(turned[word])
+        bytes_of_row, first = rows[row], 8 * row * beside
+        for word in range(whole):
+            row_of(_frames_at(slots, first + word, beside), bytes_of_row, 64 * word)
+        if left:
+            row_of(_frames_at(slots, first + whole, beside), tail, 0)
+            for neuron in range(left):
+                bytes_of_row[64 * whole + neuron] = tail[neuron]
 
 
 @compiled
-def _find_moves(slots, masks, moves):
-    """Fill masks from words of 64 slots; and moves, [6, words]: which bits go 1, 2, 4 … 32 places down.
+def in_bytes_of(words):
+    """Words that have the first bit in the lowest place as bytes that have it in the highest; and back."""
+    for word in range(len(words)):
+        words[word] = in_bytes_backwards(words[word])
 
-    Then the bits of a mask are together.
-    """
+
+@compiled
+def _find_moves(masks, moves):
+    """Fill moves, [6, words]: which bits of masks go 1, 2, 4 … 32 places down. Then these are together."""
     for word in range(len(masks)):
-        mask = ordered(slots[word])
-        masks[word] = mask
+        mask = masks[word]
         # For each bit, whether an odd number of bits below it are not in the mask.
         below = ~mask << _1
         for step in range(6):
@@ -227,7 +249,7 @@ def _find_moves(slots, masks, moves):
 def _move_together(slots, masks, moves, pieces):
     """Fill pieces with the bits that words of 64 slots have at masks, in the lowest places."""
     for word in range(len(masks)):
-        bits = ordered(slots[word]) & masks[word]
+        bits = slots[word] & masks[word]
         for step in range(6):
             moved = bits & moves[step, word]
             bits = (bits ^ moved) | (moved >> np.uint64(1 << step))
@@ -236,13 +258,46 @@ def _move_together(slots, masks, moves, pieces):
 
 @compiled
 def _move_apart(pieces, masks, moves):
-    """Undo `_move_together`, in place."""
+    """Undo `_move_together`, in place; bits of pieces above those that masks have are left out."""
     for word in range(len(masks)):
         bits = pieces[word]
         for step in range(5, -1, -1):
             move = moves[step, word]
             bits = (bits & ~move) | ((bits << np.uint64(1 << step)) & move)
-        pieces[word] = ordered(bits & masks[word])
+        pieces[word] = bits & masks[word]
+
+
+@compiled
+def _join(pieces, masks, taken, out):
+    """Write pieces behind so many bits that are there, the lowest first; how many there are now."""
+    place, used = taken >> 6, taken & 63
+    begun = out[place] if used else _0
+    for word in range(len(masks)):
+        piece = pieces[word]
+        begun |= piece << np.uint64(used)
+        used += np.int64(count_ones(masks[word]))
+        if used >= 64:
+            out[place] = begun
+            place += 1
+            used -= 64
+            # No word is shifted by 64 bits, of which processors make what they like.
+            begun = piece >> np.uint64(np.int64(count_ones(masks[word])) - used) if used else _0
+    out[place] = begun
+    return 64 * place + used
+
+
+@compiled
+def _cut(bits, masks, place, pieces):
+    """Undo `_join`: fill pieces with the bits from ``place`` on, at least as many as masks have of them.
+
+    The place behind those that they have is returned.
+    """
+    for word in range(len(masks)):
+        shift = np.uint64(place & 63)
+        begin, more = bits[place >> 6], bits[(place >> 6) + 1]
+        pieces[word] = (begin >> shift) | (more << _1 << (_63 - shift))
+        place += np.int64(count_ones(masks[word]))
+    return place
 
 
 @compiled
@@ -251,53 +306,39 @@ def take_bits(events, planes, taken, out):
 
     Parameters
     ----------
-    events : uint64 array, shape [rows, words]
-        Eight neurons of eight frames in each.
-    planes : uint64 array, shape [planes, rows, words]
+    events : uint8 array, shape [rows, neurons]
+    planes : uint8 array, shape [planes, rows, neurons]
     taken : int
         How many bits of each plane are there.
     out : uint64 array, shape [planes, words]
-        Zeros behind these bits, and room for more than there will be; the first bit is the highest one of the
-        first word.
+        Has room for one bit more than there will be; the first bit is the lowest one of the first word.
 
     Returns
     -------
     int
         How many bits of each plane are there now.
     """
-    count, beside = events.shape
+    count, neurons = events.shape
+    beside = 8 * ((neurons + 63) >> 6)
     at_once = max(_BLOCK // beside, 1)
-    size = at_once * beside
-    turned, slots = np.empty(beside, np.uint64), np.empty(size, np.uint64)
-    masks, moves = np.empty(size, np.uint64), np.empty((6, size), np.uint64)
-    pieces = np.empty(size, np.uint64)
-    # The word that is being filled, and how many bits it has room for; of all planes alike.
-    place, room = taken >> 6, 64 - (taken & 63)
+    masks = np.empty(at_once * beside, np.uint64)
+    slots = np.empty((len(planes), len(masks)), np.uint64)
+    moves, pieces = np.empty((6, _BLOCK), np.uint64), np.empty(_BLOCK, np.uint64)
+    tail = np.zeros(64, np.uint8)
     for first in range(0, count, at_once):
         last = min(first + at_once, count)
-        words = (last - first) * beside
-        _to_frames(events[first:last], turned, slots)
-        _find_moves(slots, masks[:words], moves)
-        first_place, first_room = place, room
+        _to_frames(events[first:last], tail, masks)
         for plane in range(len(planes)):
-            _to_frames(planes[plane, first:last], turned, slots)
-            _move_together(slots, masks[:words], moves, pieces)
-            place, room = first_place, first_room
-            begun = out[plane, place]
-            for word in range(words):
-                bits = np.int64(count_ones(masks[word]))
-                # No word is shifted by 64 bits, of which processors make what they like.
-                if bits:
-                    room -= bits
-                    if room > 0:
-                        begun |= pieces[word] << np.uint64(room)
-                    else:
-                        out[plane, place] = begun | (pieces[word] >> np.uint64(-room))
-                        place += 1
-                        begun = pieces[word] << np.uint64(64 + room) if room else _0
-                        room += 64
-            out[plane, place] = begun
-    return 64 * place + 64 - room
+            _to_frames(planes[plane, first:last], tail, slots[plane])
+        words = (last - first) * beside
+        for begin in range(0, words, _BLOCK):
+            end, before = min(begin + _BLOCK, words), taken
+            some = masks[begin:end]
+            _find_moves(some, moves)
+            for plane in range(len(planes)):
+                _move_together(slots[plane, begin:end], some, moves, pieces)
+                taken = _join(pieces, some, before, out[plane])
+    return taken
 
 
 @compiled
@@ -306,42 +347,36 @@ def put_bits(events, bits, place, out):
 
     Parameters
     ----------
-    events : uint64 array, shape [rows, words]
+    events : uint8 array, shape [rows, neurons]
     bits : uint64 array, shape [planes, words]
-        From ``place`` on as many bits as there are events, the first one the highest, and a word more.
+        From ``place`` on as many bits as there are events, the first one the lowest, and a word more.
     place : int
         How many bits are left out.
-    out : uint64 array, shape [planes, rows, words]
+    out : uint8 array, shape [planes, rows, neurons]
 
     Returns
     -------
     int
         The place behind the bits that were used.
     """
-    count, beside = events.shape
+    count, neurons = events.shape
+    beside = 8 * ((neurons + 63) >> 6)
     at_once = max(_BLOCK // beside, 1)
-    size = at_once * beside
-    turned, slots = np.empty(beside, np.uint64), np.empty(size, np.uint64)
-    masks, moves = np.empty(size, np.uint64), np.empty((6, size), np.uint64)
+    masks = np.empty(at_once * beside, np.uint64)
+    slots = np.empty((len(bits), len(masks)), np.uint64)
+    moves, tail = np.empty((6, _BLOCK), np.uint64), np.zeros(64, np.uint8)
     for first in range(0, count, at_once):
         last = min(first + at_once, count)
+        _to_frames(events[first:last], tail, masks)
         words = (last - first) * beside
-        _to_frames(events[first:last], turned, slots)
-        _find_moves(slots, masks[:words], moves)
-        first_place = place
+        for begin in range(0, words, _BLOCK):
+            end, before = min(begin + _BLOCK, words), place
+            some = masks[begin:end]
+            _find_moves(some, moves)
+            for plane in range(len(bits)):
+                pieces = slots[plane, begin:end]
+                place = _cut(bits[plane], some, before, pieces)
+                _move_apart(pieces, some, moves)
         for plane in range(len(bits)):
-            place = first_place
-            for word in range(words):
-                events_here = np.int64(count_ones(masks[word]))
-                # No word is shifted by 64 bits, here as there.
-                if events_here:
-                    shift = np.uint64(place & 63)
-                    begin, more = bits[plane, place >> 6], bits[plane, (place >> 6) + 1]
-                    both_parts = (begin << shift) | (more >> _1 >> (_63 - shift))
-                    slots[word] = both_parts >> np.uint64(64 - events_here)
-                    place += events_here
-                else:
-                    slots[word] = _0
-            _move_apart(slots, masks[:words], moves)
-            _to_rows(slots, turned, out[plane, first:last])
+            _to_rows(slots[plane], tail, out[plane, first:last])
     return place

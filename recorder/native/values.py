@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from recorder.native.loading import Loading
 
-_WORDS_AT_ONCE: Final = 2**16
+_BYTES_AT_ONCE: Final = 2**17
+_NEURONS_AT_ONCE: Final = 2048
 
 Packed = NDArray[np.uint8]
 
@@ -45,49 +46,49 @@ class ValueLoops(Loading):
         is_same, least, most = self._loops.take_levels(values.reshape(-1), levels.reshape(-1))
         return bool(is_same), int(least), int(most)
 
-    def pack_levels(self, levels: NDArray[Any]) -> Packed | None:
-        """Pack levels, int8 [8 * rows, neurons], to rows, uint8 [1 + planes + 1, rows, neurons].
+    def pack_levels(self, levels: NDArray[Any]) -> tuple[Packed, dict[int, Packed]] | None:
+        """Pack levels, int8 [8 * rows, neurons], to rows, uint8 [rows, neurons], of events, and of planes.
 
-        Events come first, the sign last.
+        Only planes that are not silent are there: by the bit of |level| - 1, or 7 for the sign.
         """
         if not (self._is_for(levels.size, levels) and levels.dtype == np.int8):
             return None
         frames, neurons = levels.shape
-        magnitudes, sign = self._loops.find_bits(levels.view(np.uint8).reshape(-1))
-        rows = np.empty((int(magnitudes).bit_length() + 2, frames // 8, neurons), np.uint8)
-        above = np.empty((8, neurons), np.uint8)
-        self._loops.pack_levels(levels.view(np.uint8), above, bool(sign), rows)
-        return rows
+        # Memory of planes that are not there is never touched.
+        events, *planes = rows = np.empty((9, frames // 8, neurons), np.uint8)
+        about = np.empty((8, min(_NEURONS_AT_ONCE, neurons)), np.uint8)
+        found = self._loops.pack_levels(levels.view(np.uint8), about, rows)
+        return events, {plane: planes[plane] for plane in range(8) if found >> plane & 1}
 
-    def bits_at_events(self, events: Packed, planes: list[Packed]) -> list[Packed] | None:
+    def bits_at_events(self, events: Packed, planes: Sequence[Packed]) -> list[Packed] | None:
         """Do what `recorder.format.planes.at_events.bits_at_events` does."""
         if not self.are_ready(8 * events.size * len(planes)):
             return None
-        pieces = [(rows, _words(events[rows])) for rows in _some_rows(events)]
-        total, taken = sum(int(np.bitwise_count(words).sum(dtype=np.int64)) for _, words in pieces), 0
-        out = np.zeros((len(planes), total // 64 + 1), np.uint64)
-        for rows, words in pieces:
-            of_planes = np.stack([_words(plane[rows]) for plane in planes])
-            taken = self._loops.take_bits(words, of_planes, taken, out)
-        return [each.astype(">u8").view(np.uint8)[: -(-total // 8)] for each in out]
+        # Only what is filled takes memory.
+        out, taken = np.empty((len(planes), events.size // 8 + 2), np.uint64), 0
+        for rows in _some_rows(events):
+            of_planes = np.stack([plane[rows] for plane in planes])
+            taken = self._loops.take_bits(_in_order(events[rows]), of_planes, taken, out)
+        filled = out[:, : taken // 64 + 1]
+        for each in filled:
+            self._loops.in_bytes_of(each)
+        return [each.view(np.uint8)[: -(-taken // 8)] for each in filled]
 
     def rows_at_events(self, events: Packed, bits: Sequence[Packed]) -> Packed:
         """Rows of planes from their bits at events, as many as there are, and rows of these; once ready.
 
         They are uint8 [planes, rows, neurons].
         """
-        count, neurons = events.shape
-        rows, place = np.empty((len(bits), count, neurons), np.uint8), 0
+        rows, place = np.empty((len(bits), *events.shape), np.uint8), 0
         # A word more, as one that begins with the last bit has another one behind it.
-        stored = np.zeros((len(bits), max(map(len, bits), default=0) // 8 + 2), ">u8")
+        stored = np.zeros((len(bits), max(map(len, bits), default=0) // 8 + 2), np.uint64)
         for given, each in zip(bits, stored, strict=True):
             each.view(np.uint8)[: len(given)] = given
-        words_of_bits = stored.astype(np.uint64)
+            self._loops.in_bytes_of(each)
         for some in _some_rows(events):
-            words = _words(events[some])
-            out = np.empty((len(bits), *words.shape), np.uint64)
-            place = self._loops.put_bits(words, words_of_bits, place, out)
-            rows[:, some] = out.view(np.uint8)[..., :neurons]
+            out = np.empty((len(bits), *events[some].shape), np.uint8)
+            place = self._loops.put_bits(_in_order(events[some]), stored, place, out)
+            rows[:, some] = out
         return rows
 
     def load(self) -> None:
@@ -105,27 +106,25 @@ def _is_plain(array: NDArray[Any]) -> bool:
 
 
 def _some_rows(rows: Packed) -> Iterator[slice]:
-    """Rows that are made words at once: of a single neuron, these take eight times the room."""
+    """Rows that are worked on at once, which stay in a cache."""
     count, neurons = rows.shape
-    at_once = max(_WORDS_AT_ONCE // max(-(-neurons // 8), 1), 1)
+    at_once = max(_BYTES_AT_ONCE // neurons, 1)
     return (slice(first, first + at_once) for first in range(0, count, at_once))
 
 
-def _words(rows: Packed) -> NDArray[np.uint64]:
-    """Rows as words of eight neurons, filled up to these, in memory that can be written."""
-    missing = -rows.shape[1] % 8
-    whole = np.pad(rows, ((0, 0), (0, missing))) if missing else rows
-    return (whole if _is_plain(whole) else whole.copy()).view(np.uint64)
+def _in_order(rows: Packed) -> Packed:
+    """Rows in C order, in memory that can be written."""
+    return rows if _is_plain(rows) else rows.copy()
 
 
 def _compile(loops: Any) -> None:
-    levels, words = np.zeros((8, 1), np.int8), np.zeros((1, 1), np.uint64)
+    levels, rows = np.zeros((8, 1), np.int8), np.zeros((9, 1, 1), np.uint8)
     loops.take_levels(np.zeros(8, np.float32), levels.reshape(-1))
-    loops.find_bits(levels.view(np.uint8).reshape(-1))
-    rows = np.zeros((3, 1, 1), np.uint8)
-    loops.pack_levels(levels.view(np.uint8), np.zeros((8, 1), np.uint8), False, rows)
-    loops.take_bits(words, words[None], 0, np.zeros((1, 1), np.uint64))
-    loops.put_bits(words, np.zeros((1, 1), np.uint64), 0, words[None].copy())
+    loops.pack_levels(levels.view(np.uint8), np.zeros((8, 1), np.uint8), rows)
+    bits = np.zeros((1, 2), np.uint64)
+    loops.take_bits(rows[0], rows[:1], 0, bits)
+    loops.put_bits(rows[0], bits, 0, rows[:1])
+    loops.in_bytes_of(bits[0])
 
 
 # Of this process.

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from recorder.format.bits import Bools, Packed, pack_whole_rows
-from recorder.format.planes.values import PackedValues, Pending, name_planes, pack_levels
+from recorder.format.planes.values import SIGN, PackedValues, Pending, pack_levels
 from recorder.native.values import LOOPS
 
 # Frames that wait to be packed: booleans, or levels of a layer with values.
@@ -119,8 +119,11 @@ def _pack_stage(frames: Stage) -> Packed | PackedValues:
 
 
 def _pack_levels(levels: Stage) -> PackedValues:
-    rows = LOOPS.pack_levels(levels)
-    return pack_levels(levels) if rows is None else name_planes(rows)
+    found = LOOPS.pack_levels(levels)
+    if found is None:
+        return pack_levels(levels)
+    events, planes = found
+    return PackedValues(events, {SIGN if plane == 7 else f"{plane}": rows for plane, rows in planes.items()})
 
 
 def pack_whole(rows: WholeRows) -> Packed | PackedValues:

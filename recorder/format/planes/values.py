@@ -78,16 +78,10 @@ def pack_levels(levels: Levels) -> PackedValues:
         above = np.abs(some) - are_events
         for plane, out in enumerate(of_planes):
             out[...] = pack((above & (1 << plane)) != 0)
-    return name_planes(rows)
-
-
-def name_planes(rows: Packed) -> PackedValues:
-    """Packed values of uint8 rows, [1 + planes + 1, rows, neurons]: events, planes, the sign."""
-    names = *map(str, range(len(rows) - 2)), SIGN
-    events, *planes = rows
-    return PackedValues(
-        events, {name: plane for name, plane in zip(names, planes, strict=True) if plane.any()}
-    )
+    names = *map(str, range(planes)), SIGN
+    events, *rows_of_planes = rows
+    found = {name: plane for name, plane in zip(names, rows_of_planes, strict=True) if plane.any()}
+    return PackedValues(events, found)
 
 
 def pending_rows(frames: Pending) -> tuple[Packed | None, Mapping[str, Packed]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import time
 from pathlib import Path
 
 import torch
@@ -39,7 +39,7 @@ def stored_bits(path: Path, slots: int) -> float:
 
 
 def measure_values(options: Options, report: Report) -> None:
-    """Processor time of recording ÷ that of zeros and ones; bits of a slot as stored, beside its entropy."""
+    """Time of recording ÷ that of zeros and ones; bits of a slot as stored, beside its entropy."""
     steps, batch, neurons, rounds = (4, 8, 512, 1) if options.quick else (64, 64, 16_384, 15)
     random = torch.Generator().manual_seed(0)
     shape = steps, batch, neurons
@@ -54,25 +54,34 @@ def measure_values(options: Options, report: Report) -> None:
     LOOPS.load()
     PASS.load("float32")
     paths: dict[str, Path] = {}
+    of_network: dict[str, list[float]] = {name: [] for name in kinds}
 
     def run(name: str, outputs: torch.Tensor) -> Competitor:
         def record() -> None:
             paths[name] = options.folder("values") / "run.zarr"
             with Monitor(net, layers={Given: SpikeOutput("n ...")}, store=paths[name]):
+                began = time.thread_time()
                 for output in outputs:
                     net(output)
+                of_network[name].append(time.thread_time() - began)
 
         return record
 
     race = interleave({name: run(name, outputs) for name, outputs in kinds.items()}, rounds)
+    # Without the round that is not counted.
+    of_network = {name: seconds[1:] for name, seconds in of_network.items()}
     bits = {name: stored_bits(path, ones.numel()) for name, path in paths.items()}
     report.table(
         "Values, recorded by one layer",
-        ["values", "run", "processor time ÷ zeros and ones", "bits of a slot as stored", "entropy"],
+        [
+            *("values", "run", "time of the network's thread ÷ zeros and ones", "processor time ÷ them"),
+            *("bits of a slot as stored", "entropy"),
+        ],
         [
             [
                 name,
                 show_seconds(times),
+                str(ratio(of_network, name, ONES)),
                 str(ratio(race.cpu, name, ONES)),
                 f"{bits[name]:.3f}",
                 f"{entropy(kinds[name]):.3f}",
@@ -81,16 +90,8 @@ def measure_values(options: Options, report: Report) -> None:
         ],
         f"{math.prod(shape):,} slots of independent values, {DENSITY:.0%} of them events; {rounds} rounds.",
     )
-    _note(report, race.cpu, bits, kinds)
-
-
-def _note(
-    report: Report,
-    times: Mapping[str, list[float]],
-    bits: Mapping[str, float],
-    kinds: Mapping[str, torch.Tensor],
-) -> None:
-    name = f"0 to {LARGEST}"
-    report.figure(f"processor time, values {name} ÷ zeros and ones", ratio(times, name, ONES), 1.5)
+    for what, times in (("time of the network's thread", of_network), ("processor time", race.cpu)):
+        name = f"0 to {LARGEST}"
+        report.figure(f"{what}, values {name} ÷ zeros and ones", ratio(times, name, ONES), 1.5)
     for kind, outputs in kinds.items():
         report.figure(f"bits of a slot as stored ÷ entropy, {kind}", bits[kind] / entropy(outputs), 1.2)

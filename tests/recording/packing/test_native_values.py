@@ -19,7 +19,7 @@ from recorder.capture.host.host_packing import NotSpikesError, StagePool, pack_w
 from recorder.capture.host.value_packing import ValuePacker
 from recorder.format.bits import rows_to_trains
 from recorder.format.planes import at_events
-from recorder.format.planes.values import name_planes, pack_levels
+from recorder.format.planes.values import PLANES, pack_levels
 from recorder.native.values import ValueLoops
 from recorder.stores import Folder
 from recorder.tape import TapeReader
@@ -47,7 +47,7 @@ def used(loops: ValueLoops, monkeypatch: pytest.MonkeyPatch) -> None:
 @st.composite
 def some_levels(draw: st.DrawFn) -> NDArray[np.int8]:
     """Levels, [frames, neurons], whole rows of eight."""
-    shape = 8 * draw(st.integers(0, 20)), draw(st.sampled_from([1, 2, 7, 8, 9, 31, 32, 33, 64, 257]))
+    shape = 8 * draw(st.integers(0, 20)), draw(st.sampled_from([1, 2, 7, 8, 9, 63, 64, 65, 128, 257, 5000]))
     random = np.random.default_rng(draw(st.integers(0, 2**32)))
     least, most = draw(st.integers(-128, 0)), draw(st.integers(0, 127))
     events = random.random(shape) < draw(st.sampled_from([0, 0.02, 0.3, 0.9, 1]))
@@ -58,17 +58,16 @@ def some_levels(draw: st.DrawFn) -> NDArray[np.int8]:
 @settings(max_examples=100, deadline=None)
 def test_loops_give_the_bits_that_numpy_gives(loops: ValueLoops, levels: NDArray[np.int8]) -> None:
     expected = pack_levels(levels)
-    rows = loops.pack_levels(levels)
-    assert rows is not None
-    found = name_planes(rows)
-    events = found.spikes
+    packed = loops.pack_levels(levels)
+    assert packed is not None
+    events, planes = packed
     np.testing.assert_array_equal(events, expected.spikes)
-    assert found.planes.keys() == expected.planes.keys()
-    for name, plane in found.planes.items():
-        np.testing.assert_array_equal(plane, expected.planes[name])
+    assert [PLANES[-1] if plane == 7 else f"{plane}" for plane in planes] == [*expected.planes]
+    for plane, rows in zip(planes.values(), expected.planes.values(), strict=True):
+        np.testing.assert_array_equal(plane, rows)
     # Planes may say something where there is no event.
     noise = np.random.default_rng(0).integers(0, 256, (2, *events.shape)).astype(np.uint8)
-    given = [noise[0], rows[-1], noise[1]]
+    given = [noise[0], noise[0] | events, noise[1]]
     at, bits = loops.bits_at_events(events, given), at_events.bits_at_events(events, given)
     assert at is not None
     for one, other in zip(at, bits, strict=True):
@@ -77,12 +76,28 @@ def test_loops_give_the_bits_that_numpy_gives(loops: ValueLoops, levels: NDArray
     np.testing.assert_array_equal(loops.rows_at_events(events, at), spread)
 
 
+@pytest.mark.parametrize("slot", [(0, 3000), (8, 0), (15, 4999)])
+def test_a_plane_is_silent_before_and_behind_the_only_slot_in_it(
+    loops: ValueLoops, slot: tuple[int, int]
+) -> None:
+    levels = np.ones((24, 5000), np.int8)
+    levels[slot] = -3
+    # Memory that is used again holds what was there before.
+    filled = [np.full(9 * 3 * 5000, 255, np.uint8) for _ in range(2)]
+    del filled
+    _, planes = loops.pack_levels(levels) or (None, {})
+    expected = pack_levels(levels).planes
+    assert [*planes] == [1, 7]
+    np.testing.assert_array_equal(planes[1], expected["1"])
+    np.testing.assert_array_equal(planes[7], expected["sign"])
+
+
 @pytest.mark.parametrize(
     "value", [2, -3, 127, -128, 128, -129, 0.5, 300, 1e30, np.nan, np.inf, -np.inf, -0.0]
 )
 def test_levels_are_values_that_they_give_back(loops: ValueLoops, value: float) -> None:
-    values = np.array([0, 1, 5, value] * 20, np.float32)
-    levels = np.empty(80, np.int8)
+    values = np.array([0, 1, 5] * 20 + [value], np.float32)
+    levels = np.full(61, -7, np.int8)
     taken = loops.take_levels(values, levels)
     assert taken is not None
     is_given_back, least, most = taken
