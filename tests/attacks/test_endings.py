@@ -19,7 +19,7 @@ from zarr.storage import MemoryStore
 
 import analysis
 from networks import Threshold, on_store
-from processes import collect_garbage, finished, line, python
+from processes import collect_garbage, finished, forked, line
 from recorder import Monitor, SpikeOutput
 from recorder.format import RecordingInUseError
 from recorder.session import RecordingSession
@@ -113,7 +113,7 @@ ENDINGS = {
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks recording processes")
 def test_however_a_process_ends_its_recording_is_good_and_goes_on(tmp_path: Path) -> None:
-    with python(NURSERY) as nursery:
+    with forked(NURSERY) as nursery:
         for number, (ending, (status, is_closed)) in enumerate(ENDINGS.items()):
             folder = tmp_path / str(number)
             assert nursery.stdin is not None
@@ -238,5 +238,5 @@ gc.collect()
 
 
 def test_what_is_forgotten_last_is_finished_before_the_interpreter_ends() -> None:
-    with python(FORGETS_AT_THE_END) as process:
+    with forked(FORGETS_AT_THE_END) as process:
         assert finished(process) == "finished\n"

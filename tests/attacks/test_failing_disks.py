@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from processes import collect_garbage, python
+from processes import collect_garbage, forked
 from recorder import Monitor
 from recorder.format import RecordingStoppedWarning, RecordingWriteError
 from recorder.stores import Folder
@@ -159,7 +159,7 @@ except RecordingWriteError as error:
 
 
 def test_a_limit_on_the_size_of_files_is_told(tmp_path: Path) -> None:
-    with python(LIMITED, tmp_path / "run.zarr", beside=__file__) as limited:
+    with forked(LIMITED, tmp_path / "run.zarr", beside=__file__) as limited:
         out, _ = limited.communicate(timeout=120)
     promised, cause, number = out.split()
     assert (cause, int(number)) == ("OSError", errno.EFBIG)

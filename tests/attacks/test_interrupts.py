@@ -15,7 +15,7 @@ from torch import nn
 import analysis
 from analysis.keeping import find_problems
 from networks import Threshold, on_store
-from processes import finished, python
+from processes import finished, forked
 from recorder import Monitor, SpikeValueError
 from recorder.capture.host.host_packing import PUT_BYTES, SPARE_BYTES, STAGE_BYTES, HostPacker
 from recorder.capture.signal_recorder import SignalRecorder
@@ -229,7 +229,7 @@ except KeyboardInterrupt:
 
 
 def test_an_interrupt_while_garbage_is_collected_is_not_lost() -> None:
-    with python(INTERRUPTED_WHILE_COLLECTING) as process:
+    with forked(INTERRUPTED_WHILE_COLLECTING) as process:
         assert finished(process) == "interrupted False\n"
 
 

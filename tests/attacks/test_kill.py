@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from processes import line, python
+from processes import forked, line
 from recorder.format import RecordingNotFoundError
 from recorder.stores import Folder
 from recorder.tape import LayerReader, TapeReader
@@ -152,7 +152,7 @@ def test_a_killed_recording_has_every_acknowledged_step_and_goes_on(
     record_property("seed", seed)
     chance = random.Random(seed)  # noqa: S311 - when to kill is no secret
     recording = 0
-    with python(NURSERY, beside=__file__) as nursery:
+    with forked(NURSERY, beside=__file__) as nursery:
         for _ in range(rounds):
             path, acknowledged = tmp_path / f"{recording}.zarr", tmp_path / f"{recording}.txt"
             more = chance.choice([NO_END, 30])

@@ -19,7 +19,7 @@ import analysis
 from analysis.keeping import find_problems
 from buckets import NET, Threshold, expected, monitor_of, record, spikes_of, store_of
 from object_store import BUCKET, ObjectStore, Proxy, options
-from processes import finished, python
+from processes import finished, forked
 from recorder import Monitor
 from recorder.format import (
     RecordingExistsError,
@@ -352,7 +352,7 @@ record(monitor, 0, 30)
 def test_a_program_that_ends_without_closing_has_closed_its_recording(
     object_store: ObjectStore, url: str
 ) -> None:
-    with python(FORGETFUL, url, json.dumps(object_store.options), beside=__file__) as program:
+    with forked(FORGETFUL, url, json.dumps(object_store.options), beside=__file__) as program:
         finished(program)
     recording = analysis.open_recording(url, storage_options=object_store.options)
     assert recording.state == "closed"
@@ -362,7 +362,7 @@ def test_a_program_that_ends_without_closing_has_closed_its_recording(
 
 def test_a_killed_program_has_lost_nothing_that_was_committed(object_store: ObjectStore, url: str) -> None:
     killed = FORGETFUL + "monitor.flush()\nrecord(monitor, 30, 35)\nimport os\nos.kill(os.getpid(), 9)\n"
-    with python(killed, url, json.dumps(object_store.options), beside=__file__) as program:
+    with forked(killed, url, json.dumps(object_store.options), beside=__file__) as program:
         program.communicate(timeout=120)
     assert program.returncode == -9
     assert np.array_equal(spikes_of(store_of(url, object_store.options)), expected(30))

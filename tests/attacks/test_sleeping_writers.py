@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import nn
 
-from processes import finished, line, python
+from processes import finished, forked, line
 from recorder import Monitor
 from recorder.format import RecordingInUseError
 from recorder.stores import ByteStore, Folder, open_store
@@ -136,7 +136,7 @@ def go_on_elsewhere(place: tuple[str, dict[str, Any]], how: str) -> Monitor | No
 def test_a_writer_that_wakes_writes_nothing_more_and_is_told_who_does(
     place: tuple[str, dict[str, Any]], small_chunks: None, how: str
 ) -> None:
-    with python(SLEEPER, place[0], json.dumps(place[1] or None), beside=__file__) as sleeper:
+    with forked(SLEEPER, place[0], json.dumps(place[1] or None), beside=__file__) as sleeper:
         assert line(sleeper) == "ready"
         sleeper.send_signal(signal.SIGSTOP)
         other = go_on_elsewhere(place, how)
@@ -158,7 +158,7 @@ def test_a_writer_that_wakes_writes_nothing_more_and_is_told_who_does(
 def test_a_recording_removed_and_not_replaced_is_not_made_again(
     place: tuple[str, dict[str, Any]], small_chunks: None
 ) -> None:
-    with python(SLEEPER, place[0], json.dumps(place[1] or None), beside=__file__) as sleeper:
+    with forked(SLEEPER, place[0], json.dumps(place[1] or None), beside=__file__) as sleeper:
         assert line(sleeper) == "ready"
         remove(place)
         time.sleep(TRUSTED_SECONDS)

@@ -1,4 +1,4 @@
-"""The examples in the README and the guides run as they are written, in order, each in a fresh interpreter.
+"""The examples in the README and the guides run as they are written, in order, each in a process of its own.
 
 Later documents go on with what earlier ones have recorded. Those in Python and in bash are run; those in sh,
 which need machines that tests do not have, are not. One that begins with the name of a file is saved under
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from forking import Forked
 from web import serving
 
 ROOT = Path(__file__).parents[2]
@@ -33,8 +34,19 @@ def examples(markdown: str) -> list[tuple[int, str, str]]:
     ]
 
 
-def command(language: str, text: str) -> list[str]:
-    return [sys.executable, "-c", text] if language == "python" else ["bash", "-euo", "pipefail", "-c", text]
+def run_example(language: str, text: str, folder: Path) -> tuple[int | None, str]:
+    """Exit status of an example, and what it prints as errors."""
+    # The commands that are installed with us; threads of several processes would wait for each other.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
+    if language == "python":
+        # It imports what lies in the folder, as any does that is given on the command line.
+        example = Forked(text, environment={**environment, "PYTHONPATH": str(folder)}, folder=folder)
+        _, errors = example.communicate()
+        return example.returncode, errors
+    command = ["bash", "-euo", "pipefail", "-c", text]
+    run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return run.returncode, run.stderr
 
 
 class Reader:
@@ -51,25 +63,15 @@ class Reader:
             self.read.append(earlier)
 
     def run(self, document: str) -> None:
-        # The commands that are installed with us; threads of several processes would wait for each other.
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
         for line, language, text in examples((ROOT / document).read_text(encoding="utf-8")):
             name = re.match(r"# (\w+\.py)\n", text)
             if name:
                 (self.folder / name[1]).write_text(text, encoding="utf-8")
                 continue
             # The folder is shared: the block on analysis opens what the block on recording wrote.
-            run = subprocess.run(
-                command(language, text.replace(WEB, self.web)),
-                cwd=self.folder,
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if run.returncode:
-                pytest.fail(f"the example at {document}:{line} fails:\n{run.stderr}")
+            status, errors = run_example(language, text.replace(WEB, self.web), self.folder)
+            if status:
+                pytest.fail(f"the example at {document}:{line} fails:\n{errors}")
 
 
 @pytest.fixture(scope="module")

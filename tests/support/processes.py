@@ -9,7 +9,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
+from forking import Forked
 from recorder.tape.holding.finalizing import wait_for_finished
 
 ROOT = Path(__file__).parents[2]
@@ -28,14 +30,13 @@ def python(
 
     With ``beside=__file__`` it can import that test module, too.
     """
-    path = os.pathsep.join(map(str, [ROOT, *SUPPORT, *([Path(beside).parent] if beside else [])]))
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", code, *map(str, arguments)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **(environment or {})},
+        env={**_environment(beside), **(environment or {})},
     )
     try:
         yield process
@@ -44,14 +45,36 @@ def python(
         process.communicate()
 
 
-def finished(process: subprocess.Popen[str], seconds: float = 120) -> str:
+@contextmanager
+def forked(code: str, *arguments: object, beside: str | Path | None = None) -> Iterator[Forked]:
+    """Do what `python` does, in a fork of a process that has imported torch, which takes seconds.
+
+    It has the memory of that process, so nobody measures it here.
+    """
+    process = Forked(code, *arguments, environment=_environment(beside))
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _environment(beside: str | Path | None) -> dict[str, str]:
+    path = os.pathsep.join(map(str, [ROOT, *SUPPORT, *([Path(beside).parent] if beside else [])]))
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+
+
+Process: TypeAlias = subprocess.Popen[str] | Forked
+
+
+def finished(process: Process, seconds: float = 120) -> str:
     """What a process has printed, once it has ended well."""
     out, err = process.communicate(timeout=seconds)
     assert process.returncode == 0, err
     return out
 
 
-def line(process: subprocess.Popen[str]) -> str:
+def line(process: Process) -> str:
     """The next line that a process prints."""
     assert process.stdout is not None
     found = process.stdout.readline()

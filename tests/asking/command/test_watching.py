@@ -17,7 +17,7 @@ from analysis.cli.watching import figures
 from analysis.cli.watching.figures import Watched
 from analysis.opening import open_readers
 from networks import Threshold, on_store
-from processes import ROOT, line, python
+from processes import ROOT, forked, line
 from recorder import Monitor
 from recorder.format import plan_chunks
 from recorder.session import layers
@@ -83,7 +83,7 @@ def rates(first: int, last: int) -> tuple[float, float]:
 
 def test_a_pipe_gets_a_line_for_each_commit_until_the_recording_is_closed(tmp_path: Path) -> None:
     path = tmp_path / "run.zarr"
-    with python(RECORDER, path, beside=__file__) as recorder:
+    with forked(RECORDER, path, beside=__file__) as recorder:
         assert line(recorder) == "begun"
         tell(recorder, 20)
         with watching(path) as watcher:
@@ -109,7 +109,7 @@ def test_a_pipe_gets_a_line_for_each_commit_until_the_recording_is_closed(tmp_pa
 
 def test_a_terminal_shows_a_table_with_bars_until_ctrl_c_and_names_do_nothing_to_it(tmp_path: Path) -> None:
     path = tmp_path / "run.zarr"
-    with python(RECORDER, path, beside=__file__) as recorder:
+    with forked(RECORDER, path, beside=__file__) as recorder:
         assert line(recorder) == "begun"
         tell(recorder, 20)
         with terminal(*SPIKETAPE, "watch", path, "--every", "0.1", width=120) as shell:
@@ -130,7 +130,7 @@ def test_a_terminal_shows_a_table_with_bars_until_ctrl_c_and_names_do_nothing_to
 
 def test_a_writer_that_is_killed_is_said_to_be_gone(tmp_path: Path) -> None:
     path = tmp_path / "run.zarr"
-    with python(RECORDER, path, beside=__file__) as recorder:
+    with forked(RECORDER, path, beside=__file__) as recorder:
         assert line(recorder) == "begun"
         tell(recorder, 20)
         with watching(path) as watcher:

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 import analysis
-from processes import line, python
+from processes import forked, line
 
 PHASES, STEPS, NEURONS = 5, 130, 11
 
@@ -100,7 +100,7 @@ def test_a_live_reader_sees_whole_commits_and_ever_more_of_them(tmp_path: Path) 
     oracle = Oracle()
     seen: list[int] = [0]
     with (
-        python(RECORDER, tmp_path / "run.zarr", beside=__file__) as recorder,
+        forked(RECORDER, tmp_path / "run.zarr", beside=__file__) as recorder,
         dask.config.set(scheduler="synchronous"),
     ):
         assert line(recorder) == "begun"

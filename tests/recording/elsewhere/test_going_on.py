@@ -16,7 +16,7 @@ from torch import nn
 import analysis
 import recorder
 from analysis.keeping import find_problems
-from processes import finished, line, python
+from processes import finished, forked, line, python
 from recorder import EventTable, Monitor
 from recorder.elsewhere import writing
 from recorder.format import RecordingExistsError, RecordingInUseError, RecordingWriteError, plan_chunks
@@ -218,7 +218,7 @@ write_recording(
 @pytest.mark.parametrize("trial", [0, 1, 4])
 def test_a_killed_writer_loses_nothing_and_another_goes_on(tmp_path: Path, whole: str, trial: int) -> None:
     path = tmp_path / "run.zarr"
-    with python(SLOWLY, path, trial, beside=__file__) as process:
+    with forked(SLOWLY, path, trial, beside=__file__) as process:
         assert line(process) == "there"
         with pytest.raises(RecordingInUseError, match=str(process.pid)):
             write_recording(path, {"1": pieces(), "2": pieces()}, labels=labels(), resume=True)
@@ -229,7 +229,7 @@ def test_a_killed_writer_loses_nothing_and_another_goes_on(tmp_path: Path, whole
         2 if trial else 0
     )
     assert find_problems(reader) == []
-    with python(SLOWLY, path, -1, beside=__file__) as process:
+    with forked(SLOWLY, path, -1, beside=__file__) as process:
         finished(process)
     assert digest(path) == whole
 

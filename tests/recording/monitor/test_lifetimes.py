@@ -17,7 +17,7 @@ from torch import nn
 from zarr.storage import MemoryStore
 
 import analysis
-from processes import collect_garbage, finished, python
+from processes import collect_garbage, finished, forked
 from recorder import Monitor
 from recorder.format import RecordingClosedWarning, RecordingInUseError, UncalledLayersWarning
 from recorder.session import RecordingSession
@@ -228,7 +228,7 @@ with Monitor(net, store=sys.argv[1], layers={nn.ReLU: SpikeOutput("N")}) as moni
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 def test_in_a_forked_child_every_question_is_refused_by_name(tmp_path: Path) -> None:
-    with python(FORKED, tmp_path / "run.zarr") as process:
+    with forked(FORKED, tmp_path / "run.zarr") as process:
         finished(process, seconds=60)
     recording = analysis.open_recording(tmp_path / "run.zarr")
     assert (recording.state, recording["0"].frames, recording["1"].frames) == ("closed", 6, 4)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import analysis
-from processes import finished, python
+from processes import finished, forked
 
 pytest.importorskip("torch")
 
@@ -124,7 +124,7 @@ def in_ranks(code: str, folder: Path) -> list[str]:
     meeting = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     with ExitStack() as stack:
         started = [
-            stack.enter_context(python(PRELUDE + code, folder, rank, meeting.port)) for rank in range(RANKS)
+            stack.enter_context(forked(PRELUDE + code, folder, rank, meeting.port)) for rank in range(RANKS)
         ]
         return [finished(process) for process in started]
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from held_trials import T, inputs, present, recorded, spiking, trials_in
-from processes import line, python
+from processes import forked, line
 from recorder import Monitor
 from recorder.capture.holding_recorder import HoldingRecorder
 from recorder.format.segments import SegmentLog
@@ -49,7 +49,7 @@ input()
 
 
 def test_kept_trials_outlive_a_kill(tmp_path: Path) -> None:
-    with python(KILLED, tmp_path / "killed") as process:
+    with forked(KILLED, tmp_path / "killed") as process:
         assert line(process) == "kept"
         process.send_signal(signal.SIGKILL)
         process.wait()
