@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from processes import forked, line
+from processes import Process, forked, line
 from recorder.format import RecordingNotFoundError
 from recorder.stores import Folder
 from recorder.tape import LayerReader, TapeReader
@@ -97,7 +96,7 @@ def expected(steps: int) -> dict[str, np.ndarray]:
 
 
 @contextmanager
-def recording_process(nursery: subprocess.Popen[str], *request: object) -> Iterator[int]:
+def recording_process(nursery: Process, *request: object) -> Iterator[int]:
     assert nursery.stdin is not None
     print(*request, file=nursery.stdin, flush=True)
     yield int(line(nursery))

@@ -17,7 +17,7 @@ from analysis.cli.watching import figures
 from analysis.cli.watching.figures import Watched
 from analysis.opening import open_readers
 from networks import Threshold, on_store
-from processes import ROOT, forked, line
+from processes import ROOT, Process, forked, line
 from recorder import Monitor
 from recorder.format import plan_chunks
 from recorder.session import layers
@@ -54,14 +54,14 @@ def inputs(step: int) -> torch.Tensor:
     return torch.rand(4, 10, generator=torch.Generator().manual_seed(step)) * (0.6 + 0.1 * (step % 5))
 
 
-def tell(process: subprocess.Popen[str], steps: int) -> None:
+def tell(process: Process, steps: int) -> None:
     assert process.stdin is not None
     process.stdin.write(f"{steps}\n")
     process.stdin.flush()
     assert line(process) == "committed"
 
 
-def close(process: subprocess.Popen[str]) -> None:
+def close(process: Process) -> None:
     assert process.stdin is not None
     process.stdin.write("end\n")
     process.stdin.flush()

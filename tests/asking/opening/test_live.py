@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import select
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 import analysis
-from processes import forked, line
+from processes import Process, forked, line
 
 PHASES, STEPS, NEURONS = 5, 130, 11
 
@@ -85,11 +84,11 @@ class Oracle:
         return steps
 
 
-def has_spoken(process: subprocess.Popen[str]) -> bool:
+def has_spoken(process: Process) -> bool:
     return bool(select.select([process.stdout], [], [], 0)[0])
 
 
-def tell(process: subprocess.Popen[str]) -> None:
+def tell(process: Process) -> None:
     assert process.stdin is not None
     print(file=process.stdin, flush=True)
 
