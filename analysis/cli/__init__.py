@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 __all__ = ["main"]
 
@@ -18,8 +19,13 @@ def main() -> None:
         print("\nspiketape: interrupted before anything was done", file=sys.stderr)  # noqa: T201 - click is not there yet
         raise SystemExit(130) from None
     except ModuleNotFoundError as missing:
-        raise SystemExit(
-            f"spiketape: {missing.name} is not installed, the command line needs it: "
-            "pip install 'spiketape[analysis]'"
-        ) from None
+        end_without(missing)
     commands.main()
+
+
+def end_without(missing: ModuleNotFoundError) -> NoReturn:
+    """End with a line that says what to install."""
+    raise SystemExit(
+        f"spiketape: {missing.name} is not installed, the command line needs it: "
+        "pip install 'spiketape[analysis]'"
+    ) from None

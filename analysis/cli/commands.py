@@ -1,57 +1,153 @@
+# ruff: noqa: ARG002 - click hands contexts to methods that need none.
 """The command ``spiketape``: what is in a recording, and how much its layers fire.
 
 Figures go to standard output or a file, everything else to standard error. The exit status is 0 if all went
 well, 1 if something is wrong with the recording or the machine, 2 if the command was called wrongly, and 130
 if Ctrl-C has ended it.
+
+To import what a command needs takes a second or two. So a command is imported when it is called, and not to
+list it or to complete its name.
 """
 
 from __future__ import annotations
 
-import json
-import re
-import sys
 from collections.abc import Iterator
-from functools import partial
-from pathlib import Path
-from typing import Any
+from importlib import import_module
+from typing import Final, NamedTuple
 
 import click
-import pandas as pd
-import xarray as xr
+from click.shell_completion import CompletionItem, get_completion_class
 
-from analysis.cli.clusters import cluster
-from analysis.cli.comparing import compare
-from analysis.cli.exporting import export
-from analysis.cli.facts import facts_of, facts_text
-from analysis.cli.helping import GroupedByTask, completion
-from analysis.cli.importing import import_files
-from analysis.cli.progress import Progress, progress
-from analysis.cli.reporting import report
-from analysis.cli.running import complete_path, compute_here, errors_as_messages, on_cluster, open_shown
-from analysis.cli.tables.choosing import need_one_layer, select
-from analysis.cli.tables.merging import merge
-from analysis.cli.tables.stats import stats, table_of, writer, written
-from analysis.cli.watching import watch
-from analysis.display import printable, uncalled_text
-from analysis.keeping import find_digest, find_problems
-from analysis.members import ranks_of
-from analysis.opening import open_readers
-from analysis.questions import PER
-from analysis.recording import Recording
-from recorder.format import RecordingMetadata
-from recorder.keeping import Problem, pack_recording, plan_recovery
-from recorder.keeping import recover as recover_recording
-from recorder.keeping.digest import join_recordings
-from recorder.keeping.recovery import Recovery
-from recorder.stores import ByteStore, open_store
-from recorder.stores.rank_names import rank_location
-from recorder.stores.redaction import shown_address
-from recorder.tape import TapeReader
+from analysis.cli import end_without
+from analysis.cli.interrupting import Commands
 
 
-@click.group(
-    cls=GroupedByTask, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
-)
+class Listed(NamedTuple):
+    """A command as it is listed.
+
+    Attributes
+    ----------
+    place : str
+        Module of this package and name of the command.
+    sentence : str
+        What it does: the first sentence of its help.
+    """
+
+    place: str
+    sentence: str
+
+
+SECTIONS: Final = {
+    "Look": {
+        "info": Listed(
+            "facts.info",
+            "Say what is in the recording at PATH: layers, sizes, state, and where it comes from.",
+        ),
+        "rates": Listed(
+            "tables.rates.rates", "Print firing rates and silent ratios of the recording at PATH."
+        ),
+        "stats": Listed(
+            "tables.stats.stats",
+            "Print statistics of the recording at PATH, a row for each of what is kept apart.",
+        ),
+        "compare": Listed(
+            "comparing.compare",
+            "Compare the recordings at A and B bit by bit; exit status 1 if they differ, 2 if that "
+            "cannot be told.",
+        ),
+        "report": Listed(
+            "reporting.report",
+            "Write a page with pictures of the recording at PATH, to look at in any browser.",
+        ),
+        "watch": Listed(
+            "watching.watch.watch",
+            "Show how the recording at PATH comes along, until it is closed or Ctrl-C is pressed.",
+        ),
+    },
+    "Keep": {
+        "verify": Listed(
+            "keeping.verify",
+            "Check everything in the recording at PATH against what was promised when it was recorded.",
+        ),
+        "recover": Listed(
+            "keeping.recover",
+            "Close the interrupted recording at PATH, and drop what lies behind its last commit.",
+        ),
+        "pack": Listed(
+            "keeping.pack",
+            "Rewrite the closed recording at SOURCE for keeping: few files, checked, with its digest.",
+        ),
+        "digest": Listed(
+            "keeping.digest",
+            "Print the digest of the recording at PATH, to quote: SHA-256 over all that was recorded.",
+        ),
+    },
+    "Hand over": {
+        "import": Listed(
+            "importing.import_files",
+            "Make a recording of spikes in FILES: layers of one run, which have the same steps.",
+        ),
+        "export": Listed(
+            "exporting.export",
+            "Write the events of the recording at PATH to OUT, in a form that other tools read.",
+        ),
+    },
+    "In many jobs": {
+        "merge": Listed(
+            "tables.merging.merge",
+            "Print statistics from PARTS, the files that `spiketape stats --shard` has written, one for "
+            "each shard.",
+        ),
+    },
+    "In a shell": {
+        "completion": Listed(
+            "commands.completion", "Print what makes SHELL complete commands, options and statistics."
+        ),
+    },
+}
+"""Commands by what they are for, in the order in which they are listed."""
+
+
+class ByTask(Commands):
+    """The commands of `SECTIONS`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of the commands, in the order of the sections."""
+        return [name for name, _ in _all()]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name, imported; None if there is none."""
+        place = next((listed.place for name, listed in _all() if name == cmd_name), None)
+        if place is None:
+            return None
+        module, _, attribute = place.rpartition(".")
+        try:
+            command: click.Command = getattr(import_module(f"analysis.cli.{module}"), attribute)
+        except ModuleNotFoundError as missing:
+            end_without(missing)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a list of commands for each section."""
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, listed.sentence) for name, listed in commands.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names of commands that begin so, and options."""
+        names = [
+            CompletionItem(name, help=listed.sentence)
+            for name, listed in _all()
+            if name.startswith(incomplete)
+        ]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
+
+
+def _all() -> Iterator[tuple[str, Listed]]:
+    return (command for commands in SECTIONS.values() for command in commands.items())
+
+
+@click.group(cls=ByTask, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="spiketape", message="%(package)s %(version)s")
 def main() -> None:
     """Look into recordings of spiking neural networks.
@@ -64,301 +160,18 @@ def main() -> None:
     """
 
 
-main.add_command(compare)
-main.add_command(export)
-main.add_command(completion)
-main.add_command(import_files)
-main.add_command(merge)
-main.add_command(report)
-main.add_command(stats)
-main.add_command(watch)
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    r"""Print what makes SHELL complete commands, options and statistics.
 
-
-@main.command()
-@click.argument("path", shell_complete=complete_path)
-@click.option(
-    "--format", "file_format", type=click.Choice(["table", "json"]), default="table", show_default=True
-)
-def info(path: str, file_format: str) -> None:
-    """Say what is in the recording at PATH: layers, sizes, state, and where it comes from."""
-    with errors_as_messages():
-        facts = [facts_of(each) for each in open_shown(path).recordings.values()]
-    if file_format == "json":
-        click.echo(json.dumps(facts if len(facts) > 1 else facts[0], indent=2, allow_nan=False))
-    else:
-        click.echo("\n\n".join(map(facts_text, facts)))
-
-
-@main.command()
-@click.argument("path", shell_complete=complete_path)
-@click.option(
-    "--per",
-    default="layer",
-    show_default=True,
-    metavar="|".join(PER),
-    help="What to keep apart; several at once are joined by commas, as in layer,step.",
-)
-@click.option("--window", type=click.IntRange(min=1), help="Steps in a window, for --per window.")
-@click.option("--layer", "layers", multiple=True, help="Only this layer; may be given several times.")
-@click.option("--steps", metavar="A:B", help="Only steps A to B, B exclusive; either may be left out.")
-@written
-@on_cluster
-def rates(
-    path: str,
-    per: str,
-    window: int | None,
-    layers: tuple[str, ...],
-    steps: str | None,
-    file_format: str | None,
-    safe: bool,
-    output: Path | None,
-    where: str | None,
-) -> None:
-    """Print firing rates and silent ratios of the recording at PATH.
-
-    The firing rate is spikes per neuron and step, the silent ratio the share of neurons that never fired.
-
-    CSV holds names and labels exactly as they are. Spreadsheets run what begins with = + - or @ as a
-    formula: have files with labels of strangers made with --safe before you open them there.
+    \b
+    bash:  eval "$(spiketape completion bash)"                       in ~/.bashrc
+    zsh:   eval "$(spiketape completion zsh)"                        in ~/.zshrc
+    fish:  spiketape completion fish > ~/.config/fish/completions/spiketape.fish
     """
-    write = writer(file_format, output, safe=safe)
-    with errors_as_messages():
-        words = [word.strip() for word in per.split(",")]
-        recording = select(open_shown(path), layers=layers, steps=steps or "")
-        need_one_layer(recording, words, per)
-        with cluster(where):
-            table = _rates(recording, words, window)
-        write(table)
-
-
-@main.command()
-@click.argument("path", shell_complete=complete_path)
-@click.option("--digest", "expected", metavar="HEX", help="The digest that the recording should have.")
-@on_cluster
-def verify(path: str, expected: str | None, where: str | None) -> None:
-    """Check everything in the recording at PATH against what was promised when it was recorded.
-
-    Reads every byte and lists everything that is wrong: chunks, counts, segments, trials, documents. A
-    recording that is still growing is checked as of its last commit. A packed one is also compared with the
-    digest that it states.
-    """
-    _check_digest(expected)
-    with errors_as_messages(), cluster(where):
-        readers = open_readers(path)
-        found = [list(map(str, problems)) for problems in _find_all_problems(readers)]
-        if not any(found):
-            found = [
-                _other_digest(reader, reader.metadata.digest, reader.store.location) for reader in readers
-            ]
-        if expected and not any(found):
-            found[0] += _other_digest(readers, expected, shown_address(path))
-    for reader, problems in zip(readers, found, strict=True):
-        _show_problems(reader, problems)
-    if any(found):
-        sys.exit(1)
-
-
-def _find_all_problems(readers: list[TapeReader]) -> list[list[Problem]]:
-    """Problems of each recording; those of what Ctrl-C has cut short are listed."""
-    found: dict[Problem, None] = {}
-
-    def note(result: Any) -> None:
-        if isinstance(result, list):
-            found.update(dict.fromkeys(problem for problem in result if isinstance(problem, Problem)))
-
-    def list_found() -> str:
-        for problem in found:
-            click.echo(printable(problem))
-        return f"{len(found)} problem(s) so far, nothing is known of the rest"
-
-    problems = []
-    with progress("verifying", left=list_found) as work:
-        for number, reader in enumerate(readers, 1):
-            work.begin(f"verifying {number} of {len(readers)}" if len(readers) > 1 else "verifying", "tasks")
-            problems.append(find_problems(reader, partial(work.compute, note=note)))
-    return problems
-
-
-def _other_digest(readers: TapeReader | list[TapeReader], expected: str, location: str) -> list[str]:
-    """Say that the digest is another one than expected, if one is expected."""
-    digest = _find_digest(readers) if expected else ""
-    return [f"{location} has the digest {digest}, expected {expected}"] if digest != expected.lower() else []
-
-
-def _show_problems(reader: TapeReader, problems: list[str]) -> None:
-    for problem in problems:
-        click.echo(printable(problem))
-    metadata = reader.metadata
-    frames = sum(layer.frames for layer in metadata.layers)
-    lost = sum(layer.lost_frames for layer in metadata.layers)
-    marked = f" of which {lost} are marked lost" if lost else ""
-    extent = (
-        f"{len(metadata.layers)} layers, {frames} frames{marked}, {metadata.state}, "
-        f"commit {metadata.commit_number}"
-    )
-    if metadata.uncalled:
-        extent += f", not recorded at the end: {uncalled_text(metadata.uncalled)}"
-    sound = f"{len(problems)} problem(s)" if problems else "sound"
-    click.echo(printable(f"{reader.store.location}: {sound} ({extent})"), err=True)
-
-
-@main.command()
-@click.argument("path", shell_complete=complete_path)
-@on_cluster
-def digest(path: str, where: str | None) -> None:
-    """Print the digest of the recording at PATH, to quote: SHA-256 over all that was recorded.
-
-    It is the same however the recording is stored: as recorded, packed, zipped, in a bucket. The ranks of a
-    distributed run have one digest together.
-    """
-    with errors_as_messages(), cluster(where):
-        click.echo(_find_digest(open_readers(path)))
-
-
-@main.command()
-@click.argument("source", shell_complete=complete_path)
-@click.argument("destination", shell_complete=complete_path)
-def pack(source: str, destination: str) -> None:
-    """Rewrite the closed recording at SOURCE for keeping: few files, checked, with its digest.
-
-    DESTINATION is a folder, a bucket's URL or a file whose name ends in .zip; nothing must be there. What was
-    cut short goes on when it is asked for again. Spikes are copied as they are stored.
-    """
-    with errors_as_messages():
-        readers = open_readers(source)
-        places = _places(readers, destination)
-        with progress("packing", "chunks", left="ask again to go on from here") as work:
-            digests = [
-                _pack(reader, place, work).digest for reader, place in zip(readers, places, strict=True)
-            ]
-        click.echo(join_recordings(digests))
-    click.echo(f"{printable(shown_address(destination))}: packed, with the digest above", err=True)
-
-
-def _places(readers: list[TapeReader], destination: str) -> list[str]:
-    """Places to which recordings are packed: the ranks of a run beside each other, as they were recorded."""
-    if len(readers) == 1:
-        return [destination]
-    ranks = ranks_of(readers)
-    if ranks is None:
-        raise click.UsageError(
-            "these recordings are not the ranks of one run: pack each under a name of its own"
-        )
-    return [rank_location(destination, record.rank, record.ranks) for record in ranks]
-
-
-def _pack(reader: TapeReader, destination: str, work: Progress) -> RecordingMetadata:
-    def read_back(packed: TapeReader) -> str:
-        work.begin("reading back", "tasks")
-        return find_digest(packed, work.compute)
-
-    def archiving(done: int, total: int) -> None:
-        if not done:
-            work.begin("writing the archive", "MiB")
-        work(done >> 20, total >> 20)
-
-    work.begin("packing", "chunks")
-    return pack_recording(reader, destination, progress=work, archiving=archiving, find_digest=read_back)
-
-
-@main.command()
-@click.argument("path", shell_complete=complete_path)
-@click.option("--apply", is_flag=True, help="Do it. Without this, only say what would be done.")
-@click.option(
-    "--cut", is_flag=True, help="Where committed frames are damaged, cut all layers before that step."
-)
-@click.option(
-    "--mark-lost",
-    is_flag=True,
-    help="Where committed frames are damaged, mark their steps lost in that layer, and keep everything else.",
-)
-@click.option("--take-over", is_flag=True, help="The writer that cannot be seen from here is gone.")
-def recover(path: str, apply: bool, cut: bool, mark_lost: bool, take_over: bool) -> None:
-    """Close the interrupted recording at PATH, and drop what lies behind its last commit.
-
-    Says what would be done; --apply does it. Committed frames are never touched, unless they are damaged and
-    --cut or --mark-lost is given. The recording is checked before and after.
-
-    Steps marked lost are a gap in their layer: figures leave them out, spikes and slots alike. `spiketape
-    info` shows how many frames are lost.
-    """
-    if cut and mark_lost:
-        raise click.UsageError("--cut and --mark-lost are two ways to go on; choose one")
-    with errors_as_messages():
-        reader = _reader(path)
-        recovery = plan_recovery(reader, _find_problems(reader), mark_lost=mark_lost)
-        for line in _recovery_lines(reader, recovery):
-            click.echo(printable(line))
-        if not apply:
-            click.echo("nothing was changed; pass --apply to do this", err=True)
-            if recovery.problems or recovery.lost or recovery.cut_step is not None:
-                sys.exit(1)
-            return
-        recover_recording(_store(path), recovery, reader.metadata.commit_number, cut=cut, take_over=take_over)
-        problems = _find_problems(_reader(path))
-    for problem in problems:
-        click.echo(printable(problem))
-    click.echo(f"{printable(reader.store.location)}: closed{'' if problems else ' and sound'}", err=True)
-    if problems:
-        sys.exit(1)
-
-
-def _store(path: str) -> ByteStore:
-    return open_store(path, read_only=False)
-
-
-def _reader(path: str) -> TapeReader:
-    return TapeReader.open(open_store(path, read_only=True))
-
-
-def _find_problems(reader: TapeReader) -> list[Problem]:
-    return find_problems(reader, compute_here)
-
-
-def _find_digest(readers: TapeReader | list[TapeReader]) -> str:
-    return find_digest(readers, compute_here)
-
-
-def _recovery_lines(reader: TapeReader, recovery: Recovery) -> Iterator[str]:
-    """Lines that say what recovering would do."""
-    metadata = reader.metadata
-    yield f"{metadata.state}, commit {metadata.commit_number} of {metadata.committed}"
-    for problem in recovery.problems:
-        yield f"damaged, and not to be mended: {problem}"
-    for problem in recovery.rewritten:
-        yield f"write again from the rest: {problem}"
-    if recovery.cut_step is not None:
-        yield f"cut before step {recovery.cut_step}, as frames from there on are damaged"
-        yield "or mark only what is damaged as lost, with --mark-lost"
-    for loss in recovery.lost:
-        steps = ", ".join(f"{first} to {last}" for first, last in loss.steps)
-        what = "" if loss.signal is None else f"signal {loss.signal!r} of "
-        what = "operations" if loss.name is None else f"{what}layer {loss.name!r}"
-        yield f"mark {loss.frames} frames of {what} lost: steps {steps}"
-    for layer in recovery.layers:
-        lost = layer.committed - layer.frames
-        yield f"keep {layer.frames} frames of layer {layer.name!r}" + (f", drop {lost}" if lost else "")
-    for key in recovery.dropped:
-        yield f"drop {key}"
-    for key in recovery.foreign:
-        yield f"leave {key}, which is no part of a recording"
-
-
-def _check_digest(digest: str | None) -> None:
-    if digest is not None and not re.fullmatch("[0-9a-fA-F]{64}", digest):
-        raise click.BadParameter(
-            f"{digest!r} is no digest; expected the 64 hexadecimal digits of one", param_hint="--digest"
-        )
-
-
-def _rates(recording: Recording, per: list[str], window: int | None) -> pd.DataFrame:
-    """Firing rates and silent ratios, a row for each of what is kept apart."""
-    both = xr.Dataset(
-        {
-            "firing_rate": recording.firing_rate(per, window=window),
-            "silent_ratio": recording.silent_ratio(per, window=window),
-        }
-    )
-    computed: tuple[xr.Dataset, ...] = compute_here(both)
-    (both,) = computed
-    return table_of(both)
+    found = get_completion_class(shell)
+    if found is None:
+        raise click.ClickException(f"this version of click does not know how {shell} completes")
+    root = click.get_current_context().find_root().command
+    click.echo(found(root, {}, "spiketape", "_SPIKETAPE_COMPLETE").source())

@@ -1,10 +1,14 @@
-"""Facts about a recording, as ``spiketape info`` tells them."""
+"""The command ``spiketape info``: facts about a recording."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import click
+
+from analysis.cli.running import complete_path, errors_as_messages, open_shown
 from analysis.display import (
     bytes_text,
     printable,
@@ -166,3 +170,18 @@ def facts_text(facts: dict[str, Any]) -> str:
         for layer in facts["layers"]
     ]
     return "\n".join([*lines, "", text_table(headings, rows)])
+
+
+@click.command()
+@click.argument("path", shell_complete=complete_path)
+@click.option(
+    "--format", "file_format", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
+def info(path: str, file_format: str) -> None:
+    """Say what is in the recording at PATH: layers, sizes, state, and where it comes from."""
+    with errors_as_messages():
+        facts = [facts_of(each) for each in open_shown(path).recordings.values()]
+    if file_format == "json":
+        click.echo(json.dumps(facts if len(facts) > 1 else facts[0], indent=2, allow_nan=False))
+    else:
+        click.echo("\n\n".join(map(facts_text, facts)))

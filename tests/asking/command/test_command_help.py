@@ -7,11 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
-from analysis.cli.commands import main
-from analysis.cli.helping import SECTIONS
+from analysis.cli.commands import SECTIONS, main
 
 
 def test_the_help_lists_every_command_once_by_what_it_is_for() -> None:
@@ -19,7 +19,27 @@ def test_the_help_lists_every_command_once_by_what_it_is_for() -> None:
     listed = [line.split()[0] for line in text.splitlines() if line.startswith("  ") and line[2:3].isalpha()]
     titles = [line[:-1] for line in text.splitlines() if line.endswith(":")]
     assert titles == ["Options", *SECTIONS]
-    assert {name: listed.count(name) for name in main.commands} == dict.fromkeys(main.commands, 1)
+    names = main.list_commands(click.Context(main))
+    assert {name: listed.count(name) for name in names} == dict.fromkeys(names, 1)
+
+
+def test_commands_are_listed_by_the_first_sentence_of_their_help() -> None:
+    for commands in SECTIONS.values():
+        for name, listed in commands.items():
+            command = main.get_command(click.Context(main), name)
+            assert command is not None
+            assert (command.name, command.get_short_help_str(limit=1000)) == (name, listed.sentence)
+
+
+@pytest.mark.parametrize("typed", ["--help", "--version", "completion bash"])
+def test_what_computes_nothing_imports_nothing_that_computes(typed: str) -> None:
+    code = (
+        "import sys; from analysis.cli.commands import main; main(standalone_mode=False)\n"
+        "print({'numpy', 'dask', 'pandas', 'zarr'} & sys.modules.keys())"
+    )
+    command = [sys.executable, "-c", code, *typed.split()]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert run.stdout.endswith("set()\n")
 
 
 def completed(folder: Path, *words: str) -> list[str]:

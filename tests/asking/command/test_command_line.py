@@ -237,7 +237,8 @@ def test_damage_is_a_message(path: str) -> None:
 def test_a_missing_package_is_named_without_a_traceback() -> None:
     for package in ("click", "dask"):
         code = f"import sys; sys.modules['{package}'] = None; from analysis.cli import main; main()"
-        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        command = [sys.executable, "-c", code, "info", "run.zarr"]
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
         assert run.returncode == 1
         assert run.stderr.startswith(f"spiketape: {package}")
         assert "pip install 'spiketape[analysis]'" in run.stderr
