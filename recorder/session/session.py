@@ -309,9 +309,8 @@ class RecordingSession(Presenting):
         """Commit, mark the recording closed and end the background thread. Closing again does nothing.
 
         A forward that has not ended is left out. So a signal handler may close in the middle of another call,
-        unless layers are on an accelerator: then the recording is closed when that call ends. Cut short by an
-        exception from outside, such as that of Ctrl-C, it can be called again. In a forked child, whose
-        recording it is not, it does nothing.
+        unless layers are on an accelerator: then the recording is closed when that call ends. Cut short by
+        Ctrl-C or for want of memory, it can be called again. In a forked child it does nothing.
         """
         if self.entrance.is_elsewhere:
             return
@@ -337,7 +336,8 @@ class RecordingSession(Presenting):
                 self._is_close_put = True
             self._writer.wait()
         except BaseException as error:
-            if self._is_close_put or isinstance(error, Exception):
+            # For want of memory, what waits to be packed still does, as after Ctrl-C.
+            if self._is_close_put or (isinstance(error, Exception) and not isinstance(error, MemoryError)):
                 self._end()
             raise
         self._end()

@@ -29,7 +29,14 @@ from recorder.stores import Folder
 from recorder.tape import TapeReader, TapeWriter
 
 
-def interrupt(monkeypatch: pytest.MonkeyPatch, owner: type, place: str, *, after: bool = False) -> None:
+def interrupt(
+    monkeypatch: pytest.MonkeyPatch,
+    owner: type,
+    place: str,
+    *,
+    after: bool = False,
+    by: type[BaseException] = KeyboardInterrupt,
+) -> None:
     """Have the next call interrupted, where it begins or just when it has ended."""
     original = getattr(owner, place)
 
@@ -37,7 +44,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, owner: type, place: str, *, after
         monkeypatch.setattr(owner, place, original)
         if after:
             original(*arguments, **named)
-        raise KeyboardInterrupt
+        raise by
 
     monkeypatch.setattr(owner, place, interrupted)
 
@@ -259,6 +266,29 @@ def test_close_can_be_called_again_after_an_interrupt(
         monitor.close()
         recording = analysis.open_recording(tmp_path / f"{moment}.zarr")
         assert (recording.state, recording["0"].frames) == ("closed", 3)
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize(
+    ("owner", "place"), [(HostPacker, "drain"), (CollectedRows, "take"), (CollectedRows, "hand_over")]
+)
+def test_close_can_be_called_again_when_memory_is_free(
+    owner: type, place: str, after: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = nn.Sequential(Threshold(), Threshold())
+    monitor = Monitor(net, layers=[Threshold], store=tmp_path / "run.zarr", commit_interval=3600)
+    monitor.enable()
+    given = torch.rand(3, 11, 5)
+    for some in given:
+        net(some)
+    interrupt(monkeypatch, owner, place, after=after, by=MemoryError)
+    with pytest.raises(MemoryError):
+        monitor.close()
+    monitor.close()
+    recording = analysis.open_recording(tmp_path / "run.zarr")
+    assert recording.state == "closed"
+    np.testing.assert_array_equal(recording["0"].spikes.values, given.reshape(33, 5).numpy() > 0.5)
+    assert find_problems(TapeReader.open(Folder(tmp_path / "run.zarr"))) == []
 
 
 def test_a_tensor_without_values_is_refused_and_changes_nothing(tmp_path: Path) -> None:
