@@ -14,8 +14,8 @@ TESTS = Path(__file__).parents[1]
 # Those that record with torch, and those that it is enough to pass once, which is elsewhere.
 ELSEWHERE = (
     *("encoding", "links", "live", "lock", "lost", "pressure", "progress", "slurm", "verification"),
-    *("batches", "kept_counts", "pack", "packed_damage", "rearranging", "shards", "stats_command"),
-    "watching",
+    *("batches", "command_help", "kept_counts", "pack", "packed_damage", "rearranging"),
+    *("shards", "stats_command", "watching"),
 )
 FOLDERS = {
     # What users of an analysis begin with, on the oldest Python: the installed packages never miss torch.
