@@ -37,7 +37,7 @@ _WHOLE = np.float32(1.5 * 2**23)
 _BITS_OF_WHOLE, _ALL_BUT_SIGN, _NO_BITS = _WHOLE.view(np.int32), np.int32(2**31 - 1), np.int32(0)
 _LEAST_LEVEL, _MOST_LEVEL = np.iinfo(np.int8).min, np.iinfo(np.int8).max
 # Of a level, as of any signed byte.
-_NEGATIVE = np.uint8(128)
+_SIGN, _NEGATIVE = 7, np.uint8(128)
 
 
 @compiled
@@ -124,6 +124,28 @@ def _about(bits):
 
 
 @compiled
+def _pack_planes(about, here, found, row, first, rows):
+    """Pack what is said of neurons from the first on, where it is ``here``; False if a plane has no room.
+
+    A plane that was not ``found`` before is silent up to there.
+    """
+    for plane in range(8):
+        bit, place = np.uint8(1 << plane), 1 if plane == _SIGN else 2 + plane
+        if both(either(here, found), bit):
+            if place >= len(rows):
+                return False
+            out = rows[place, row, first : first + about.shape[1]]
+            if both(here, bit):
+                if not both(found, bit):
+                    rows[place, :row] = _NONE
+                    rows[place, row, :first] = _NONE
+                _pack_eight(about, bit, out)
+            else:
+                out[:] = _NONE
+    return True
+
+
+@compiled
 def pack_levels(levels, about, rows):
     """Pack whole rows of eight frames of levels.
 
@@ -133,13 +155,14 @@ def pack_levels(levels, about, rows):
         Their bits: those of signed bytes.
     about : uint8 array, shape [8, neurons]
         Memory for what planes say of eight frames, of so many neurons at once.
-    rows : uint8 array, shape [9, rows, neurons]
-        Receives events, the planes of magnitude, and the sign.
+    rows : uint8 array, shape [1 + 1 + planes, rows, neurons]
+        Receives events, the sign, and the planes of magnitude for which there is room.
 
     Returns
     -------
     int
-        A bit for each plane that anything is true in, the lowest for the first. Rows of others are anything.
+        A bit for each plane that anything is true in, the highest for the sign. Rows of others are anything;
+        so are all rows if there is no room for one of these planes.
     """
     _, count, neurons = rows.shape
     found, at_once = _NONE, about.shape[1]
@@ -154,15 +177,8 @@ def pack_levels(levels, about, rows):
                 for neuron in range(len(frame)):
                     planes[neuron] = _about(frame[neuron])
                     here = either(here, planes[neuron])
-            for plane in range(8):
-                bit, out = np.uint8(1 << plane), rows[1 + plane]
-                if both(here, bit) and not both(found, bit):
-                    out[:row] = _NONE
-                    out[row, :first] = _NONE
-                if both(here, bit):
-                    _pack_eight(about, bit, out[row, first:last])
-                elif both(found, bit):
-                    out[row, first:last] = _NONE
+            if not _pack_planes(about, here, found, row, first, rows):
+                return either(found, here)
             found = either(found, here)
     return found
 

@@ -31,6 +31,8 @@ class ValueLoops(Loading):
     def __init__(self, load_after_slots: int = LOAD_AFTER_SLOTS) -> None:
         super().__init__(load_after_slots, "values")
         self._loops: Any = None
+        # Planes of magnitude that so many neurons have had, for which there is room the next time.
+        self._planes: dict[int, int] = {}
 
     def are_ready(self, slots: int) -> bool:
         """Whether the loops are loaded; if not, numpy has to do the work for so many slots."""
@@ -54,11 +56,17 @@ class ValueLoops(Loading):
         if not (self._is_for(levels.size, levels) and levels.dtype == np.int8):
             return None
         frames, neurons = levels.shape
-        # Memory of planes that are not there is never touched.
-        events, *planes = rows = np.empty((9, frames // 8, neurons), np.uint8)
         about = np.empty((8, min(_NEURONS_AT_ONCE, neurons)), np.uint8)
-        found = self._loops.pack_levels(levels.view(np.uint8), about, rows)
-        return events, {plane: planes[plane] for plane in range(8) if found >> plane & 1}
+        planes, needed = 0, self._planes.get(neurons, 1)
+        while needed > planes:
+            planes = needed
+            rows = np.empty((2 + planes, frames // 8, neurons), np.uint8)
+            found = int(self._loops.pack_levels(levels.view(np.uint8), about, rows))
+            needed = (found & 127).bit_length()
+        self._planes[neurons] = planes
+        events, sign, *magnitude = rows
+        of_planes = {plane: magnitude[plane] for plane in range(planes) if found >> plane & 1}
+        return events, of_planes | ({7: sign} if found >> 7 else {})
 
     def bits_at_events(self, events: Packed, planes: Sequence[Packed]) -> list[Packed] | None:
         """Do what `recorder.format.planes.at_events.bits_at_events` does."""
@@ -118,7 +126,7 @@ def _in_order(rows: Packed) -> Packed:
 
 
 def _compile(loops: Any) -> None:
-    levels, rows = np.zeros((8, 1), np.int8), np.zeros((9, 1, 1), np.uint8)
+    levels, rows = np.zeros((8, 1), np.int8), np.zeros((3, 1, 1), np.uint8)
     loops.take_levels(np.zeros(8, np.float32), levels.reshape(-1))
     loops.pack_levels(levels.view(np.uint8), np.zeros((8, 1), np.uint8), rows)
     bits = np.zeros((1, 2), np.uint64)

@@ -16,6 +16,7 @@ SESSION = "recorder/session/session.py"
 PACKING = "recorder/capture/host/host_packing.py"
 NATIVE = "recorder/capture/host/native_packing.py"
 LOOPS = "recorder/native/packing_loops.py"
+VALUE_LOOPS = "recorder/native/value_loops.py"
 ENTRANCE = "recorder/session/entrance.py"
 TRANSFER = "recorder/capture/device/transfer.py"
 DEVICE_PACKING = "recorder/capture/device/packing.py"
@@ -178,6 +179,27 @@ RECORDING_MUTANTS = (
         "a quarter of a frame that comes alone is packed as another one",
         "recording/packing/test_native_packing.py::test_the_compiled_pass_does_what_numpy_does",
         ((LOOPS, "either(both(r2[neuron], before), s2)", "either(both(r2[neuron], before), s1)"),),
+    ),
+    Mutant(
+        "bits that fill no word are left out when more events come",
+        "recording/packing/test_native_values.py::test_loops_give_the_bits_that_numpy_gives",
+        ((VALUE_LOOPS, "begun = out[place] if used else _0", "begun = _0"),),
+    ),
+    Mutant(
+        "a plane keeps what was in its memory before the slot that it begins with",
+        "recording/packing/test_native_values.py"
+        "::test_a_plane_is_silent_before_and_behind_the_only_slot_in_it",
+        ((VALUE_LOOPS, "rows[place, row, :first] = _NONE", "pass"),),
+    ),
+    Mutant(
+        "values that are larger than a level are taken for others",
+        "recording/packing/test_native_values.py::test_levels_are_values_that_they_give_back",
+        ((VALUE_LOOPS, "most <= _MOST_LEVEL", "most <= 300"),),
+    ),
+    Mutant(
+        "what could not be packed for want of memory is lost",
+        "attacks/test_interrupts.py::test_close_can_be_called_again_when_memory_is_free",
+        ((SESSION, " and not isinstance(error, MemoryError)", ""),),
     ),
     Mutant(
         "a call like the one before may come from any thread",

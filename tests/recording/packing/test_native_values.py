@@ -55,7 +55,7 @@ def some_levels(draw: st.DrawFn) -> NDArray[np.int8]:
 
 
 @given(some_levels())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_loops_give_the_bits_that_numpy_gives(loops: ValueLoops, levels: NDArray[np.int8]) -> None:
     expected = pack_levels(levels)
     packed = loops.pack_levels(levels)
