@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from analysis.asking.rounds import compute
     from analysis.comparison import compare
     from analysis.layer import Layer
-    from analysis.members import JointRecordingError
+    from analysis.members import JointRecordingError, RecordingReplacedError
     from analysis.opening import open_recording
     from analysis.questions import (
         ManyUnitsWarning,
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
         UnknownLayerError,
     )
     from analysis.recording import Recording
-    from analysis.succession import RecordingReplacedError
     from recorder.format import (
         LostFramesWarning,
         RecordingFormatError,
@@ -64,7 +63,7 @@ _MODULES = {
     "Recording": "analysis.recording",
     "RecordingFormatError": "recorder.format",
     "RecordingNotFoundError": "recorder.format",
-    "RecordingReplacedError": "analysis.succession",
+    "RecordingReplacedError": "analysis.members",
     "UncoveredOperationsWarning": "analysis.questions",
     "UnknownLayerError": "analysis.questions",
     "UnknownRunWarning": "recorder.format",

@@ -29,12 +29,11 @@ from analysis.keeping import Kept
 from analysis.kernels.selecting.selection import Indices, Selection
 from analysis.kernels.selecting.source import Source
 from analysis.layer import Layer, summarise_layer
-from analysis.members import Members, members_of, presented
+from analysis.members import Members, members_of, presented, refuse_another
 from analysis.plotting import Plots
 from analysis.questions import UnknownLayerError
 from analysis.statistics import Statistics
 from analysis.statistics.counted import CountedOperations
-from analysis.succession import refuse_another
 from recorder.format import RecordingMetadata
 from recorder.format.columns import Value
 from recorder.format.record.metadata import State

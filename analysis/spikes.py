@@ -26,7 +26,7 @@ from analysis.kernels.booleans import (
 )
 from analysis.kernels.selecting.source import Source, stored_places
 from analysis.kernels.values import read_values
-from analysis.naming import shown_name
+from analysis.questions import shown_name
 from recorder.format import ChunkPlan
 from recorder.format.columns import KEYS
 from recorder.format.layout import neuron_dimensions

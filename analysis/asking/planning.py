@@ -2,9 +2,9 @@
 
 Work is cut by the bytes to be read, never by the number of chunks. A task reads some 16 to 64 MiB of packed
 bits (decoding 64 MiB takes a core about 80 ms; a task costs some 100 µs on a cluster). Small recordings give
-smaller tasks, so that all cores have work; huge ones larger tasks, so that there are never more than a few
-thousand. The memory of a task does not grow with what it reads. Nothing here knows Dask: plans are frozen
-values, made from the tables of segments and trials alone, and `analysis.asking.graphs` builds what they say.
+smaller tasks, so that all cores have work; huge ones larger tasks, a few thousand at most. The memory of a
+task does not grow with what it reads. Nothing here knows Dask: plans are frozen values, made from the tables
+of segments and trials alone, and `analysis.asking.graphs` builds what they say.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class Cut:
     quantity : Quantity
         What they make of spikes.
     shared : bool
-        Whether their sum is an array of spikes of its own, which other questions find again, and of which
-        the quantity that is asked for is made then. Otherwise there is one task, and it gives that quantity.
+        Whether their sum is an array of spikes of its own, which other questions find again, and of which the
+        quantity is made then. Otherwise there is one task, and it gives that quantity.
     """
 
     bounds: tuple[int, ...]
@@ -71,8 +71,7 @@ class Cut:
 class LayerCuts:
     """The cuts of one layer of one recording, one for each block of the result.
 
-    ``place`` and ``quantity`` say what comes of it: what is asked for, or spikes of each neuron, where those
-    of several recordings have to be added up first.
+    ``place`` and ``quantity`` say what comes of it: what is asked for, or spikes of each neuron to be added.
     """
 
     source: Source
@@ -100,12 +99,11 @@ class Plan:
     ----------
     question : Question
     quantity : Quantity
-        What is made of the spikes of each neuron in a group.
+        Made of the spikes of each neuron in a group.
     axes : FrameAxes
         The groups of frames that are kept apart.
     bounds : tuple of int
-        Places along the first axis where blocks begin, and the length of the axis. A single 0 if there is
-        none.
+        Places along the first axis where blocks begin, and its length. A single 0 if there is none.
     pools : tuple of tuple of tuple of LayerCuts
         For each recording, or for all of them if they are pooled, each layer; in each recording of the pool.
     task_bytes : int
@@ -232,8 +230,7 @@ def cut_frames(frames: SelectedFrames, first: int, last: int, tasks: int, unit_f
         Range of frames.
     tasks : int
     unit_frames : int
-        Bounds within the range are multiples of this: of a chunk, so that none is decoded twice, or of a
-        block, so that none is cut.
+        Bounds within the range are multiples of this: a chunk, so that none is decoded twice, or a block.
 
     Returns
     -------

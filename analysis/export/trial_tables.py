@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from analysis.export.contents import Contents
 from analysis.members import join_columns, selected_rows
-from analysis.naming import free_name
+from analysis.questions import free_name
 from recorder.format.bits import Integers
 from recorder.format.columns import EXACT_IN_FLOAT, KEYS, MISSING_INTEGER
 

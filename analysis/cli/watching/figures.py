@@ -16,8 +16,8 @@ from dask.base import compute
 
 from analysis.asking.narrowing import recorded_steps
 from analysis.layer import Layer
+from analysis.members import RecordingReplacedError
 from analysis.recording import Recording
-from analysis.succession import RecordingReplacedError
 from recorder.format import RecordingFormatError, RecordingMetadata
 from recorder.format.record.pace import PaceCommit
 from recorder.stores import ByteStore, Folder

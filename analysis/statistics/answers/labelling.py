@@ -17,8 +17,7 @@ from analysis.kernels.selecting.selection import contains
 from analysis.kernels.selecting.source import Source, column_of
 from analysis.kernels.tables import table_rows
 from analysis.members import Members, join_columns
-from analysis.naming import free_name, shown_name
-from analysis.questions import Question
+from analysis.questions import Question, free_name, shown_name
 from recorder.format.bits import Integers
 from recorder.format.columns import KEYS, MISSING_INTEGER
 from recorder.format.layout import neuron_dimensions

@@ -148,7 +148,7 @@ def test_pipes_are_shown_no_progress(run: Path) -> None:
 LOSES_ONE = """
 import time
 import click
-from analysis.cli.interrupting import Commands
+from analysis.cli.commands import Commands
 
 @click.group(cls=Commands)
 def main(): ...

@@ -18,7 +18,7 @@ import analysis
 from analysis.cli import commands
 from analysis.cli.tables import asking
 from analysis.cli.tables.choosing import parse_indices, parse_numbers, parse_value
-from analysis.naming import shown_name
+from analysis.questions import shown_name
 from analysis.statistics import Statistics
 from analysis.statistics.signals import SignalStatistics
 from tapes import CONNECTIONS, Made, Run, Trial, write_recording
