@@ -184,11 +184,17 @@ def pack_levels(levels, about, rows):
 
 
 @compiled
+def _words_of(neurons):
+    """How many words of 64 slots a frame has: those that are full, the slots of one more, and all words."""
+    whole, left = neurons >> 6, neurons & 63
+    return whole, left, whole + (left > 0)
+
+
+@compiled
 def _to_frames(rows, tail, slots):
     """Fill words of 64 slots, frame by frame, from rows; ``tail`` is memory for 64 bytes, zeros at first."""
     count, neurons = rows.shape
-    whole, left = neurons >> 6, neurons & 63
-    beside = whole + (left > 0)
+    whole, left, beside = _words_of(neurons)
     for row in range(count):
         bytes_of_row, first = rows[row], 8 * row * beside
         for word in range(whole):
@@ -222,8 +228,7 @@ def _frames_at(slots, first, beside):
 def _to_rows(slots, tail, rows):
     """Undo `_to_frames`."""
     count, neurons = rows.shape
-    whole, left = neurons >> 6, neurons & 63
-    beside = whole + (left > 0)
+    whole, left, beside = _words_of(neurons)
     for row in range(count):
         bytes_of_row, first = rows[row], 8 * row * beside
         for word in range(whole):
@@ -304,10 +309,7 @@ def _join(pieces, masks, taken, out):
 
 @compiled
 def _cut(bits, masks, place, pieces):
-    """Undo `_join`: fill pieces with the bits from ``place`` on, at least as many as masks have of them.
-
-    The place behind those that they have is returned.
-    """
+    """Undo `_join`: fill pieces with bits from ``place`` on; the place behind as many as masks have."""
     for word in range(len(masks)):
         shift = np.uint64(place & 63)
         begin, more = bits[place >> 6], bits[(place >> 6) + 1]
@@ -335,9 +337,9 @@ def take_bits(events, planes, taken, out):
         How many bits of each plane are there now.
     """
     count, neurons = events.shape
-    beside = 8 * ((neurons + 63) >> 6)
-    at_once = max(_BLOCK // beside, 1)
-    masks = np.empty(at_once * beside, np.uint64)
+    of_row = 8 * _words_of(neurons)[2]
+    at_once = max(_BLOCK // of_row, 1)
+    masks = np.empty(at_once * of_row, np.uint64)
     slots = np.empty((len(planes), len(masks)), np.uint64)
     moves, pieces = np.empty((6, _BLOCK), np.uint64), np.empty(_BLOCK, np.uint64)
     tail = np.zeros(64, np.uint8)
@@ -346,7 +348,7 @@ def take_bits(events, planes, taken, out):
         _to_frames(events[first:last], tail, masks)
         for plane in range(len(planes)):
             _to_frames(planes[plane, first:last], tail, slots[plane])
-        words = (last - first) * beside
+        words = (last - first) * of_row
         for begin in range(0, words, _BLOCK):
             end, before = min(begin + _BLOCK, words), taken
             some = masks[begin:end]
@@ -376,15 +378,15 @@ def put_bits(events, bits, place, out):
         The place behind the bits that were used.
     """
     count, neurons = events.shape
-    beside = 8 * ((neurons + 63) >> 6)
-    at_once = max(_BLOCK // beside, 1)
-    masks = np.empty(at_once * beside, np.uint64)
+    of_row = 8 * _words_of(neurons)[2]
+    at_once = max(_BLOCK // of_row, 1)
+    masks = np.empty(at_once * of_row, np.uint64)
     slots = np.empty((len(bits), len(masks)), np.uint64)
     moves, tail = np.empty((6, _BLOCK), np.uint64), np.zeros(64, np.uint8)
     for first in range(0, count, at_once):
         last = min(first + at_once, count)
         _to_frames(events[first:last], tail, masks)
-        words = (last - first) * beside
+        words = (last - first) * of_row
         for begin in range(0, words, _BLOCK):
             end, before = min(begin + _BLOCK, words), place
             some = masks[begin:end]

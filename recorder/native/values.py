@@ -48,10 +48,11 @@ class ValueLoops(Loading):
         is_same, least, most = self._loops.take_levels(values.reshape(-1), levels.reshape(-1))
         return bool(is_same), int(least), int(most)
 
-    def pack_levels(self, levels: NDArray[Any]) -> tuple[Packed, dict[int, Packed]] | None:
-        """Pack levels, int8 [8 * rows, neurons], to rows, uint8 [rows, neurons], of events, and of planes.
+    def pack_levels(self, levels: NDArray[Any]) -> tuple[Packed, dict[int, Packed], Packed | None] | None:
+        """Pack levels, int8 [8 * rows, neurons], to rows, uint8 [rows, neurons].
 
-        Only planes that are not silent are there: by the bit of |level| - 1, or 7 for the sign.
+        They are those of events, of planes by the bit of |level| - 1, and of the sign; of planes and the sign
+        only if they are not silent.
         """
         if not (self._is_for(levels.size, levels) and levels.dtype == np.int8):
             return None
@@ -65,8 +66,8 @@ class ValueLoops(Loading):
             needed = (found & 127).bit_length()
         self._planes[neurons] = planes
         events, sign, *magnitude = rows
-        of_planes = {plane: magnitude[plane] for plane in range(planes) if found >> plane & 1}
-        return events, of_planes | ({7: sign} if found >> 7 else {})
+        of_planes = {plane: rows for plane, rows in enumerate(magnitude) if found >> plane & 1}
+        return events, of_planes, sign if found >> 7 else None
 
     def bits_at_events(self, events: Packed, planes: Sequence[Packed]) -> list[Packed] | None:
         """Do what `recorder.format.planes.at_events.bits_at_events` does."""

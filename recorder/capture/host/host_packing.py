@@ -122,8 +122,9 @@ def _pack_levels(levels: Stage) -> PackedValues:
     found = LOOPS.pack_levels(levels)
     if found is None:
         return pack_levels(levels)
-    events, planes = found
-    return PackedValues(events, {SIGN if plane == 7 else f"{plane}": rows for plane, rows in planes.items()})
+    events, magnitude, sign = found
+    planes = {f"{plane}": rows for plane, rows in magnitude.items()}
+    return PackedValues(events, planes if sign is None else {**planes, SIGN: sign})
 
 
 def pack_whole(rows: WholeRows) -> Packed | PackedValues:

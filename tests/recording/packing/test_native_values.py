@@ -19,8 +19,8 @@ from recorder.capture.host.host_packing import NotSpikesError, StagePool, pack_w
 from recorder.capture.host.value_packing import ValuePacker
 from recorder.format.bits import rows_to_trains
 from recorder.format.planes import at_events
-from recorder.format.planes.values import PLANES, pack_levels
-from recorder.native.values import ValueLoops
+from recorder.format.planes.values import SIGN, pack_levels
+from recorder.native.values import Packed, ValueLoops
 from recorder.stores import Folder
 from recorder.tape import TapeReader
 from recorder.tape.layers import plane_bits
@@ -54,17 +54,24 @@ def some_levels(draw: st.DrawFn) -> NDArray[np.int8]:
     return (random.integers(least, most + 1, shape) * events).astype(np.int8)
 
 
+def packed_by(loops: ValueLoops, levels: NDArray[np.int8]) -> tuple[Packed, dict[str, Packed]]:
+    """Events, and planes by name."""
+    packed = loops.pack_levels(levels)
+    assert packed is not None
+    events, magnitude, sign = packed
+    planes = {f"{plane}": rows for plane, rows in magnitude.items()}
+    return events, planes if sign is None else {**planes, SIGN: sign}
+
+
 @given(some_levels())
 @settings(max_examples=60, deadline=None)
 def test_loops_give_the_bits_that_numpy_gives(loops: ValueLoops, levels: NDArray[np.int8]) -> None:
     expected = pack_levels(levels)
-    packed = loops.pack_levels(levels)
-    assert packed is not None
-    events, planes = packed
+    events, planes = packed_by(loops, levels)
     np.testing.assert_array_equal(events, expected.spikes)
-    assert [PLANES[-1] if plane == 7 else f"{plane}" for plane in planes] == [*expected.planes]
-    for plane, rows in zip(planes.values(), expected.planes.values(), strict=True):
-        np.testing.assert_array_equal(plane, rows)
+    assert [*planes] == [*expected.planes]
+    for name, rows in expected.planes.items():
+        np.testing.assert_array_equal(planes[name], rows)
     # Planes may say something where there is no event.
     noise = np.random.default_rng(0).integers(0, 256, (2, *events.shape)).astype(np.uint8)
     given = [noise[0], noise[0] | events, noise[1]]
@@ -85,11 +92,11 @@ def test_a_plane_is_silent_before_and_behind_the_only_slot_in_it(
     # Memory that is used again holds what was there before.
     filled = [np.full(9 * 3 * 5000, 255, np.uint8) for _ in range(2)]
     del filled
-    _, planes = loops.pack_levels(levels) or (None, {})
+    _, planes = packed_by(loops, levels)
     expected = pack_levels(levels).planes
-    assert [*planes] == [1, 7]
-    np.testing.assert_array_equal(planes[1], expected["1"])
-    np.testing.assert_array_equal(planes[7], expected["sign"])
+    assert [*planes] == ["1", "sign"]
+    np.testing.assert_array_equal(planes["1"], expected["1"])
+    np.testing.assert_array_equal(planes["sign"], expected["sign"])
 
 
 @pytest.mark.parametrize(
