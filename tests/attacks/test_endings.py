@@ -19,7 +19,7 @@ from zarr.storage import MemoryStore
 
 import analysis
 from networks import Threshold, on_store
-from processes import collect_garbage, finished, forked, line
+from processes import collect_garbage, finished, forked
 from recorder import Monitor, SpikeOutput
 from recorder.format import RecordingInUseError
 from recorder.session import RecordingSession
@@ -47,8 +47,7 @@ def test_a_second_monitor_is_refused_until_the_first_is_closed(tmp_path: Path) -
     monitor.close()
 
 
-# Imports once, and forks a process for each ending.
-NURSERY = """
+ENDS = """
 import os, signal, sys
 import torch
 from pathlib import Path
@@ -90,14 +89,9 @@ def end(ending, folder):
     elif ending == "SIGINT":
         os.kill(os.getpid(), signal.SIGINT)
 
-for request in sys.stdin:
-    ending, folder = request.strip().split("|")
-    child = os.fork()
-    if child == 0:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        end(ending, folder)
-        sys.exit()
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+# Whoever runs tests may have had it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+end(*sys.argv[1:])
 """
 
 # Exit status; whether the recording is closed then, with every step, or as of its last commit.
@@ -113,20 +107,18 @@ ENDINGS = {
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks recording processes")
 def test_however_a_process_ends_its_recording_is_good_and_goes_on(tmp_path: Path) -> None:
-    with forked(NURSERY) as nursery:
-        for number, (ending, (status, is_closed)) in enumerate(ENDINGS.items()):
-            folder = tmp_path / str(number)
-            assert nursery.stdin is not None
-            print(f"{ending}|{folder}", file=nursery.stdin, flush=True)
-            assert line(nursery) == str(status), ending
-            reader = TapeReader.open(Folder(folder / "run.zarr"))
-            assert (reader.metadata.state == "closed") == is_closed, ending
-            assert reader.layers["0"].frames == (22 if is_closed else 20), ending
-            assert reader.layers["0"].frame_bits(0, 20).all()
-            assert (folder / "run.zarr" / LOCK_KEY).exists() != is_closed, ending
-            net = nn.Sequential(Threshold())
-            with on_store(folder, net, resume=True):
-                net(torch.ones(2, 3))
+    for number, (ending, (status, is_closed)) in enumerate(ENDINGS.items()):
+        folder = tmp_path / str(number)
+        with forked(ENDS, ending, folder) as process:
+            assert process.wait(120) == status, ending
+        reader = TapeReader.open(Folder(folder / "run.zarr"))
+        assert (reader.metadata.state == "closed") == is_closed, ending
+        assert reader.layers["0"].frames == (22 if is_closed else 20), ending
+        assert reader.layers["0"].frame_bits(0, 20).all()
+        assert (folder / "run.zarr" / LOCK_KEY).exists() != is_closed, ending
+        net = nn.Sequential(Threshold())
+        with on_store(folder, net, resume=True):
+            net(torch.ones(2, 3))
 
 
 @pytest.mark.parametrize("where", ["event loop", "encoder", "main", "main, needed by the event loop"])
