@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from recorder.capture.calls import Call
 from recorder.capture.host.host_packing import WholeRows, pack_whole
-from recorder.format.bits import Packed
+from recorder.format.bits import Bools, Packed
+from recorder.format.planes.at_events import join_bits
 from recorder.format.planes.values import PackedValues, Pending, join_levels, pending_rows
 from recorder.format.record.signals import SignalCommit
 from recorder.format.segments import Rows
@@ -72,32 +73,39 @@ class HeldRows:
     """
 
     def __init__(self, pieces: Sequence[WholeRows], pending: Pending, segments: Rows) -> None:
-        rows: list[Packed | PackedValues] = [pack_whole(piece) for piece in pieces]
+        rows = [PackedValues.of(pack_whole(piece)) for piece in pieces]
         last, planes = pending_rows(pending)
         if last is not None:
-            rows += [PackedValues(last[np.newaxis], {name: row[np.newaxis] for name, row in planes.items()})]
-        spikes = [each.spikes if isinstance(each, PackedValues) else each for each in rows]
+            rows.append(PackedValues(last[np.newaxis], planes))
         # Memory of their own, however much of larger pieces they were.
-        self._spikes: Packed = np.concatenate(spikes)
+        self._spikes: Packed = np.concatenate([each.spikes for each in rows])
+        # Events up to the end of each row, where there are planes.
+        self._events = np.empty(0, np.int64)
         self._planes: dict[str, Packed] = {}
-        begins = np.cumsum([0, *map(len, spikes)])
-        for begin, each in zip(begins, rows, strict=False):
-            for name, plane in each.planes.items() if isinstance(each, PackedValues) else ():
-                whole = self._planes.setdefault(name, np.zeros_like(self._spikes))
-                whole[begin : begin + len(plane)] = plane
-        self.nbytes = self._spikes.nbytes * (1 + len(self._planes)) + segments.nbytes
+        if any(each.planes for each in rows):
+            self._events = np.bitwise_count(self._spikes).sum(axis=1, dtype=np.int64).cumsum()
+        for name in {name for each in rows for name in each.planes}:
+            whole = self._planes[name] = np.empty(-(-int(self._events[-1]) // 8), np.uint8)
+            of_plane = ((each.planes.get(name), each.events) for each in rows)
+            join_bits(((plane and plane.bits, events) for plane, events in of_plane), whole)
+        kept: tuple[NDArray[Any], ...] = self._spikes, self._events, *self._planes.values(), segments
+        self.nbytes = sum(each.nbytes for each in kept)
         self.calls = [*_pieces(segments, self._spikes.shape[1])]
 
     def frames(self, first: int, count: int) -> Pending:
         """So many frames from the first on, [count, neurons]: booleans, or levels if there are planes."""
-
-        def bits(rows: Packed) -> NDArray[np.bool_]:
-            unpacked = np.unpackbits(rows[first // 8 : -(-(first + count) // 8)], axis=0)
-            return unpacked[first % 8 : first % 8 + count].view(np.bool_)
-
-        events = bits(self._spikes)
-        planes = {name: bits(plane) for name, plane in self._planes.items()}
-        return join_levels(events, planes) if planes else events
+        unpacked = np.unpackbits(self._spikes[first // 8 : -(-(first + count) // 8)], axis=0).view(np.bool_)
+        before, events = unpacked[: first % 8], unpacked[first % 8 : first % 8 + count]
+        if not self._planes:
+            return events
+        begin = (int(self._events[first // 8 - 1]) if first >= 8 else 0) + np.count_nonzero(before)
+        end = begin + np.count_nonzero(events)
+        planes: dict[str, Bools] = {}
+        for name, bits in self._planes.items():
+            some = np.unpackbits(bits[begin // 8 : -(-end // 8)])[begin % 8 :][: end - begin]
+            planes[name] = np.zeros_like(events)
+            planes[name][events] = some
+        return join_levels(events, planes)
 
 
 def _pieces(segments: Rows, frame_bytes: int) -> Iterator[tuple[int, Call]]:

@@ -109,14 +109,8 @@ def decode_spikes(stored: bytes, neurons: int, chunk_bytes: int, room: Packed | 
     return trains_in(room, neurons, chunk_bytes)
 
 
-def encode_plane(bits: Packed, size: int, level: int = ZSTD_LEVEL, room: Packed | None = None) -> bytes:
-    """Stored bytes of one chunk of a plane: its bits at events, and zeros up to ``size`` bytes.
-
-    ``room`` is memory of at least that size, which is overwritten; by default fresh one.
-    """
-    payload = np.empty(size, np.uint8) if room is None else room[:size]
-    payload[: len(bits)] = bits
-    payload[len(bits) :] = 0
+def encode_plane(payload: Packed, level: int = ZSTD_LEVEL) -> bytes:
+    """Stored bytes of one chunk of a plane: its bits at events, and zeros behind them."""
     return _seal(zstd.compress(payload, level))
 
 

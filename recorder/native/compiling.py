@@ -12,13 +12,16 @@ import pickle
 import sys
 
 import numba
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import types
 from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
 
 _LITTLE = sys.byteorder == "little"
-_BYTES = ir.VectorType(ir.IntType(8), 64)
+_WORD, _INDEX = ir.IntType(64), ir.IntType(32)
+_BYTES, _SIXTEEN = ir.VectorType(ir.IntType(8), 64), ir.VectorType(ir.IntType(8), 16)
+# Whether the processor puts bytes in an order in one instruction, as x86 has since 2006.
+CAN_SHUFFLE = bool(binding.get_host_cpu_features().get("ssse3"))
 # What goes wrong with files: no place is left, or what is there was cut short or is another version's.
 _NOT_KEPT = (OSError, EOFError, pickle.PickleError, AttributeError, ImportError, ValueError, IndexError)
 
@@ -71,6 +74,16 @@ def count_ones(context, word):  # noqa: ARG001
 
 
 @intrinsic
+def trailing_zeros(context, word):  # noqa: ARG001
+    """How many of the lowest bits of a word are 0."""
+
+    def generate(context, builder, signature, arguments):  # noqa: ARG001
+        return builder.cttz(arguments[0], context.get_constant(types.boolean, False))
+
+    return types.uint64(types.uint64), generate
+
+
+@intrinsic
 def ordered(context, word):  # noqa: ARG001
     """A word of a train with its first frame in the highest bit."""
 
@@ -109,6 +122,16 @@ def unlike(context, one, other):  # noqa: ARG001
 
     def generate(context, builder, signature, arguments):  # noqa: ARG001
         return builder.xor(*arguments)
+
+    return one(one, one), generate
+
+
+@intrinsic
+def plus(context, one, other):  # noqa: ARG001
+    """The sum of two words of a type, likewise."""
+
+    def generate(context, builder, signature, arguments):  # noqa: ARG001
+        return builder.add(*arguments)
 
     return one(one, one), generate
 
@@ -171,3 +194,56 @@ def row_of(context, words, row, first):  # noqa: ARG001
         return context.get_dummy_value()
 
     return types.void(words, row, types.intp), generate
+
+
+def _place(context, builder, array, given, index, kind):
+    """Pointer to what begins with an element of an array, as of another type."""
+    data = context.make_array(array)(context, builder, given).data
+    return builder.bitcast(builder.gep(data, [index]), kind.as_pointer())
+
+
+def _where_any(count):
+    """An intrinsic that says which of so many bytes, from one on, are not 0."""
+    kind = ir.VectorType(ir.IntType(8), count)
+
+    def where_any(context, row, first):  # noqa: ARG001
+        """Which bytes of a row, from ``first`` on, are not 0: a bit each, the lowest for the first."""
+
+        def generate(context, builder, signature, arguments):  # noqa: ARG001
+            some = builder.load(_place(context, builder, row, *arguments, kind), align=1)
+            is_any = builder.icmp_unsigned("!=", some, ir.Constant(kind, None))
+            return builder.zext(builder.bitcast(is_any, ir.IntType(count)), _WORD)
+
+        return types.uint64(row, types.intp), generate
+
+    return intrinsic(where_any)
+
+
+where_any_of_64, where_any_of_8 = _where_any(64), _where_any(8)
+
+
+@intrinsic
+def put_together(context, row, first, orders, order, out, place):  # noqa: ARG001
+    """Write eight bytes of a row, from ``first`` on, in an order: each byte of it says which of them comes.
+
+    Only where `CAN_SHUFFLE` is true.
+    """
+
+    def generate(context, builder, signature, arguments):  # noqa: ARG001
+        given, begin, every, number, target, behind = arguments
+        shuffle = builder.module.declare_intrinsic(
+            "llvm.x86.ssse3.pshuf.b.128", (), ir.FunctionType(_SIXTEEN, [_SIXTEEN, _SIXTEEN])
+        )
+        pair, lowest = ir.VectorType(_WORD, 2), ir.Constant(_INDEX, 0)
+
+        def eight_of(array, whole, index):
+            word = builder.load(_place(context, builder, array, whole, index, _WORD), align=1)
+            return builder.bitcast(builder.insert_element(ir.Constant(pair, None), word, lowest), _SIXTEEN)
+
+        chosen = eight_of(orders, every, builder.mul(number, ir.Constant(_WORD, 8)))
+        moved = builder.bitcast(builder.call(shuffle, [eight_of(row, given, begin), chosen]), pair)
+        word = builder.extract_element(moved, lowest)
+        builder.store(word, _place(context, builder, out, target, behind, _WORD), align=1)
+        return context.get_dummy_value()
+
+    return types.void(row, types.intp, orders, types.intp, out, types.intp), generate

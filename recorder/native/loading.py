@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -124,6 +125,44 @@ class Loading:
     def forget_loading(self) -> None:
         """Forget what was asked for: in a forked child, no thread loads it, and numba may be half there."""
         self._has_failed = len(self._asked) > self._loaded
+
+
+class Loops(Loading):
+    """The loops of one module, where they are there: all are loaded together.
+
+    Parameters
+    ----------
+    load_after_slots, what
+        As of `Loading`.
+    module : str
+        Name of the module.
+    compile_loops : callable
+        Calls each of its loops once.
+    """
+
+    def __init__(
+        self, load_after_slots: int, what: str, module: str, compile_loops: Callable[[Any], None]
+    ) -> None:
+        super().__init__(load_after_slots, what)
+        self._module, self._compile = module, compile_loops
+        self._loops: Any = None
+
+    def are_ready(self, slots: int) -> bool:
+        """Whether the loops are loaded; if not, numpy has to do the work for so many slots."""
+        if self._loops is None:
+            self.note_slots(slots, "all", self.load)
+        return self._loops is not None
+
+    def load(self) -> None:
+        """Load the loops, and wait for that; say so if it is in vain."""
+        loops = self.try_to_load(self._module, self._compile)
+        # Their words have the first byte in the lowest bits.
+        self._loops = loops if sys.byteorder == "little" else None
+
+
+def is_plain(array: NDArray[Any]) -> bool:
+    """Whether an array is of the kind that loops are compiled for: in C order, and to be written."""
+    return array.flags.c_contiguous and array.flags.writeable
 
 
 class CompiledPass(Loading):

@@ -1,10 +1,8 @@
-"""Loops for values other than 0 and 1, compiled by numba; `recorder.native.values` calls them.
+"""Loops that pack values other than 0 and 1, compiled by numba; `recorder.native.values` calls them.
 
-Rows of bits have eight frames of a neuron in a byte. Of 64 neurons are made words of 64 slots, one for each
-frame, the first slot in the lowest bit. The bits that such a word has at events are moved together by a few
-shifts, the same for all planes ("compress" and "expand" of Hacker's Delight, 2nd edition, 7-4 and 7-5). Loops
-go over many words, as one instruction of the processor does for several what it does for one, and over no
-more than its cache holds.
+Rows of bits have eight frames of a neuron in a byte. What planes say is kept at events alone, frame by frame.
+So the levels of events are put together, eight slots at a time, and become bits. One instruction of the
+processor does for many slots what it does for one, and loops go over no more of them than its cache holds.
 """
 
 from __future__ import annotations
@@ -12,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from recorder.native.compiling import (
+    CAN_SHUFFLE,
     bits_of,
     both,
     compiled,
@@ -19,17 +18,20 @@ from recorder.native.compiling import (
     either,
     frames_of,
     in_bytes_backwards,
-    row_of,
+    plus,
+    put_together,
+    trailing_zeros,
     unlike,
+    where_any_of_8,
+    where_any_of_64,
 )
 
-_0, _1, _2, _4, _8, _16, _32 = (np.uint64(bits) for bits in (0, 1, 2, 4, 8, 16, 32))
-_63 = np.uint64(63)
-# Words of 64 slots that are worked on at once, but for those of eight frames of a large layer.
-_BLOCK = 512
+_1, _255 = np.uint64(1), np.uint64(255)
+# Levels that are worked on at once, but for eight frames of a large layer.
+_LEVELS_AT_ONCE = 2**16
 
 # The bit of each frame of a row.
-_NONE, _ALL = np.uint8(0), np.uint8(255)
+_NONE, _ONE, _ALL = np.uint8(0), np.uint8(1), np.uint8(255)
 _FIRST, _SECOND, _THIRD, _FOURTH = np.uint8(128), np.uint8(64), np.uint8(32), np.uint8(16)
 _FIFTH, _SIXTH, _SEVENTH, _EIGHTH = np.uint8(8), np.uint8(4), np.uint8(2), np.uint8(1)
 # 1.5 · 2²³, from which on floats have no bits for less than 1; and its bits.
@@ -37,7 +39,13 @@ _WHOLE = np.float32(1.5 * 2**23)
 _BITS_OF_WHOLE, _ALL_BUT_SIGN, _NO_BITS = _WHOLE.view(np.int32), np.int32(2**31 - 1), np.int32(0)
 _LEAST_LEVEL, _MOST_LEVEL = np.iinfo(np.int8).min, np.iinfo(np.int8).max
 # Of a level, as of any signed byte.
-_SIGN, _NEGATIVE = 7, np.uint8(128)
+_NEGATIVE = np.uint8(128)
+
+# The places of those that are chosen among eight bytes, for each choice, in order.
+_CHOSEN = np.zeros((256, 8), np.uint8)
+for _choice in range(256):
+    _places = [place for place in range(8) if _choice >> place & 1]
+    _CHOSEN[_choice, : len(_places)] = _places
 
 
 @compiled
@@ -89,6 +97,12 @@ def take_levels(values, levels):
 
 
 @compiled
+def _if_any(byte, mask, bit):
+    """The bit if a byte has any bit of the mask."""
+    return bit if both(byte, mask) else _NONE
+
+
+@compiled
 def _pack_eight(frames, mask, row):
     """Pack eight frames of bytes into a row: whether a byte has any bit of the mask."""
     v0, v1, v2, v3 = frames[0], frames[1], frames[2], frames[3]
@@ -96,21 +110,12 @@ def _pack_eight(frames, mask, row):
     for neuron in range(len(row)):
         row[neuron] = either(
             either(
-                either(
-                    _FIRST if both(v0[neuron], mask) else _NONE, _SECOND if both(v1[neuron], mask) else _NONE
-                ),
-                either(
-                    _THIRD if both(v2[neuron], mask) else _NONE, _FOURTH if both(v3[neuron], mask) else _NONE
-                ),
+                either(_if_any(v0[neuron], mask, _FIRST), _if_any(v1[neuron], mask, _SECOND)),
+                either(_if_any(v2[neuron], mask, _THIRD), _if_any(v3[neuron], mask, _FOURTH)),
             ),
             either(
-                either(
-                    _FIFTH if both(v4[neuron], mask) else _NONE, _SIXTH if both(v5[neuron], mask) else _NONE
-                ),
-                either(
-                    _SEVENTH if both(v6[neuron], mask) else _NONE,
-                    _EIGHTH if both(v7[neuron], mask) else _NONE,
-                ),
+                either(_if_any(v4[neuron], mask, _FIFTH), _if_any(v5[neuron], mask, _SIXTH)),
+                either(_if_any(v6[neuron], mask, _SEVENTH), _if_any(v7[neuron], mask, _EIGHTH)),
             ),
         )
 
@@ -124,30 +129,69 @@ def _about(bits):
 
 
 @compiled
-def _pack_planes(about, here, found, row, first, rows):
-    """Pack what is said of neurons from the first on, where it is ``here``; False if a plane has no room.
-
-    A plane that was not ``found`` before is silent up to there.
-    """
-    for plane in range(8):
-        bit, place = np.uint8(1 << plane), 1 if plane == _SIGN else 2 + plane
-        if both(either(here, found), bit):
-            if place >= len(rows):
-                return False
-            out = rows[place, row, first : first + about.shape[1]]
-            if both(here, bit):
-                if not both(found, bit):
-                    rows[place, :row] = _NONE
-                    rows[place, row, :first] = _NONE
-                _pack_eight(about, bit, out)
-            else:
-                out[:] = _NONE
-    return True
+def _count_eight(frames, bit, ones, counts):
+    """Add to counts, of each neuron, in how many of eight frames it has a bit; ``ones`` is memory for it."""
+    v0, v1, v2, v3 = frames[0], frames[1], frames[2], frames[3]
+    v4, v5, v6, v7 = frames[4], frames[5], frames[6], frames[7]
+    for neuron in range(len(counts)):
+        ones[neuron] = plus(
+            plus(
+                plus(_if_any(v0[neuron], bit, _ONE), _if_any(v1[neuron], bit, _ONE)),
+                plus(_if_any(v2[neuron], bit, _ONE), _if_any(v3[neuron], bit, _ONE)),
+            ),
+            plus(
+                plus(_if_any(v4[neuron], bit, _ONE), _if_any(v5[neuron], bit, _ONE)),
+                plus(_if_any(v6[neuron], bit, _ONE), _if_any(v7[neuron], bit, _ONE)),
+            ),
+        )
+    # By itself: above, so wide a sum would leave room for fewer neurons in a register.
+    for neuron in range(len(counts)):
+        counts[neuron] = plus(counts[neuron], np.uint32(ones[neuron]))
 
 
 @compiled
-def pack_levels(levels, about, rows):
-    """Pack whole rows of eight frames of levels.
+def put_together_by_shuffles(levels, taken, at):
+    """Write the levels that are not 0 behind so many that are there; how many there are now.
+
+    Parameters
+    ----------
+    levels : uint8 array, shape [slots], a multiple of 8
+    taken : int
+    at : uint8 array
+        Has room for eight levels behind the last one.
+    """
+    whole = len(levels) >> 6
+    for word in range(whole):
+        are_events = where_any_of_64(levels, 64 * word)
+        for eight in range(8):
+            chosen = (are_events >> np.uint64(8 * eight)) & _255
+            put_together(levels, 64 * word + 8 * eight, _CHOSEN, np.intp(chosen), at, taken)
+            taken += np.intp(count_ones(chosen))
+    for first in range(64 * whole, len(levels), 8):
+        chosen = where_any_of_8(levels, first)
+        put_together(levels, first, _CHOSEN, np.intp(chosen), at, taken)
+        taken += np.intp(count_ones(chosen))
+    return taken
+
+
+@compiled
+def put_together_one_by_one(levels, taken, at):
+    """Do what `put_together_by_shuffles` does, on a processor that has no such instruction."""
+    for first in range(0, len(levels), 8):
+        chosen = where_any_of_8(levels, first)
+        while chosen:
+            at[taken] = levels[first + np.intp(trailing_zeros(chosen))]
+            taken += 1
+            chosen &= chosen - _1
+    return taken
+
+
+_put_together = put_together_by_shuffles if CAN_SHUFFLE else put_together_one_by_one
+
+
+@compiled
+def pack_levels(levels, about, rows, counts, at):
+    """Pack whole rows of eight frames of levels, put levels at events together, and count planes.
 
     Parameters
     ----------
@@ -155,246 +199,66 @@ def pack_levels(levels, about, rows):
         Their bits: those of signed bytes.
     about : uint8 array, shape [8, neurons]
         Memory for what planes say of eight frames, of so many neurons at once.
-    rows : uint8 array, shape [1 + 1 + planes, rows, neurons]
-        Receives events, the sign, and the planes of magnitude for which there is room.
+    rows : uint8 array, shape [rows, neurons]
+        Receives events.
+    counts : uint32 array, shape [planes + 1, neurons]
+        How often each plane of magnitude, for which there is room, and the sign are true is added to it.
+    at : uint8 array, shape [8 * rows * neurons + 64]
+        Receives levels at events, frame by frame, neurons in order.
 
     Returns
     -------
     int
-        A bit for each plane that anything is true in, the highest for the sign. Rows of others are anything;
-        so are all rows if there is no room for one of these planes.
+        Number of events.
+    int
+        A bit for each plane that anything is true in, the highest for the sign.
     """
-    _, count, neurons = rows.shape
-    found, at_once = _NONE, about.shape[1]
-    for row in range(count):
-        for first in range(0, neurons, at_once):
-            last = min(first + at_once, neurons)
-            frames = levels[8 * row : 8 * row + 8, first:last]
-            _pack_eight(frames, _ALL, rows[0, row, first:last])
-            here = _NONE
-            for place in range(8):
-                frame, planes = frames[place], about[place]
-                for neuron in range(len(frame)):
-                    planes[neuron] = _about(frame[neuron])
-                    here = either(here, planes[neuron])
-            if not _pack_planes(about, here, found, row, first, rows):
-                return either(found, here)
-            found = either(found, here)
-    return found
-
-
-@compiled
-def _words_of(neurons):
-    """How many words of 64 slots a frame has: those that are full, the slots of one more, and all words."""
-    whole, left = neurons >> 6, neurons & 63
-    return whole, left, whole + (left > 0)
-
-
-@compiled
-def _to_frames(rows, tail, slots):
-    """Fill words of 64 slots, frame by frame, from rows; ``tail`` is memory for 64 bytes, zeros at first."""
     count, neurons = rows.shape
-    whole, left, beside = _words_of(neurons)
-    for row in range(count):
-        bytes_of_row, first = rows[row], 8 * row * beside
-        for word in range(whole):
-            frames = frames_of(bytes_of_row, 64 * word)
-            for frame in range(8):
-                slots[first + frame * beside + word] = frames[frame]
-        if left:
-            for neuron in range(left):
-                tail[neuron] = bytes_of_row[64 * whole + neuron]
-            frames = frames_of(tail, 0)
-            for frame in range(8):
-                slots[first + frame * beside + whole] = frames[frame]
+    found, taken, beside = _NONE, 0, about.shape[1]
+    ones = np.empty(beside, np.uint8)
+    at_once = max(_LEVELS_AT_ONCE // (8 * neurons), 1)
+    for begin in range(0, count, at_once):
+        end = min(begin + at_once, count)
+        taken = _put_together(levels[8 * begin : 8 * end].reshape(-1), taken, at)
+        for row in range(begin, end):
+            for first in range(0, neurons, beside):
+                last = min(first + beside, neurons)
+                frames = levels[8 * row : 8 * row + 8, first:last]
+                _pack_eight(frames, _ALL, rows[row, first:last])
+                here = _NONE
+                for place in range(8):
+                    frame, planes = frames[place], about[place]
+                    for neuron in range(len(frame)):
+                        planes[neuron] = _about(frame[neuron])
+                        here = either(here, planes[neuron])
+                if both(here, _NEGATIVE):
+                    _count_eight(about, _NEGATIVE, ones, counts[-1, first:last])
+                for plane in range(len(counts) - 1):
+                    bit = np.uint8(1 << plane)
+                    if both(here, bit):
+                        _count_eight(about, bit, ones, counts[plane, first:last])
+                found = either(found, here)
+    return taken, found
 
 
 @compiled
-def _frames_at(slots, first, beside):
-    """One word of each of eight frames."""
-    return (
-        slots[first],
-        slots[first + beside],
-        slots[first + 2 * beside],
-        slots[first + 3 * beside],
-        slots[first + 4 * beside],
-        slots[first + 5 * beside],
-        slots[first + 6 * beside],
-        slots[first + 7 * beside],
-    )
-
-
-@compiled
-def _to_rows(slots, tail, rows):
-    """Undo `_to_frames`."""
-    count, neurons = rows.shape
-    whole, left, beside = _words_of(neurons)
-    for row in range(count):
-        bytes_of_row, first = rows[row], 8 * row * beside
-        for word in range(whole):
-            row_of(_frames_at(slots, first + word, beside), bytes_of_row, 64 * word)
-        if left:
-            row_of(_frames_at(slots, first + whole, beside), tail, 0)
-            for neuron in range(left):
-                bytes_of_row[64 * whole + neuron] = tail[neuron]
-
-
-@compiled
-def in_bytes_of(words):
-    """Words that have the first bit in the lowest place as bytes that have it in the highest; and back."""
-    for word in range(len(words)):
-        words[word] = in_bytes_backwards(words[word])
-
-
-@compiled
-def _find_moves(masks, moves):
-    """Fill moves, [6, words]: which bits of masks go 1, 2, 4 … 32 places down. Then these are together."""
-    for word in range(len(masks)):
-        mask = masks[word]
-        # For each bit, whether an odd number of bits below it are not in the mask.
-        below = ~mask << _1
-        for step in range(6):
-            is_odd = below ^ (below << _1)
-            is_odd ^= is_odd << _2
-            is_odd ^= is_odd << _4
-            is_odd ^= is_odd << _8
-            is_odd ^= is_odd << _16
-            is_odd ^= is_odd << _32
-            move = is_odd & mask
-            moves[step, word] = move
-            mask = (mask ^ move) | (move >> np.uint64(1 << step))
-            below &= ~is_odd
-
-
-@compiled
-def _move_together(slots, masks, moves, pieces):
-    """Fill pieces with the bits that words of 64 slots have at masks, in the lowest places."""
-    for word in range(len(masks)):
-        bits = slots[word] & masks[word]
-        for step in range(6):
-            moved = bits & moves[step, word]
-            bits = (bits ^ moved) | (moved >> np.uint64(1 << step))
-        pieces[word] = bits
-
-
-@compiled
-def _move_apart(pieces, masks, moves):
-    """Undo `_move_together`, in place; bits of pieces above those that masks have are left out."""
-    for word in range(len(masks)):
-        bits = pieces[word]
-        for step in range(5, -1, -1):
-            move = moves[step, word]
-            bits = (bits & ~move) | ((bits << np.uint64(1 << step)) & move)
-        pieces[word] = bits & masks[word]
-
-
-@compiled
-def _join(pieces, masks, taken, out):
-    """Write pieces behind so many bits that are there, the lowest first; how many there are now."""
-    place, used = taken >> 6, taken & 63
-    begun = out[place] if used else _0
-    for word in range(len(masks)):
-        piece = pieces[word]
-        begun |= piece << np.uint64(used)
-        used += np.int64(count_ones(masks[word]))
-        if used >= 64:
-            out[place] = begun
-            place += 1
-            used -= 64
-            # No word is shifted by 64 bits, of which processors make what they like.
-            begun = piece >> np.uint64(np.int64(count_ones(masks[word])) - used) if used else _0
-    out[place] = begun
-    return 64 * place + used
-
-
-@compiled
-def _cut(bits, masks, place, pieces):
-    """Undo `_join`: fill pieces with bits from ``place`` on; the place behind as many as masks have."""
-    for word in range(len(masks)):
-        shift = np.uint64(place & 63)
-        begin, more = bits[place >> 6], bits[(place >> 6) + 1]
-        pieces[word] = (begin >> shift) | (more << _1 << (_63 - shift))
-        place += np.int64(count_ones(masks[word]))
-    return place
-
-
-@compiled
-def take_bits(events, planes, taken, out):
-    """Write the bits of planes at events behind those that were taken before.
+def bits_of_levels(at, planes, out):
+    """Make bits of levels at events; the first one is in the highest bit of the first byte.
 
     Parameters
     ----------
-    events : uint8 array, shape [rows, neurons]
-    planes : uint8 array, shape [planes, rows, neurons]
-    taken : int
-        How many bits of each plane are there.
+    at : uint8 array, shape [64 * words]
+        Levels, and 0 behind them; is overwritten.
+    planes : int array, shape [planes]
+        Which bits of what planes say become bits.
     out : uint64 array, shape [planes, words]
-        Has room for one bit more than there will be; the first bit is the lowest one of the first word.
-
-    Returns
-    -------
-    int
-        How many bits of each plane are there now.
     """
-    count, neurons = events.shape
-    of_row = 8 * _words_of(neurons)[2]
-    at_once = max(_BLOCK // of_row, 1)
-    masks = np.empty(at_once * of_row, np.uint64)
-    slots = np.empty((len(planes), len(masks)), np.uint64)
-    moves, pieces = np.empty((6, _BLOCK), np.uint64), np.empty(_BLOCK, np.uint64)
-    tail = np.zeros(64, np.uint8)
-    for first in range(0, count, at_once):
-        last = min(first + at_once, count)
-        _to_frames(events[first:last], tail, masks)
-        for plane in range(len(planes)):
-            _to_frames(planes[plane, first:last], tail, slots[plane])
-        words = (last - first) * of_row
-        for begin in range(0, words, _BLOCK):
-            end, before = min(begin + _BLOCK, words), taken
-            some = masks[begin:end]
-            _find_moves(some, moves)
-            for plane in range(len(planes)):
-                _move_together(slots[plane, begin:end], some, moves, pieces)
-                taken = _join(pieces, some, before, out[plane])
-    return taken
-
-
-@compiled
-def put_bits(events, bits, place, out):
-    """Write planes that have these bits at events.
-
-    Parameters
-    ----------
-    events : uint8 array, shape [rows, neurons]
-    bits : uint64 array, shape [planes, words]
-        From ``place`` on as many bits as there are events, the first one the lowest, and a word more.
-    place : int
-        How many bits are left out.
-    out : uint8 array, shape [planes, rows, neurons]
-
-    Returns
-    -------
-    int
-        The place behind the bits that were used.
-    """
-    count, neurons = events.shape
-    of_row = 8 * _words_of(neurons)[2]
-    at_once = max(_BLOCK // of_row, 1)
-    masks = np.empty(at_once * of_row, np.uint64)
-    slots = np.empty((len(bits), len(masks)), np.uint64)
-    moves, tail = np.empty((6, _BLOCK), np.uint64), np.zeros(64, np.uint8)
-    for first in range(0, count, at_once):
-        last = min(first + at_once, count)
-        _to_frames(events[first:last], tail, masks)
-        words = (last - first) * of_row
-        for begin in range(0, words, _BLOCK):
-            end, before = min(begin + _BLOCK, words), place
-            some = masks[begin:end]
-            _find_moves(some, moves)
-            for plane in range(len(bits)):
-                pieces = slots[plane, begin:end]
-                place = _cut(bits[plane], some, before, pieces)
-                _move_apart(pieces, some, moves)
-        for plane in range(len(bits)):
-            _to_rows(slots[plane], tail, out[plane, first:last])
-    return place
+    for place in range(len(at)):
+        at[place] = _about(at[place])
+    every = np.empty(8, np.uint64)
+    for word in range(len(at) >> 6):
+        frames = frames_of(at, 64 * word)
+        for frame in range(8):
+            every[7 - frame] = frames[frame]
+        for place in range(len(planes)):
+            out[place, word] = in_bytes_backwards(every[planes[place]])

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from recorder.format.bits import Bools, Packed, pack_whole_rows
-from recorder.format.planes.values import SIGN, PackedValues, Pending, pack_levels
+from recorder.format.planes.at_events import PlaneAtEvents
+from recorder.format.planes.values import SIGN, PackedValues, Pending, of_neurons, pack_levels
 from recorder.native.values import LOOPS
 
 # Frames that wait to be packed: booleans, or levels of a layer with values.
@@ -122,9 +123,14 @@ def _pack_levels(levels: Stage) -> PackedValues:
     found = LOOPS.pack_levels(levels)
     if found is None:
         return pack_levels(levels)
-    events, magnitude, sign = found
-    planes = {f"{plane}": rows for plane, rows in magnitude.items()}
-    return PackedValues(events, planes if sign is None else {**planes, SIGN: sign})
+    rows, planes = found
+    return PackedValues(
+        rows,
+        {
+            SIGN if place < 0 else f"{place}": PlaneAtEvents(bits, of_neurons(counts, len(levels)))
+            for place, (bits, counts) in planes.items()
+        },
+    )
 
 
 def pack_whole(rows: WholeRows) -> Packed | PackedValues:

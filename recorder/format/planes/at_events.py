@@ -1,4 +1,4 @@
-"""Take from planes the bits that they have at events, and put them back. Plain numpy.
+"""Planes as the bits that they have at events: join them, and put them back. Plain numpy.
 
 A plane is stored as its bits at events alone, frame by frame, the neurons of a frame in C order. Bits come in
 rows (see `recorder.format.bits`), which have eight frames of a neuron side by side. So rows are unpacked,
@@ -7,12 +7,72 @@ some at a time, and the places of the events found once for all planes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recorder.format.bits import Packed, blocks_of_rows, pack_whole_rows, unpack_rows
+
+
+class PlaneAtEvents(NamedTuple):
+    """What a plane says of some rows.
+
+    Attributes
+    ----------
+    bits : uint8 array
+        Its bits at events, packed, as from `bits_at_events`.
+    counts : unsigned array, shape [neurons]
+        In how many frames of each neuron it is true.
+    """
+
+    bits: Packed
+    counts: NDArray[np.unsignedinteger[Any]]
+
+
+def join_bits(pieces: Iterable[tuple[Packed | None, int]], out: Packed) -> int:
+    """Write bits of pieces, as from `bits_at_events`, one behind the other.
+
+    Parameters
+    ----------
+    pieces : iterable of (uint8 array or None, int)
+        Packed bits, 0 behind the last one, and how many they are; None for so many that are false.
+    out : uint8 array
+        Is overwritten, and 0 behind the last bit.
+
+    Returns
+    -------
+    int
+        Number of bits.
+    """
+    out[:] = 0
+    last = 0
+    for piece, count in pieces:
+        place, shift = divmod(last, 8)
+        last += count
+        if piece is None:
+            continue
+        bits = piece[: -(-count // 8)]
+        out[place : place + len(bits)] |= bits >> np.uint8(shift)
+        if shift:
+            # Behind the last bits of all there may be no place, and there is nothing left to write.
+            behind = out[place + 1 : place + 1 + len(bits)]
+            behind |= (bits << np.uint8(8 - shift))[: len(behind)]
+    return last
+
+
+def split_bits(bits: Packed, count: int, first: int) -> tuple[Packed, Packed]:
+    """Packed bits, ``count`` of them, as the first so many and all others."""
+    each = np.unpackbits(bits, count=count)
+    return np.packbits(each[:first]), np.packbits(each[first:])
+
+
+def neurons_of_events(events: Packed) -> NDArray[np.intp]:
+    """The neuron of each event, in the order of `bits_at_events`; ``events`` are rows, [rows, neurons]."""
+    found = [np.empty(0, np.intp)]
+    found += (places % events.shape[1] for _, places in _places_of_events(events))
+    return np.concatenate(found)
 
 
 def bits_at_events(events: Packed, planes: Sequence[Packed]) -> list[Packed]:

@@ -8,13 +8,15 @@ of zeros and ones has no planes, one of levels -1, 0 and 1 has ``sign`` only.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recorder.format.bits import Bools, Packed, blocks_of_rows, pack_frames, pack_whole_rows
+from recorder.format.bits import Bools, Packed, blocks_of_rows, count_bits, pack_frames, pack_whole_rows
+from recorder.format.planes.at_events import PlaneAtEvents, neurons_of_events, split_bits
 
 SIGN: Final = "sign"
 # Planes of magnitude at most, so that a level is a 16-bit number.
@@ -30,26 +32,55 @@ Pending: TypeAlias = NDArray[Any]
 
 @dataclass(frozen=True)
 class PackedValues:
-    """Packed rows of a layer with values.
+    """Packed rows of a layer, which may have values.
 
     Attributes
     ----------
     spikes : uint8 array, shape [rows, neurons]
         Events.
-    planes : mapping of str to uint8 array, shape [rows, neurons]
+    planes : mapping of str to PlaneAtEvents
         The planes that are not silent in these rows, by name.
     """
 
     spikes: Packed
-    planes: Mapping[str, Packed]
+    planes: Mapping[str, PlaneAtEvents] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, rows: Packed | PackedValues) -> PackedValues:
+        """Rows of zeros and ones, or of values, as the latter."""
+        return rows if isinstance(rows, cls) else cls(rows)  # type: ignore[arg-type]
 
     def __len__(self) -> int:
         return len(self.spikes)
 
+    @cached_property
+    def events(self) -> int:
+        """Number of events."""
+        return count_bits(self.spikes)
+
     @property
     def nbytes(self) -> int:
-        """Bytes of all rows."""
-        return self.spikes.nbytes * (1 + len(self.planes))
+        """Bytes of rows and planes."""
+        return self.spikes.nbytes + sum(
+            plane.bits.nbytes + plane.counts.nbytes for plane in self.planes.values()
+        )
+
+    def split(self, row: int) -> tuple[PackedValues, PackedValues]:
+        """The first so many rows, and all others."""
+        before, behind = PackedValues(self.spikes[:row]), PackedValues(self.spikes[row:])
+        if not self.planes:
+            return before, behind
+        first, neurons = before.events, self.spikes.shape[1]
+        of_events = neurons_of_events(before.spikes)
+        planes: tuple[dict[str, PlaneAtEvents], dict[str, PlaneAtEvents]] = {}, {}
+        for name, plane in self.planes.items():
+            bits = split_bits(plane.bits, self.events, first)
+            is_true = np.unpackbits(bits[0], count=first).view(np.bool_)
+            counts = np.bincount(of_events[is_true], minlength=neurons).astype(plane.counts.dtype)
+            for some, each, ones in zip(planes, bits, (counts, plane.counts - counts), strict=True):
+                if ones.any():
+                    some[name] = PlaneAtEvents(each, ones)
+        return replace(before, planes=planes[0]), replace(behind, planes=planes[1])
 
 
 def level_dtype(most: int) -> np.dtype[Any]:
@@ -65,27 +96,45 @@ def planes_of(least: int, most: int) -> int:
 def pack_levels(levels: Levels) -> PackedValues:
     """Pack frames of levels, [frames, neurons], into rows of eight, the last row padded with silence."""
     least, most = int(levels.min(initial=0)), int(levels.max(initial=0))
-    planes = planes_of(0, max(most, -least))
+    names = [*map(str, range(planes_of(0, max(most, -least)))), *((SIGN,) if least < 0 else ())]
     frames, neurons = levels.shape
-    rows = np.empty((planes + 2, -(-frames // 8), neurons), np.uint8)
-    for some_rows in blocks_of_rows(rows.shape[1], neurons):
+    rows = np.empty((-(-frames // 8), neurons), np.uint8)
+    counts, found = np.zeros((len(names), neurons), np.int64), [levels[:0, :0].reshape(-1)]
+    for some_rows in blocks_of_rows(len(rows), neurons):
         some = levels[8 * some_rows.start : 8 * some_rows.stop]
-        pack = pack_frames if len(some) % 8 else pack_whole_rows
-        events, *of_planes, signs = rows[:, some_rows]
         are_events = some != 0
-        events[...] = pack(are_events)
-        signs[...] = pack(some < 0) if least < 0 else 0
-        above = np.abs(some) - are_events
-        for plane, out in enumerate(of_planes):
-            out[...] = pack((above & (1 << plane)) != 0)
-    names = *map(str, range(planes)), SIGN
-    events, *rows_of_planes = rows
-    found = {name: plane for name, plane in zip(names, rows_of_planes, strict=True) if plane.any()}
-    return PackedValues(events, found)
+        rows[some_rows] = (pack_frames if len(some) % 8 else pack_whole_rows)(are_events)
+        if names:
+            of_events = np.flatnonzero(are_events)
+            at_events = some.reshape(-1)[of_events]
+            of_events %= neurons
+            found.append(at_events)
+            for place, name in enumerate(names):
+                counts[place] += np.bincount(of_events[_plane_of(at_events, name)], minlength=neurons)
+    at_events = np.concatenate(found)
+    return PackedValues(
+        rows,
+        {
+            name: PlaneAtEvents(np.packbits(_plane_of(at_events, name)), of_neurons(count, frames))
+            for name, count in zip(names, counts, strict=True)
+            if count.any()
+        },
+    )
 
 
-def pending_rows(frames: Pending) -> tuple[Packed | None, Mapping[str, Packed]]:
-    """Frames that fill no row, as one packed row each of events and of planes; None if there are none.
+def _plane_of(levels: Levels, name: str) -> Bools:
+    """What a plane says of levels that are not 0."""
+    is_true: Bools = levels < 0 if name == SIGN else ((np.abs(levels) - 1) & (1 << int(name))) != 0
+    return is_true
+
+
+def of_neurons(counts: NDArray[Any], frames: int) -> NDArray[np.unsignedinteger[Any]]:
+    """Counts of each neuron in so many frames, of the smallest data type that holds them."""
+    return counts.astype(np.min_scalar_type(frames))
+
+
+def pending_rows(frames: Pending) -> tuple[Packed | None, Mapping[str, PlaneAtEvents]]:
+    """Frames that fill no row, as one packed row of events, and their planes; None if there are none.
 
     Parameters
     ----------
@@ -95,8 +144,8 @@ def pending_rows(frames: Pending) -> tuple[Packed | None, Mapping[str, Packed]]:
         return None, {}
     if frames.dtype == np.bool_:
         return np.packbits(frames, axis=0)[0], {}
-    packed = pack_levels(frames.astype(np.int16))
-    return packed.spikes[0], {name: rows[0] for name, rows in packed.planes.items()}
+    packed = pack_levels(frames)
+    return packed.spikes[0], packed.planes
 
 
 def join_levels(events: Bools, planes: Mapping[str, Bools]) -> NDArray[np.int16]:

@@ -1,8 +1,9 @@
-"""Write the bits of a layer chunk by chunk: its events, or a plane of its values."""
+"""Write the bits of a layer chunk by chunk, with their counts and checksums; here, those of its events."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,6 @@ from recorder.format.arrays import LayerTables
 from recorder.format.bits import Counts, Packed, count_per_neuron, count_rows, rows_to_trains
 from recorder.format.chunks import (
     checksum,
-    encode_plane,
     encode_room,
     encode_spikes,
     room_bytes,
@@ -23,7 +23,6 @@ from recorder.format.chunks import (
 from recorder.format.layout import ZSTD_LEVEL
 from recorder.format.record.extents import TableCommit
 from recorder.tape.layers.layer_reading import LayerReader
-from recorder.tape.layers.plane_bits import bits_at_events
 from recorder.tape.tables import TableWriter, rows_checksum
 from recorder.tape.threads.in_order import InOrder
 from recorder.tape.threads.pressure import Timed
@@ -43,9 +42,8 @@ class BitsExtent(NamedTuple):
 
 
 class WrittenChunk(NamedTuple):
-    """A chunk that is stored: its rows, counts of each neuron, and checksums of its parts, [1, parts]."""
+    """A chunk that is stored: counts of each neuron, and checksums of its parts, [1, parts]."""
 
-    rows: Packed
     counts: Counts
     checksums: NDArray[np.uint32]
 
@@ -60,30 +58,12 @@ def encode_events(plan: ChunkPlan, room: Packed, level: int = ZSTD_LEVEL) -> Ite
         yield encode_spikes(plan.part_of(trains, part), level)
 
 
-def encode_planes(
-    plan: ChunkPlan, events: Packed, planes: Sequence[Packed], encoding: InOrder, level: int = ZSTD_LEVEL
-) -> list[list[bytes]]:
-    """Stored bytes of each part of a chunk of each plane, from rows of events and planes."""
-    if not planes:
-        return []
-    slices = [plan.part_slice(part) for part in range(plan.parts)]
-    parts = [bits_at_events(events[:, some], [plane[:, some] for plane in planes]) for some in slices]
-    room = encoding.room(plan.part_bytes)
-    stored = [
-        [encode_plane(bits, plan.part_bytes, level, room) for bits in of_plane]
-        for of_plane in zip(*parts, strict=True)
-    ]
-    encoding.give_back(room)
-    return stored
-
-
 class BitsWriter:
-    """Writes bits of a layer, with their counts and checksums: its events, or a plane of its values.
+    """Writes chunks of bits of a layer, with their counts and checksums; its kinds say what fills them.
 
-    Appended rows fill the memory of one chunk. A full chunk is taken away, to be encoded and written by
-    another thread while the next one fills; its counts and checksums are taken into the small arrays
-    afterwards, in order. A commit also writes the last chunk, which is not full, and later writes of it begin
-    with the same frames.
+    A full chunk is taken away, to be encoded and written by another thread while the next one fills; its
+    counts and checksums are taken into the small arrays afterwards, in order. A commit also writes the last
+    chunk, which is not full, and later writes of it begin with the same frames.
 
     Parameters
     ----------
@@ -97,8 +77,6 @@ class BitsWriter:
     plan : ChunkPlan
     first_chunk : int
         The chunk with which the array begins, whose frames so far are silent; no earlier one is stored.
-    filled : int
-        Rows of that chunk that are silent.
     """
 
     def __init__(
@@ -110,7 +88,6 @@ class BitsWriter:
         plan: ChunkPlan,
         *,
         first_chunk: int = 0,
-        filled: int = 0,
     ) -> None:
         self._commits, self._encoding = commits, encoding
         self._chunk_key, self._plan = chunk_key, plan
@@ -120,15 +97,9 @@ class BitsWriter:
         self._checksums = TableWriter(commits, tables.checksums)
         self._shape = plan.neurons, plan.chunk_bytes
         self._room_bytes = room_bytes(*self._shape)
-        self._rows = np.empty((plan.chunk_bytes, plan.neurons), np.uint8)
-        self._rows[:filled] = 0
-        # Memory of chunks that have been encoded, to be filled again.
-        self._spare: list[Packed] = []
-        # Number of the chunk that is being filled, rows that it has, and number of chunks counted so far.
+        # Number of the chunk that is being filled, and number of chunks counted so far.
         self._chunk = self._counted = first_chunk
-        self._filled = filled
-        # Bits of each neuron in all counted chunks, and in those of the unfinished block.
-        self._total = np.zeros(plan.neurons, np.int64)
+        # Bits of each neuron in the counted chunks of the unfinished block.
         self._block = np.zeros(plan.neurons, np.int64)
 
     def begin_with_silence(self) -> None:
@@ -142,8 +113,8 @@ class BitsWriter:
             self._counts.append(np.repeat(row, count, axis=0))
             self._counts_checksums.append(np.repeat(row_checksum, count))
 
-    def resume(self, kept: LayerReader) -> None:
-        """Go on after the committed frames that a reader of this array sees."""
+    def _resume(self, kept: LayerReader) -> None:
+        """Go on after the committed frames that a reader of this array sees, but for what fills a chunk."""
         plan, frames = self._plan, kept.frames
         self._chunk = self._counted = frames // plan.chunk_frames
         blocks = frames // plan.block_frames
@@ -155,17 +126,8 @@ class BitsWriter:
             (self._counts_checksums, names[:blocks]),
         ):
             table.resume(rows, rows_checksum(rows))
-        self._total += kept.sum_counts(0, blocks)
         for chunk in range(blocks * plan.block_chunks, self._chunk):
             self._block += count_per_neuron(kept.chunk_or_silence(chunk))
-            self._total += count_per_neuron(kept.kept_trains(chunk))
-        if frames % plan.chunk_frames:
-            trains = kept.chunk_or_silence(self._chunk)
-            # When this chunk is full, all its spikes will be added to the total, also those in lost frames;
-            # they are subtracted in advance.
-            self._total -= count_per_neuron(trains) - count_per_neuron(kept.kept_trains(self._chunk))
-            self._filled = frames % plan.chunk_frames // 8
-            self._rows[: self._filled] = trains.T[: self._filled]
 
     @property
     def promised(self) -> BitsExtent:
@@ -175,62 +137,9 @@ class BitsWriter:
         """
         return BitsExtent(self._counts_checksums.committed, self._checksums.committed, ())
 
-    @property
-    def frames(self) -> int:
-        """Frames appended so far, in whole rows."""
-        return self._chunk * self._plan.chunk_frames + self._filled * 8
-
-    @property
-    def place(self) -> tuple[int, int]:
-        """The chunk that is being filled, and how many rows it has."""
-        return self._chunk, self._filled
-
-    @property
-    def room(self) -> int:
-        """Rows that the chunk has room for."""
-        return len(self._rows) - self._filled
-
-    def append(self, rows: Packed | None, count: int) -> None:
-        """Append rows of eight frames, uint8 [count, neurons], for which there is room; None for silence."""
-        self._rows[self._filled : self._filled + count] = 0 if rows is None else rows
-        self._filled += count
-
-    def take_chunk(self) -> Packed:
-        """Rows of the chunk, which is full; begin the next one."""
-        rows = self._rows
-        self._rows = self._spare.pop() if self._spare else np.empty_like(rows)
-        self._chunk += 1
-        self._filled = 0
-        return rows
-
-    def write_chunk(
-        self, rows: Packed, chunk: int, store: Timed, stored: Iterable[bytes] | None = None
-    ) -> WrittenChunk:
-        """Write a chunk that was taken; runs in any thread.
-
-        Parameters
-        ----------
-        rows : uint8 array, shape [rows, neurons]
-        chunk : int
-        store : Timed
-            What writes it, at the level at which it is to be compressed.
-        stored : iterable of bytes, optional
-            Its parts as they are stored; by default those of events.
-        """
-        if stored is not None:
-            return WrittenChunk(rows, count_rows(rows), self._write_parts(stored, chunk, store))
-        memory = self._encoding.room(self._room_bytes)
-        room = memory[: self._room_bytes]
-        counts = REARRANGING.rearrange(rows, trains_in(room, *self._shape))
-        checksums = self._write_parts(encode_events(self._plan, room, store.level), chunk, store)
-        self._encoding.give_back(memory)
-        return WrittenChunk(rows, counts, checksums)
-
     def count_chunk(self, written: WrittenChunk) -> None:
         """Add a written chunk to counts and checksums. Runs in the order of chunks."""
-        self._spare.append(written.rows)
         self._block += written.counts
-        self._total += written.counts
         self._checksums.append(written.checksums)
         self._counted += 1
         if self._counted % self._plan.block_chunks == 0:
@@ -251,37 +160,19 @@ class BitsWriter:
             store.write(self._chunk_key(chunk, part), each)
         return checksums
 
-    def totals(self) -> Counts:
-        """Number of bits of each neuron, int64 [neurons], in the rows appended so far."""
-        return self._total + count_rows(self._rows[: self._filled])
-
-    def tail_rows(self, pending_row: Packed | None) -> Packed:
-        """Rows of the chunk that is being filled and the pending one, and silence up to 64 frames."""
-        # Rows after the filled ones hold old data. They may be overwritten, as the next append does.
-        used = -(-(self._filled + (pending_row is not None)) // 8) * 8
-        self._rows[self._filled : used] = 0
-        if pending_row is not None:
-            self._rows[self._filled] = pending_row
-        return self._rows[:used]
-
-    def commit(
-        self,
-        pending_row: Packed | None,
-        frames: int,
-        stored: Sequence[bytes] | None = None,
-        *,
-        close: bool,
+    def _commit(
+        self, begun: Packed, frames: int, encode: Callable[[Packed], Iterable[bytes]], *, close: bool
     ) -> BitsExtent:
         """Write the chunk that is not full and the small arrays; return what a commit may then promise.
 
         Parameters
         ----------
-        pending_row : uint8 array, shape [neurons], or None
-            The newest frames, which fill no row.
+        begun : uint8 array, shape [neurons, bytes]
+            Trains of that chunk up to 64 frames, of which there may be none.
         frames : int
-            All frames, these included.
-        stored : sequence of bytes, optional
-            Parts of the chunk that is not full as they are stored; by default those of events.
+            All frames.
+        encode : callable
+            Makes parts of that chunk, as they are stored, from its room (see `room_bytes`).
         close : bool
             Whether the last, partial chunk and block get rows in the small arrays.
         """
@@ -290,13 +181,12 @@ class BitsWriter:
         tail: tuple[int, ...] = ()
         block = self._block
         if frames % plan.chunk_frames:
-            begun = rows_to_trains(self.tail_rows(pending_row))
             room = self._commits.silence(self._room_bytes)
             trains = trains_in(room, *self._shape)
             trains[:, : begun.shape[1]] = begun
             parts = (trains[plan.part_slice(part)].reshape(-1) for part in range(plan.parts))
             tail = tuple(checksum(part.data) for part in parts)
-            checksums = self._write_parts(stored or encode_events(plan, room), self._chunk, self._commits)
+            checksums = self._write_parts(encode(room), self._chunk, self._commits)
             trains[:, : begun.shape[1]] = 0
             last_checksum = checksums if close else None
             block = block + count_per_neuron(begun)
@@ -312,3 +202,126 @@ class BitsWriter:
         for chunk in range(max(first, self.first_chunk), last):
             for part in range(self._plan.parts):
                 self._commits.store.delete(self._chunk_key(chunk, part))
+
+
+class EventsWriter(BitsWriter):
+    """Writes the events of a layer: appended rows fill the memory of one chunk."""
+
+    def __init__(
+        self,
+        commits: SideBySide,
+        encoding: InOrder,
+        chunk_key: Callable[[int, int], str],
+        tables: LayerTables,
+        plan: ChunkPlan,
+    ) -> None:
+        super().__init__(commits, encoding, chunk_key, tables, plan)
+        self._rows = np.empty((plan.chunk_bytes, plan.neurons), np.uint8)
+        # Memory of chunks that have been encoded, to be filled again.
+        self._spare: list[Packed] = []
+        self._filled = 0
+        # Bits of each neuron in all counted chunks.
+        self._total = np.zeros(plan.neurons, np.int64)
+
+    def resume(self, kept: LayerReader) -> None:
+        """Go on after the committed frames that a reader of this array sees."""
+        self._resume(kept)
+        plan, frames = self._plan, kept.frames
+        blocks = frames // plan.block_frames
+        self._total += kept.sum_counts(0, blocks)
+        for chunk in range(blocks * plan.block_chunks, self._chunk):
+            self._total += count_per_neuron(kept.kept_trains(chunk))
+        if frames % plan.chunk_frames:
+            trains = kept.chunk_or_silence(self._chunk)
+            # When this chunk is full, all its spikes will be added to the total, also those in lost frames;
+            # they are subtracted in advance.
+            self._total -= count_per_neuron(trains) - count_per_neuron(kept.kept_trains(self._chunk))
+            self._filled = frames % plan.chunk_frames // 8
+            self._rows[: self._filled] = trains.T[: self._filled]
+
+    @property
+    def frames(self) -> int:
+        """Frames appended so far, in whole rows."""
+        return self._chunk * self._plan.chunk_frames + self._filled * 8
+
+    @property
+    def chunk(self) -> int:
+        """Number of the chunk that is being filled."""
+        return self._chunk
+
+    @property
+    def begun(self) -> Packed:
+        """Rows of that chunk so far, [rows, neurons]."""
+        return self._rows[: self._filled]
+
+    @property
+    def room(self) -> int:
+        """Rows that the chunk has room for."""
+        return len(self._rows) - self._filled
+
+    def append(self, rows: Packed) -> None:
+        """Append rows of eight frames, uint8 [count, neurons], for which there is room."""
+        self._rows[self._filled : self._filled + len(rows)] = rows
+        self._filled += len(rows)
+
+    def take_chunk(self) -> Packed:
+        """Rows of the chunk, which is full; begin the next one."""
+        rows = self._rows
+        self._rows = self._spare.pop() if self._spare else np.empty_like(rows)
+        self._chunk += 1
+        self._filled = 0
+        return rows
+
+    def write_chunk(self, rows: Packed, chunk: int, store: Timed) -> WrittenChunk:
+        """Write a chunk that was taken; runs in any thread.
+
+        Parameters
+        ----------
+        rows : uint8 array, shape [rows, neurons]
+        chunk : int
+        store : Timed
+            What writes it, at the level at which it is to be compressed.
+        """
+        memory = self._encoding.room(self._room_bytes)
+        room = memory[: self._room_bytes]
+        counts = REARRANGING.rearrange(rows, trains_in(room, *self._shape))
+        checksums = self._write_parts(encode_events(self._plan, room, store.level), chunk, store)
+        self._encoding.give_back(memory)
+        return WrittenChunk(counts, checksums)
+
+    def give_back(self, rows: Packed) -> None:
+        """Use the memory of a written chunk again."""
+        self._spare.append(rows)
+
+    def count_chunk(self, written: WrittenChunk) -> None:
+        """Add a written chunk to counts and checksums. Runs in the order of chunks."""
+        super().count_chunk(written)
+        self._total += written.counts
+
+    def totals(self) -> Counts:
+        """Number of bits of each neuron, int64 [neurons], in the rows appended so far."""
+        return self._total + count_rows(self.begun)
+
+    def tail_rows(self, pending_row: Packed | None) -> Packed:
+        """Rows of the chunk that is being filled and the pending one, and silence up to 64 frames."""
+        # Rows after the filled ones hold old data. They may be overwritten, as the next append does.
+        used = -(-(self._filled + (pending_row is not None)) // 8) * 8
+        self._rows[self._filled : used] = 0
+        if pending_row is not None:
+            self._rows[self._filled] = pending_row
+        return self._rows[:used]
+
+    def commit(self, pending_row: Packed | None, frames: int, *, close: bool) -> BitsExtent:
+        """Write the chunk that is not full and the small arrays; return what a commit may then promise.
+
+        Parameters
+        ----------
+        pending_row : uint8 array, shape [neurons], or None
+            The newest frames, which fill no row.
+        frames : int
+            All frames, these included.
+        close : bool
+            Whether the last, partial chunk and block get rows in the small arrays.
+        """
+        begun = rows_to_trains(self.tail_rows(pending_row))
+        return self._commit(begun, frames, partial(encode_events, self._plan), close=close)

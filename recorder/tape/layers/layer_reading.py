@@ -26,8 +26,8 @@ from recorder.format.layout import plane_chunk_key, spikes_chunk_key
 from recorder.stores import ByteStore
 from recorder.stores.read_ahead import Read, read_ahead
 from recorder.tape.layers.array_reading import ArrayReader
-from recorder.tape.layers.plane_bits import spread_to_events
 from recorder.tape.layers.signal_reading import SignalReader
+from recorder.tape.spreading import spread_to_events
 from recorder.tape.tables import read_committed, read_rows, rows_checksum, stored_limit
 
 

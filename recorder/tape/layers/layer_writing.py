@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -10,20 +10,22 @@ import numpy as np
 
 from recorder.format import ChunkPlan, LayerCommit
 from recorder.format.arrays import layer_tables, plane_tables
-from recorder.format.bits import Counts, Packed
+from recorder.format.bits import Counts, Packed, count_bits, rows_to_trains
 from recorder.format.layout import layer_folder, plane_chunk_key, spikes_chunk_key
+from recorder.format.planes.at_events import PlaneAtEvents
 from recorder.format.planes.values import PackedValues, Pending, in_order, pending_rows
 from recorder.format.record.extents import TableCommit
 from recorder.format.record.metadata import PlaneCommit, ValuesCommit
 from recorder.format.record.parts import LayerPart
 from recorder.format.record.signals import SignalCommit
 from recorder.format.segments import Rows, SegmentLog, no_rows
-from recorder.tape.layers.bits_writing import BitsWriter, WrittenChunk, encode_planes
+from recorder.tape.layers.bits_writing import EventsWriter, WrittenChunk
 from recorder.tape.layers.counts_reading import read_layer
 from recorder.tape.layers.counts_writing import CountsWriter
 from recorder.tape.layers.cutting import cut_layer
 from recorder.tape.layers.layer_reading import LayerReader
 from recorder.tape.layers.levels import read_levels
+from recorder.tape.layers.plane_writing import PlaneWriter, encode_planes, spread_pieces
 from recorder.tape.layers.segments_writing import SegmentsWriter
 from recorder.tape.layers.signal_writing import SignalProgress, SignalWriter, Values
 from recorder.tape.threads.in_order import InOrder
@@ -45,8 +47,8 @@ class LayerProgress:
         Segments finished since the last commit; earlier ones may be among them.
     open_segment : int64 array, shape [0 or 1, 5]
         Segment that may still grow.
-    pending_planes : mapping of str to uint8 array, shape [neurons]
-        The planes of the pending frames that are not silent in them, likewise.
+    pending_planes : mapping of str to PlaneAtEvents
+        The planes of the pending frames that are not silent in them.
     values : ValuesCommit or None
         Scale and range of a layer that has put out other values than 0 and 1, without its planes.
     signals : mapping of str to SignalProgress
@@ -57,7 +59,7 @@ class LayerProgress:
     pending_row: Packed | None
     closed_segments: Rows
     open_segment: Rows
-    pending_planes: Mapping[str, Packed] = field(default_factory=dict)
+    pending_planes: Mapping[str, PlaneAtEvents] = field(default_factory=dict)
     values: ValuesCommit | None = None
     signals: Mapping[str, SignalProgress] = field(default_factory=dict)
 
@@ -65,9 +67,9 @@ class LayerProgress:
 class LayerWriter:
     """Writes the arrays of one layer; a `TapeWriter` has one of these for each layer.
 
-    A `BitsWriter` writes the events, and one more each plane of values. A plane is added when rows come of
-    which it says anything; before them it is silent. All fill the same chunk, so that a chunk of planes is
-    encoded with the events at which its bits are.
+    An `EventsWriter` writes the events, and a `PlaneWriter` each plane of values. A plane is added when rows
+    come of which it says anything; before them it is silent. All fill the same chunk, so that chunks of
+    planes are written with that of the events at which their bits are.
     """
 
     def __init__(
@@ -85,12 +87,12 @@ class LayerWriter:
         self._commits, self._encoding, self._plan = commits, encoding, plan
         self.folder = layer_folder(name, apart=is_apart)
         tables = layer_tables(name, plan, is_apart=is_apart)
-        self._spikes: BitsWriter | CountsWriter = (
+        self._spikes: EventsWriter | CountsWriter = (
             CountsWriter(commits, tables, plan)
             if part and part.counts_only
-            else BitsWriter(commits, encoding, partial(spikes_chunk_key, self.folder, plan), tables, plan)
+            else EventsWriter(commits, encoding, partial(spikes_chunk_key, self.folder, plan), tables, plan)
         )
-        self._planes: dict[str, BitsWriter] = {}
+        self._planes: dict[str, PlaneWriter] = {}
         self.segments = SegmentsWriter(commits, tables.segments, f"layer {name!r}")
         self.pending_frames: Pending = np.empty((0, plan.neurons), np.bool_)
         nothing = TableCommit()
@@ -99,6 +101,12 @@ class LayerWriter:
         )
         self._is_committed = False
         self.signals: dict[str, SignalWriter] = {}
+
+    @property
+    def _events(self) -> EventsWriter:
+        if not isinstance(self._spikes, EventsWriter):
+            raise TypeError("values were appended to a layer of which counts are kept")
+        return self._spikes
 
     @classmethod
     def resume(cls, kept: LayerReader, commits: SideBySide, encoding: InOrder) -> LayerWriter:
@@ -112,7 +120,7 @@ class LayerWriter:
         layer._spikes.resume(kept)
         for name, plane in kept.planes.items():
             layer._planes[name] = layer._make_plane(name, first_chunk=plane.first_chunk)
-            layer._planes[name].resume(plane)
+            layer._planes[name].resume(plane, layer._events.begun)
         for signal, reader in kept.signals.items():
             layer.signals[signal] = SignalWriter.resume(reader, commits, encoding, layer.folder)
         layer.segments.resume(kept.segments().rows, may_grow=not commit.counts_only)
@@ -164,62 +172,64 @@ class LayerWriter:
         rows : uint8 array, shape [rows, neurons], or PackedValues
             Events alone where all values are 0 and 1.
         """
-        spikes, planes = (rows.spikes, rows.planes) if isinstance(rows, PackedValues) else (rows, {})
-        self._add_planes(planes)
+        left = PackedValues.of(rows)
+        self._add_planes(left.planes)
         if isinstance(self._spikes, CountsWriter):
-            self._spikes.append(spikes)
+            self._spikes.append(left.spikes)
             return
-        first = 0
-        while first < len(spikes):
-            count = min(self._spikes.room, len(spikes) - first)
-            self._spikes.append(spikes[first : first + count], count)
+        while len(left):
+            some, left = left.split(min(self._spikes.room, len(left)))
+            self._spikes.append(some.spikes)
             for name, plane in self._planes.items():
-                plane.append(planes[name][first : first + count] if name in planes else None, count)
-            first += count
+                plane.append(some.planes.get(name), some.events)
             if not self._spikes.room:
-                self._finish_chunk(self._spikes, *self._planes.values())
+                self._finish_chunk(self._spikes)
 
-    def _finish_chunk(self, *writers: BitsWriter) -> None:
+    def _finish_chunk(self, spikes: EventsWriter) -> None:
         """Have the chunk of events, and that of each plane, written as one piece of work."""
-        chunk, _ = writers[0].place
-        rows = [bits.take_chunk() for bits in writers]
+        chunk, rows = spikes.chunk, spikes.take_chunk()
+        writers = [*self._planes.values()]
+        filled = [plane.take_chunk() for plane in writers]
         pressure = self._encoding.pressure
 
         def write() -> tuple[list[WrittenChunk], Written]:
             store = Timed(self._commits.store, pressure.level())
-            stored = [None, *encode_planes(self._plan, rows[0], rows[1:], self._encoding, store.level)]
-            each = zip(writers, rows, stored, strict=True)
-            chunks = [bits.write_chunk(some, chunk, store, parts) for bits, some, parts in each]
+            pieces = [each.pieces for each in filled]
+            stored = encode_planes(self._plan, rows, pieces, self._encoding, store.level)
+            chunks = [
+                plane.write_chunk(each, parts, chunk, store)
+                for plane, each, parts in zip(writers, filled, stored, strict=True)
+            ]
+            chunks.append(spikes.write_chunk(rows, chunk, store))
             return chunks, store.written(len(chunks))
 
         def count(done: tuple[list[WrittenChunk], Written]) -> None:
             chunks, written = done
             pressure.note(written)
-            for bits, each in zip(writers, chunks, strict=True):
+            for bits, each in zip([*writers, spikes], chunks, strict=True):
                 bits.count_chunk(each)
+            spikes.give_back(rows)
 
         self._encoding.put(write, count)
 
-    def _add_planes(self, names: Mapping[str, Packed]) -> None:
+    def _add_planes(self, names: Iterable[str]) -> None:
         """Add the planes that are new among these, silent in all rows so far."""
         for name in names:
             if name not in self._planes:
-                if isinstance(self._spikes, CountsWriter):
-                    raise RuntimeError("values were appended to a layer of which counts are kept")
-                chunk, filled = self._spikes.place
-                plane = self._make_plane(name, first_chunk=chunk, filled=filled)
+                events = count_bits(self._events.begun)
+                plane = self._make_plane(name, first_chunk=self._events.chunk, events=events)
                 plane.begin_with_silence()
                 self._planes[name] = plane
 
-    def _make_plane(self, name: str, *, first_chunk: int, filled: int = 0) -> BitsWriter:
-        return BitsWriter(
+    def _make_plane(self, name: str, *, first_chunk: int, events: int = 0) -> PlaneWriter:
+        return PlaneWriter(
             self._commits,
             self._encoding,
             partial(plane_chunk_key, self.folder, name),
             plane_tables(self._commit, name),
             self._plan,
             first_chunk=first_chunk,
-            filled=filled,
+            events=events,
         )
 
     def count(self, segments: Rows, frames: int) -> None:
@@ -266,18 +276,21 @@ class LayerWriter:
         if values is None or isinstance(self._spikes, CountsWriter):
             return values
         row = progress.pending_row
-        silence = None if row is None else np.zeros_like(row)
-        pending = {name: progress.pending_planes.get(name, silence) for name in self._planes}
-        rows = [plane.tail_rows(pending[name]) for name, plane in self._planes.items()]
-        stored = encode_planes(self._plan, self._spikes.tail_rows(row), rows, self._encoding)
+        events = self._spikes.tail_rows(row)
+        pending = 0 if row is None else count_bits(row)
+        pieces = [
+            plane.begun(progress.pending_planes.get(name), pending) for name, plane in self._planes.items()
+        ]
+        trains = spread_pieces(rows_to_trains(events), pieces)
+        stored = encode_planes(self._plan, events, pieces, self._encoding)
         extents = {
-            name: plane.commit(pending[name], frames, parts, close=close)
-            for (name, plane), parts in zip(self._planes.items(), stored, strict=True)
+            name: plane.commit(begun, frames, parts, close=close)
+            for (name, plane), begun, parts in zip(self._planes.items(), trains, stored, strict=True)
         }
-        planes = (
+        commits = (
             PlaneCommit(name, self._planes[name].first_chunk, *extents[name]) for name in in_order(extents)
         )
-        return replace(values, planes=tuple(planes))
+        return replace(values, planes=tuple(commits))
 
     def cut(
         self, progress: LayerProgress, frames: int | None, given_up: Mapping[str, int]
@@ -318,7 +331,7 @@ class LayerWriter:
             chunk_count = whole.signals[name].plan.chunk_count
             self.signals[name].delete_chunks(chunk_count(stay), whole.signals[name].chunks)
         for bits in (self._spikes, *self._planes.values()):
-            if isinstance(bits, BitsWriter):
+            if not isinstance(bits, CountsWriter):
                 bits.delete_chunks(self._plan.chunk_count(frames), self._plan.chunk_count(whole.frames))
         return kept, kept.last_progress()
 

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
 
+from packed_levels import assert_packed, levels_of
 from recorder import Monitor, SpikeOutput
 from recorder.capture.host import host_packing, value_packing
-from recorder.capture.host.host_packing import NotSpikesError, StagePool, pack_whole
+from recorder.capture.host.host_packing import FullStage, NotSpikesError, StagePool, pack_whole
 from recorder.capture.host.value_packing import ValuePacker
 from recorder.format.bits import rows_to_trains
 from recorder.format.planes import at_events
-from recorder.format.planes.values import SIGN, pack_levels
-from recorder.native.values import Packed, ValueLoops
+from recorder.format.planes.values import PackedValues, pack_levels
+from recorder.native.planes import PlaneLoops
+from recorder.native.values import ValueLoops
 from recorder.stores import Folder
-from recorder.tape import TapeReader
-from recorder.tape.layers import plane_bits
+from recorder.tape import TapeReader, spreading
 from recorder.tape.layers.levels import read_levels
 
 pytest.importorskip("numba")
+value_loops = importlib.import_module("recorder.native.value_loops")
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +40,20 @@ def loops() -> ValueLoops:
     return loops
 
 
+@pytest.fixture(scope="module")
+def plane_loops() -> PlaneLoops:
+    loops = PlaneLoops()
+    loops.load()
+    assert loops.are_ready(0)
+    return loops
+
+
 @pytest.fixture
-def used(loops: ValueLoops, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever packs values in this process has the loops."""
-    for module in (host_packing, value_packing, plane_bits):
+def used(loops: ValueLoops, plane_loops: PlaneLoops, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever packs and reads values in this process has the loops."""
+    for module in (host_packing, value_packing):
         monkeypatch.setattr(module, "LOOPS", loops)
+    monkeypatch.setattr(spreading, "LOOPS", plane_loops)
 
 
 @st.composite
@@ -54,49 +66,72 @@ def some_levels(draw: st.DrawFn) -> NDArray[np.int8]:
     return (random.integers(least, most + 1, shape) * events).astype(np.int8)
 
 
-def packed_by(loops: ValueLoops, levels: NDArray[np.int8]) -> tuple[Packed, dict[str, Packed]]:
-    """Events, and planes by name."""
-    packed = loops.pack_levels(levels)
-    assert packed is not None
-    events, magnitude, sign = packed
-    planes = {f"{plane}": rows for plane, rows in magnitude.items()}
-    return events, planes if sign is None else {**planes, SIGN: sign}
+@pytest.fixture
+def packed(loops: ValueLoops, monkeypatch: pytest.MonkeyPatch) -> Callable[[NDArray[np.int8]], PackedValues]:
+    """Packs whole rows of levels by the loops."""
+    monkeypatch.setattr(host_packing, "LOOPS", loops)
+
+    def pack(levels: NDArray[np.int8]) -> PackedValues:
+        rows = FullStage(levels, StagePool()).pack()
+        assert isinstance(rows, PackedValues)
+        return rows
+
+    return pack
 
 
-@given(some_levels())
+@given(levels=some_levels())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_loops_give_what_numpy_gives(
+    packed: Callable[[NDArray[np.int8]], PackedValues], levels: NDArray[np.int8]
+) -> None:
+    found, expected = packed(levels), pack_levels(levels)
+    assert_packed(found, levels)
+    np.testing.assert_array_equal(found.spikes, expected.spikes)
+    assert {*found.planes} == {*expected.planes}
+    for name, plane in expected.planes.items():
+        np.testing.assert_array_equal(found.planes[name].bits, plane.bits)
+        np.testing.assert_array_equal(found.planes[name].counts, plane.counts)
+        assert found.planes[name].counts.dtype == plane.counts.dtype
+
+
+@given(some_levels(), st.integers(0, 70))
 @settings(max_examples=60, deadline=None)
-def test_loops_give_the_bits_that_numpy_gives(loops: ValueLoops, levels: NDArray[np.int8]) -> None:
-    expected = pack_levels(levels)
-    events, planes = packed_by(loops, levels)
-    np.testing.assert_array_equal(events, expected.spikes)
-    assert [*planes] == [*expected.planes]
-    for name, rows in expected.planes.items():
-        np.testing.assert_array_equal(planes[name], rows)
-    # Planes may say something where there is no event.
-    noise = np.random.default_rng(0).integers(0, 256, (2, *events.shape)).astype(np.uint8)
-    given = [noise[0], noise[0] | events, noise[1]]
-    at, bits = loops.bits_at_events(events, given), at_events.bits_at_events(events, given)
-    assert at is not None
-    for one, other in zip(at, bits, strict=True):
-        np.testing.assert_array_equal(one, other)
-    spread = [plane & events for plane in given]
-    np.testing.assert_array_equal(loops.rows_at_events(events, at), spread)
+def test_levels_at_events_are_put_together_in_order(levels: NDArray[np.int8], before: int) -> None:
+    """By either loop: the processor of whoever runs this takes one of them."""
+    slots = levels.reshape(-1)
+    for put_together in (value_loops.put_together_by_shuffles, value_loops.put_together_one_by_one):
+        if put_together is value_loops.put_together_by_shuffles and not value_loops.CAN_SHUFFLE:
+            continue
+        at = np.full(before + len(slots) + 8, 255, np.uint8)
+        taken = put_together(slots.view(np.uint8), before, at)
+        np.testing.assert_array_equal(at[before:taken].view(np.int8), slots[slots != 0])
+        assert (at[:before] == 255).all()
+
+
+@given(some_levels(), st.integers(1, 3))
+@settings(max_examples=60, deadline=None)
+def test_bits_are_put_back_to_their_events(
+    plane_loops: PlaneLoops, levels: NDArray[np.int8], planes: int
+) -> None:
+    events = np.packbits(levels != 0, axis=0)
+    noise = np.random.default_rng(0).integers(0, 256, (planes, *events.shape)).astype(np.uint8)
+    bits = at_events.bits_at_events(events, [*noise])
+    np.testing.assert_array_equal(plane_loops.rows_at_events(events, bits), noise & events)
+    np.testing.assert_array_equal(at_events.rows_at_events(events, bits), noise & events)
 
 
 @pytest.mark.parametrize("slot", [(0, 3000), (8, 0), (15, 4999)])
 def test_a_plane_is_silent_before_and_behind_the_only_slot_in_it(
-    loops: ValueLoops, slot: tuple[int, int]
+    packed: Callable[[NDArray[np.int8]], PackedValues], slot: tuple[int, int]
 ) -> None:
     levels = np.ones((24, 5000), np.int8)
     levels[slot] = -3
     # Memory that is used again holds what was there before.
     filled = [np.full(9 * 3 * 5000, 255, np.uint8) for _ in range(2)]
     del filled
-    _, planes = packed_by(loops, levels)
-    expected = pack_levels(levels).planes
-    assert [*planes] == ["1", "sign"]
-    np.testing.assert_array_equal(planes["1"], expected["1"])
-    np.testing.assert_array_equal(planes["sign"], expected["sign"])
+    found = packed(levels)
+    assert {*found.planes} == {"1", "sign"}
+    assert_packed(found, levels)
 
 
 @pytest.mark.parametrize(
@@ -121,11 +156,14 @@ def test_other_data_types_and_memory_are_left_to_numpy(loops: ValueLoops) -> Non
     assert loops.take_levels(values[:, ::2], levels[:, ::2]) is None
     assert loops.pack_levels(levels.astype(np.int16)) is None
     assert loops.pack_levels(levels[:, ::2]) is None
-    # Bits in memory that cannot be written are copied.
+
+
+def test_events_in_memory_that_cannot_be_written_are_copied(plane_loops: PlaneLoops) -> None:
     events = np.full((8, 8), 255, np.uint8)
     events.flags.writeable = False
-    (found,) = loops.bits_at_events(events, [events]) or [np.empty(0)]
-    np.testing.assert_array_equal(found, np.full(64, 255))
+    bits = np.arange(64, dtype=np.uint8)
+    (rows,) = plane_loops.rows_at_events(events, [bits])
+    np.testing.assert_array_equal(rows, at_events.rows_at_events(events, [bits])[0])
 
 
 def test_a_packer_with_the_loops_packs_and_refuses_as_without(used: None) -> None:
@@ -141,12 +179,9 @@ def test_a_packer_with_the_loops_packs_and_refuses_as_without(used: None) -> Non
     packer.undo = None
     assert (packer.values.least, packer.values.most) == (-200, 400)
     packer.drain()
-    packed: list[Any] = [pack_whole(rows) for rows in packer.ready]
-    expected = pack_levels(np.concatenate([frames.numpy(), frames[:8].numpy() * 100]).astype(np.int16))
-    np.testing.assert_array_equal(np.concatenate([rows.spikes for rows in packed]), expected.spikes)
-    for name in ("0", "1", "sign"):
-        found = np.concatenate([rows.planes[name] for rows in packed])
-        np.testing.assert_array_equal(found, expected.planes[name])
+    packed = [PackedValues.of(pack_whole(rows)) for rows in packer.ready]
+    levels = np.concatenate([levels_of(rows) for rows in packed])
+    np.testing.assert_array_equal(levels, np.concatenate([frames.numpy(), frames[:8].numpy() * 100]))
 
 
 class Given(nn.Module):
@@ -168,5 +203,5 @@ def test_a_recording_made_and_read_with_the_loops_has_the_values(used: None, tmp
     assert [*layer.planes] == ["0", "1", "sign"]
     np.testing.assert_array_equal(read_levels(layer, 0, 1200), values.reshape(1200, 70))
     events, bits = rows_to_trains(np.full((8, 2), 255, np.uint8)), np.full(16, 170, np.uint8)
-    (trains, _), used = plane_bits.spread_to_events(events, [bits, bits])
+    (trains, _), used = spreading.spread_to_events(events, [bits, bits])
     assert (trains.shape, used) == ((2, 8), 128)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from packed_levels import levels_of
 from recorder.capture.host.host_packing import HostPacker, NotSpikesError, StagePool, pack_whole
 from recorder.capture.host.value_packing import ValuePacker
-from recorder.format.planes.values import PackedValues, join_levels
+from recorder.format.planes.values import PackedValues
 from recorder.format.record.metadata import ValuesCommit
 
 
@@ -25,11 +26,7 @@ def levels_in(packer: HostPacker) -> np.ndarray:
     for rows in packer.ready:
         packed = pack_whole(rows)
         assert isinstance(packed, PackedValues)
-        bits = {
-            name: np.unpackbits(plane, axis=0).view(np.bool_)
-            for name, plane in {"spikes": packed.spikes, **packed.planes}.items()
-        }
-        pieces.append(join_levels(bits.pop("spikes"), bits))
+        pieces.append(levels_of(packed))
     return np.concatenate([*pieces, pending]).astype(np.int64)
 
 

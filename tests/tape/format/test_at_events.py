@@ -106,7 +106,7 @@ def test_bits_behind_the_events_are_refused_by_verification(tmp_path: Path, chun
     events = np.count_nonzero(levels[frames, part * 2 : (part + 1) * 2])
     assert not np.unpackbits(bits)[events:].any()
     bits[events // 8] |= 128 >> events % 8
-    file.write_bytes(encode_plane(bits, plan.part_bytes))
+    file.write_bytes(encode_plane(bits))
     # As somebody would who makes such a recording on purpose.
     plane.checksums()[chunk, part] = stored_checksum(file.read_bytes())
     problems = check_blocks(plane, 0, count_blocks(plane.commit))

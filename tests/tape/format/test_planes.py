@@ -16,7 +16,9 @@ from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
 import recorder.format
+from packed_levels import assert_packed
 from recorder.format import RecordingFormatError
+from recorder.format.planes.at_events import join_bits
 from recorder.format.planes.values import join_levels, pack_levels, pending_rows
 from recorder.format.segments import SegmentLog
 from recorder.keeping import plan_recovery, recover
@@ -66,19 +68,40 @@ def write(path: Path, levels: NDArray[Any], **options: Any) -> TapeReader:
 @hypothesis.given(levels_of_a_run())
 @hypothesis.settings(max_examples=60, deadline=None)
 def test_levels_become_planes_and_levels_again(levels: NDArray[np.int16]) -> None:
-    packed = pack_levels(levels)
-    count = len(levels)
-    planes = {
-        name: np.unpackbits(rows, axis=0, count=count).view(np.bool_) for name, rows in packed.planes.items()
-    }
-    events = np.unpackbits(packed.spikes, axis=0, count=count).view(np.bool_)
-    assert (events == (levels != 0)).all()
-    assert all(plane.any() for plane in planes.values())
-    np.testing.assert_array_equal(join_levels(events, planes), levels)
+    packed, events = pack_levels(levels), levels != 0
+    assert_packed(packed, levels)
+    planes = {name: np.zeros_like(events) for name in packed.planes}
     # As the format has it: plane k is bit k of |level| - 1.
     for name, plane in planes.items():
-        expected = levels < 0 if name == "sign" else (np.abs(levels) - 1 >> int(name)) & 1 & (levels != 0)
+        expected = levels < 0 if name == "sign" else (np.abs(levels) - 1 >> int(name)) & 1 & events
+        plane[events] = np.unpackbits(packed.planes[name].bits, count=packed.events)
         np.testing.assert_array_equal(plane, expected.astype(np.bool_))
+    np.testing.assert_array_equal(join_levels(events, planes), levels)
+
+
+@hypothesis.given(levels_of_a_run(), st.data())
+@hypothesis.settings(max_examples=60, deadline=None)
+def test_packed_levels_are_cut_at_any_row(levels: NDArray[np.int16], data: st.DataObject) -> None:
+    packed = pack_levels(levels)
+    row = data.draw(st.integers(0, len(packed)))
+    before, behind = packed.split(row)
+    assert_packed(before, levels[: 8 * row])
+    assert_packed(behind, levels[8 * row :])
+
+
+@hypothesis.given(st.lists(st.tuples(st.integers(0, 40), st.booleans())), st.integers(0, 3))
+def test_pieces_of_bits_are_joined_in_order(lengths: list[tuple[int, bool]], more: int) -> None:
+    random = np.random.default_rng(0)
+    pieces = [random.random(count) < (0.5 if is_there else 0) for count, is_there in lengths]
+    whole = np.concatenate([np.empty(0, np.bool_), *pieces])
+    given: list[tuple[NDArray[np.uint8] | None, int]] = [
+        # A piece may come with bytes behind its own.
+        (np.append(np.packbits(piece), np.uint8(0)) if is_there else None, count)
+        for piece, (count, is_there) in zip(pieces, lengths, strict=True)
+    ]
+    out = np.full(-(-len(whole) // 8) + more, 255, np.uint8)
+    assert join_bits(given, out) == len(whole)
+    np.testing.assert_array_equal(np.unpackbits(out), np.pad(whole, (0, 8 * len(out) - len(whole))))
 
 
 def levels_by_stock_zarr(path: Path, layer: LayerReader) -> NDArray[np.int16]:

@@ -1,4 +1,4 @@
-"""Bits of planes at events, by compiled loops where these are there, else by numpy."""
+"""Put bits of planes back to the slots of their events, by compiled loops or by numpy."""
 
 from __future__ import annotations
 
@@ -6,13 +6,7 @@ from collections.abc import Sequence
 
 from recorder.format.bits import Packed, count_bits, rows_to_trains, trains_to_rows
 from recorder.format.planes import at_events
-from recorder.native.values import LOOPS
-
-
-def bits_at_events(events: Packed, planes: Sequence[Packed]) -> list[Packed]:
-    """Bits of planes at events; as `at_events.bits_at_events`."""
-    found = LOOPS.bits_at_events(events, [*planes])
-    return at_events.bits_at_events(events, planes) if found is None else found
+from recorder.native.planes import LOOPS
 
 
 def spread_to_events(events: Packed, bits: Sequence[Packed]) -> tuple[list[Packed], int]:

@@ -1,0 +1,139 @@
+"""Write the planes of a layer's values chunk by chunk: bits at events, behind those of the chunk so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from recorder.format import ChunkPlan
+from recorder.format.arrays import LayerTables
+from recorder.format.bits import Counts, Packed, count_bits, count_rows
+from recorder.format.chunks import encode_plane
+from recorder.format.layout import ZSTD_LEVEL
+from recorder.format.planes.at_events import PlaneAtEvents, bits_at_events, join_bits, neurons_of_events
+from recorder.tape.layers.bits_writing import BitsExtent, BitsWriter, WrittenChunk
+from recorder.tape.layers.layer_reading import LayerReader
+from recorder.tape.spreading import spread_to_events
+from recorder.tape.threads.in_order import InOrder
+from recorder.tape.threads.pressure import Timed
+from recorder.tape.threads.side_by_side import SideBySide
+
+# Bits at events, and how many; None for so many that are false.
+Pieces = list[tuple[Packed | None, int]]
+
+
+class FilledPlane(NamedTuple):
+    """What a plane says in a chunk: its bits at events, and how often it is true of each neuron."""
+
+    pieces: Pieces
+    counts: Counts
+
+
+class PlaneWriter(BitsWriter):
+    """Writes a plane of a layer's values: bits at events fill a chunk as the rows of events do.
+
+    Parameters
+    ----------
+    commits, encoding, chunk_key, tables, plan, first_chunk
+        As of `BitsWriter`.
+    events : int
+        Events that the first chunk has so far, at which the plane is false.
+    """
+
+    def __init__(
+        self,
+        commits: SideBySide,
+        encoding: InOrder,
+        chunk_key: Callable[[int, int], str],
+        tables: LayerTables,
+        plan: ChunkPlan,
+        *,
+        first_chunk: int,
+        events: int = 0,
+    ) -> None:
+        super().__init__(commits, encoding, chunk_key, tables, plan, first_chunk=first_chunk)
+        self._filled = FilledPlane([(None, events)], np.zeros(plan.neurons, np.int64))
+
+    def resume(self, kept: LayerReader, events: Packed) -> None:
+        """Go on after the committed frames that a reader of the plane sees.
+
+        ``events`` are the rows that are in the last chunk, which is not full, [rows, neurons].
+        """
+        self._resume(kept)
+        if len(events):
+            rows = np.ascontiguousarray(kept.chunk_or_silence(self._chunk).T[: len(events)])
+            (bits,) = bits_at_events(events, [rows])
+            self.append(PlaneAtEvents(bits, count_rows(rows).view(np.uint64)), count_bits(events))
+
+    def append(self, piece: PlaneAtEvents | None, events: int) -> None:
+        """Append what the plane says of rows with so many events; None for nothing."""
+        self._filled.pieces.append((piece and piece.bits, events))
+        if piece is not None:
+            np.add(self._filled.counts, piece.counts, out=self._filled.counts, casting="unsafe")
+
+    def take_chunk(self) -> FilledPlane:
+        """What fills the chunk, which is full; begin the next one."""
+        filled, self._filled = self._filled, FilledPlane([], np.zeros(self._plan.neurons, np.int64))
+        self._chunk += 1
+        return filled
+
+    def write_chunk(self, filled: FilledPlane, stored: list[bytes], chunk: int, store: Timed) -> WrittenChunk:
+        """Write a chunk that was taken, whose parts are to be ``stored``; runs in any thread."""
+        return WrittenChunk(filled.counts, self._write_parts(stored, chunk, store))
+
+    def begun(self, pending: PlaneAtEvents | None, events: int) -> Pieces:
+        """What fills the chunk so far, and what the plane says of pending frames with so many events."""
+        return [*self._filled.pieces, (pending and pending.bits, events)]
+
+    def commit(self, begun: Packed, frames: int, stored: list[bytes], *, close: bool) -> BitsExtent:
+        """Do what `EventsWriter.commit` does.
+
+        Parameters
+        ----------
+        begun : uint8 array, shape [neurons, bytes]
+            Trains of the chunk that is not full.
+        frames : int
+        stored : list of bytes
+            Its parts.
+        close : bool
+        """
+        return self._commit(begun, frames, lambda _: stored, close=close)
+
+
+def encode_planes(
+    plan: ChunkPlan, events: Packed, planes: Sequence[Pieces], encoding: InOrder, level: int = ZSTD_LEVEL
+) -> Iterator[list[bytes]]:
+    """Stored bytes of each part of a chunk of each plane.
+
+    ``events`` are its rows, [rows, neurons]; ``planes`` what fills it of each plane.
+    """
+    room = encoding.room(plan.part_bytes)
+    payload, of_parts = room[: plan.part_bytes], None
+    for pieces in planes:
+        if plan.parts == 1:
+            join_bits(pieces, payload)
+            yield [encode_plane(payload, level)]
+            continue
+        if of_parts is None:
+            neurons = neurons_of_events(events)
+            slices = [plan.part_slice(part) for part in range(plan.parts)]
+            of_parts = [(neurons >= some.start) & (neurons < some.stop) for some in slices]
+        count = sum(count for _, count in pieces)
+        whole = np.empty(-(-count // 8), np.uint8)
+        join_bits(pieces, whole)
+        bits, stored = np.unpackbits(whole, count=count), []
+        for is_inside in of_parts:
+            join_bits([(np.packbits(bits[is_inside]), int(np.count_nonzero(is_inside)))], payload)
+            stored.append(encode_plane(payload, level))
+        yield stored
+    encoding.give_back(room)
+
+
+def spread_pieces(events: Packed, planes: Sequence[Pieces]) -> list[Packed]:
+    """Trains of planes that fill a chunk so far, from trains of its events, [neurons, bytes]."""
+    bits = [np.empty(-(-sum(count for _, count in pieces) // 8), np.uint8) for pieces in planes]
+    for pieces, each in zip(planes, bits, strict=True):
+        join_bits(pieces, each)
+    return spread_to_events(events, bits)[0] if events.size else [events] * len(planes)
