@@ -41,13 +41,15 @@ class ValueLoops(Loops):
         is_same, least, most = self._loops.take_levels(values.reshape(-1), levels.reshape(-1))
         return bool(is_same), int(least), int(most)
 
-    def pack_levels(self, levels: NDArray[Any]) -> tuple[Packed, Planes] | None:
+    def pack_levels(self, levels: NDArray[Any]) -> tuple[Packed, int, Planes] | None:
         """Pack levels, int8 [8 * rows, neurons].
 
         Returns
         -------
         uint8 array, shape [rows, neurons]
             Events.
+        int
+            How many there are.
         Planes
             What planes say at events, by the bit of |level| - 1, and -1 for the sign; only of those that are
             not silent.
@@ -73,7 +75,7 @@ class ValueLoops(Loops):
         packed = (each.view(np.uint8)[: -(-events // 8)] for each in bits)
         # The sign comes after seven bits, and has the last of the counts.
         names = (-1 if place == 7 else place for place in places)
-        return rows, {name: (each, counts[name]) for name, each in zip(names, packed, strict=True)}
+        return rows, events, {name: (each, counts[name]) for name, each in zip(names, packed, strict=True)}
 
     def _is_for(self, slots: int, *arrays: NDArray[Any]) -> bool:
         # A loop is compiled anew for arrays of another kind, for which nobody should wait.

@@ -123,14 +123,12 @@ def _pack_levels(levels: Stage) -> PackedValues:
     found = LOOPS.pack_levels(levels)
     if found is None:
         return pack_levels(levels)
-    rows, planes = found
-    return PackedValues(
-        rows,
-        {
-            SIGN if place < 0 else f"{place}": PlaneAtEvents(bits, of_neurons(counts, len(levels)))
-            for place, (bits, counts) in planes.items()
-        },
-    )
+    rows, events, of_places = found
+    planes = {
+        SIGN if place < 0 else f"{place}": PlaneAtEvents(bits, of_neurons(counts, len(levels)))
+        for place, (bits, counts) in of_places.items()
+    }
+    return PackedValues(rows, planes, events)
 
 
 def pack_whole(rows: WholeRows) -> Packed | PackedValues:

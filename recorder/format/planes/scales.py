@@ -87,8 +87,14 @@ def refine_scale(values: NDArray[Any], dtype: str, known: float, least: int, mos
 
 def _unlike_zero(values: NDArray[Any]) -> NDArray[np.float64]:
     """All different values but 0, ascending; most slots are silent, and need not be sorted."""
+    others = values[values != 0]
+    # Small whole numbers are counted, and need not be sorted either.
+    with np.errstate(invalid="ignore", over="ignore"):
+        small = others.astype(np.int8)
+    if np.array_equal(small, others):
+        return (np.flatnonzero(np.bincount(small.astype(np.int64) + 128)) - 128).astype(np.float64)
     # Of their own type, which is the sooner sorted the smaller it is.
-    return np.unique(values[values != 0]).astype(np.float64)
+    return np.unique(others).astype(np.float64)
 
 
 def _are_given_back(values: NDArray[np.float64], scale: float, dtype: str) -> bool:

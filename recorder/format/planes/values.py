@@ -40,10 +40,13 @@ class PackedValues:
         Events.
     planes : mapping of str to PlaneAtEvents
         The planes that are not silent in these rows, by name.
+    counted : int or None
+        Number of events, where they were counted.
     """
 
     spikes: Packed
     planes: Mapping[str, PlaneAtEvents] = field(default_factory=dict)
+    counted: int | None = None
 
     @classmethod
     def of(cls, rows: Packed | PackedValues) -> PackedValues:
@@ -56,7 +59,7 @@ class PackedValues:
     @cached_property
     def events(self) -> int:
         """Number of events."""
-        return count_bits(self.spikes)
+        return count_bits(self.spikes) if self.counted is None else self.counted
 
     @property
     def nbytes(self) -> int:
@@ -66,7 +69,9 @@ class PackedValues:
         )
 
     def split(self, row: int) -> tuple[PackedValues, PackedValues]:
-        """The first so many rows, and all others."""
+        """The first so many rows, and all others; what is all of them is not copied."""
+        if row >= len(self):
+            return self, PackedValues(self.spikes[row:])
         before, behind = PackedValues(self.spikes[:row]), PackedValues(self.spikes[row:])
         if not self.planes:
             return before, behind

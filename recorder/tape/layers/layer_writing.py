@@ -178,7 +178,7 @@ class LayerWriter:
             self._spikes.append(left.spikes)
             return
         while len(left):
-            some, left = left.split(min(self._spikes.room, len(left)))
+            some, left = left.split(self._spikes.room)
             self._spikes.append(some.spikes)
             for name, plane in self._planes.items():
                 plane.append(some.planes.get(name), some.events)
