@@ -181,15 +181,19 @@ RECORDING_MUTANTS = (
         ((LOOPS, "either(both(r2[neuron], before), s2)", "either(both(r2[neuron], before), s1)"),),
     ),
     Mutant(
-        "bits that fill no word are left out when more events come",
-        "recording/packing/test_native_values.py::test_loops_give_the_bits_that_numpy_gives",
-        ((VALUE_LOOPS, "begun = out[place] if used else _0", "begun = _0"),),
+        "levels of one eighth of a word are put together in another order",
+        "recording/packing/test_native_values.py::test_levels_at_events_are_put_together_in_order",
+        ((VALUE_LOOPS, "64 * word + 8 * eight, _CHOSEN", "64 * word, _CHOSEN"),),
     ),
     Mutant(
-        "a plane keeps what was in its memory before the slot that it begins with",
-        "recording/packing/test_native_values.py"
-        "::test_a_plane_is_silent_before_and_behind_the_only_slot_in_it",
-        ((VALUE_LOOPS, "rows[place, row, :first] = _NONE", "pass"),),
+        "eight frames are not counted where only the first neurons have a plane",
+        "recording/packing/test_native_values.py::test_loops_give_what_numpy_gives",
+        ((VALUE_LOOPS, "range(len(counts) - 1)", "range(min(len(counts) - 1, 1))"),),
+    ),
+    Mutant(
+        "a level of -128 has no magnitude",
+        "recording/packing/test_native_values.py::test_loops_give_what_numpy_gives",
+        ((VALUE_LOOPS, "absolute - 1 if level else 0", "absolute - 1 if -128 < level != 0 else 0"),),
     ),
     Mutant(
         "values that are larger than a level are taken for others",

@@ -8,6 +8,8 @@ LAYER = "recorder/tape/layers/layer_writing.py"
 BITS = "recorder/tape/layers/bits_writing.py"
 LEVELS = "recorder/tape/layers/levels.py"
 VALUES = "recorder/format/planes/values.py"
+AT_EVENTS = "recorder/format/planes/at_events.py"
+PLANE_WRITING = "recorder/tape/layers/plane_writing.py"
 READING = "recorder/tape/layers/layer_reading.py"
 STORES = "recorder/stores/files/folder.py"
 THREADS = "recorder/tape/threads/"
@@ -138,7 +140,7 @@ TAPE_MUTANTS = (
     Mutant(
         "a plane begins with the chunk behind the one that needs it",
         "tape/format/test_planes.py::test_a_plane_begins_with_the_chunk_that_needs_it",
-        ((LAYER, "chunk, filled = self._spikes.place", "chunk, filled = self._spikes.place[0] + 1, 0"),),
+        ((LAYER, "first_chunk=self._events.chunk,", "first_chunk=self._events.chunk + 1,"),),
     ),
     Mutant(
         "a plane that begins has no rows for the chunks before",
@@ -146,15 +148,19 @@ TAPE_MUTANTS = (
         ((LAYER, "                plane.begin_with_silence()\n", ""),),
     ),
     Mutant(
-        "rows in which a plane is silent are left out of it",
+        "events before a plane begins are left out of its chunk",
         "tape/format/test_planes.py::test_a_recording_of_values_reads_back_and_is_sound",
-        (
-            (
-                BITS,
-                "self._rows[self._filled : self._filled + count] = 0 if rows is None else rows",
-                "self._rows[self._filled : self._filled + count] = 255 if rows is None else rows",
-            ),
-        ),
+        ((PLANE_WRITING, "FilledPlane([(None, events)]", "FilledPlane([(None, 0)]"),),
+    ),
+    Mutant(
+        "what a plane says of a piece counts for both halves of it",
+        "tape/format/test_planes.py::test_packed_levels_are_cut_at_any_row",
+        ((VALUES, "(counts, plane.counts - counts)", "(counts, plane.counts)"),),
+    ),
+    Mutant(
+        "bits that come behind a byte that is not full lose their last ones",
+        "tape/format/test_planes.py::test_pieces_of_bits_are_joined_in_order",
+        ((AT_EVENTS, "        if shift:\n", "        if shift > 6:\n"),),
     ),
     Mutant(
         "bits of a plane are taken to be at all events that are stored, behind the commit, too",
