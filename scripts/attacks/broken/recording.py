@@ -192,7 +192,7 @@ RECORDING_MUTANTS = (
     ),
     Mutant(
         "a level of -128 has no magnitude",
-        "recording/packing/test_native_values.py::test_loops_give_what_numpy_gives",
+        "recording/packing/test_native_values.py::test_each_level_is_packed",
         ((VALUE_LOOPS, "absolute - 1 if level else 0", "absolute - 1 if -128 < level != 0 else 0"),),
     ),
     Mutant(

@@ -144,7 +144,7 @@ TAPE_MUTANTS = (
     ),
     Mutant(
         "a plane that begins has no rows for the chunks before",
-        "tape/format/test_planes.py::test_a_recording_of_values_reads_back_and_is_sound",
+        "tape/format/test_planes.py::test_a_plane_begins_with_the_chunk_that_needs_it",
         ((LAYER, "                plane.begin_with_silence()\n", ""),),
     ),
     Mutant(

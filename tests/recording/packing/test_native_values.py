@@ -94,6 +94,15 @@ def test_loops_give_what_numpy_gives(
         assert found.planes[name].counts.dtype == plane.counts.dtype
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.int16])
+def test_each_level_is_packed(packed: Callable[[NDArray[np.int8]], PackedValues], dtype: type) -> None:
+    """By the loops those of one byte, by numpy those of two."""
+    most = min(-np.iinfo(dtype).min, 2**10)
+    levels = np.arange(-most, most, dtype=dtype).reshape(8, -1)
+    assert_packed(packed(levels), levels)
+    assert_packed(pack_levels(levels), levels)
+
+
 @given(some_levels(), st.integers(0, 70))
 @settings(max_examples=60, deadline=None)
 def test_levels_at_events_are_put_together_in_order(levels: NDArray[np.int8], before: int) -> None:
