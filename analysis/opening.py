@@ -11,13 +11,11 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, NoReturn
 
-from zarr.abc.store import Store
-
 from analysis.members import JointRecordingError, ranks_of
 from analysis.recording import Recording
 from recorder.format import LostFramesWarning, RecordingNotFoundError, StoreError, UnknownRunWarning
 from recorder.stores import ByteStore, StoreLike, is_url, open_store
-from recorder.stores.opening import local_path
+from recorder.stores.addresses import READS_UNDER_WAY, is_web, is_zarr_store, local_path, split_query
 from recorder.stores.options import options_for
 from recorder.stores.rank_names import (
     RankName,
@@ -35,7 +33,6 @@ from recorder.stores.redaction import (
     shown_address,
     without_secrets,
 )
-from recorder.stores.zarr_stores import READS_UNDER_WAY, is_web, split_query
 from recorder.tape import TapeReader
 from recorder.tape.reading import read_root
 
@@ -122,7 +119,8 @@ def open_readers(
     store: StoreLike | Iterable[StoreLike], storage_options: dict[str, Any] | None = None
 ) -> list[TapeReader]:
     """Readers of the recordings that a user names; parameters and errors as `open_recording`."""
-    is_listed = not isinstance(store, str | os.PathLike | Store) and isinstance(store, Iterable)
+    is_one = isinstance(store, str | os.PathLike) or is_zarr_store(store)
+    is_listed = isinstance(store, Iterable) and not is_one
     named: list[StoreLike] = [*store] if is_listed else [store]  # type: ignore[list-item, misc]
     if not named:
         raise RecordingNotFoundError("the list of recordings is empty; expected at least one path")
@@ -194,11 +192,11 @@ def _open_named(
     try:
         reader = read()
     except RecordingNotFoundError:
-        found = [] if isinstance(store, Store) else _matching(os.fspath(store), storage_options)
+        found = _matching(os.fspath(store), storage_options) if isinstance(store, str | os.PathLike) else []
         if not found:
             raise
     else:
-        if not (is_listed or isinstance(store, Store)):
+        if isinstance(store, str | os.PathLike) and not is_listed:
             _refuse_run_beside(os.fspath(store), storage_options)
         return [reader]
     _check_ranks(found)

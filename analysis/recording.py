@@ -37,8 +37,8 @@ from analysis.statistics.counted import CountedOperations
 from recorder.format import RecordingMetadata
 from recorder.format.columns import Value
 from recorder.format.record.metadata import State
+from recorder.stores.addresses import READS_UNDER_WAY
 from recorder.stores.read_ahead import call_ahead
-from recorder.stores.zarr_stores import READS_UNDER_WAY
 from recorder.tape import TapeReader
 from recorder.tape.reading import read_root
 

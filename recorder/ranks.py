@@ -19,7 +19,6 @@ from typing import Any
 import torch.distributed
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from zarr.abc.store import Store
 
 from recorder.stores import ByteStore, StoreLike
 from recorder.stores.rank_names import RankRecord, rank_location
@@ -154,10 +153,10 @@ def place_of_rank(store: StoreLike | None) -> RankPlace | None:
             f"this is rank {rank} of {ranks}, and each records beside the others: name the run in all of "
             "them, as in Monitor(net, store='run.zarr')"
         )
-    run = str(store) if isinstance(store, Store) else os.fspath(store)
+    run = os.fspath(store) if isinstance(store, str | os.PathLike) else str(store)
     number = _made[run]
     _made[run] += 1
-    own = store if isinstance(store, Store) else rank_location(run, rank, ranks)
+    own = rank_location(run, rank, ranks) if isinstance(store, str | os.PathLike) else store
     return RankPlace(own, RankRecord(_agreed_id(_key(run, number)), rank, ranks), run, number)
 
 

@@ -38,9 +38,9 @@ from recorder.format.record.metadata import MAX_DOCUMENT_BYTES
 from recorder.format.shards import SHARD_BYTES, decoded_bytes, plan_shards, shard_pieces
 from recorder.keeping.digest import digest_recording
 from recorder.stores import ByteStore, Folder, is_url, open_store
+from recorder.stores.addresses import local_path
 from recorder.stores.files.archive import write_archive
 from recorder.stores.files.syncing import sync_file, sync_folder
-from recorder.stores.opening import local_path
 from recorder.stores.read_ahead import read_ahead
 from recorder.stores.redaction import shown_address
 from recorder.tape import TapeReader

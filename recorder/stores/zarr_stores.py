@@ -22,6 +22,7 @@ from zarr.core.sync import sync
 
 from recorder.format import RecordingFormatError, StoreAccessError, StoreError
 from recorder.format.layout import ROOT_DOCUMENT
+from recorder.stores.addresses import READS_UNDER_WAY, WEB, split_query
 from recorder.stores.options import environment_of, options_for
 from recorder.stores.redaction import (
     cause_without_secrets,
@@ -31,12 +32,9 @@ from recorder.stores.redaction import (
     without_secrets,
 )
 
-READS_UNDER_WAY: Final = 16
-
 # Seconds to wait before each repetition of a request to a web server.
 _WEB_WAITS: Final = (0.5, 1.0, 2.0, 4.0)
 _ABSENT_STATUS = (404, 410)
-_WEB: Final = ("http", "https")
 # What fsspec takes for a pattern where it deletes.
 _PATTERN_CHARACTERS: Final = frozenset("*?[")
 _MISSING: Final = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
@@ -344,7 +342,7 @@ def open_url(url: str, *, read_only: bool, storage_options: Mapping[str, Any] | 
     """
     shown = shown_address(url)
     scheme = url.partition(":")[0]
-    if scheme in _WEB and not read_only:
+    if scheme in WEB and not read_only:
         raise StoreError(
             f"{shown} cannot be written: web servers are only read. Write to a folder or a bucket, and "
             "publish it from there"
@@ -367,29 +365,6 @@ def open_url(url: str, *, read_only: bool, storage_options: Mapping[str, Any] | 
     return RemoteStore(store, shown, query, secrets)
 
 
-def split_query(url: str) -> tuple[str, str]:
-    """The address of a folder on a web server, and its query, which goes behind the key; no fragment.
-
-    Elsewhere ``?`` and ``#`` may be part of a name.
-
-    Examples
-    --------
-    >>> split_query("https://host/run.zarr?token=abc#top")
-    ('https://host/run.zarr', '?token=abc')
-    >>> split_query("s3://bucket/run#1.zarr")
-    ('s3://bucket/run#1.zarr', '')
-    """
-    if not is_web(url):
-        return url, ""
-    place, question, query = url.partition("#")[0].partition("?")
-    return place, f"?{query}" if question and query else ""
-
-
-def is_web(url: str) -> bool:
-    """True if an address is that of a web server."""
-    return url.partition("://")[0].rpartition("::")[2] in _WEB
-
-
 def _is_web(filesystem: Any) -> bool:
     protocol = filesystem.protocol
-    return bool({protocol} & set(_WEB) if isinstance(protocol, str) else set(protocol) & set(_WEB))
+    return bool({protocol} & set(WEB) if isinstance(protocol, str) else set(protocol) & set(WEB))

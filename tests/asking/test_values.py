@@ -63,7 +63,7 @@ def write(path: Path, made: NDArray[np.int16], scale: float = 1.0) -> None:
     scale=st.sampled_from([1.0, 0.25]),
     use_counts=st.booleans(),
 )
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 def test_sums_of_values_are_numpys_whatever_is_kept_apart(
     tmp_path_factory: pytest.TempPathFactory,
     seed: int,

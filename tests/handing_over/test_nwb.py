@@ -57,7 +57,7 @@ def tables(out: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 @lost
 @given(plan=plans(most_steps=16, most_neurons=9), data=st.data())
 @settings(
-    max_examples=8,
+    max_examples=5,
     phases=[Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

@@ -15,7 +15,7 @@ TESTS = Path(__file__).parents[1]
 ELSEWHERE = (
     *("encoding", "links", "live", "lock", "lost", "pressure", "progress", "slurm", "verification"),
     *("batches", "command_help", "kept_counts", "pack", "packed_damage", "rearranging"),
-    *("shards", "stats_command", "watching"),
+    *("shards", "stats_command", "watching", "joint", "writing"),
 )
 FOLDERS = {
     # What users of an analysis begin with, on the oldest Python: the installed packages never miss torch.
@@ -59,7 +59,7 @@ def test_what_needs_no_torch_passes_where_there_is_none(variable: str, tmp_path:
             said = output.read()
             print(said[-20_000:])  # noqa: T201 - shown if this fails or hangs; what was skipped, with -rP
     assert run.returncode == 0
-    assert int(re.search(r"(\d+) passed", said)[1]) > 200  # type: ignore[index]
+    assert int(re.search(r"(\d+) passed", said)[1]) > 100  # type: ignore[index]
 
 
 def test_zarr_is_the_newest_where_it_should_be() -> None:

@@ -44,14 +44,20 @@ def packages_after(statements: str) -> set[str]:
             EVERY_MODULE_OF_THE_FORMAT, {"torch", "dask", "xarray"}, id="every module of recorder.format"
         ),
         pytest.param("import recorder", {"torch", "dask", "xarray"}, id="recorder"),
-        pytest.param(WRITE, {"torch", "dask", "xarray", "scipy", "pandas"}, id="write_recording"),
+        pytest.param(WRITE, {"torch", "dask", "xarray", "scipy", "pandas", "zarr"}, id="write_recording"),
+        # Folders are read by our own code, and zarr takes a third of a second to import.
+        pytest.param(
+            f"{WRITE}    import analysis; analysis.open_recording(folder + '/run.zarr')",
+            {"torch", "zarr"},
+            id="open_recording",
+        ),
         pytest.param("import spiketape_worker", {"torch", "dask", "numpy"}, id="spiketape_worker"),
         pytest.param(
             "import spiketape_scheduler",
             {"torch", "xarray", "analysis", "recorder"},
             id="spiketape_scheduler",
         ),
-        pytest.param(MONITOR, {"dask", "xarray", "analysis"}, id="Monitor"),
+        pytest.param(MONITOR, {"dask", "xarray", "analysis", "zarr"}, id="Monitor"),
         pytest.param(MONITOR, {"spikingjelly", "snntorch", "norse", "sinabs"}, id="Monitor, frameworks"),
     ],
 )

@@ -74,7 +74,7 @@ def synchrony_of(bits: np.ndarray) -> float:
 @pytest.mark.filterwarnings("ignore::recorder.format.errors.LostFramesWarning")
 @given(plan=plans(), window=st.sampled_from([1, 3, 20]), data=st.data())
 @settings(
-    max_examples=15, phases=[Phase.generate], deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=8, phases=[Phase.generate], deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 def test_figures_of_any_groups_equal_those_of_plain_numpy(
     tmp_path_factory: pytest.TempPathFactory, plan: dict[str, Any], window: int, data: st.DataObject

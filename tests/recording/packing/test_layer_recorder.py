@@ -112,7 +112,7 @@ def test_trials_batches_and_large_outputs_end_the_gathering(tmp_path: Path) -> N
 
 
 @given(st.lists(st.tuples(st.sampled_from(KINDS), st.integers(1, 40), st.booleans()), max_size=12))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_calls_alike_and_others_are_recorded_one_after_the_other(
     runs: list[tuple[tuple[int, torch.dtype, bool], int, bool]],
 ) -> None:

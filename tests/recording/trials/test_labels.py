@@ -302,7 +302,7 @@ _values = st.one_of(
 
 
 @hypothesis.given(st.lists(st.lists(_values, min_size=2, max_size=2), min_size=1, max_size=5), st.data())
-@hypothesis.settings(max_examples=150)
+@hypothesis.settings(max_examples=80)
 def test_whatever_is_accepted_is_kept(given: list[list[Any]], data: st.DataObject) -> None:
     accepted: list[Any] = []
     log = TrialLog()

@@ -51,7 +51,7 @@ def outputs(draw: st.DrawFn) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("late", [False, True])
 @hypothesis.given(given=outputs(), many=st.booleans())
-@hypothesis.settings(max_examples=16, deadline=None)
+@hypothesis.settings(max_examples=8, deadline=None)
 def test_values_are_given_back_as_they_were_put_out(
     tmp_path_factory: pytest.TempPathFactory, late: bool, given: list[torch.Tensor], many: bool
 ) -> None:

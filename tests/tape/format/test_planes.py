@@ -121,7 +121,7 @@ def levels_by_stock_zarr(path: Path, layer: LayerReader) -> NDArray[np.int16]:
 
 @zarr_warns
 @hypothesis.given(levels_of_a_run(), st.booleans(), st.sampled_from([1, 0.25]))
-@hypothesis.settings(max_examples=40, deadline=None)
+@hypothesis.settings(max_examples=25, deadline=None)
 def test_a_recording_of_values_reads_back_and_is_sound(
     tmp_path_factory: pytest.TempPathFactory, levels: NDArray[np.int16], close: bool, scale: float
 ) -> None:
@@ -164,7 +164,7 @@ def progress_of(levels: NDArray[Any], log: SegmentLog, values: Any = None) -> La
 
 
 @hypothesis.given(levels_of_a_run(), levels_of_a_run(), st.data())
-@hypothesis.settings(max_examples=40, deadline=None)
+@hypothesis.settings(max_examples=25, deadline=None)
 def test_a_writer_goes_on_with_values_and_cuts_them(
     tmp_path_factory: pytest.TempPathFactory,
     first: NDArray[np.int16],
