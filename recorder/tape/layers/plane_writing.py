@@ -109,6 +109,8 @@ def encode_planes(
 
     ``events`` are its rows, [rows, neurons]; ``planes`` what fills it of each plane.
     """
+    if not planes:
+        return
     room = encoding.room(plan.part_bytes)
     payload, of_parts = room[: plan.part_bytes], None
     for pieces in planes:
