@@ -76,11 +76,13 @@ class Loading:
     load_after_slots : int
         For how many slots numpy is to do the work, in all of this process, before any are loaded.
     what : str
-        What is packed by them, as messages say.
+        What is done by them, as messages say.
+    who : str
+        Who waits for that.
     """
 
-    def __init__(self, load_after_slots: int, what: str) -> None:
-        self._load_after_slots, self._what = load_after_slots, what
+    def __init__(self, load_after_slots: int, what: str, who: str = "the network") -> None:
+        self._load_after_slots, self._what, self._who = load_after_slots, what, who
         self._slots = 0
         self._asked: set[str] = set()
         self._loaded = 0
@@ -95,9 +97,9 @@ class Loading:
         if find_spec("numba") is None:
             self._has_failed = True
             _logger.info(
-                "%s are packed by numpy, as numba is not installed; with it the network would wait less: "
+                "%s by numpy, as numba is not installed; with it %s would wait less: "
                 "pip install 'spiketape[fast]'",
-                self._what,
+                *(self._what, self._who),
             )
             return
         # Not a daemon: a compiler that goes on while the interpreter ends may crash it.
@@ -112,14 +114,14 @@ class Loading:
         except Exception as error:  # noqa: BLE001 - whatever it is, numpy does as well
             self._has_failed = True
             _logger.warning(
-                "%s are packed by numpy, as the compiled loop cannot be loaded: %s: %s. What is recorded "
-                "is the same; the network waits longer",
-                *(self._what, type(error).__name__, error),
+                "%s by numpy, as the compiled loop cannot be loaded: %s: %s. What comes of it is the same; "
+                "%s waits longer",
+                *(self._what, type(error).__name__, error, self._who),
             )
             return None
         self._loaded += 1
         seconds = time.monotonic() - started
-        _logger.info("%s are packed by a compiled loop now, loaded in %.1f s", self._what, seconds)
+        _logger.info("%s by a compiled loop now, loaded in %.1f s", self._what, seconds)
         return loops
 
     def forget_loading(self) -> None:
@@ -132,7 +134,7 @@ class Loops(Loading):
 
     Parameters
     ----------
-    load_after_slots, what
+    load_after_slots, what, who
         As of `Loading`.
     module : str
         Name of the module.
@@ -141,9 +143,14 @@ class Loops(Loading):
     """
 
     def __init__(
-        self, load_after_slots: int, what: str, module: str, compile_loops: Callable[[Any], None]
+        self,
+        load_after_slots: int,
+        what: str,
+        module: str,
+        compile_loops: Callable[[Any], None],
+        who: str = "the network",
     ) -> None:
-        super().__init__(load_after_slots, what)
+        super().__init__(load_after_slots, what, who)
         self._module, self._compile = module, compile_loops
         self._loops: Any = None
 
@@ -175,7 +182,7 @@ class CompiledPass(Loading):
     """
 
     def __init__(self, load_after_slots: int = LOAD_AFTER_SLOTS) -> None:
-        super().__init__(load_after_slots, "spikes")
+        super().__init__(load_after_slots, "spikes are packed")
         self._ready: dict[int, Pack] = {}
 
     def ready(self, dtype: str) -> Pack | None:

@@ -23,7 +23,7 @@ class PlaneLoops(Loops):
     """The compiled loops that put bits of planes back, where they are there."""
 
     def __init__(self, load_after_slots: int = LOAD_AFTER_SLOTS) -> None:
-        super().__init__(load_after_slots, "planes", "plane_loops", _compile)
+        super().__init__(load_after_slots, "values are read", "plane_loops", _compile, "whoever reads them")
 
     def rows_at_events(self, events: Packed, bits: Sequence[Packed]) -> Packed:
         """Rows of planes from their bits at events, as many as there are, and rows of these; once ready.

@@ -29,7 +29,7 @@ class ValueLoops(Loops):
     """
 
     def __init__(self, load_after_slots: int = LOAD_AFTER_SLOTS) -> None:
-        super().__init__(load_after_slots, "values", "value_loops", _compile)
+        super().__init__(load_after_slots, "values are packed", "value_loops", _compile)
         # Planes of magnitude that so many neurons have had, for which there is room the next time.
         self._planes: dict[int, int] = {}
 

@@ -11,8 +11,8 @@ from torch import nn
 
 from benchmarks.harness import Competitor, Options, Report, interleave, ratio, show_seconds
 from recorder import Monitor, SpikeOutput
+from recorder.native import planes, values
 from recorder.native.loading import PASS
-from recorder.native.values import LOOPS
 
 DENSITY, LARGEST = 0.1, 4
 ONES = "zeros and ones"
@@ -53,7 +53,8 @@ def measure_values(options: Options, report: Report) -> None:
     }
     net = nn.Sequential(Given())
     # As in a recording that has gone on for a while; until then numpy does the same.
-    LOOPS.load()
+    values.LOOPS.load()
+    planes.LOOPS.load()
     PASS.load("float32")
     paths: dict[str, Path] = {}
     of_network: dict[str, list[float]] = {name: [] for name in kinds}
