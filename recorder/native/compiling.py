@@ -12,16 +12,21 @@ import pickle
 import sys
 
 import numba
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
+from numba.core import config
 from numba.core.caching import FunctionCache
+from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 
 _LITTLE = sys.byteorder == "little"
 _WORD, _INDEX = ir.IntType(64), ir.IntType(32)
 _BYTES, _SIXTEEN = ir.VectorType(ir.IntType(8), 64), ir.VectorType(ir.IntType(8), 16)
-# Whether the processor puts bytes in an order in one instruction, as x86 has since 2006.
-CAN_SHUFFLE = bool(binding.get_host_cpu_features().get("ssse3"))
+# What numba compiles for: this processor, or what the environment says, as where machines share a cache.
+_FEATURES = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
+# Whether bytes are put in an order in one instruction, as by x86 since 2006. LLVM ends a process that asks
+# for an instruction which is not there.
+CAN_SHUFFLE = "+ssse3" in _FEATURES.split(",")
 # What goes wrong with files: no place is left, or what is there was cut short or is another version's.
 _NOT_KEPT = (OSError, EOFError, pickle.PickleError, AttributeError, ImportError, ValueError, IndexError)
 

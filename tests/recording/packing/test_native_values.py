@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,6 +118,31 @@ def test_levels_at_events_are_put_together_in_order(levels: NDArray[np.int8], be
         taken = put_together(slots.view(np.uint8), before, at)
         np.testing.assert_array_equal(at[before:taken].view(np.int8), slots[slots != 0])
         assert (at[:before] == 255).all()
+
+
+ON_ANY_PROCESSOR = """
+import numpy as np
+from recorder.native.values import ValueLoops
+loops = ValueLoops()
+loops.load()
+levels = np.random.default_rng(0).integers(-3, 4, (64, 100)).astype(np.int8)
+rows, events, planes = loops.pack_levels(levels)
+at = levels[levels != 0]
+print(events == len(at), np.array_equal(planes[-1][0], np.packbits(at < 0)))
+"""
+
+
+def test_loops_are_compiled_for_the_processor_that_numba_is_told(tmp_path: Path) -> None:
+    """As where machines of several kinds share a cache. LLVM ends a process that asks for what is not there."""
+    told = {"NUMBA_CPU_NAME": "generic", "NUMBA_CACHE_DIR": str(tmp_path)}
+    run = subprocess.run(
+        [sys.executable, "-c", ON_ANY_PROCESSOR],
+        env={**os.environ, **told},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.split() == ["True", "True"]
 
 
 @given(some_levels(), st.integers(1, 3))
