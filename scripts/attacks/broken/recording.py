@@ -191,6 +191,12 @@ RECORDING_MUTANTS = (
         ((VALUE_LOOPS, "range(len(counts) - 1)", "range(min(len(counts) - 1, 1))"),),
     ),
     Mutant(
+        "loops ask for an instruction of this processor where they are compiled for any",
+        "recording/packing/test_native_values.py"
+        "::test_loops_are_compiled_for_the_processor_that_numba_is_told",
+        (("recorder/native/compiling.py", '"+ssse3" in _FEATURES.split(",")', "True"),),
+    ),
+    Mutant(
         "a level of -128 has no magnitude",
         "recording/packing/test_native_values.py::test_each_level_is_packed",
         ((VALUE_LOOPS, "absolute - 1 if level else 0", "absolute - 1 if -128 < level != 0 else 0"),),

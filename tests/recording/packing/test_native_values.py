@@ -133,7 +133,7 @@ print(events == len(at), np.array_equal(planes[-1][0], np.packbits(at < 0)))
 
 
 def test_loops_are_compiled_for_the_processor_that_numba_is_told(tmp_path: Path) -> None:
-    """As where machines of several kinds share a cache. LLVM ends a process that asks for what is not there."""
+    """As where several machines share a cache. LLVM ends a process that asks for what is not there."""
     told = {"NUMBA_CPU_NAME": "generic", "NUMBA_CACHE_DIR": str(tmp_path)}
     run = subprocess.run(
         [sys.executable, "-c", ON_ANY_PROCESSOR],
