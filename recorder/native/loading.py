@@ -25,6 +25,8 @@ Pack: TypeAlias = Callable[[NDArray[Any], NDArray[np.uint8], int, Any, Any, Any]
 
 # numpy takes 0.3 to 0.5 s for so many.
 LOAD_AFTER_SLOTS: Final = 2**30
+# Likewise of values: 0.5 to 1 s.
+LOAD_LOOPS_AFTER_SLOTS: Final = 2**27
 _logger = logging.getLogger("recorder")
 
 

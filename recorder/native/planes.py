@@ -9,20 +9,17 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from recorder.native.loading import Loops, is_plain
+from recorder.native.loading import LOAD_LOOPS_AFTER_SLOTS, Loops, is_plain
 
 _BYTES_AT_ONCE: Final = 2**17
 
 Packed = NDArray[np.uint8]
 
-# numpy takes 0.5 to 1 s for so many.
-LOAD_AFTER_SLOTS: Final = 2**27
-
 
 class PlaneLoops(Loops):
     """The compiled loops that put bits of planes back, where they are there."""
 
-    def __init__(self, load_after_slots: int = LOAD_AFTER_SLOTS) -> None:
+    def __init__(self, load_after_slots: int = LOAD_LOOPS_AFTER_SLOTS) -> None:
         super().__init__(load_after_slots, "values are read", "plane_loops", _compile, "whoever reads them")
 
     def rows_at_events(self, events: Packed, bits: Sequence[Packed]) -> Packed:

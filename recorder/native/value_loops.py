@@ -131,6 +131,8 @@ def _about(bits):
 @compiled
 def _count_eight(frames, bit, ones, counts):
     """Add to counts, of each neuron, in how many of eight frames it has a bit; ``ones`` is memory for it."""
+    # Written out as `_pack_eight` is: with bits that the compiler does not know, few neurons take three times
+    # as long.
     v0, v1, v2, v3 = frames[0], frames[1], frames[2], frames[3]
     v4, v5, v6, v7 = frames[4], frames[5], frames[6], frames[7]
     for neuron in range(len(counts)):

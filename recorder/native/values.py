@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from recorder.native.loading import Loops, is_plain
+from recorder.native.loading import LOAD_LOOPS_AFTER_SLOTS, Loops, is_plain
 
 _NEURONS_AT_ONCE: Final = 2048
 
@@ -16,9 +16,6 @@ Packed = NDArray[np.uint8]
 
 # Of each plane its bits at events, packed, and how often it is true, uint32 [neurons].
 Planes = dict[int, tuple[Packed, NDArray[np.uint32]]]
-
-# numpy takes 0.5 to 1 s for so many.
-LOAD_AFTER_SLOTS: Final = 2**27
 
 
 class ValueLoops(Loops):
@@ -28,7 +25,7 @@ class ValueLoops(Loops):
     What numpy does instead is noted, and may begin to load them.
     """
 
-    def __init__(self, load_after_slots: int = LOAD_AFTER_SLOTS) -> None:
+    def __init__(self, load_after_slots: int = LOAD_LOOPS_AFTER_SLOTS) -> None:
         super().__init__(load_after_slots, "values are packed", "value_loops", _compile)
         # Planes of magnitude that so many neurons have had, for which there is room the next time.
         self._planes: dict[int, int] = {}

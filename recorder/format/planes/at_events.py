@@ -62,12 +62,6 @@ def join_bits(pieces: Iterable[tuple[Packed | None, int]], out: Packed) -> int:
     return last
 
 
-def split_bits(bits: Packed, count: int, first: int) -> tuple[Packed, Packed]:
-    """Packed bits, ``count`` of them, as the first so many and all others."""
-    each = np.unpackbits(bits, count=count)
-    return np.packbits(each[:first]), np.packbits(each[first:])
-
-
 def neurons_of_events(events: Packed) -> NDArray[np.intp]:
     """The neuron of each event, in the order of `bits_at_events`; ``events`` are rows, [rows, neurons]."""
     found = [np.empty(0, np.intp)]

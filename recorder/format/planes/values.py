@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorder.format.bits import Bools, Packed, blocks_of_rows, count_bits, pack_frames, pack_whole_rows
-from recorder.format.planes.at_events import PlaneAtEvents, neurons_of_events, split_bits
+from recorder.format.planes.at_events import PlaneAtEvents, neurons_of_events
 
 SIGN: Final = "sign"
 # Planes of magnitude at most, so that a level is a 16-bit number.
@@ -79,12 +79,12 @@ class PackedValues:
         of_events = neurons_of_events(before.spikes)
         planes: tuple[dict[str, PlaneAtEvents], dict[str, PlaneAtEvents]] = {}, {}
         for name, plane in self.planes.items():
-            bits = split_bits(plane.bits, self.events, first)
-            is_true = np.unpackbits(bits[0], count=first).view(np.bool_)
-            counts = np.bincount(of_events[is_true], minlength=neurons).astype(plane.counts.dtype)
-            for some, each, ones in zip(planes, bits, (counts, plane.counts - counts), strict=True):
+            each = np.unpackbits(plane.bits, count=self.events).view(np.bool_)
+            bits = each[:first], each[first:]
+            counts = np.bincount(of_events[bits[0]], minlength=neurons).astype(plane.counts.dtype)
+            for some, at_events, ones in zip(planes, bits, (counts, plane.counts - counts), strict=True):
                 if ones.any():
-                    some[name] = PlaneAtEvents(each, ones)
+                    some[name] = PlaneAtEvents(np.packbits(at_events), ones)
         return replace(before, planes=planes[0]), replace(behind, planes=planes[1])
 
 

@@ -58,14 +58,10 @@ def encode_events(plan: ChunkPlan, room: Packed, level: int = ZSTD_LEVEL) -> Ite
         yield encode_spikes(plan.part_of(trains, part), level)
 
 
-class BitsWriter:
-    """Writes chunks of bits of a layer, with their counts and checksums; its kinds say what fills them.
+class BitsArray(NamedTuple):
+    """An array of bits that is to be written.
 
-    A full chunk is taken away, to be encoded and written by another thread while the next one fills; its
-    counts and checksums are taken into the small arrays afterwards, in order. A commit also writes the last
-    chunk, which is not full, and later writes of it begin with the same frames.
-
-    Parameters
+    Attributes
     ----------
     commits : SideBySide
     encoding : InOrder
@@ -75,26 +71,36 @@ class BitsWriter:
     tables : LayerTables
         Layouts of the small arrays.
     plan : ChunkPlan
+    """
+
+    commits: SideBySide
+    encoding: InOrder
+    chunk_key: Callable[[int, int], str]
+    tables: LayerTables
+    plan: ChunkPlan
+
+
+class BitsWriter:
+    """Writes chunks of bits of a layer, with their counts and checksums; its kinds say what fills them.
+
+    A full chunk is taken away, to be encoded and written by another thread while the next one fills; its
+    counts and checksums are taken into the small arrays afterwards, in order. A commit also writes the last
+    chunk, which is not full, and later writes of it begin with the same frames.
+
+    Parameters
+    ----------
+    array : BitsArray
     first_chunk : int
         The chunk with which the array begins, whose frames so far are silent; no earlier one is stored.
     """
 
-    def __init__(
-        self,
-        commits: SideBySide,
-        encoding: InOrder,
-        chunk_key: Callable[[int, int], str],
-        tables: LayerTables,
-        plan: ChunkPlan,
-        *,
-        first_chunk: int = 0,
-    ) -> None:
-        self._commits, self._encoding = commits, encoding
-        self._chunk_key, self._plan = chunk_key, plan
+    def __init__(self, array: BitsArray, *, first_chunk: int = 0) -> None:
+        self._commits, self._encoding, self._chunk_key, tables, plan = array
+        self._plan = plan
         self.first_chunk = first_chunk
-        self._counts = TableWriter(commits, tables.counts)
-        self._counts_checksums = TableWriter(commits, tables.counts_checksums)
-        self._checksums = TableWriter(commits, tables.checksums)
+        self._counts = TableWriter(self._commits, tables.counts)
+        self._counts_checksums = TableWriter(self._commits, tables.counts_checksums)
+        self._checksums = TableWriter(self._commits, tables.checksums)
         self._shape = plan.neurons, plan.chunk_bytes
         self._room_bytes = room_bytes(*self._shape)
         # Number of the chunk that is being filled, and number of chunks counted so far.
@@ -207,15 +213,9 @@ class BitsWriter:
 class EventsWriter(BitsWriter):
     """Writes the events of a layer: appended rows fill the memory of one chunk."""
 
-    def __init__(
-        self,
-        commits: SideBySide,
-        encoding: InOrder,
-        chunk_key: Callable[[int, int], str],
-        tables: LayerTables,
-        plan: ChunkPlan,
-    ) -> None:
-        super().__init__(commits, encoding, chunk_key, tables, plan)
+    def __init__(self, array: BitsArray) -> None:
+        super().__init__(array)
+        plan = array.plan
         self._rows = np.empty((plan.chunk_bytes, plan.neurons), np.uint8)
         # Memory of chunks that have been encoded, to be filled again.
         self._spare: list[Packed] = []

@@ -19,15 +19,16 @@ from recorder.format.record.metadata import PlaneCommit, ValuesCommit
 from recorder.format.record.parts import LayerPart
 from recorder.format.record.signals import SignalCommit
 from recorder.format.segments import Rows, SegmentLog, no_rows
-from recorder.tape.layers.bits_writing import EventsWriter, WrittenChunk
+from recorder.tape.layers.bits_writing import BitsArray, EventsWriter, WrittenChunk
 from recorder.tape.layers.counts_reading import read_layer
 from recorder.tape.layers.counts_writing import CountsWriter
 from recorder.tape.layers.cutting import cut_layer
 from recorder.tape.layers.layer_reading import LayerReader
 from recorder.tape.layers.levels import read_levels
-from recorder.tape.layers.plane_writing import PlaneWriter, encode_planes, spread_pieces
+from recorder.tape.layers.plane_writing import PlaneWriter, encode_planes
 from recorder.tape.layers.segments_writing import SegmentsWriter
 from recorder.tape.layers.signal_writing import SignalProgress, SignalWriter, Values
+from recorder.tape.spreading import spread_to_events
 from recorder.tape.threads.in_order import InOrder
 from recorder.tape.threads.pressure import Timed, Written
 from recorder.tape.threads.side_by_side import SideBySide
@@ -90,7 +91,9 @@ class LayerWriter:
         self._spikes: EventsWriter | CountsWriter = (
             CountsWriter(commits, tables, plan)
             if part and part.counts_only
-            else EventsWriter(commits, encoding, partial(spikes_chunk_key, self.folder, plan), tables, plan)
+            else EventsWriter(
+                BitsArray(commits, encoding, partial(spikes_chunk_key, self.folder, plan), tables, plan)
+            )
         )
         self._planes: dict[str, PlaneWriter] = {}
         self.segments = SegmentsWriter(commits, tables.segments, f"layer {name!r}")
@@ -222,15 +225,9 @@ class LayerWriter:
                 self._planes[name] = plane
 
     def _make_plane(self, name: str, *, first_chunk: int, events: int = 0) -> PlaneWriter:
-        return PlaneWriter(
-            self._commits,
-            self._encoding,
-            partial(plane_chunk_key, self.folder, name),
-            plane_tables(self._commit, name),
-            self._plan,
-            first_chunk=first_chunk,
-            events=events,
-        )
+        key = partial(plane_chunk_key, self.folder, name)
+        array = BitsArray(self._commits, self._encoding, key, plane_tables(self._commit, name), self._plan)
+        return PlaneWriter(array, first_chunk=first_chunk, events=events)
 
     def count(self, segments: Rows, frames: int) -> None:
         """Count the frames before ``frames``, of these segments, of a layer of which only counts are kept."""
@@ -278,14 +275,14 @@ class LayerWriter:
         row = progress.pending_row
         events = self._spikes.tail_rows(row)
         pending = 0 if row is None else count_bits(row)
-        pieces = [
+        begun = [
             plane.begun(progress.pending_planes.get(name), pending) for name, plane in self._planes.items()
         ]
-        trains = spread_pieces(rows_to_trains(events), pieces)
-        stored = encode_planes(self._plan, events, pieces, self._encoding)
+        trains, _ = spread_to_events(rows_to_trains(events), [bits for bits, _ in begun])
+        stored = encode_planes(self._plan, events, [[each] for each in begun], self._encoding)
         extents = {
-            name: plane.commit(begun, frames, parts, close=close)
-            for (name, plane), begun, parts in zip(self._planes.items(), trains, stored, strict=True)
+            name: plane.commit(some, frames, parts, close=close)
+            for (name, plane), some, parts in zip(self._planes.items(), trains, stored, strict=True)
         }
         commits = (
             PlaneCommit(name, self._planes[name].first_chunk, *extents[name]) for name in in_order(extents)

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from recorder.format import ChunkPlan
-from recorder.format.arrays import LayerTables
 from recorder.format.bits import Counts, Packed, count_bits, count_rows
 from recorder.format.chunks import encode_plane
 from recorder.format.layout import ZSTD_LEVEL
 from recorder.format.planes.at_events import PlaneAtEvents, bits_at_events, join_bits, neurons_of_events
-from recorder.tape.layers.bits_writing import BitsExtent, BitsWriter, WrittenChunk
+from recorder.tape.layers.bits_writing import BitsArray, BitsExtent, BitsWriter, WrittenChunk
 from recorder.tape.layers.layer_reading import LayerReader
-from recorder.tape.spreading import spread_to_events
 from recorder.tape.threads.in_order import InOrder
 from recorder.tape.threads.pressure import Timed
-from recorder.tape.threads.side_by_side import SideBySide
 
 # Bits at events, and how many; None for so many that are false.
 Pieces = list[tuple[Packed | None, int]]
@@ -36,25 +33,15 @@ class PlaneWriter(BitsWriter):
 
     Parameters
     ----------
-    commits, encoding, chunk_key, tables, plan, first_chunk
+    array, first_chunk
         As of `BitsWriter`.
     events : int
         Events that the first chunk has so far, at which the plane is false.
     """
 
-    def __init__(
-        self,
-        commits: SideBySide,
-        encoding: InOrder,
-        chunk_key: Callable[[int, int], str],
-        tables: LayerTables,
-        plan: ChunkPlan,
-        *,
-        first_chunk: int,
-        events: int = 0,
-    ) -> None:
-        super().__init__(commits, encoding, chunk_key, tables, plan, first_chunk=first_chunk)
-        self._filled = FilledPlane([(None, events)], np.zeros(plan.neurons, np.int64))
+    def __init__(self, array: BitsArray, *, first_chunk: int, events: int = 0) -> None:
+        super().__init__(array, first_chunk=first_chunk)
+        self._filled = FilledPlane([(None, events)], np.zeros(array.plan.neurons, np.int64))
 
     def resume(self, kept: LayerReader, events: Packed) -> None:
         """Go on after the committed frames that a reader of the plane sees.
@@ -83,9 +70,11 @@ class PlaneWriter(BitsWriter):
         """Write a chunk that was taken, whose parts are to be ``stored``; runs in any thread."""
         return WrittenChunk(filled.counts, self._write_parts(stored, chunk, store))
 
-    def begun(self, pending: PlaneAtEvents | None, events: int) -> Pieces:
-        """What fills the chunk so far, and what the plane says of pending frames with so many events."""
-        return [*self._filled.pieces, (pending and pending.bits, events)]
+    def begun(self, pending: PlaneAtEvents | None, events: int) -> tuple[Packed, int]:
+        """Bits that fill the chunk so far, with those of pending frames with so many events; how many."""
+        pieces = [*self._filled.pieces, (pending and pending.bits, events)]
+        bits = np.empty(-(-sum(count for _, count in pieces) // 8), np.uint8)
+        return bits, join_bits(pieces, bits)
 
     def commit(self, begun: Packed, frames: int, stored: list[bytes], *, close: bool) -> BitsExtent:
         """Do what `EventsWriter.commit` does.
@@ -131,11 +120,3 @@ def encode_planes(
             stored.append(encode_plane(payload, level))
         yield stored
     encoding.give_back(room)
-
-
-def spread_pieces(events: Packed, planes: Sequence[Pieces]) -> list[Packed]:
-    """Trains of planes that fill a chunk so far, from trains of its events, [neurons, bytes]."""
-    bits = [np.empty(-(-sum(count for _, count in pieces) // 8), np.uint8) for pieces in planes]
-    for pieces, each in zip(planes, bits, strict=True):
-        join_bits(pieces, each)
-    return spread_to_events(events, bits)[0] if events.size else [events] * len(planes)
