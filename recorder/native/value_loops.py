@@ -29,6 +29,8 @@ from recorder.native.compiling import (
 _1, _255 = np.uint64(1), np.uint64(255)
 # Levels that are worked on at once, but for eight frames of a large layer.
 _LEVELS_AT_ONCE = 2**16
+# Rows of eight frames in which a neuron can be counted in a byte.
+ROWS_IN_BYTE = 255 // 8
 
 # The bit of each frame of a row.
 _NONE, _ONE, _ALL = np.uint8(0), np.uint8(1), np.uint8(255)
@@ -129,14 +131,14 @@ def _about(bits):
 
 
 @compiled
-def _count_eight(frames, bit, ones, counts):
-    """Add to counts, of each neuron, in how many of eight frames it has a bit; ``ones`` is memory for it."""
+def _count_eight(frames, bit, ones):
+    """Add to ones, of each neuron, in how many of eight frames it has a bit."""
     # Written out as `_pack_eight` is: with bits that the compiler does not know, few neurons take three times
     # as long.
     v0, v1, v2, v3 = frames[0], frames[1], frames[2], frames[3]
     v4, v5, v6, v7 = frames[4], frames[5], frames[6], frames[7]
-    for neuron in range(len(counts)):
-        ones[neuron] = plus(
+    for neuron in range(len(ones)):
+        found = plus(
             plus(
                 plus(_if_any(v0[neuron], bit, _ONE), _if_any(v1[neuron], bit, _ONE)),
                 plus(_if_any(v2[neuron], bit, _ONE), _if_any(v3[neuron], bit, _ONE)),
@@ -146,9 +148,7 @@ def _count_eight(frames, bit, ones, counts):
                 plus(_if_any(v6[neuron], bit, _ONE), _if_any(v7[neuron], bit, _ONE)),
             ),
         )
-    # By itself: above, so wide a sum would leave room for fewer neurons in a register.
-    for neuron in range(len(counts)):
-        counts[neuron] = plus(counts[neuron], np.uint32(ones[neuron]))
+        ones[neuron] = plus(ones[neuron], found)
 
 
 @compiled
@@ -192,7 +192,7 @@ _put_together = put_together_by_shuffles if CAN_SHUFFLE else put_together_one_by
 
 
 @compiled
-def pack_levels(levels, about, rows, counts, at):
+def pack_levels(levels, about, rows, ones, counts, at):
     """Pack whole rows of eight frames of levels, put levels at events together, and count planes.
 
     Parameters
@@ -203,8 +203,10 @@ def pack_levels(levels, about, rows, counts, at):
         Memory for what planes say of eight frames, of so many neurons at once.
     rows : uint8 array, shape [rows, neurons]
         Receives events.
-    counts : uint32 array, shape [planes + 1, neurons]
+    ones : uint8 array, shape [planes + 1, neurons]
         How often each plane of magnitude, for which there is room, and the sign are true is added to it.
+    counts : uint32 array, shape [planes + 1, neurons]
+        Of more than `ROWS_IN_BYTE` rows receives what ``ones`` has no room for, and so all.
     at : uint8 array, shape [8 * rows * neurons + 64]
         Receives levels at events, frame by frame, neurons in order.
 
@@ -217,7 +219,6 @@ def pack_levels(levels, about, rows, counts, at):
     """
     count, neurons = rows.shape
     found, taken, beside = _NONE, 0, about.shape[1]
-    ones = np.empty(beside, np.uint8)
     at_once = max(_LEVELS_AT_ONCE // (8 * neurons), 1)
     for begin in range(0, count, at_once):
         end = min(begin + at_once, count)
@@ -234,12 +235,19 @@ def pack_levels(levels, about, rows, counts, at):
                         planes[neuron] = _about(frame[neuron])
                         here = either(here, planes[neuron])
                 if both(here, _NEGATIVE):
-                    _count_eight(about, _NEGATIVE, ones, counts[-1, first:last])
-                for plane in range(len(counts) - 1):
+                    _count_eight(about, _NEGATIVE, ones[-1, first:last])
+                for plane in range(len(ones) - 1):
                     bit = np.uint8(1 << plane)
                     if both(here, bit):
-                        _count_eight(about, bit, ones, counts[plane, first:last])
+                        _count_eight(about, bit, ones[plane, first:last])
                 found = either(found, here)
+            is_full = (row + 1) % ROWS_IN_BYTE == 0 or row + 1 == count
+            if count > ROWS_IN_BYTE and is_full:
+                for plane in range(len(ones)):
+                    of_plane, in_all = ones[plane], counts[plane]
+                    for neuron in range(neurons):
+                        in_all[neuron] = plus(in_all[neuron], np.uint32(of_plane[neuron]))
+                        of_plane[neuron] = _NONE
     return taken, found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -14,8 +15,8 @@ _NEURONS_AT_ONCE: Final = 2048
 
 Packed = NDArray[np.uint8]
 
-# Of each plane its bits at events, packed, and how often it is true, uint32 [neurons].
-Planes = dict[int, tuple[Packed, NDArray[np.uint32]]]
+# Of each plane its bits at events, packed, and how often it is true, [neurons].
+Planes = dict[int, tuple[Packed, NDArray[np.unsignedinteger[Any]]]]
 
 
 class ValueLoops(Loops):
@@ -32,8 +33,11 @@ class ValueLoops(Loops):
 
     def take_levels(self, values: NDArray[Any], levels: NDArray[Any]) -> tuple[bool, int, int] | None:
         """Write whole numbers, float32, as levels, int8; whether they are, and the range of the levels."""
+        if self._loops is None and not self.are_ready(values.size):
+            return None
+        # A loop is compiled anew for arrays of another kind, for which nobody should wait.
         types = values.dtype == np.float32 and levels.dtype == np.int8
-        if not (self._is_for(values.size, values, levels) and types):
+        if not (types and is_plain(values) and is_plain(levels)):
             return None
         is_same, least, most = self._loops.take_levels(values.reshape(-1), levels.reshape(-1))
         return bool(is_same), int(least), int(most)
@@ -51,39 +55,47 @@ class ValueLoops(Loops):
             What planes say at events, by the bit of |level| - 1, and -1 for the sign; only of those that are
             not silent.
         """
-        if not (self._is_for(levels.size, levels) and levels.dtype == np.int8):
+        if self._loops is None and not self.are_ready(levels.size):
+            return None
+        if not (levels.dtype == np.int8 and is_plain(levels)):
             return None
         frames, neurons = levels.shape
         rows, at = np.empty((frames // 8, neurons), np.uint8), np.empty(levels.size + 64, np.uint8)
         about = np.empty((8, min(_NEURONS_AT_ONCE, neurons)), np.uint8)
+        is_long = len(rows) > self._loops.ROWS_IN_BYTE
         planes, needed = -1, self._planes.get(neurons, 0)
         while needed > planes:
             planes = needed
-            counts = np.zeros((planes + 1, neurons), np.uint32)
-            events, found = self._loops.pack_levels(levels.view(np.uint8), about, rows, counts, at)
+            ones = np.zeros((planes + 1, neurons), np.uint8)
+            counts = np.zeros((planes + 1, neurons if is_long else 0), np.uint32)
+            events, found = self._loops.pack_levels(levels.view(np.uint8), about, rows, ones, counts, at)
             needed = (int(found) & 127).bit_length()
         self._planes[neurons] = planes
-        places = [place for place in range(8) if found >> place & 1]
-        bits = np.empty((len(places), events // 64 + 1), np.uint64)
+        names, places = _places_of(int(found))
+        if not names:
+            return rows, events, {}
+        bits = np.empty((len(names), events // 64 + 1), np.uint64)
         at = at[: 64 * bits.shape[1]]
         at[events:] = 0
-        if places:
-            self._loops.bits_of_levels(at, np.array(places), bits)
-        packed = (each.view(np.uint8)[: -(-events // 8)] for each in bits)
-        # The sign comes after seven bits, and has the last of the counts.
-        names = (-1 if place == 7 else place for place in places)
-        return rows, events, {name: (each, counts[name]) for name, each in zip(names, packed, strict=True)}
+        self._loops.bits_of_levels(at, places, bits)
+        packed, counted = bits.view(np.uint8)[:, : -(-events // 8)], counts if is_long else ones
+        return rows, events, {name: (each, counted[name]) for name, each in zip(names, packed, strict=True)}
 
-    def _is_for(self, slots: int, *arrays: NDArray[Any]) -> bool:
-        # A loop is compiled anew for arrays of another kind, for which nobody should wait.
-        return self.are_ready(slots) and all(is_plain(each) for each in arrays)
+
+@cache
+def _places_of(found: int) -> tuple[tuple[int, ...], NDArray[np.int64]]:
+    """Names of planes, of a bit for each, and the places of these bits."""
+    places = [place for place in range(8) if found >> place & 1]
+    # The sign comes after seven bits, and has the last of the counts.
+    return tuple(-1 if place == 7 else place for place in places), np.array(places, np.int64)
 
 
 def _compile(loops: Any) -> None:
     levels = np.zeros((8, 1), np.int8)
     loops.take_levels(np.zeros(8, np.float32), levels.reshape(-1))
-    events, counts, at = np.zeros((1, 1), np.uint8), np.zeros((1, 1), np.uint32), np.zeros(128, np.uint8)
-    loops.pack_levels(levels.view(np.uint8), np.zeros((8, 1), np.uint8), events, counts, at)
+    rows, ones, at = np.zeros((1, 1), np.uint8), np.zeros((1, 1), np.uint8), np.zeros(128, np.uint8)
+    counts = np.zeros((1, 0), np.uint32)
+    loops.pack_levels(levels.view(np.uint8), np.zeros((8, 1), np.uint8), rows, ones, counts, at)
     bits = np.zeros((1, 2), np.uint64)
     loops.bits_of_levels(at, np.zeros(1, np.int64), bits)
 

@@ -113,16 +113,24 @@ class ValuePacker(HostPacker):
     def _new_stage(self) -> Any:
         return self._pool.take(self._neurons, self._level_dtype.itemsize).view(self._level_dtype)
 
-    def _compare(self, values: NDArray[np.generic], stage: Any) -> None:
-        """Write the levels of values to a stage, and refuse values that are no multiples of the scale."""
+    def _add(self, values: NDArray[np.generic]) -> None:
+        """Write the levels of values to the stage: at once where the compiled loop does, else in pieces."""
+        stage = self._stage[self._waiting : self._waiting + len(values)]
         taken = LOOPS.take_levels(values, stage) if self._is_plain else None
-        if taken is not None:
-            is_given_back, *ends = taken
-        else:
-            is_given_back, *ends = self._take_levels(values, stage)
+        if taken is None:
+            super()._add(values)
+            return
+        self._note(values, *taken)
+        self._waiting += len(values)
+
+    def _compare(self, values: NDArray[np.generic], stage: Any) -> None:
+        self._note(values, *self._take_levels(values, stage))
+
+    def _note(self, values: NDArray[np.generic], is_given_back: bool, least: int, most: int) -> None:
+        """Note the range of the levels of values, and refuse values that are no multiples of the scale."""
         if not is_given_back:
             self._refuse(values)
-        self._range = min(self._range[0], ends[0]), max(self._range[1], ends[1])
+        self._range = min(self._range[0], least), max(self._range[1], most)
         if self._range[0] < -MAX_LEVEL:
             raise NotSpikesError(describe_values(values))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -135,7 +135,12 @@ def _plane_of(levels: Levels, name: str) -> Bools:
 
 def of_neurons(counts: NDArray[Any], frames: int) -> NDArray[np.unsignedinteger[Any]]:
     """Counts of each neuron in so many frames, of the smallest data type that holds them."""
-    return counts.astype(np.min_scalar_type(frames))
+    return counts.astype(_count_dtype(frames), copy=False)
+
+
+@cache
+def _count_dtype(most: int) -> np.dtype[Any]:
+    return np.min_scalar_type(most)
 
 
 def pending_rows(frames: Pending) -> tuple[Packed | None, Mapping[str, PlaneAtEvents]]:
