@@ -272,3 +272,25 @@ def bits_of_levels(at, planes, out):
             every[7 - frame] = frames[frame]
         for place in range(len(planes)):
             out[place, word] = in_bytes_backwards(every[planes[place]])
+
+
+@compiled
+def put_behind(bits, shift, out):
+    """Write packed bits behind so many that are there, in the highest places of the first byte.
+
+    Parameters
+    ----------
+    bits : uint8 array, shape [bytes]
+    shift : int
+        From 0 to 7.
+    out : uint8 array, shape [bytes] or [bytes + 1]
+        Its first byte has ``shift`` bits, and 0 behind them; all others are overwritten.
+    """
+    up, down = np.uint64(8 - shift), np.uint64(shift)
+    before = np.uint64(out[0]) if shift else np.uint64(0)
+    for place in range(len(bits)):
+        byte = np.uint64(bits[place])
+        out[place] = np.uint8(before | byte >> down)
+        before = byte << up & _255
+    if len(out) > len(bits):
+        out[len(bits)] = np.uint8(before)

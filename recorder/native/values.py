@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from functools import cache
 from typing import Any, Final
 
@@ -81,6 +82,22 @@ class ValueLoops(Loops):
         packed, counted = bits.view(np.uint8)[:, : -(-events // 8)], counts if is_long else ones
         return rows, events, {name: (each, counted[name]) for name, each in zip(names, packed, strict=True)}
 
+    def join_bits(self, pieces: Iterable[tuple[Packed | None, int]], out: Packed) -> int:
+        """Do what `recorder.format.planes.at_events.join_bits` does, once the loops are ready."""
+        last = 0
+        for piece, count in pieces:
+            place, shift = divmod(last, 8)
+            last += count
+            end = -(-last // 8)
+            if piece is None:
+                # Behind the bits of a byte that has begun there are zeros.
+                out[place + bool(shift) : end] = 0
+            elif count:
+                bits = piece[: -(-count // 8)]
+                self._loops.put_behind(bits if is_plain(bits) else bits.copy(), shift, out[place:end])
+        out[-(-last // 8) :] = 0
+        return last
+
 
 @cache
 def _places_of(found: int) -> tuple[tuple[int, ...], NDArray[np.int64]]:
@@ -98,6 +115,8 @@ def _compile(loops: Any) -> None:
     loops.pack_levels(levels.view(np.uint8), np.zeros((8, 1), np.uint8), rows, ones, counts, at)
     bits = np.zeros((1, 2), np.uint64)
     loops.bits_of_levels(at, np.zeros(1, np.int64), bits)
+    packed = bits.view(np.uint8)[0]
+    loops.put_behind(packed, 0, packed.copy())
 
 
 # Of this process.

@@ -64,9 +64,10 @@ class PackedValues:
     @property
     def nbytes(self) -> int:
         """Bytes of rows and planes."""
-        return self.spikes.nbytes + sum(
-            plane.bits.nbytes + plane.counts.nbytes for plane in self.planes.values()
-        )
+        size_bytes = self.spikes.nbytes
+        for bits, counts in self.planes.values():
+            size_bytes += bits.nbytes + counts.nbytes
+        return size_bytes
 
     def split(self, row: int) -> tuple[PackedValues, PackedValues]:
         """The first so many rows, and all others; what is all of them is not copied."""

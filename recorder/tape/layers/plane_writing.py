@@ -11,7 +11,9 @@ from recorder.format import ChunkPlan
 from recorder.format.bits import Counts, Packed, count_bits, count_rows
 from recorder.format.chunks import encode_plane
 from recorder.format.layout import ZSTD_LEVEL
-from recorder.format.planes.at_events import PlaneAtEvents, bits_at_events, join_bits, neurons_of_events
+from recorder.format.planes import at_events
+from recorder.format.planes.at_events import PlaneAtEvents, bits_at_events, neurons_of_events
+from recorder.native.values import LOOPS
 from recorder.tape.layers.bits_writing import BitsArray, BitsExtent, BitsWriter, WrittenChunk
 from recorder.tape.layers.layer_reading import LayerReader
 from recorder.tape.threads.in_order import InOrder
@@ -19,6 +21,10 @@ from recorder.tape.threads.pressure import Timed
 
 # Bits at events, and how many; None for so many that are false.
 Pieces = list[tuple[Packed | None, int]]
+
+
+def _join_bits(pieces: Pieces, out: Packed) -> int:
+    return (LOOPS if LOOPS.are_ready(0) else at_events).join_bits(pieces, out)
 
 
 class FilledPlane(NamedTuple):
@@ -74,7 +80,7 @@ class PlaneWriter(BitsWriter):
         """Bits that fill the chunk so far, with those of pending frames with so many events; how many."""
         pieces = [*self._filled.pieces, (pending and pending.bits, events)]
         bits = np.empty(-(-sum(count for _, count in pieces) // 8), np.uint8)
-        return bits, join_bits(pieces, bits)
+        return bits, _join_bits(pieces, bits)
 
     def commit(self, begun: Packed, frames: int, stored: list[bytes], *, close: bool) -> BitsExtent:
         """Do what `EventsWriter.commit` does.
@@ -104,7 +110,7 @@ def encode_planes(
     payload, of_parts = room[: plan.part_bytes], None
     for pieces in planes:
         if plan.parts == 1:
-            join_bits(pieces, payload)
+            _join_bits(pieces, payload)
             yield [encode_plane(payload, level)]
             continue
         if of_parts is None:
@@ -113,10 +119,10 @@ def encode_planes(
             of_parts = [(neurons >= some.start) & (neurons < some.stop) for some in slices]
         count = sum(count for _, count in pieces)
         whole = np.empty(-(-count // 8), np.uint8)
-        join_bits(pieces, whole)
+        _join_bits(pieces, whole)
         bits, stored = np.unpackbits(whole, count=count), []
         for is_inside in of_parts:
-            join_bits([(np.packbits(bits[is_inside]), int(np.count_nonzero(is_inside)))], payload)
+            _join_bits([(np.packbits(bits[is_inside]), int(np.count_nonzero(is_inside)))], payload)
             stored.append(encode_plane(payload, level))
         yield stored
     encoding.give_back(room)
