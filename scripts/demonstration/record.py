@@ -18,7 +18,7 @@ def main() -> None:
     """Write ``digits.zarr`` into the folder named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="where the recording goes")
-    parser.add_argument("--epochs", type=int, default=3, help="of training")
+    parser.add_argument("--epochs", type=int, default=2, help="of training")
     arguments = parser.parse_args()
 
     torch.manual_seed(0)

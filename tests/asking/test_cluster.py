@@ -36,15 +36,15 @@ WORKERS = 2
 
 @pytest.fixture(scope="module")
 def spikes() -> np.ndarray:
-    return np.random.default_rng(7).random((60_000, 5, 20)) < 0.1
+    return np.random.default_rng(7).random((30_000, 5, 20)) < 0.1
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory, spikes: np.ndarray) -> Path:
     path = tmp_path_factory.mktemp("cluster") / "run.zarr"
-    runs = [Run(trial * 50, 50, 100, trial) for trial in range(12)]
+    runs = [Run(trial * 50, 50, 100, trial) for trial in range(6)]
     trials = [
-        Trial(trial, 100, {"label": [(trial + sample) % 3 for sample in range(100)]}) for trial in range(12)
+        Trial(trial, 100, {"label": [(trial + sample) % 3 for sample in range(100)]}) for trial in range(6)
     ]
     borders = FanOut(2, (None, (2, *[3] * 18, 2)))
     readers = (Reader("2", "Conv1d", (2, 5, 3), borders, None),)
@@ -81,7 +81,7 @@ def questions(recording: Any) -> list[Any]:
         layer.silent_ratio(per="trial"),
         layer.saturated_ratio(per="label", threshold=0.1),
         layer.firing_rate(per=("window", "channel"), window=70),
-        recording.select(steps=slice(3, 431), labels=[1]).firing_rate(per="layer"),
+        recording.select(steps=slice(3, 231), labels=[1]).firing_rate(per="layer"),
         layer.firing_rate(("time", "label", "channel")),
         layer.spike_count("presentation"),
         layer.select(time=slice(3, 9), samples=[0, 2], channels=0).silent_ratio("sample"),
@@ -230,7 +230,7 @@ def test_a_worker_that_is_killed_changes_nothing(
     while not future.done() and not all(client.processing().values()):
         time.sleep(0.01)
     workers[0].kill()
-    by_step = spikes.reshape(600, 100, 100)
+    by_step = spikes.reshape(300, 100, 100)
     wanted = 1 - by_step.any(axis=1).mean(axis=1) + by_step.mean(axis=(1, 2)).sum()
     np.testing.assert_allclose(future.result(timeout=60).values, wanted, rtol=1e-12)
 

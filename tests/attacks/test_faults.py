@@ -19,6 +19,7 @@ from recorder.stores import ByteStore
 from recorder.tape import LayerProgress, TapeReader, TapeWriter
 from recorder.tape.holding.beginning import is_unbegun
 
+LONG = pytest.mark.long
 NEURONS = {"a": 3, "b": 9}
 # Blocks of two chunks of 64 frames.
 PLANS = {
@@ -131,10 +132,19 @@ def fail_once(number: int) -> Callable[[int, str, str], bool]:
     return lambda operation, *_: operation == number
 
 
-@pytest.mark.parametrize("writes_under_way", [1, 4], ids=["one by one", "side by side"])
-@pytest.mark.parametrize("after", [False, True], ids=["not done", "done"])
 @pytest.mark.parametrize(
-    ("plan", "error"), [(fail_once, errno.EIO), (fail_from, errno.ENOSPC)], ids=["once", "for good"]
+    ("plan", "error", "after", "writes_under_way"),
+    [
+        # Each two of these together; all three with `-m long`.
+        pytest.param(fail_once, errno.EIO, False, 1, id="once, not done, one by one"),
+        pytest.param(fail_once, errno.EIO, True, 4, id="once, done, side by side"),
+        pytest.param(fail_from, errno.ENOSPC, False, 4, id="for good, not done, side by side"),
+        pytest.param(fail_from, errno.ENOSPC, True, 1, id="for good, done, one by one"),
+        pytest.param(fail_once, errno.EIO, False, 4, marks=LONG, id="once, not done, side by side"),
+        pytest.param(fail_once, errno.EIO, True, 1, marks=LONG, id="once, done, one by one"),
+        pytest.param(fail_from, errno.ENOSPC, False, 1, marks=LONG, id="for good, not done, one by one"),
+        pytest.param(fail_from, errno.ENOSPC, True, 4, marks=LONG, id="for good, done, side by side"),
+    ],
 )
 def test_any_store_operation_may_fail(
     plan: Callable[[int], Callable[..., bool]], error: int, after: bool, writes_under_way: int

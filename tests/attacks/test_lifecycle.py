@@ -160,7 +160,7 @@ def test_a_forward_that_raises_or_is_interrupted_is_kept_as_far_as_it_came(tmp_p
 @pytest.mark.parametrize("ends", [False, True], ids=["returns", "ends the program"])
 @pytest.mark.parametrize("kind", lifecycle.SHAPES)
 def test_a_handler_may_close_at_any_moment(tmp_path: Path, kind: str, ends: bool) -> None:
-    lifecycle.close_in_a_handler(tmp_path, kind, ends=ends, most=12)
+    lifecycle.close_in_a_handler(tmp_path, kind, ends=ends, most=6)
 
 
 @pytest.mark.long

@@ -33,7 +33,7 @@ from recorder.stores import Folder, ZarrStore
 from recorder.tape import TapeReader
 
 
-@pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize("every", [15, pytest.param(1, marks=pytest.mark.long)])
 def test_packing_cut_short_anywhere_leaves_no_recording_and_goes_on(source: Path, every: int) -> None:
     """At operations on the store, one after the other: nothing there looks like a recording until all is."""
     reader, expected = reader_of(source), digest_recording(reader_of(source))

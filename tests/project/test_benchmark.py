@@ -22,7 +22,7 @@ def run(*arguments: str) -> str:
 
 
 # Sections that take some seconds; the others are left to `-m long`.
-QUICK = ("calls", "short", "opening")
+QUICK = ("calls", "short")
 FIGURES = {
     "recording": "run time",
     "values": "values 0 to 4",
@@ -57,13 +57,20 @@ def test_sections_print_tables_and_write_figures(sections: tuple[str, ...], tmp_
     assert found["machine"]["torch"]
 
 
-def test_sections_that_lack_their_device_are_skipped_visibly(tmp_path: Path) -> None:
+def test_sections_that_lack_their_device_are_skipped_visibly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
-    printed = run("--device", "cuda", "--section", "recording", "--cache", str(tmp_path))
-    assert "Not measured: recording: there is no CUDA device" in printed
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    from benchmarks.__main__ import main
+
+    arguments = ["--quick", "--device", "cuda", "--section", "recording", "--cache", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["benchmark", *arguments])
+    main()
+    assert "Not measured: recording: there is no CUDA device" in capsys.readouterr().out
 
 
 def test_simulated_encoders_gain_what_the_lock_and_the_writing_thread_leave(

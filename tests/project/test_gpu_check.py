@@ -64,6 +64,7 @@ def test_without_a_gpu_all_checks_run_on_a_late_device_and_the_report_says_so(tm
     assert "run time ÷ bare, small, single-step, begin and end included | – |" in found
 
 
+@pytest.mark.long
 def test_a_packer_that_loses_spikes_is_noticed(tmp_path: Path) -> None:
     report = tmp_path / "report.md"
     done = run(sys.executable, "-c", BROKEN, "--check=exactness", "-o", str(report))

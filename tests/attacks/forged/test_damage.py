@@ -71,9 +71,14 @@ def is_noticed(path: Path) -> bool:
         return True
 
 
-@pytest.mark.parametrize("state", ["closed", "interrupted"])
 @pytest.mark.parametrize(
-    "thorough", [False, pytest.param(True, marks=[pytest.mark.long, pytest.mark.timeout(3600)])]
+    ("state", "thorough"),
+    [
+        ("interrupted", False),
+        pytest.param("closed", False, marks=pytest.mark.long),
+        pytest.param("closed", True, marks=[pytest.mark.long, pytest.mark.timeout(3600)]),
+        pytest.param("interrupted", True, marks=[pytest.mark.long, pytest.mark.timeout(3600)]),
+    ],
 )
 def test_no_damage_changes_an_answer_and_verification_finds_all_of_it(
     tmp_path: Path, state: str, thorough: bool

@@ -134,10 +134,11 @@ def check_averages(
     assert dask.is_dask_collection(found)
     assert found.coords["defined"].chunks is not None
     found = found.compute()
+    of_words = [found[word].values.tolist() for word in along]
     left = {tuple(table.places[word][row] for word in along) for row in range(len(table.keys))}
     left = {key for key in left if None not in key}
     for at in np.ndindex(*found.shape[: len(along)]):
-        key = tuple(found[word].values.tolist()[index] for word, index in zip(along, at, strict=True))
+        key = tuple(axis[index] for axis, index in zip(of_words, at, strict=True))
         left.discard(key)
         values, defined = figure(table.rows(along, key))
         axes = {"all": None, "channel": tuple(range(1, values.ndim)), "neuron": ()}[place]
