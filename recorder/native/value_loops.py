@@ -152,6 +152,39 @@ def _count_eight(frames, bit, ones):
 
 
 @compiled
+def _pack_row(levels, about, row, ones):
+    """Pack eight frames of levels; what `pack_levels` returns about planes."""
+    neurons, beside, found = len(row), about.shape[1], _NONE
+    for first in range(0, neurons, beside):
+        last = min(first + beside, neurons)
+        frames, here = levels[:, first:last], _NONE
+        _pack_eight(frames, _ALL, row[first:last])
+        for place in range(8):
+            frame, planes = frames[place], about[place]
+            for neuron in range(len(frame)):
+                planes[neuron] = _about(frame[neuron])
+                here = either(here, planes[neuron])
+        if both(here, _NEGATIVE):
+            _count_eight(about, _NEGATIVE, ones[-1, first:last])
+        for plane in range(len(ones) - 1):
+            bit = np.uint8(1 << plane)
+            if both(here, bit):
+                _count_eight(about, bit, ones[plane, first:last])
+        found = either(found, here)
+    return found
+
+
+@compiled
+def _move_counts(ones, counts):
+    """Add what was counted in bytes to wider counts, and begin anew."""
+    for plane in range(len(ones)):
+        of_plane, in_all = ones[plane], counts[plane]
+        for neuron in range(len(of_plane)):
+            in_all[neuron] = plus(in_all[neuron], np.uint32(of_plane[neuron]))
+            of_plane[neuron] = _NONE
+
+
+@compiled
 def put_together_by_shuffles(levels, taken, at):
     """Write the levels that are not 0 behind so many that are there; how many there are now.
 
@@ -218,36 +251,15 @@ def pack_levels(levels, about, rows, ones, counts, at):
         A bit for each plane that anything is true in, the highest for the sign.
     """
     count, neurons = rows.shape
-    found, taken, beside = _NONE, 0, about.shape[1]
+    found, taken = _NONE, 0
     at_once = max(_LEVELS_AT_ONCE // (8 * neurons), 1)
     for begin in range(0, count, at_once):
         end = min(begin + at_once, count)
         taken = _put_together(levels[8 * begin : 8 * end].reshape(-1), taken, at)
         for row in range(begin, end):
-            for first in range(0, neurons, beside):
-                last = min(first + beside, neurons)
-                frames = levels[8 * row : 8 * row + 8, first:last]
-                _pack_eight(frames, _ALL, rows[row, first:last])
-                here = _NONE
-                for place in range(8):
-                    frame, planes = frames[place], about[place]
-                    for neuron in range(len(frame)):
-                        planes[neuron] = _about(frame[neuron])
-                        here = either(here, planes[neuron])
-                if both(here, _NEGATIVE):
-                    _count_eight(about, _NEGATIVE, ones[-1, first:last])
-                for plane in range(len(ones) - 1):
-                    bit = np.uint8(1 << plane)
-                    if both(here, bit):
-                        _count_eight(about, bit, ones[plane, first:last])
-                found = either(found, here)
-            is_full = (row + 1) % ROWS_IN_BYTE == 0 or row + 1 == count
-            if count > ROWS_IN_BYTE and is_full:
-                for plane in range(len(ones)):
-                    of_plane, in_all = ones[plane], counts[plane]
-                    for neuron in range(neurons):
-                        in_all[neuron] = plus(in_all[neuron], np.uint32(of_plane[neuron]))
-                        of_plane[neuron] = _NONE
+            found = either(found, _pack_row(levels[8 * row : 8 * row + 8], about, rows[row], ones))
+            if count > ROWS_IN_BYTE and ((row + 1) % ROWS_IN_BYTE == 0 or row + 1 == count):
+                _move_counts(ones, counts)
     return taken, found
 
 
