@@ -26,6 +26,9 @@ SPARE_BYTES = 8 * 2**20
 # Bytes of values that are compared at once, so that they are still in the cache when they are counted.
 COMPARE_BYTES = 2**20
 
+# Planes by the bit of |level| - 1 in an int8.
+_NAMES = {-1: SIGN, **{place: f"{place}" for place in range(7)}}
+
 # Most slots of an output that is copied by one thread.
 LONE_COPY_SLOTS = 2**20
 
@@ -125,7 +128,7 @@ def _pack_levels(levels: Stage) -> PackedValues:
         return pack_levels(levels)
     rows, events, of_places = found
     planes = {
-        SIGN if place < 0 else f"{place}": PlaneAtEvents(bits, of_neurons(counts, len(levels)))
+        _NAMES[place]: PlaneAtEvents(bits, of_neurons(counts, len(levels)))
         for place, (bits, counts) in of_places.items()
     }
     return PackedValues(rows, planes, events)

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recorder.format import ChunkPlan
-from recorder.format.bits import Counts, Packed, count_bits, count_rows
+from recorder.format.bits import Packed, count_bits, count_rows
 from recorder.format.chunks import encode_plane
 from recorder.format.layout import ZSTD_LEVEL
 from recorder.format.planes import at_events
@@ -31,7 +32,7 @@ class FilledPlane(NamedTuple):
     """What a plane says in a chunk: its bits at events, and how often it is true of each neuron."""
 
     pieces: Pieces
-    counts: Counts
+    counts: NDArray[np.uint32]
 
 
 class PlaneWriter(BitsWriter):
@@ -47,7 +48,7 @@ class PlaneWriter(BitsWriter):
 
     def __init__(self, array: BitsArray, *, first_chunk: int, events: int = 0) -> None:
         super().__init__(array, first_chunk=first_chunk)
-        self._filled = FilledPlane([(None, events)], np.zeros(array.plan.neurons, np.int64))
+        self._filled = FilledPlane([(None, events)], np.zeros(array.plan.neurons, np.uint32))
 
     def resume(self, kept: LayerReader, events: Packed) -> None:
         """Go on after the committed frames that a reader of the plane sees.
@@ -68,13 +69,13 @@ class PlaneWriter(BitsWriter):
 
     def take_chunk(self) -> FilledPlane:
         """What fills the chunk, which is full; begin the next one."""
-        filled, self._filled = self._filled, FilledPlane([], np.zeros(self._plan.neurons, np.int64))
+        filled, self._filled = self._filled, FilledPlane([], np.zeros(self._plan.neurons, np.uint32))
         self._chunk += 1
         return filled
 
     def write_chunk(self, filled: FilledPlane, stored: list[bytes], chunk: int, store: Timed) -> WrittenChunk:
         """Write a chunk that was taken, whose parts are to be ``stored``; runs in any thread."""
-        return WrittenChunk(filled.counts, self._write_parts(stored, chunk, store))
+        return WrittenChunk(filled.counts.astype(np.int64), self._write_parts(stored, chunk, store))
 
     def begun(self, pending: PlaneAtEvents | None, events: int) -> tuple[Packed, int]:
         """Bits that fill the chunk so far, with those of pending frames with so many events; how many."""

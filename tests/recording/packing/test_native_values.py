@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
 
-from packed_levels import assert_packed, levels_of
+from packed_levels import assert_joined, assert_packed, levels_of
 from recorder import Monitor, SpikeOutput
 from recorder.capture.host import host_packing, value_packing
 from recorder.capture.host.host_packing import FullStage, NotSpikesError, StagePool, pack_whole
@@ -29,6 +29,7 @@ from recorder.native.planes import PlaneLoops
 from recorder.native.values import ValueLoops
 from recorder.stores import Folder
 from recorder.tape import TapeReader, spreading
+from recorder.tape.layers import plane_writing
 from recorder.tape.layers.levels import read_levels
 
 pytest.importorskip("numba")
@@ -54,7 +55,7 @@ def plane_loops() -> PlaneLoops:
 @pytest.fixture
 def used(loops: ValueLoops, plane_loops: PlaneLoops, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever packs and reads values in this process has the loops."""
-    for module in (host_packing, value_packing):
+    for module in (host_packing, value_packing, plane_writing):
         monkeypatch.setattr(module, "LOOPS", loops)
     monkeypatch.setattr(spreading, "LOOPS", plane_loops)
 
@@ -62,7 +63,8 @@ def used(loops: ValueLoops, plane_loops: PlaneLoops, monkeypatch: pytest.MonkeyP
 @st.composite
 def some_levels(draw: st.DrawFn) -> NDArray[np.int8]:
     """Levels, [frames, neurons], whole rows of eight."""
-    shape = 8 * draw(st.integers(0, 20)), draw(st.sampled_from([1, 2, 7, 8, 9, 63, 64, 65, 128, 257, 5000]))
+    neurons = draw(st.sampled_from([1, 2, 7, 8, 9, 63, 64, 65, 128, 257, 5000]))
+    shape = 8 * draw(st.integers(0, 20 if neurons > 257 else 70)), neurons
     random = np.random.default_rng(draw(st.integers(0, 2**32)))
     least, most = draw(st.integers(-128, 0)), draw(st.integers(0, 127))
     events = random.random(shape) < draw(st.sampled_from([0, 0.02, 0.3, 0.9, 1]))
@@ -104,6 +106,22 @@ def test_each_level_is_packed(packed: Callable[[NDArray[np.int8]], PackedValues]
     levels = np.arange(-most, most, dtype=dtype).reshape(8, -1)
     assert_packed(packed(levels), levels)
     assert_packed(pack_levels(levels), levels)
+
+
+@pytest.mark.parametrize("rows", [31, 32, 62, 63])
+def test_neurons_are_counted_in_more_rows_than_a_byte_has_room_for(
+    packed: Callable[[NDArray[np.int8]], PackedValues], rows: int
+) -> None:
+    levels = np.repeat(np.array([[-1, -4, 2]], np.int8), 8 * rows, axis=0)
+    assert_packed(packed(levels), levels)
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.booleans())), st.integers(0, 3))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_pieces_of_bits_are_joined_in_order(
+    loops: ValueLoops, lengths: list[tuple[int, bool]], more: int
+) -> None:
+    assert_joined(loops.join_bits, lengths, more)
 
 
 @given(some_levels(), st.integers(0, 70))

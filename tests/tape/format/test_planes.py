@@ -16,7 +16,7 @@ from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
 import recorder.format
-from packed_levels import assert_packed
+from packed_levels import assert_joined, assert_packed
 from recorder.format import RecordingFormatError
 from recorder.format.planes.at_events import join_bits
 from recorder.format.planes.values import join_levels, pack_levels, pending_rows
@@ -91,17 +91,7 @@ def test_packed_levels_are_cut_at_any_row(levels: NDArray[np.int16], data: st.Da
 
 @hypothesis.given(st.lists(st.tuples(st.integers(0, 40), st.booleans())), st.integers(0, 3))
 def test_pieces_of_bits_are_joined_in_order(lengths: list[tuple[int, bool]], more: int) -> None:
-    random = np.random.default_rng(0)
-    pieces = [random.random(count) < (0.5 if is_there else 0) for count, is_there in lengths]
-    whole = np.concatenate([np.empty(0, np.bool_), *pieces])
-    given: list[tuple[NDArray[np.uint8] | None, int]] = [
-        # A piece may come with bytes behind its own.
-        (np.append(np.packbits(piece), np.uint8(0)) if is_there else None, count)
-        for piece, (count, is_there) in zip(pieces, lengths, strict=True)
-    ]
-    out = np.full(-(-len(whole) // 8) + more, 255, np.uint8)
-    assert join_bits(given, out) == len(whole)
-    np.testing.assert_array_equal(np.unpackbits(out), np.pad(whole, (0, 8 * len(out) - len(whole))))
+    assert_joined(join_bits, lengths, more)
 
 
 def levels_by_stock_zarr(path: Path, layer: LayerReader) -> NDArray[np.int16]:
