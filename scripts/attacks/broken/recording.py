@@ -188,7 +188,24 @@ RECORDING_MUTANTS = (
     Mutant(
         "eight frames are not counted where only the first neurons have a plane",
         "recording/packing/test_native_values.py::test_loops_give_what_numpy_gives",
-        ((VALUE_LOOPS, "range(len(counts) - 1)", "range(min(len(counts) - 1, 1))"),),
+        ((VALUE_LOOPS, "range(len(ones) - 1)", "range(min(len(ones) - 1, 1))"),),
+    ),
+    Mutant(
+        "what was counted last in bytes is not in the wider counts",
+        "recording/packing/test_native_values.py"
+        "::test_neurons_are_counted_in_more_rows_than_a_byte_has_room_for",
+        ((VALUE_LOOPS, " or row + 1 == count)", ")"),),
+    ),
+    Mutant(
+        "neurons are counted in a byte that overflows",
+        "recording/packing/test_native_values.py"
+        "::test_neurons_are_counted_in_more_rows_than_a_byte_has_room_for",
+        ((VALUE_LOOPS, "ROWS_IN_BYTE = 255 // 8", "ROWS_IN_BYTE = 256 // 8"),),
+    ),
+    Mutant(
+        "bits that are put behind others lose what goes over the end of a byte",
+        "recording/packing/test_native_values.py::test_pieces_of_bits_are_joined_in_order",
+        ((VALUE_LOOPS, "before = byte << up & _255", "before = byte & np.uint64(0)"),),
     ),
     Mutant(
         "loops ask for an instruction of this processor where they are compiled for any",
