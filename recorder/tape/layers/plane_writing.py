@@ -109,9 +109,11 @@ def encode_planes(
         return
     room = encoding.room(plan.part_bytes)
     payload, of_parts = room[: plan.part_bytes], None
+    # All planes have as many bits, so that what is behind those of the first is so behind the others'.
+    used = len(payload)
     for pieces in planes:
         if plan.parts == 1:
-            _join_bits(pieces, payload)
+            used = -(-_join_bits(pieces, payload[:used]) // 8)
             yield [encode_plane(payload, level)]
             continue
         if of_parts is None:
