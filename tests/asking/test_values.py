@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import dask
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import analysis
 from analysis.arguments import QuestionError
+from analysis.cli import commands
 from recorder.keeping import plan_recovery, recover
 from recorder.stores import Folder
 from recorder.tape import TapeReader
@@ -199,5 +199,4 @@ def test_scale_and_range_are_told(tmp_path: Path) -> None:
 
 
 def info_of(path: Path, *options: str) -> str:
-    command = [sys.executable, "-m", "analysis.cli", "info", str(path), *options]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return CliRunner().invoke(commands.main, ["info", str(path), *options], catch_exceptions=False).stdout

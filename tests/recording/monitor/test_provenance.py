@@ -141,7 +141,10 @@ def command_of(printed: str) -> Any:
     return json.loads(printed.rpartition("} ")[0] + "}")["command"]
 
 
-@pytest.mark.parametrize("form", ["module", "package", "code", "folder"])
+@pytest.mark.parametrize(
+    "form",
+    ["module", "folder", *(pytest.param(form, marks=pytest.mark.long) for form in ("package", "code"))],
+)
 def test_the_command_is_named_without_its_folder(tmp_path: Path, form: str) -> None:
     package = tmp_path / "secret project" / "nets"
     package.mkdir(parents=True)
