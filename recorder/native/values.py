@@ -93,6 +93,8 @@ class ValueLoops(Loops):
                 # Behind the bits of a byte that has begun there are zeros.
                 out[place + bool(shift) : end] = 0
             elif count:
+                if end > len(out):
+                    raise ValueError(f"{len(out)} bytes have no room for {last} bits")
                 bits = piece[: -(-count // 8)]
                 self._loops.put_behind(bits if is_plain(bits) else bits.copy(), shift, out[place:end])
         out[-(-last // 8) :] = 0

@@ -15,7 +15,7 @@ TESTS = Path(__file__).parents[1]
 ELSEWHERE = (
     *("encoding", "links", "live", "lock", "lost", "pressure", "progress", "slurm", "verification"),
     *("batches", "command_help", "kept_counts", "pack", "packed_damage", "rearranging"),
-    *("shards", "stats_command", "watching", "joint", "identity", "generations", "writing"),
+    *("shards", "stats_command", "watching", "joint", "identity", "writing"),
 )
 FOLDERS = {
     # What users of an analysis begin with, on the oldest Python: the installed packages never miss torch.

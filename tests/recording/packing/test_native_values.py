@@ -124,6 +124,13 @@ def test_pieces_of_bits_are_joined_in_order(
     assert_joined(loops.join_bits, lengths, more)
 
 
+def test_bits_are_not_written_behind_the_end_of_memory(loops: ValueLoops) -> None:
+    bits = np.packbits(np.ones(20, np.bool_))
+    for join in (loops.join_bits, at_events.join_bits):
+        with pytest.raises(ValueError, match="room|broadcast"):
+            join([(bits, 20), (bits, 20)], np.zeros(3, np.uint8))
+
+
 @given(some_levels(), st.integers(0, 70))
 @settings(max_examples=60, deadline=None)
 def test_levels_at_events_are_put_together_in_order(levels: NDArray[np.int8], before: int) -> None:
