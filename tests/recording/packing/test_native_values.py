@@ -127,7 +127,7 @@ def test_pieces_of_bits_are_joined_in_order(
 def test_bits_are_not_written_behind_the_end_of_memory(loops: ValueLoops) -> None:
     bits = np.packbits(np.ones(20, np.bool_))
     for join in (loops.join_bits, at_events.join_bits):
-        with pytest.raises(ValueError, match="room|broadcast"):
+        with pytest.raises(ValueError, match=r"room|broadcast"):
             join([(bits, 20), (bits, 20)], np.zeros(3, np.uint8))
 
 
