@@ -34,7 +34,7 @@ class ValueLoops(Loops):
 
     def take_levels(self, values: NDArray[Any], levels: NDArray[Any]) -> tuple[bool, int, int] | None:
         """Write whole numbers, float32, as levels, int8; whether they are, and the range of the levels."""
-        if self._loops is None and not self.are_ready(values.size):
+        if not self.are_ready(values.size):
             return None
         # A loop is compiled anew for arrays of another kind, for which nobody should wait.
         types = values.dtype == np.float32 and levels.dtype == np.int8
@@ -56,7 +56,7 @@ class ValueLoops(Loops):
             What planes say at events, by the bit of |level| - 1, and -1 for the sign; only of those that are
             not silent.
         """
-        if self._loops is None and not self.are_ready(levels.size):
+        if not self.are_ready(levels.size):
             return None
         if not (levels.dtype == np.int8 and is_plain(levels)):
             return None
