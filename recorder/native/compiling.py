@@ -142,6 +142,28 @@ def plus(context, one, other):  # noqa: ARG001
 
 
 @intrinsic
+def down(context, word, places):  # noqa: ARG001
+    """A word whose bits are so many places further down, likewise."""
+
+    def generate(context, builder, signature, arguments):  # noqa: ARG001
+        return builder.lshr(*arguments)
+
+    return word(word, word), generate
+
+
+@intrinsic
+def minus_at_most(context, byte, other):  # noqa: ARG001
+    """A byte minus another one, or 0 if that is larger."""
+
+    def generate(context, builder, signature, arguments):  # noqa: ARG001
+        kind = ir.IntType(8)
+        minus = builder.module.declare_intrinsic("llvm.usub.sat", (kind,), ir.FunctionType(kind, [kind, kind]))
+        return builder.call(minus, arguments)
+
+    return types.uint8(types.uint8, types.uint8), generate
+
+
+@intrinsic
 def bits_of(context, value):  # noqa: ARG001
     """The bits of a float32 as a signed word."""
 

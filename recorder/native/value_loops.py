@@ -15,9 +15,11 @@ from recorder.native.compiling import (
     both,
     compiled,
     count_ones,
+    down,
     either,
     frames_of,
     in_bytes_backwards,
+    minus_at_most,
     plus,
     put_together,
     trailing_zeros,
@@ -27,8 +29,8 @@ from recorder.native.compiling import (
 )
 
 _1, _255 = np.uint64(1), np.uint64(255)
-# Levels that are worked on at once, but for eight frames of a large layer.
-_LEVELS_AT_ONCE = 2**16
+# Levels that are worked on at once, but for eight frames of a large layer; neurons of these.
+LEVELS_AT_ONCE, _NEURONS_AT_ONCE = 2**16, 2048
 # Rows of eight frames in which a neuron can be counted in a byte.
 ROWS_IN_BYTE = 255 // 8
 
@@ -39,7 +41,8 @@ _FIFTH, _SIXTH, _SEVENTH, _EIGHTH = np.uint8(8), np.uint8(4), np.uint8(2), np.ui
 # 1.5 · 2²³, from which on floats have no bits for less than 1; and its bits.
 _WHOLE = np.float32(1.5 * 2**23)
 _BITS_OF_WHOLE, _ALL_BUT_SIGN, _NO_BITS = _WHOLE.view(np.int32), np.int32(2**31 - 1), np.int32(0)
-_LEAST_LEVEL, _MOST_LEVEL = np.iinfo(np.int8).min, np.iinfo(np.int8).max
+# The ends of the range of a byte, for levels beyond it, too.
+_LEAST, _MOST = np.int32(np.iinfo(np.int8).min), np.int32(np.iinfo(np.int8).max)
 # Of a level, as of any signed byte.
 _NEGATIVE = np.uint8(128)
 
@@ -52,13 +55,14 @@ for _choice in range(256):
 
 @compiled
 def _take_level(value):
-    """The level of a value, and the bits in which the two differ.
+    """The level of a value, and the bits in which the two differ; of one beyond the range, its end.
 
     A whole number below 2²² that is added to 1.5 · 2²³ is the difference of their bits. Anything else does
     not come back when that is subtracted again, or the difference is larger than a level.
     """
     moved = value + _WHOLE
-    return np.int32(bits_of(moved) - _BITS_OF_WHOLE), unlike(bits_of(moved - _WHOLE), bits_of(value))
+    level = np.int32(bits_of(moved) - _BITS_OF_WHOLE)
+    return np.int8(min(max(level, _LEAST), _MOST)), unlike(bits_of(moved - _WHOLE), bits_of(value))
 
 
 @compiled
@@ -75,27 +79,27 @@ def take_levels(values, levels):
     Returns
     -------
     bool
-        Whether all levels are equal to their values.
+        Whether all levels are equal to their values, and between the ends of their range.
     int, int
         Range of the levels and 0, where they are.
     """
     size = len(values) // 4
     v0, v1, v2, v3 = values[:size], values[size : 2 * size], values[2 * size : 3 * size], values[3 * size :]
     l0, l1, l2, l3 = levels[:size], levels[size : 2 * size], levels[2 * size : 3 * size], levels[3 * size :]
-    differ, least, most = _NO_BITS, np.int32(0), np.int32(0)
+    differ, least, most = _NO_BITS, np.int8(0), np.int8(0)
     for slot in range(4 * size, len(values)):
         level, other = _take_level(values[slot])
-        levels[slot] = np.int8(level)
+        levels[slot] = level
         differ, least, most = either(differ, other), min(least, level), max(most, level)
     for slot in range(size):
         (a0, d0), (a1, d1) = _take_level(v0[slot]), _take_level(v1[slot])
         (a2, d2), (a3, d3) = _take_level(v2[slot]), _take_level(v3[slot])
-        l0[slot], l1[slot], l2[slot], l3[slot] = np.int8(a0), np.int8(a1), np.int8(a2), np.int8(a3)
+        l0[slot], l1[slot], l2[slot], l3[slot] = a0, a1, a2, a3
         differ = either(differ, either(either(d0, d1), either(d2, d3)))
         least, most = min(least, a0, a1, a2, a3), max(most, a0, a1, a2, a3)
     # -0 differs from what comes back in its sign alone.
     is_given_back = both(differ, _ALL_BUT_SIGN) == 0
-    return is_given_back and least >= _LEAST_LEVEL and most <= _MOST_LEVEL, least, most
+    return is_given_back and least > _LEAST and most < _MOST, np.int64(least), np.int64(most)
 
 
 @compiled
@@ -105,73 +109,73 @@ def _if_any(byte, mask, bit):
 
 
 @compiled
-def _pack_eight(frames, mask, row):
-    """Pack eight frames of bytes into a row: whether a byte has any bit of the mask."""
+def _pack_eight(frames, row):
+    """Pack eight frames of levels into a row: whether a level is not 0."""
     v0, v1, v2, v3 = frames[0], frames[1], frames[2], frames[3]
     v4, v5, v6, v7 = frames[4], frames[5], frames[6], frames[7]
     for neuron in range(len(row)):
         row[neuron] = either(
             either(
-                either(_if_any(v0[neuron], mask, _FIRST), _if_any(v1[neuron], mask, _SECOND)),
-                either(_if_any(v2[neuron], mask, _THIRD), _if_any(v3[neuron], mask, _FOURTH)),
+                either(_if_any(v0[neuron], _ALL, _FIRST), _if_any(v1[neuron], _ALL, _SECOND)),
+                either(_if_any(v2[neuron], _ALL, _THIRD), _if_any(v3[neuron], _ALL, _FOURTH)),
             ),
             either(
-                either(_if_any(v4[neuron], mask, _FIFTH), _if_any(v5[neuron], mask, _SIXTH)),
-                either(_if_any(v6[neuron], mask, _SEVENTH), _if_any(v7[neuron], mask, _EIGHTH)),
+                either(_if_any(v4[neuron], _ALL, _FIFTH), _if_any(v5[neuron], _ALL, _SIXTH)),
+                either(_if_any(v6[neuron], _ALL, _SEVENTH), _if_any(v7[neuron], _ALL, _EIGHTH)),
             ),
         )
 
 
 @compiled
-def _about(bits):
-    """What planes say of a level: |level| - 1, or 0 of level 0; the highest bit is that of the sign."""
+def _magnitude(bits):
+    """|level| - 1, or 0 of level 0."""
     level = np.int8(bits)
-    absolute = -level if level < 0 else level
-    return either(np.uint8(absolute - 1 if level else 0), both(bits, _NEGATIVE))
+    return minus_at_most(np.uint8(-level if level < 0 else level), _ONE)
 
 
 @compiled
-def _count_eight(frames, bit, ones):
-    """Add to ones, of each neuron, in how many of eight frames it has a bit."""
-    # Written out as `_pack_eight` is: with bits that the compiler does not know, few neurons take three times
-    # as long.
+def _in_two(one, other, mask, place):
+    """In how many of two frames the magnitude has the bit at a place."""
+    return down(plus(both(_magnitude(one), mask), both(_magnitude(other), mask)), place)
+
+
+@compiled
+def _count_magnitudes(frames, place, ones):
+    """Add to ones, of each neuron, in how many of eight frames the magnitude has the bit at a place."""
+    mask = np.uint8(1 << place)
     v0, v1, v2, v3 = frames[0], frames[1], frames[2], frames[3]
     v4, v5, v6, v7 = frames[4], frames[5], frames[6], frames[7]
     for neuron in range(len(ones)):
         found = plus(
-            plus(
-                plus(_if_any(v0[neuron], bit, _ONE), _if_any(v1[neuron], bit, _ONE)),
-                plus(_if_any(v2[neuron], bit, _ONE), _if_any(v3[neuron], bit, _ONE)),
-            ),
-            plus(
-                plus(_if_any(v4[neuron], bit, _ONE), _if_any(v5[neuron], bit, _ONE)),
-                plus(_if_any(v6[neuron], bit, _ONE), _if_any(v7[neuron], bit, _ONE)),
-            ),
+            plus(_in_two(v0[neuron], v1[neuron], mask, place), _in_two(v2[neuron], v3[neuron], mask, place)),
+            plus(_in_two(v4[neuron], v5[neuron], mask, place), _in_two(v6[neuron], v7[neuron], mask, place)),
         )
         ones[neuron] = plus(ones[neuron], found)
 
 
 @compiled
-def _pack_row(levels, about, row, ones):
-    """Pack eight frames of levels; what `pack_levels` returns about planes."""
-    neurons, beside, found = len(row), about.shape[1], _NONE
-    for first in range(0, neurons, beside):
-        last = min(first + beside, neurons)
-        frames, here = levels[:, first:last], _NONE
-        _pack_eight(frames, _ALL, row[first:last])
-        for place in range(8):
-            frame, planes = frames[place], about[place]
-            for neuron in range(len(frame)):
-                planes[neuron] = _about(frame[neuron])
-                here = either(here, planes[neuron])
-        if both(here, _NEGATIVE):
-            _count_eight(about, _NEGATIVE, ones[-1, first:last])
-        for plane in range(len(ones) - 1):
-            bit = np.uint8(1 << plane)
-            if both(here, bit):
-                _count_eight(about, bit, ones[plane, first:last])
-        found = either(found, here)
-    return found
+def _count_signs(frames, ones):
+    """Add to ones, of each neuron, in how many of eight frames its level is negative."""
+    for place in range(8):
+        frame = frames[place]
+        for neuron in range(len(ones)):
+            ones[neuron] = plus(ones[neuron], _if_any(frame[neuron], _NEGATIVE, _ONE))
+
+
+@compiled
+def _pack_row(levels, planes, has_sign, row, ones):
+    """Pack eight frames of levels into a row, and count the planes of magnitude, and the sign if there is one.
+
+    They are taken in pieces that the processor's first cache holds.
+    """
+    for first in range(0, len(row), _NEURONS_AT_ONCE):
+        last = min(first + _NEURONS_AT_ONCE, len(row))
+        frames = levels[:, first:last]
+        _pack_eight(frames, row[first:last])
+        if has_sign:
+            _count_signs(frames, ones[0, first:last])
+        for place in range(planes):
+            _count_magnitudes(frames, np.uint8(place), ones[place + 1, first:last])
 
 
 @compiled
@@ -225,42 +229,100 @@ _put_together = put_together_by_shuffles if CAN_SHUFFLE else put_together_one_by
 
 
 @compiled
-def pack_levels(levels, about, rows, ones, counts, at):
+def _pack_some(levels, least, most, rows, ones, counts, at, taken, counted, planes):
+    """Pack levels in this range, as few as the second cache holds; what `pack_levels` returns."""
+    taken = _put_together(levels.reshape(-1), taken, at)
+    here, largest = 0, max(most, -least) - 1
+    while largest > 0:
+        here, largest = here + 1, largest >> 1
+    planes = max(planes, here)
+    for row in range(len(rows)):
+        if counted == ROWS_IN_BYTE:
+            _move_counts(ones[: planes + 1], counts[: planes + 1])
+            counted = 0
+        _pack_row(levels[8 * row : 8 * row + 8], here, least < 0, rows[row], ones)
+        counted += 1
+    return taken, counted, planes
+
+
+@compiled
+def pack_values(values, levels, rows, ones, counts, at, taken, counted, planes):
+    """Do what `pack_levels` does with the levels of values, as long as they are whole numbers.
+
+    Parameters
+    ----------
+    values : float32 array, shape [8 * rows, neurons], C-contiguous
+    levels : int8 array, shape [8 * some rows, neurons]
+        Memory for so many levels as are worked on at once.
+
+    Returns
+    -------
+    bool
+        Whether all levels are equal to their values. If not, what was written is of no meaning.
+    int, int
+        Range of the levels and 0.
+    int, int, int
+        What `pack_levels` returns.
+    """
+    at_once, least, most = len(levels) // 8, 0, 0
+    for begin in range(0, len(rows), at_once):
+        end = min(begin + at_once, len(rows))
+        some = levels[: 8 * (end - begin)]
+        is_given_back, low, high = take_levels(values[8 * begin : 8 * end].reshape(-1), some.reshape(-1))
+        least, most = min(least, low), max(most, high)
+        if not is_given_back:
+            return False, least, most, taken, counted, planes
+        taken, counted, planes = _pack_some(
+            some.view(np.uint8), low, high, rows[begin:end], ones, counts, at, taken, counted, planes
+        )
+    return True, least, most, taken, counted, planes
+
+
+@compiled
+def _range_of(levels):
+    """Range of levels and 0."""
+    least, most = np.int8(0), np.int8(0)
+    for level in levels:
+        least, most = min(least, level), max(most, level)
+    return np.int64(least), np.int64(most)
+
+
+@compiled
+def pack_levels(levels, rows, ones, counts, at, taken, counted, planes):
     """Pack whole rows of eight frames of levels, put levels at events together, and count planes.
 
     Parameters
     ----------
-    levels : uint8 array, shape [8 * rows, neurons], C-contiguous
-        Their bits: those of signed bytes.
-    about : uint8 array, shape [8, neurons]
-        Memory for what planes say of eight frames, of so many neurons at once.
+    levels : int8 array, shape [8 * rows, neurons], C-contiguous
     rows : uint8 array, shape [rows, neurons]
         Receives events.
-    ones : uint8 array, shape [planes + 1, neurons]
-        How often each plane of magnitude, for which there is room, and the sign are true is added to it.
-    counts : uint32 array, shape [planes + 1, neurons]
-        Of more than `ROWS_IN_BYTE` rows receives what ``ones`` has no room for, and so all.
-    at : uint8 array, shape [8 * rows * neurons + 64]
-        Receives levels at events, frame by frame, neurons in order.
+    ones : uint8 array, shape [8, neurons]
+        How often a level is negative, and how often each plane of magnitude is true, is added to it.
+    counts : uint32 array, shape [8, neurons]
+        What is in ``ones`` before that has no room for more is added to it.
+    at : uint8 array
+        Receives the levels at events, frame by frame, neurons in order, behind the first ``taken``; has room
+        for 64 more.
+    taken : int
+    counted : int
+        Rows that are counted in ``ones``, at most `ROWS_IN_BYTE`.
+    planes : int
+        Planes of magnitude that any level so far has had.
 
     Returns
     -------
-    int
-        Number of events.
-    int
-        A bit for each plane that anything is true in, the highest for the sign.
+    int, int, int
+        ``taken``, ``counted`` and ``planes`` afterwards.
     """
-    count, neurons = rows.shape
-    found, taken = _NONE, 0
-    at_once = max(_LEVELS_AT_ONCE // (8 * neurons), 1)
-    for begin in range(0, count, at_once):
-        end = min(begin + at_once, count)
-        taken = _put_together(levels[8 * begin : 8 * end].reshape(-1), taken, at)
-        for row in range(begin, end):
-            found = either(found, _pack_row(levels[8 * row : 8 * row + 8], about, rows[row], ones))
-            if count > ROWS_IN_BYTE and ((row + 1) % ROWS_IN_BYTE == 0 or row + 1 == count):
-                _move_counts(ones, counts)
-    return taken, found
+    at_once = max(LEVELS_AT_ONCE // (8 * rows.shape[1]), 1)
+    for begin in range(0, len(rows), at_once):
+        end = min(begin + at_once, len(rows))
+        some = levels[8 * begin : 8 * end]
+        low, high = _range_of(some.reshape(-1))
+        taken, counted, planes = _pack_some(
+            some.view(np.uint8), low, high, rows[begin:end], ones, counts, at, taken, counted, planes
+        )
+    return taken, counted, planes
 
 
 @compiled
@@ -270,20 +332,28 @@ def bits_of_levels(at, planes, out):
     Parameters
     ----------
     at : uint8 array, shape [64 * words]
-        Levels, and 0 behind them; is overwritten.
+        Levels, and 0 behind them.
     planes : int array, shape [planes]
-        Which bits of what planes say become bits.
+        Which bits of magnitude become bits, and 7 for the sign.
     out : uint64 array, shape [planes, words]
+
+    Returns
+    -------
+    int
+        A bit for each plane of magnitude that anything is true in, the highest for the sign.
     """
-    for place in range(len(at)):
-        at[place] = _about(at[place])
-    every = np.empty(8, np.uint64)
+    found, about, every = _NONE, np.empty(64, np.uint8), np.empty(8, np.uint64)
     for word in range(len(at) >> 6):
-        frames = frames_of(at, 64 * word)
+        levels = at[64 * word : 64 * word + 64]
+        for place in range(64):
+            about[place] = either(_magnitude(levels[place]), both(levels[place], _NEGATIVE))
+            found = either(found, about[place])
+        frames = frames_of(about, 0)
         for frame in range(8):
             every[7 - frame] = frames[frame]
         for place in range(len(planes)):
             out[place, word] = in_bytes_backwards(every[planes[place]])
+    return found
 
 
 @compiled

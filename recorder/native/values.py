@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -12,12 +11,112 @@ from numpy.typing import NDArray
 
 from recorder.native.loading import LOAD_LOOPS_AFTER_SLOTS, Loops, is_plain
 
-_NEURONS_AT_ONCE: Final = 2048
-
 Packed = NDArray[np.uint8]
 
 # Of each plane its bits at events, packed, and how often it is true, [neurons].
 Planes = dict[int, tuple[Packed, NDArray[np.unsignedinteger[Any]]]]
+
+# Rows, events, rows that are counted in bytes, and planes; and counts.
+OpenedMark = tuple[tuple[int, int, int, int], Packed, NDArray[np.uint32] | None]
+
+# The sign comes behind seven planes of magnitude.
+_SIGN_PLACE: Final = 7
+
+
+class OpenRows:
+    """Memory in which rows of a layer's levels are packed, one output after the other.
+
+    Parameters
+    ----------
+    loops : module
+    neurons, rows : int
+        How many there is room for.
+    """
+
+    def __init__(self, loops: Any, neurons: int, rows: int) -> None:
+        self._loops = loops
+        self._shape = rows, neurons
+        # Levels at events. Memory that is not written to takes no place.
+        self._at = np.empty(8 * rows * neurons + 64, np.uint8)
+        # How often the sign and each plane of magnitude are true: of the newest rows, and of those before.
+        self._ones = np.zeros((_SIGN_PLACE + 1, neurons), np.uint8)
+        self._counts = np.zeros((_SIGN_PLACE + 1, neurons), np.uint32)
+        self._levels = np.empty((8 * max(loops.LEVELS_AT_ONCE // (8 * neurons), 1), neurons), np.int8)
+        # Rows, events, rows that are counted in bytes, and planes of magnitude.
+        self._state = 0, 0, 0, 0
+        self._rows = np.empty(self._shape, np.uint8)
+
+    def clear(self) -> None:
+        """Begin with no rows. Those that were packed stay whose they are."""
+        planes = self._state[-1]
+        self._ones[: planes + 1], self._counts[: planes + 1] = 0, 0
+        self._state = 0, 0, 0, 0
+        self._rows = np.empty(self._shape, np.uint8)
+
+    @property
+    def room(self) -> int:
+        """Rows that there is room for."""
+        return self._shape[0] - self._state[0]
+
+    def mark(self, more: int) -> OpenedMark:
+        """What `restore` needs to take back up to so many rows that will be added."""
+        _, _, counted, planes = self._state
+        is_moved = counted + more > self._loops.ROWS_IN_BYTE
+        counts = self._counts[: planes + 1].copy() if is_moved else None
+        return self._state, self._ones[: planes + 1].copy(), counts
+
+    def restore(self, mark: OpenedMark) -> None:
+        """Take back what was added since this mark, or what was done of it."""
+        self._state, ones, counts = mark
+        self._ones[: len(ones)], self._ones[len(ones) :] = ones, 0
+        if counts is not None:
+            self._counts[: len(counts)], self._counts[len(counts) :] = counts, 0
+
+    def add(self, values: NDArray[np.float32]) -> tuple[bool, int, int]:
+        """Pack whole rows of values, [8 * rows, neurons], for which there is room.
+
+        Returns
+        -------
+        bool
+            Whether they are whole numbers that fit a level. If not, they have to be taken back.
+        int, int
+            Range of the levels and 0.
+        """
+        filled, *state = self._state
+        rows = self._rows[filled : filled + len(values) // 8]
+        is_same, least, most, *state = self._loops.pack_values(
+            values, self._levels, rows, self._ones, self._counts, self._at, *state
+        )
+        self._state = filled + len(rows), *state
+        return bool(is_same), int(least), int(most)
+
+    def add_levels(self, levels: NDArray[np.int8]) -> None:
+        """Pack whole rows of levels, [8 * rows, neurons], for which there is room."""
+        filled, *state = self._state
+        rows = self._rows[filled : filled + len(levels) // 8]
+        state = self._loops.pack_levels(levels, rows, self._ones, self._counts, self._at, *state)
+        self._state = filled + len(rows), *state
+
+    def packed(self) -> tuple[Packed, int, Planes]:
+        """What was packed, as `ValueLoops.pack_levels` gives it."""
+        filled, taken, _, planes = self._state
+        rows = self._rows if filled == len(self._rows) else self._rows[:filled].copy()
+        places = [_SIGN_PLACE, *range(planes)]
+        bits = np.empty((len(places), taken // 64 + 1), np.uint64)
+        at = self._at[: 64 * bits.shape[1]]
+        at[taken:] = 0
+        found = int(self._loops.bits_of_levels(at, np.array(places), bits))
+        counts = self._counts[: planes + 1] + self._ones[: planes + 1]
+        of_planes = zip(places, bits.view(np.uint8)[:, : -(-taken // 8)], counts, strict=True)
+        return (
+            rows,
+            taken,
+            {
+                -1 if place == _SIGN_PLACE else place: (packed, count)
+                for place, packed, count in of_planes
+                if found >> place & 1
+            },
+        )
 
 
 class ValueLoops(Loops):
@@ -29,19 +128,24 @@ class ValueLoops(Loops):
 
     def __init__(self, load_after_slots: int = LOAD_LOOPS_AFTER_SLOTS) -> None:
         super().__init__(load_after_slots, "values are packed", "value_loops", _compile)
-        # Planes of magnitude that so many neurons have had, for which there is room the next time.
-        self._planes: dict[int, int] = {}
 
     def take_levels(self, values: NDArray[Any], levels: NDArray[Any]) -> tuple[bool, int, int] | None:
         """Write whole numbers, float32, as levels, int8; whether they are, and the range of the levels."""
-        if not self.are_ready(values.size):
+        if not self.can_take(values):
             return None
         # A loop is compiled anew for arrays of another kind, for which nobody should wait.
-        types = values.dtype == np.float32 and levels.dtype == np.int8
-        if not (types and is_plain(values) and is_plain(levels)):
+        if not (levels.dtype == np.int8 and is_plain(levels)):
             return None
         is_same, least, most = self._loops.take_levels(values.reshape(-1), levels.reshape(-1))
         return bool(is_same), int(least), int(most)
+
+    def can_take(self, values: NDArray[Any]) -> bool:
+        """Whether the loops pack these values."""
+        return self.are_ready(values.size) and values.dtype == np.float32 and is_plain(values)
+
+    def open_rows(self, neurons: int, rows: int) -> OpenRows:
+        """Begin to pack so many rows by the loops, which are ready."""
+        return OpenRows(self._loops, neurons, rows)
 
     def pack_levels(self, levels: NDArray[Any]) -> tuple[Packed, int, Planes] | None:
         """Pack levels, int8 [8 * rows, neurons].
@@ -61,26 +165,9 @@ class ValueLoops(Loops):
         if not (levels.dtype == np.int8 and is_plain(levels)):
             return None
         frames, neurons = levels.shape
-        rows, at = np.empty((frames // 8, neurons), np.uint8), np.empty(levels.size + 64, np.uint8)
-        about = np.empty((8, min(_NEURONS_AT_ONCE, neurons)), np.uint8)
-        is_long = len(rows) > self._loops.ROWS_IN_BYTE
-        planes, needed = -1, self._planes.get(neurons, 0)
-        while needed > planes:
-            planes = needed
-            ones = np.zeros((planes + 1, neurons), np.uint8)
-            counts = np.zeros((planes + 1, neurons if is_long else 0), np.uint32)
-            events, found = self._loops.pack_levels(levels.view(np.uint8), about, rows, ones, counts, at)
-            needed = (int(found) & 127).bit_length()
-        self._planes[neurons] = planes
-        names, places = _places_of(int(found))
-        if not names:
-            return rows, events, {}
-        bits = np.empty((len(names), events // 64 + 1), np.uint64)
-        at = at[: 64 * bits.shape[1]]
-        at[events:] = 0
-        self._loops.bits_of_levels(at, places, bits)
-        packed, counted = bits.view(np.uint8)[:, : -(-events // 8)], counts if is_long else ones
-        return rows, events, {name: (each, counted[name]) for name, each in zip(names, packed, strict=True)}
+        opened = self.open_rows(neurons, frames // 8)
+        opened.add_levels(levels)
+        return opened.packed()
 
     def join_bits(self, pieces: Iterable[tuple[Packed | None, int]], out: Packed) -> int:
         """Do what `recorder.format.planes.at_events.join_bits` does, once the loops are ready."""
@@ -101,23 +188,13 @@ class ValueLoops(Loops):
         return last
 
 
-@cache
-def _places_of(found: int) -> tuple[tuple[int, ...], NDArray[np.int64]]:
-    """Names of planes, of a bit for each, and the places of these bits."""
-    places = [place for place in range(8) if found >> place & 1]
-    # The sign comes after seven bits, and has the last of the counts.
-    return tuple(-1 if place == 7 else place for place in places), np.array(places, np.int64)
-
-
 def _compile(loops: Any) -> None:
-    levels = np.zeros((8, 1), np.int8)
-    loops.take_levels(np.zeros(8, np.float32), levels.reshape(-1))
-    rows, ones, at = np.zeros((1, 1), np.uint8), np.zeros((1, 1), np.uint8), np.zeros(128, np.uint8)
-    counts = np.zeros((1, 0), np.uint32)
-    loops.pack_levels(levels.view(np.uint8), np.zeros((8, 1), np.uint8), rows, ones, counts, at)
-    bits = np.zeros((1, 2), np.uint64)
-    loops.bits_of_levels(at, np.zeros(1, np.int64), bits)
-    packed = bits.view(np.uint8)[0]
+    opened = OpenRows(loops, 1, 2)
+    opened.add(np.ones((8, 1), np.float32))
+    opened.add_levels(np.ones((8, 1), np.int8))
+    opened.packed()
+    loops.take_levels(np.zeros(8, np.float32), np.zeros(8, np.int8))
+    packed = np.zeros(1, np.uint8)
     loops.put_behind(packed, 0, packed.copy())
 
 

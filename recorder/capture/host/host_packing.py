@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recorder.format.bits import Bools, Packed, pack_whole_rows
 from recorder.format.planes.at_events import PlaneAtEvents
 from recorder.format.planes.values import SIGN, PackedValues, Pending, of_neurons, pack_levels
-from recorder.native.values import LOOPS
+from recorder.native.values import LOOPS, Planes
 
 # Frames that wait to be packed: booleans, or levels of a layer with values.
 Stage: TypeAlias = NDArray[Any]
@@ -126,9 +126,13 @@ def _pack_levels(levels: Stage) -> PackedValues:
     found = LOOPS.pack_levels(levels)
     if found is None:
         return pack_levels(levels)
-    rows, events, of_places = found
+    return name_planes(*found)
+
+
+def name_planes(rows: Packed, events: int, of_places: Planes) -> PackedValues:
+    """Rows that the loops have packed, with the names of their planes."""
     planes = {
-        _NAMES[place]: PlaneAtEvents(bits, of_neurons(counts, len(levels)))
+        _NAMES[place]: PlaneAtEvents(bits, of_neurons(counts, 8 * len(rows)))
         for place, (bits, counts) in of_places.items()
     }
     return PackedValues(rows, planes, events)

@@ -8,11 +8,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recorder.capture.host.host_packing import HostPacker, NotSpikesError, StagePool, describe_values
+from recorder.capture.host.host_packing import (
+    HostPacker,
+    NotSpikesError,
+    StagePool,
+    describe_values,
+    name_planes,
+)
 from recorder.format.planes.scales import refine_scale
 from recorder.format.planes.values import MAX_LEVEL, Pending, level_dtype, scale_levels
 from recorder.format.record.metadata import ValuesCommit
-from recorder.native.values import LOOPS
+from recorder.native.values import LOOPS, OpenedMark, OpenRows
+
+# Least slots of an output that is packed at once, and most that are packed together.
+PACK_AT_ONCE_SLOTS, PACKED_SLOTS = 2**17, 2**22
 
 
 class ValuePacker(HostPacker):
@@ -20,6 +29,9 @@ class ValuePacker(HostPacker):
 
     It does what `HostPacker` does, but a stage holds *levels*, values ÷ scale, and full stages are packed to
     events and planes. A level too large for the stage's data type makes the packer go on with a larger one.
+
+    Large outputs are packed at once where the compiled loops do that: whole rows into *open rows*, which come
+    behind ``ready`` and before the stage.
 
     Parameters
     ----------
@@ -46,6 +58,10 @@ class ValuePacker(HostPacker):
         self._is_recorded_dtype = True
         self._range = self._range_before = (known.least, known.most) if known else (0, int(pending.any()))
         self._level_dtype = level_dtype(max(self._range[1], -self._range[0]))
+        # Open rows are packed there if there are any. To take a push back: whether there were, and their mark.
+        self._opened: OpenRows | None = None
+        self._is_open = False
+        self._open_before: OpenedMark | None = None
         super().__init__(pending, pool)
 
     @property
@@ -57,7 +73,7 @@ class ValuePacker(HostPacker):
         """Add frames as `HostPacker.push` does; every value must be a whole multiple of the scale."""
         if self.undo is not None:
             self.roll_back()
-        self._range_before = self._range
+        self._range_before, self._open_before = self._range, None
         self._is_recorded_dtype = str(frames.dtype).removeprefix("torch.") == self._dtype
         try:
             super().push(frames)
@@ -85,7 +101,7 @@ class ValuePacker(HostPacker):
         """Add frames of levels, shape [frames, neurons], as `push` adds those of values."""
         if self.undo is not None:
             self.roll_back()
-        self._range_before = self._range
+        self._range_before, self._open_before = self._range, None
         scale, self.scale, self._is_recorded_dtype = self.scale, 1.0, True
         try:
             try:
@@ -100,8 +116,17 @@ class ValuePacker(HostPacker):
     def roll_back(self) -> None:
         """Take back what was pushed and does not count."""
         if self.undo is not None:
-            self._range = self._range_before
+            self._range, mark = self._range_before, self._open_before
+            if self._opened is not None and mark is not None:
+                self._opened.restore(mark)
+            self._is_open = mark is not None
         super().roll_back()
+
+    def drain(self) -> Any:
+        """Put all whole rows into ``ready``; return the frames that fill none."""
+        self.roll_back()
+        self._close_rows()
+        return super().drain()
 
     def _widen(self) -> None:
         """Go on with a stage of larger levels."""
@@ -112,6 +137,58 @@ class ValuePacker(HostPacker):
 
     def _new_stage(self) -> Any:
         return self._pool.take(self._neurons, self._level_dtype.itemsize).view(self._level_dtype)
+
+    def _push_array(self, values: NDArray[Any]) -> None:
+        whole = (self._waiting + len(values)) // 8
+        is_for_loops = self._is_plain and self._level_dtype == np.int8 and LOOPS.can_take(values)
+        if values.size < PACK_AT_ONCE_SLOTS or not whole or not is_for_loops:
+            self._close_rows()
+            super()._push_array(values)
+            return
+        if self.undo is not None:
+            self.roll_back()
+        rows = max(PACKED_SLOTS // (8 * self._neurons), 1)
+        if self._opened is None:
+            self._opened = LOOPS.open_rows(self._neurons, rows)
+        if self._is_open and self._opened.room < whole:
+            self._close_rows()
+        self._open_before = self._opened.mark(whole) if self._is_open else None
+        self.undo = self._stage, self._waiting, len(self.ready), self.has_fired
+        begun = -self._waiting % 8
+        if self._waiting:
+            # The stage keeps what is in it, in case that is taken back.
+            stage = self._stage
+            self._add(values[:begun])
+            self._pack_at_once(stage[: self._waiting])
+            self._stage, self._waiting = self._new_stage(), 0
+        left = (len(values) - begun) % 8
+        self._pack_at_once(values[begun : len(values) - left])
+        if left:
+            self._add(values[-left:])
+
+    def _pack_at_once(self, frames: NDArray[Any]) -> None:
+        """Pack whole rows of levels, or of values, into the open rows."""
+        opened, first = self._opened, 0
+        while opened is not None and first < len(frames):
+            if not self._is_open:
+                opened.clear()
+                self._is_open = True
+            some = frames[first : first + 8 * opened.room]
+            if some.dtype == self._level_dtype:
+                opened.add_levels(some)
+            else:
+                self._note(some, *opened.add(some))
+            first += len(some)
+            if not opened.room:
+                self._close_rows()
+
+    def _close_rows(self) -> None:
+        """Put the open rows into ``ready``."""
+        if self._is_open and self._opened is not None:
+            packed = name_planes(*self._opened.packed())
+            # No call, at which an exception from outside could come up, from here on.
+            self.ready += [packed]
+            self._is_open = False
 
     def _add(self, values: NDArray[np.generic]) -> None:
         """Write the levels of values to the stage: at once where the compiled loop does, else in pieces."""
