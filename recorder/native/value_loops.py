@@ -11,7 +11,6 @@ import numpy as np
 
 from recorder.native.compiling import (
     CAN_SHUFFLE,
-    bits_of,
     both,
     compiled,
     count_ones,
@@ -19,11 +18,11 @@ from recorder.native.compiling import (
     either,
     frames_of,
     in_bytes_backwards,
+    levels_of_64,
     minus_at_most,
     plus,
     put_together,
     trailing_zeros,
-    unlike,
     where_any_of_8,
     where_any_of_64,
 )
@@ -38,11 +37,8 @@ ROWS_IN_BYTE = 255 // 8
 _NONE, _ONE, _ALL = np.uint8(0), np.uint8(1), np.uint8(255)
 _FIRST, _SECOND, _THIRD, _FOURTH = np.uint8(128), np.uint8(64), np.uint8(32), np.uint8(16)
 _FIFTH, _SIXTH, _SEVENTH, _EIGHTH = np.uint8(8), np.uint8(4), np.uint8(2), np.uint8(1)
-# 1.5 · 2²³, from which on floats have no bits for less than 1; and its bits.
-_WHOLE = np.float32(1.5 * 2**23)
-_BITS_OF_WHOLE, _ALL_BUT_SIGN, _NO_BITS = _WHOLE.view(np.int32), np.int32(2**31 - 1), np.int32(0)
-# The ends of the range of a byte, for levels beyond it, too.
-_LEAST, _MOST = np.int32(np.iinfo(np.int8).min), np.int32(np.iinfo(np.int8).max)
+# The ends of the range of a byte, which are also levels of what is beyond it.
+_LEAST, _MOST = np.iinfo(np.int8).min, np.iinfo(np.int8).max
 # Of a level, as of any signed byte.
 _NEGATIVE = np.uint8(128)
 
@@ -54,22 +50,49 @@ for _choice in range(256):
 
 
 @compiled
-def _take_level(value):
-    """The level of a value, and the bits in which the two differ; of one beyond the range, its end.
+def _take_levels(values, levels):
+    """Write values that are whole numbers as levels; 0 if all levels are equal to their values.
 
-    A whole number below 2²² that is added to 1.5 · 2²³ is the difference of their bits. Anything else does
-    not come back when that is subtracted again, or the difference is larger than a level.
+    They are read at four places at once: memory is read faster than from one. What fills no 64 comes last.
+
+    Parameters
+    ----------
+    values : float32 array, shape [slots], C-contiguous
+    levels : int8 array, shape [slots]
     """
-    moved = value + _WHOLE
-    level = np.int32(bits_of(moved) - _BITS_OF_WHOLE)
-    return np.int8(min(max(level, _LEAST), _MOST)), unlike(bits_of(moved - _WHOLE), bits_of(value))
+    size, others = len(values) // 256 * 64, np.uint64(0)
+    for first in range(0, size, 64):
+        one = levels_of_64(values, levels, first) | levels_of_64(values, levels, size + first)
+        other = levels_of_64(values, levels, 2 * size + first) | levels_of_64(values, levels, 3 * size + first)
+        others |= one | other
+    last, same = np.zeros(64, np.float32), np.empty(64, np.int8)
+    for first in range(4 * size, len(values), 64):
+        count = min(64, len(values) - first)
+        last[:count] = values[first : first + count]
+        others |= levels_of_64(last, same, 0)
+        levels[first : first + count] = same[:count]
+    return others
+
+
+@compiled
+def _range_of(levels):
+    """Range of levels and 0."""
+    least, most = np.int8(0), np.int8(0)
+    for bits in levels:
+        level = np.int8(bits)
+        least, most = min(least, level), max(most, level)
+    return np.int64(least), np.int64(most)
+
+
+@compiled
+def _is_whole(others, least, most):
+    """Whether levels are their values, of which others and those beyond the range of a level were found."""
+    return others == 0 and _LEAST < least and most < _MOST
 
 
 @compiled
 def take_levels(values, levels):
     """Write values that are whole numbers as levels, for as long as they are.
-
-    They are read at four places at once: memory is read faster than from one.
 
     Parameters
     ----------
@@ -79,27 +102,13 @@ def take_levels(values, levels):
     Returns
     -------
     bool
-        Whether all levels are equal to their values, and between the ends of their range.
+        Whether all levels are equal to their values, and between the ends of the range of a byte.
     int, int
         Range of the levels and 0, where they are.
     """
-    size = len(values) // 4
-    v0, v1, v2, v3 = values[:size], values[size : 2 * size], values[2 * size : 3 * size], values[3 * size :]
-    l0, l1, l2, l3 = levels[:size], levels[size : 2 * size], levels[2 * size : 3 * size], levels[3 * size :]
-    differ, least, most = _NO_BITS, np.int8(0), np.int8(0)
-    for slot in range(4 * size, len(values)):
-        level, other = _take_level(values[slot])
-        levels[slot] = level
-        differ, least, most = either(differ, other), min(least, level), max(most, level)
-    for slot in range(size):
-        (a0, d0), (a1, d1) = _take_level(v0[slot]), _take_level(v1[slot])
-        (a2, d2), (a3, d3) = _take_level(v2[slot]), _take_level(v3[slot])
-        l0[slot], l1[slot], l2[slot], l3[slot] = a0, a1, a2, a3
-        differ = either(differ, either(either(d0, d1), either(d2, d3)))
-        least, most = min(least, a0, a1, a2, a3), max(most, a0, a1, a2, a3)
-    # -0 differs from what comes back in its sign alone.
-    is_given_back = both(differ, _ALL_BUT_SIGN) == 0
-    return is_given_back and least > _LEAST and most < _MOST, np.int64(least), np.int64(most)
+    others = _take_levels(values, levels)
+    least, most = _range_of(levels)
+    return _is_whole(others, least, most), least, most
 
 
 @compiled
@@ -229,9 +238,10 @@ _put_together = put_together_by_shuffles if CAN_SHUFFLE else put_together_one_by
 
 
 @compiled
-def _pack_some(levels, least, most, rows, ones, counts, at, taken, counted, planes):
-    """Pack levels in this range, as few as the second cache holds; what `pack_levels` returns."""
-    taken = _put_together(levels.reshape(-1), taken, at)
+def _pack_some(levels, rows, ones, counts, at, taken, counted, planes):
+    """Pack levels, as few as the second cache holds; their range and 0, and what `pack_levels` returns."""
+    before, taken = taken, _put_together(levels.reshape(-1), taken, at)
+    least, most = _range_of(at[before:taken])
     here, largest = 0, max(most, -least) - 1
     while largest > 0:
         here, largest = here + 1, largest >> 1
@@ -242,7 +252,7 @@ def _pack_some(levels, least, most, rows, ones, counts, at, taken, counted, plan
             counted = 0
         _pack_row(levels[8 * row : 8 * row + 8], here, least < 0, rows[row], ones)
         counted += 1
-    return taken, counted, planes
+    return least, most, taken, counted, planes
 
 
 @compiled
@@ -258,9 +268,10 @@ def pack_values(values, levels, rows, ones, counts, at, taken, counted, planes):
     Returns
     -------
     bool
-        Whether all levels are equal to their values. If not, what was written is of no meaning.
+        Whether all levels are equal to their values, and between the ends of the range of a byte. If not, what
+        was written is of no meaning.
     int, int
-        Range of the levels and 0.
+        Range of the levels and 0, where they are.
     int, int, int
         What `pack_levels` returns.
     """
@@ -268,23 +279,14 @@ def pack_values(values, levels, rows, ones, counts, at, taken, counted, planes):
     for begin in range(0, len(rows), at_once):
         end = min(begin + at_once, len(rows))
         some = levels[: 8 * (end - begin)]
-        is_given_back, low, high = take_levels(values[8 * begin : 8 * end].reshape(-1), some.reshape(-1))
-        least, most = min(least, low), max(most, high)
-        if not is_given_back:
-            return False, least, most, taken, counted, planes
-        taken, counted, planes = _pack_some(
-            some.view(np.uint8), low, high, rows[begin:end], ones, counts, at, taken, counted, planes
+        others = _take_levels(values[8 * begin : 8 * end].reshape(-1), some.reshape(-1))
+        low, high, taken, counted, planes = _pack_some(
+            some.view(np.uint8), rows[begin:end], ones, counts, at, taken, counted, planes
         )
+        least, most = min(least, low), max(most, high)
+        if not _is_whole(others, least, most):
+            return False, least, most, taken, counted, planes
     return True, least, most, taken, counted, planes
-
-
-@compiled
-def _range_of(levels):
-    """Range of levels and 0."""
-    least, most = np.int8(0), np.int8(0)
-    for level in levels:
-        least, most = min(least, level), max(most, level)
-    return np.int64(least), np.int64(most)
 
 
 @compiled
@@ -317,10 +319,9 @@ def pack_levels(levels, rows, ones, counts, at, taken, counted, planes):
     at_once = max(LEVELS_AT_ONCE // (8 * rows.shape[1]), 1)
     for begin in range(0, len(rows), at_once):
         end = min(begin + at_once, len(rows))
-        some = levels[8 * begin : 8 * end]
-        low, high = _range_of(some.reshape(-1))
-        taken, counted, planes = _pack_some(
-            some.view(np.uint8), low, high, rows[begin:end], ones, counts, at, taken, counted, planes
+        some = levels[8 * begin : 8 * end].view(np.uint8)
+        _, _, taken, counted, planes = _pack_some(
+            some, rows[begin:end], ones, counts, at, taken, counted, planes
         )
     return taken, counted, planes
 
