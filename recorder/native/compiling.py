@@ -25,7 +25,7 @@ _BYTES, _SIXTEEN = ir.VectorType(ir.IntType(8), 64), ir.VectorType(ir.IntType(8)
 # What numba compiles for: this processor, or what the environment says, as where machines share a cache.
 _FEATURES = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
 # How many values ahead memory is asked for.
-_AHEAD = 128
+_AHEAD = 256
 # Whether bytes are put in an order in one instruction, as by x86 since 2006. LLVM ends a process that asks
 # for an instruction which is not there.
 CAN_SHUFFLE = "+ssse3" in _FEATURES.split(",")
@@ -124,16 +124,6 @@ def both(context, one, other):  # noqa: ARG001
 
 
 @intrinsic
-def unlike(context, one, other):  # noqa: ARG001
-    """The bits in which two words of a type differ, likewise."""
-
-    def generate(context, builder, signature, arguments):  # noqa: ARG001
-        return builder.xor(*arguments)
-
-    return one(one, one), generate
-
-
-@intrinsic
 def plus(context, one, other):  # noqa: ARG001
     """The sum of two words of a type, likewise."""
 
@@ -145,10 +135,20 @@ def plus(context, one, other):  # noqa: ARG001
 
 @intrinsic
 def down(context, word, places):  # noqa: ARG001
-    """A word whose bits are so many places further down, likewise."""
+    """A word whose bits are so many places further down, fewer than it has, likewise."""
 
     def generate(context, builder, signature, arguments):  # noqa: ARG001
         return builder.lshr(*arguments)
+
+    return word(word, word), generate
+
+
+@intrinsic
+def up(context, word, places):  # noqa: ARG001
+    """A word whose bits are so many places further up, likewise."""
+
+    def generate(context, builder, signature, arguments):  # noqa: ARG001
+        return builder.shl(*arguments)
 
     return word(word, word), generate
 
@@ -163,16 +163,6 @@ def minus_at_most(context, byte, other):  # noqa: ARG001
         return builder.call(minus, arguments)
 
     return types.uint8(types.uint8, types.uint8), generate
-
-
-@intrinsic
-def bits_of(context, value):  # noqa: ARG001
-    """The bits of a float32 as a signed word."""
-
-    def generate(context, builder, signature, arguments):  # noqa: ARG001
-        return builder.bitcast(arguments[0], context.get_value_type(types.int32))
-
-    return types.int32(types.float32), generate
 
 
 @intrinsic

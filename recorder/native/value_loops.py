@@ -23,6 +23,7 @@ from recorder.native.compiling import (
     plus,
     put_together,
     trailing_zeros,
+    up,
     where_any_of_8,
     where_any_of_64,
 )
@@ -188,7 +189,7 @@ def _pack_row(levels, planes, has_sign, row, ones):
 
 
 @compiled
-def _move_counts(ones, counts):
+def move_counts(ones, counts):
     """Add what was counted in bytes to wider counts, and begin anew."""
     for plane in range(len(ones)):
         of_plane, in_all = ones[plane], counts[plane]
@@ -248,7 +249,7 @@ def _pack_some(levels, rows, ones, counts, at, taken, counted, planes):
     planes = max(planes, here)
     for row in range(len(rows)):
         if counted == ROWS_IN_BYTE:
-            _move_counts(ones[: planes + 1], counts[: planes + 1])
+            move_counts(ones[: planes + 1], counts[: planes + 1])
             counted = 0
         _pack_row(levels[8 * row : 8 * row + 8], here, least < 0, rows[row], ones)
         counted += 1
@@ -256,12 +257,13 @@ def _pack_some(levels, rows, ones, counts, at, taken, counted, planes):
 
 
 @compiled
-def pack_values(values, levels, rows, ones, counts, at, taken, counted, planes):
-    """Do what `pack_levels` does with the levels of values, as long as they are whole numbers.
+def pack_values(pending, values, levels, rows, ones, counts, at, taken, counted, planes):
+    """Do what `pack_levels` does with pending levels and those of values, as long as they are whole numbers.
 
     Parameters
     ----------
-    values : float32 array, shape [8 * rows, neurons], C-contiguous
+    pending : int8 array, shape [fewer than 8, neurons]
+    values : float32 array, shape [8 * rows - pending, neurons], C-contiguous
     levels : int8 array, shape [8 * some rows, neurons]
         Memory for so many levels as are worked on at once.
 
@@ -278,8 +280,10 @@ def pack_values(values, levels, rows, ones, counts, at, taken, counted, planes):
     at_once, least, most = len(levels) // 8, 0, 0
     for begin in range(0, len(rows), at_once):
         end = min(begin + at_once, len(rows))
-        some = levels[: 8 * (end - begin)]
-        others = _take_levels(values[8 * begin : 8 * end].reshape(-1), some.reshape(-1))
+        some, waiting = levels[: 8 * (end - begin)], 0 if begin else len(pending)
+        some[:waiting] = pending[:waiting]
+        first, last = 8 * begin + waiting - len(pending), 8 * end - len(pending)
+        others = _take_levels(values[first:last].reshape(-1), some[waiting:].reshape(-1))
         low, high, taken, counted, planes = _pack_some(
             some.view(np.uint8), rows[begin:end], ones, counts, at, taken, counted, planes
         )
@@ -340,20 +344,21 @@ def bits_of_levels(at, planes, out):
 
     Returns
     -------
-    int
-        A bit for each plane of magnitude that anything is true in, the highest for the sign.
+    uint64 array, shape [8]
+        Of each of these planes, something but 0 if it is true anywhere.
     """
-    found, about, every = _NONE, np.empty(64, np.uint8), np.empty(8, np.uint64)
+    found, about, every = np.zeros(8, np.uint64), np.empty(64, np.uint8), np.empty(8, np.uint64)
     for word in range(len(at) >> 6):
         levels = at[64 * word : 64 * word + 64]
         for place in range(64):
             about[place] = either(_magnitude(levels[place]), both(levels[place], _NEGATIVE))
-            found = either(found, about[place])
         frames = frames_of(about, 0)
         for frame in range(8):
             every[7 - frame] = frames[frame]
         for place in range(len(planes)):
-            out[place, word] = in_bytes_backwards(every[planes[place]])
+            bits = every[planes[place]]
+            found[planes[place]] |= bits
+            out[place, word] = in_bytes_backwards(bits)
     return found
 
 
@@ -369,11 +374,12 @@ def put_behind(bits, shift, out):
     out : uint8 array, shape [bytes] or [bytes + 1]
         Its first byte has ``shift`` bits, and 0 behind them; all others are overwritten.
     """
-    up, down = np.uint64(8 - shift), np.uint64(shift)
-    before = np.uint64(out[0]) if shift else np.uint64(0)
-    for place in range(len(bits)):
-        byte = np.uint64(bits[place])
-        out[place] = np.uint8(before | byte >> down)
-        before = byte << up & _255
+    if shift == 0:
+        out[: len(bits)] = bits
+        return
+    places, other = np.uint8(shift), np.uint8(8 - shift)
+    out[0] = either(out[0], down(bits[0], places))
+    for place in range(1, len(bits)):
+        out[place] = either(down(bits[place], places), up(bits[place - 1], other))
     if len(out) > len(bits):
-        out[len(bits)] = np.uint8(before)
+        out[len(bits)] = up(bits[-1], other)

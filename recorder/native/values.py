@@ -60,10 +60,12 @@ class OpenRows:
 
     def mark(self, more: int) -> OpenedMark:
         """What `restore` needs to take back up to so many rows that will be added."""
-        _, _, counted, planes = self._state
-        is_moved = counted + more > self._loops.ROWS_IN_BYTE
-        counts = self._counts[: planes + 1].copy() if is_moved else None
-        return self._state, self._ones[: planes + 1].copy(), counts
+        filled, taken, counted, planes = self._state
+        ones, counts = self._ones[: planes + 1], self._counts[: planes + 1]
+        if counted + more > self._loops.ROWS_IN_BYTE:
+            self._loops.move_counts(ones, counts)
+            self._state = filled, taken, 0, planes
+        return self._state, ones.copy(), counts.copy() if more > self._loops.ROWS_IN_BYTE else None
 
     def restore(self, mark: OpenedMark) -> None:
         """Take back what was added since this mark, or what was done of it."""
@@ -72,20 +74,22 @@ class OpenRows:
         if counts is not None:
             self._counts[: len(counts)], self._counts[len(counts) :] = counts, 0
 
-    def add(self, values: NDArray[np.float32]) -> tuple[bool, int, int]:
-        """Pack whole rows of values, [8 * rows, neurons], for which there is room.
+    def add(self, pending: NDArray[np.int8], values: NDArray[np.float32]) -> tuple[bool, int, int]:
+        """Pack whole rows of fewer than eight frames of levels and the values behind them, [frames, neurons].
+
+        There is room for them.
 
         Returns
         -------
         bool
-            Whether they are whole numbers that fit a level. If not, they have to be taken back.
+            Whether the values are whole numbers that fit a level. If not, they have to be taken back.
         int, int
             Range of the levels and 0.
         """
         filled, *state = self._state
-        rows = self._rows[filled : filled + len(values) // 8]
+        rows = self._rows[filled : filled + (len(pending) + len(values)) // 8]
         is_same, least, most, *state = self._loops.pack_values(
-            values, self._levels, rows, self._ones, self._counts, self._at, *state
+            pending, values, self._levels, rows, self._ones, self._counts, self._at, *state
         )
         self._state = filled + len(rows), *state
         return bool(is_same), int(least), int(most)
@@ -105,7 +109,7 @@ class OpenRows:
         bits = np.empty((len(places), taken // 64 + 1), np.uint64)
         at = self._at[: 64 * bits.shape[1]]
         at[taken:] = 0
-        found = int(self._loops.bits_of_levels(at, np.array(places), bits))
+        found = self._loops.bits_of_levels(at, np.array(places), bits)
         counts = self._counts[: planes + 1] + self._ones[: planes + 1]
         of_planes = zip(places, bits.view(np.uint8)[:, : -(-taken // 8)], counts, strict=True)
         return (
@@ -114,7 +118,7 @@ class OpenRows:
             {
                 -1 if place == _SIGN_PLACE else place: (packed, count)
                 for place, packed, count in of_planes
-                if found >> place & 1
+                if found[place]
             },
         )
 
@@ -190,7 +194,7 @@ class ValueLoops(Loops):
 
 def _compile(loops: Any) -> None:
     opened = OpenRows(loops, 1, 2)
-    opened.add(np.ones((8, 1), np.float32))
+    opened.add(np.ones((1, 1), np.int8), np.ones((7, 1), np.float32))
     opened.add_levels(np.ones((8, 1), np.int8))
     opened.packed()
     loops.take_levels(np.zeros(8, np.float32), np.zeros(8, np.int8))

@@ -21,7 +21,7 @@ from recorder.format.record.metadata import ValuesCommit
 from recorder.native.values import LOOPS, OpenedMark, OpenRows
 
 # Least slots of an output that is packed at once, and most that are packed together.
-PACK_AT_ONCE_SLOTS, PACKED_SLOTS = 2**17, 2**22
+PACK_AT_ONCE_SLOTS, PACKED_SLOTS = 2**16, 2**22
 
 
 class ValuePacker(HostPacker):
@@ -58,10 +58,11 @@ class ValuePacker(HostPacker):
         self._is_recorded_dtype = True
         self._range = self._range_before = (known.least, known.most) if known else (0, int(pending.any()))
         self._level_dtype = level_dtype(max(self._range[1], -self._range[0]))
-        # Open rows are packed there if there are any. To take a push back: whether there were, and their mark.
+        # Memory of the open rows, if there are any.
         self._opened: OpenRows | None = None
         self._is_open = False
-        self._open_before: OpenedMark | None = None
+        # As before an output that was packed at once: what of them is to be kept, and what the stage held.
+        self._before: tuple[OpenedMark | None, Pending] | None = None
         super().__init__(pending, pool)
 
     @property
@@ -73,7 +74,7 @@ class ValuePacker(HostPacker):
         """Add frames as `HostPacker.push` does; every value must be a whole multiple of the scale."""
         if self.undo is not None:
             self.roll_back()
-        self._range_before, self._open_before = self._range, None
+        self._range_before, self._before = self._range, None
         self._is_recorded_dtype = str(frames.dtype).removeprefix("torch.") == self._dtype
         try:
             super().push(frames)
@@ -101,7 +102,7 @@ class ValuePacker(HostPacker):
         """Add frames of levels, shape [frames, neurons], as `push` adds those of values."""
         if self.undo is not None:
             self.roll_back()
-        self._range_before, self._open_before = self._range, None
+        self._range_before, self._before = self._range, None
         scale, self.scale, self._is_recorded_dtype = self.scale, 1.0, True
         try:
             try:
@@ -116,10 +117,13 @@ class ValuePacker(HostPacker):
     def roll_back(self) -> None:
         """Take back what was pushed and does not count."""
         if self.undo is not None:
-            self._range, mark = self._range_before, self._open_before
-            if self._opened is not None and mark is not None:
-                self._opened.restore(mark)
-            self._is_open = mark is not None
+            self._range = self._range_before
+            if self._before is not None:
+                mark, pending = self._before
+                if self._opened is not None and mark is not None:
+                    self._opened.restore(mark)
+                self._is_open = mark is not None
+                self._stage[: len(pending)] = pending
         super().roll_back()
 
     def drain(self) -> Any:
@@ -139,46 +143,39 @@ class ValuePacker(HostPacker):
         return self._pool.take(self._neurons, self._level_dtype.itemsize).view(self._level_dtype)
 
     def _push_array(self, values: NDArray[Any]) -> None:
-        whole = (self._waiting + len(values)) // 8
-        is_for_loops = self._is_plain and self._level_dtype == np.int8 and LOOPS.can_take(values)
-        if values.size < PACK_AT_ONCE_SLOTS or not whole or not is_for_loops:
+        whole, left = divmod(self._waiting + len(values), 8)
+        least = PACK_AT_ONCE_SLOTS if self._waiting == left == 0 else 8 * PACK_AT_ONCE_SLOTS
+        is_large = values.size >= least and whole
+        if not (is_large and self._is_plain and self._level_dtype == np.int8 and LOOPS.can_take(values)):
             self._close_rows()
             super()._push_array(values)
             return
         if self.undo is not None:
             self.roll_back()
-        rows = max(PACKED_SLOTS // (8 * self._neurons), 1)
         if self._opened is None:
+            rows = max(PACKED_SLOTS // (8 * self._neurons), 1)
             self._opened = LOOPS.open_rows(self._neurons, rows)
-        if self._is_open and self._opened.room < whole:
-            self._close_rows()
-        self._open_before = self._opened.mark(whole) if self._is_open else None
+        if self._waiting >= 8 or (self._is_open and self._opened.room < whole):
+            self.drain()
+        pending = self._stage[: self._waiting].copy()
+        self._before = self._opened.mark(whole) if self._is_open else None, pending
         self.undo = self._stage, self._waiting, len(self.ready), self.has_fired
-        begun = -self._waiting % 8
-        if self._waiting:
-            # The stage keeps what is in it, in case that is taken back.
-            stage = self._stage
-            self._add(values[:begun])
-            self._pack_at_once(stage[: self._waiting])
-            self._stage, self._waiting = self._new_stage(), 0
-        left = (len(values) - begun) % 8
-        self._pack_at_once(values[begun : len(values) - left])
+        self._pack_at_once(self._opened, pending, values[: len(values) - left])
+        self._waiting = 0
         if left:
             self._add(values[-left:])
 
-    def _pack_at_once(self, frames: NDArray[Any]) -> None:
-        """Pack whole rows of levels, or of values, into the open rows."""
-        opened, first = self._opened, 0
-        while opened is not None and first < len(frames):
+    def _pack_at_once(self, opened: OpenRows, pending: Pending, values: NDArray[Any]) -> None:
+        """Pack whole rows of pending levels and the values behind them into the open rows."""
+        first = 0
+        while first < len(values):
             if not self._is_open:
                 opened.clear()
                 self._is_open = True
-            some = frames[first : first + 8 * opened.room]
-            if some.dtype == self._level_dtype:
-                opened.add_levels(some)
-            else:
-                self._note(some, *opened.add(some))
-            first += len(some)
+            last = first + 8 * opened.room - len(pending)
+            some = values[first:last]
+            self._note(some, *opened.add(pending, some))
+            first, pending = last, pending[:0]
             if not opened.room:
                 self._close_rows()
 
