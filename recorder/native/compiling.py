@@ -24,7 +24,7 @@ _WORD, _INDEX = ir.IntType(64), ir.IntType(32)
 _BYTES, _SIXTEEN = ir.VectorType(ir.IntType(8), 64), ir.VectorType(ir.IntType(8), 16)
 # What numba compiles for: this processor, or what the environment says, as where machines share a cache.
 _FEATURES = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
-# How many values ahead memory is asked for.
+# How many values before it is read memory is asked for.
 _AHEAD = 256
 # Whether bytes are put in an order in one instruction, as by x86 since 2006. LLVM ends a process that asks
 # for an instruction which is not there.
@@ -159,50 +159,55 @@ def minus_at_most(context, byte, other):  # noqa: ARG001
 
     def generate(context, builder, signature, arguments):  # noqa: ARG001
         kind = ir.IntType(8)
-        minus = builder.module.declare_intrinsic("llvm.usub.sat", (kind,), ir.FunctionType(kind, [kind, kind]))
+        minus = builder.module.declare_intrinsic(
+            "llvm.usub.sat", (kind,), ir.FunctionType(kind, [kind, kind])
+        )
         return builder.call(minus, arguments)
 
     return types.uint8(types.uint8, types.uint8), generate
 
 
+def _ask_for(builder, pointer):
+    """Have memory read into the cache that will be read soon; where there is none, nothing happens."""
+    kind = ir.FunctionType(ir.VoidType(), [pointer.type, _INDEX, _INDEX, _INDEX])
+    ask = builder.module.declare_intrinsic("llvm.prefetch", (pointer.type,), kind)
+    # To be read, to be kept, data.
+    builder.call(ask, [pointer, *map(_INDEX, (0, 3, 1))])
+
+
 @intrinsic
 def levels_of_64(context, values, levels, first):  # noqa: ARG001
-    """Write 64 values, float32, as levels, int8, from ``first`` on in both; 0 if all levels equal their values.
+    """Write 64 values, float32, as levels, int8, from ``first`` on in both; 0 if all are equal.
 
-    A whole number below 2²² that is added to 1.5 · 2²³ is the difference of their bits. Anything else does not
-    come back when that is subtracted again, or is beyond the range of a level, whose end it becomes. -0 is 0.
+    A whole number below 2²² that is added to 1.5 · 2²³ is the difference of their bits. Anything else does
+    not come back when that is subtracted again, or is beyond the range of a level, of which it becomes the
+    end. -0 is 0.
     """
+    floats, words = ir.VectorType(ir.FloatType(), 16), ir.VectorType(_INDEX, 16)
+
+    def sixteen(kind, number):
+        return ir.Constant(kind, [number] * 16)
 
     def generate(context, builder, signature, arguments):
-        some, floats, words = 16, ir.VectorType(ir.FloatType(), 16), ir.VectorType(_INDEX, 16)
-        whole, bits = ir.Constant(floats, [1.5 * 2**23] * some), ir.Constant(words, [0x4B400000] * some)
-        least, most = ir.Constant(words, [-128] * some), ir.Constant(words, [127] * some)
         (value_type, level_type, _), (given, target, begin) = signature.args, arguments
-        byte = ir.IntType(8)
-        fetch = builder.module.declare_intrinsic(
-            "llvm.prefetch",
-            (byte.as_pointer(),),
-            ir.FunctionType(ir.VoidType(), [byte.as_pointer(), _INDEX, _INDEX, _INDEX]),
-        )
-        differ = ir.Constant(words, None)
-        for place in range(0, 64, some):
+        whole, bits_of_whole = sixteen(floats, 1.5 * 2**23), sixteen(words, 0x4B40_0000)
+        least, most, differ = sixteen(words, -128), sixteen(words, 127), sixteen(words, 0)
+        for place in range(0, 64, 16):
             index = builder.add(begin, ir.Constant(_WORD, place))
-            value = builder.load(_place(context, builder, value_type, given, index, floats), align=4)
-            # Memory is read faster if what comes next is asked for early: to be read, kept, and data.
             ahead = builder.add(index, ir.Constant(_WORD, _AHEAD))
-            builder.call(fetch, [_place(context, builder, value_type, given, ahead, byte), *map(_INDEX, (0, 3, 1))])
+            _ask_for(builder, _place(context, builder, value_type, given, ahead, ir.IntType(8)))
+            value = builder.load(_place(context, builder, value_type, given, index, floats), align=4)
             moved = builder.fadd(value, whole)
             back = builder.bitcast(builder.fsub(moved, whole), words)
             differ = builder.or_(differ, builder.xor(back, builder.bitcast(value, words)))
-            level = builder.sub(builder.bitcast(moved, words), bits)
+            level = builder.sub(builder.bitcast(moved, words), bits_of_whole)
             level = builder.select(builder.icmp_signed(">", level, most), most, level)
             level = builder.select(builder.icmp_signed("<", level, least), least, level)
-            narrow = ir.VectorType(byte, some)
-            out = _place(context, builder, level_type, target, index, narrow)
-            builder.store(builder.trunc(level, narrow), out, align=1)
-        differ = builder.and_(differ, ir.Constant(words, [2**31 - 1] * some))
-        is_other = builder.icmp_unsigned("!=", differ, ir.Constant(words, None))
-        return builder.zext(builder.bitcast(is_other, ir.IntType(some)), _WORD)
+            out = _place(context, builder, level_type, target, index, _SIXTEEN)
+            builder.store(builder.trunc(level, _SIXTEEN), out, align=1)
+        differ = builder.and_(differ, sixteen(words, 2**31 - 1))
+        is_other = builder.icmp_unsigned("!=", differ, sixteen(words, 0))
+        return builder.zext(builder.bitcast(is_other, ir.IntType(16)), _WORD)
 
     return types.uint64(values, levels, types.intp), generate
 

@@ -64,7 +64,9 @@ def _take_levels(values, levels):
     size, others = len(values) // 256 * 64, np.uint64(0)
     for first in range(0, size, 64):
         one = levels_of_64(values, levels, first) | levels_of_64(values, levels, size + first)
-        other = levels_of_64(values, levels, 2 * size + first) | levels_of_64(values, levels, 3 * size + first)
+        other = levels_of_64(values, levels, 2 * size + first) | levels_of_64(
+            values, levels, 3 * size + first
+        )
         others |= one | other
     last, same = np.zeros(64, np.float32), np.empty(64, np.int8)
     for first in range(4 * size, len(values), 64):
@@ -88,7 +90,7 @@ def _range_of(levels):
 @compiled
 def _is_whole(others, least, most):
     """Whether levels are their values, of which others and those beyond the range of a level were found."""
-    return others == 0 and _LEAST < least and most < _MOST
+    return others == 0 and least > _LEAST and most < _MOST
 
 
 @compiled
@@ -174,9 +176,9 @@ def _count_signs(frames, ones):
 
 @compiled
 def _pack_row(levels, planes, has_sign, row, ones):
-    """Pack eight frames of levels into a row, and count the planes of magnitude, and the sign if there is one.
+    """Pack eight frames of levels into a row, and count so many planes of magnitude, and the sign.
 
-    They are taken in pieces that the processor's first cache holds.
+    Neurons are taken in pieces that the processor's first cache holds.
     """
     for first in range(0, len(row), _NEURONS_AT_ONCE):
         last = min(first + _NEURONS_AT_ONCE, len(row))
@@ -270,8 +272,8 @@ def pack_values(pending, values, levels, rows, ones, counts, at, taken, counted,
     Returns
     -------
     bool
-        Whether all levels are equal to their values, and between the ends of the range of a byte. If not, what
-        was written is of no meaning.
+        Whether all levels are equal to their values, and between the ends of the range of a byte. If not,
+        what was written is of no meaning.
     int, int
         Range of the levels and 0, where they are.
     int, int, int

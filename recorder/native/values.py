@@ -29,15 +29,15 @@ class OpenRows:
     Parameters
     ----------
     loops : module
-    neurons, rows : int
-        How many there is room for.
+    neurons, rows, events : int
+        How many there is room for; of events, those of one row at least.
     """
 
-    def __init__(self, loops: Any, neurons: int, rows: int) -> None:
+    def __init__(self, loops: Any, neurons: int, rows: int, events: int) -> None:
         self._loops = loops
         self._shape = rows, neurons
         # Levels at events. Memory that is not written to takes no place.
-        self._at = np.empty(8 * rows * neurons + 64, np.uint8)
+        self._at = np.empty(events + 64, np.uint8)
         # How often the sign and each plane of magnitude are true: of the newest rows, and of those before.
         self._ones = np.zeros((_SIGN_PLACE + 1, neurons), np.uint8)
         self._counts = np.zeros((_SIGN_PLACE + 1, neurons), np.uint32)
@@ -55,8 +55,10 @@ class OpenRows:
 
     @property
     def room(self) -> int:
-        """Rows that there is room for."""
-        return self._shape[0] - self._state[0]
+        """Rows that there is room for, whatever they hold."""
+        rows, neurons = self._shape
+        filled, taken, *_ = self._state
+        return min(rows - filled, (len(self._at) - 64 - taken) // (8 * neurons))
 
     def mark(self, more: int) -> OpenedMark:
         """What `restore` needs to take back up to so many rows that will be added."""
@@ -147,9 +149,9 @@ class ValueLoops(Loops):
         """Whether the loops pack these values."""
         return self.are_ready(values.size) and values.dtype == np.float32 and is_plain(values)
 
-    def open_rows(self, neurons: int, rows: int) -> OpenRows:
-        """Begin to pack so many rows by the loops, which are ready."""
-        return OpenRows(self._loops, neurons, rows)
+    def open_rows(self, neurons: int, rows: int, events: int) -> OpenRows:
+        """Memory for so much, in which the loops pack, which are ready."""
+        return OpenRows(self._loops, neurons, rows, events)
 
     def pack_levels(self, levels: NDArray[Any]) -> tuple[Packed, int, Planes] | None:
         """Pack levels, int8 [8 * rows, neurons].
@@ -169,7 +171,7 @@ class ValueLoops(Loops):
         if not (levels.dtype == np.int8 and is_plain(levels)):
             return None
         frames, neurons = levels.shape
-        opened = self.open_rows(neurons, frames // 8)
+        opened = self.open_rows(neurons, frames // 8, levels.size)
         opened.add_levels(levels)
         return opened.packed()
 
@@ -193,7 +195,7 @@ class ValueLoops(Loops):
 
 
 def _compile(loops: Any) -> None:
-    opened = OpenRows(loops, 1, 2)
+    opened = OpenRows(loops, 1, 2, 16)
     opened.add(np.ones((1, 1), np.int8), np.ones((7, 1), np.float32))
     opened.add_levels(np.ones((8, 1), np.int8))
     opened.packed()

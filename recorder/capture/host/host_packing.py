@@ -258,10 +258,9 @@ class HostPacker:
         """
         self.roll_back()
         whole = self._waiting // 8 * 8
-        rows = _pack_stage(self._stage[:whole])
         pending = self._stage[whole : self._waiting].copy()
-        waiting = len(pending)
         if whole:
+            rows, waiting = _pack_stage(self._stage[:whole]), len(pending)
             # No call, at which an exception from outside could come up, from here on.
             self._stage[:waiting] = pending
             self._waiting = waiting

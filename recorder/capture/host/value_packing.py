@@ -20,8 +20,15 @@ from recorder.format.planes.values import MAX_LEVEL, Pending, level_dtype, scale
 from recorder.format.record.metadata import ValuesCommit
 from recorder.native.values import LOOPS, OpenedMark, OpenRows
 
-# Least slots of an output that is packed at once, and most that are packed together.
-PACK_AT_ONCE_SLOTS, PACKED_SLOTS = 2**16, 2**22
+# Least slots of an output that is packed at once, and of one beside frames that fill no row.
+PACK_AT_ONCE_SLOTS, UNEVEN_SLOTS = 2**16, 2**19
+# Most slots that are packed together, and most of their events, unless one row may have more.
+PACKED_SLOTS, PACKED_EVENTS = 2**23, 2**22
+
+
+def open_room(neurons: int) -> tuple[int, int]:
+    """Rows, and events, that are packed together at most of so many neurons."""
+    return max(PACKED_SLOTS // (8 * neurons), 1), max(PACKED_EVENTS, 8 * neurons)
 
 
 class ValuePacker(HostPacker):
@@ -143,27 +150,33 @@ class ValuePacker(HostPacker):
         return self._pool.take(self._neurons, self._level_dtype.itemsize).view(self._level_dtype)
 
     def _push_array(self, values: NDArray[Any]) -> None:
-        whole, left = divmod(self._waiting + len(values), 8)
-        least = PACK_AT_ONCE_SLOTS if self._waiting == left == 0 else 8 * PACK_AT_ONCE_SLOTS
-        is_large = values.size >= least and whole
-        if not (is_large and self._is_plain and self._level_dtype == np.int8 and LOOPS.can_take(values)):
+        if self.undo is not None:
+            self.roll_back()
+        if not self._is_for_loops(values):
             self._close_rows()
             super()._push_array(values)
             return
-        if self.undo is not None:
-            self.roll_back()
         if self._opened is None:
-            rows = max(PACKED_SLOTS // (8 * self._neurons), 1)
-            self._opened = LOOPS.open_rows(self._neurons, rows)
-        if self._waiting >= 8 or (self._is_open and self._opened.room < whole):
+            self._opened = LOOPS.open_rows(self._neurons, *open_room(self._neurons))
+        if self._waiting >= 8:
             self.drain()
+        whole, left = divmod(self._waiting + len(values), 8)
+        if self._is_open and self._opened.room < whole:
+            self._close_rows()
         pending = self._stage[: self._waiting].copy()
         self._before = self._opened.mark(whole) if self._is_open else None, pending
         self.undo = self._stage, self._waiting, len(self.ready), self.has_fired
-        self._pack_at_once(self._opened, pending, values[: len(values) - left])
-        self._waiting = 0
-        if left:
-            self._add(values[-left:])
+        if whole:
+            self._pack_at_once(self._opened, pending, values[: len(values) - left])
+            self._waiting = 0
+        self._add(values[len(values) - left :] if whole else values)
+
+    def _is_for_loops(self, values: NDArray[Any]) -> bool:
+        """Whether the loops pack values at once; to do that beside frames that fill no row takes longer."""
+        is_even = self._waiting == 0 and len(values) % 8 == 0
+        least = PACK_AT_ONCE_SLOTS if is_even else UNEVEN_SLOTS
+        is_int8 = self._is_plain and self._level_dtype == np.int8
+        return is_int8 and values.size >= least and LOOPS.can_take(values)
 
     def _pack_at_once(self, opened: OpenRows, pending: Pending, values: NDArray[Any]) -> None:
         """Pack whole rows of pending levels and the values behind them into the open rows."""
