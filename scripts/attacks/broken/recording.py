@@ -17,6 +17,8 @@ PACKING = "recorder/capture/host/host_packing.py"
 NATIVE = "recorder/capture/host/native_packing.py"
 LOOPS = "recorder/native/packing_loops.py"
 VALUE_LOOPS = "recorder/native/value_loops.py"
+NATIVE_VALUES = "recorder/native/values.py"
+VALUE_PACKING = "recorder/capture/host/value_packing.py"
 ENTRANCE = "recorder/session/entrance.py"
 TRANSFER = "recorder/capture/device/transfer.py"
 DEVICE_PACKING = "recorder/capture/device/packing.py"
@@ -186,15 +188,15 @@ RECORDING_MUTANTS = (
         ((VALUE_LOOPS, "64 * word + 8 * eight, _CHOSEN", "64 * word, _CHOSEN"),),
     ),
     Mutant(
-        "eight frames are not counted where only the first neurons have a plane",
+        "no plane but the first one is counted",
         "recording/packing/test_native_values.py::test_loops_give_what_numpy_gives",
-        ((VALUE_LOOPS, "range(len(ones) - 1)", "range(min(len(ones) - 1, 1))"),),
+        ((VALUE_LOOPS, "range(planes):", "range(min(planes, 1)):"),),
     ),
     Mutant(
         "what was counted last in bytes is not in the wider counts",
         "recording/packing/test_native_values.py"
         "::test_neurons_are_counted_in_more_rows_than_a_byte_has_room_for",
-        ((VALUE_LOOPS, " or row + 1 == count)", ")"),),
+        ((NATIVE_VALUES, "counts = self._counts[: planes + 1] + self._ones[: planes + 1]", "counts = self._counts"),),
     ),
     Mutant(
         "neurons are counted in a byte that overflows",
@@ -205,7 +207,7 @@ RECORDING_MUTANTS = (
     Mutant(
         "bits that are put behind others lose what goes over the end of a byte",
         "recording/packing/test_native_values.py::test_pieces_of_bits_are_joined_in_order",
-        ((VALUE_LOOPS, "before = byte << up & _255", "before = byte & np.uint64(0)"),),
+        ((VALUE_LOOPS, "up(bits[place - 1], other)", "np.uint8(0)"),),
     ),
     Mutant(
         "loops ask for an instruction of this processor where they are compiled for any",
@@ -216,12 +218,54 @@ RECORDING_MUTANTS = (
     Mutant(
         "a level of -128 has no magnitude",
         "recording/packing/test_native_values.py::test_each_level_is_packed",
-        ((VALUE_LOOPS, "absolute - 1 if level else 0", "absolute - 1 if -128 < level != 0 else 0"),),
+        ((VALUE_LOOPS, "np.uint8(-level if level < 0 else level)", "np.uint8(max(-level, level) & 127)"),),
     ),
     Mutant(
         "values that are larger than a level are taken for others",
         "recording/packing/test_native_values.py::test_levels_are_values_that_they_give_back",
-        ((VALUE_LOOPS, "most <= _MOST_LEVEL", "most <= 300"),),
+        ((VALUE_LOOPS, "most < _MOST", "most < 300"),),
+    ),
+    Mutant(
+        "what is taken back stays counted",
+        "recording/packing/test_native_values.py"
+        "::test_outputs_that_are_packed_at_once_are_those_that_count",
+        ((NATIVE_VALUES, "self._ones[: len(ones)], self._ones[len(ones) :] = ones, 0", "pass"),),
+    ),
+    Mutant(
+        "what is taken back of many rows stays counted",
+        "recording/packing/test_native_values.py"
+        "::test_outputs_that_are_packed_at_once_are_those_that_count",
+        ((NATIVE_VALUES, "counts.copy() if more > self._loops.ROWS_IN_BYTE else None", "None"),),
+    ),
+    Mutant(
+        "frames that fill no row are packed from memory that holds others",
+        "recording/packing/test_native_values.py"
+        "::test_outputs_that_are_packed_at_once_are_those_that_count",
+        ((VALUE_LOOPS, "        some[:waiting] = pending[:waiting]\n", ""),),
+    ),
+    Mutant(
+        "an output that is taken back takes the frames before it along",
+        "recording/packing/test_native_values.py"
+        "::test_outputs_that_are_packed_at_once_are_those_that_count",
+        ((VALUE_PACKING, "                self._stage[: len(pending)] = pending\n", ""),),
+    ),
+    Mutant(
+        "a small output overtakes large ones before it",
+        "recording/packing/test_native_values.py"
+        "::test_outputs_that_are_packed_at_once_are_those_that_count",
+        ((VALUE_PACKING, "            self._close_rows()\n            super()._push_array", "            super()._push_array"),),
+    ),
+    Mutant(
+        "the last levels of an output are not written",
+        "recording/packing/test_native_values.py"
+        "::test_outputs_that_are_packed_at_once_are_those_that_count",
+        ((VALUE_LOOPS, "levels[first : first + count] = same[:count]", "pass"),),
+    ),
+    Mutant(
+        "an output is packed where there is no room for its rows",
+        "recording/packing/test_native_values.py"
+        "::test_outputs_that_are_packed_at_once_are_those_that_count",
+        ((VALUE_PACKING, "if self._is_open and self._opened.room < whole:", "if False:"),),
     ),
     Mutant(
         "what could not be packed for want of memory is lost",

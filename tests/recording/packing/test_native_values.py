@@ -197,15 +197,21 @@ def test_a_plane_is_silent_before_and_behind_the_only_slot_in_it(
 
 
 @pytest.mark.parametrize(
-    "value", [2, -3, 127, -128, 128, -129, 0.5, 300, 1e30, np.nan, np.inf, -np.inf, -0.0]
+    "value",
+    [2, -3, 126, -127, 127, -128, 128, -129, 0.5, 300, 2**23, -(2**23), 1e30, np.nan, np.inf, -np.inf, -0.0],
 )
-def test_levels_are_values_that_they_give_back(loops: ValueLoops, value: float) -> None:
-    values = np.array([0, 1, 5] * 20 + [value], np.float32)
-    levels = np.full(61, -7, np.int8)
+@pytest.mark.parametrize(("slots", "place"), [(61, 60), (256, 255), (700, 0), (700, 699), (1024, 600)])
+def test_levels_are_values_that_they_give_back(
+    loops: ValueLoops, value: float, slots: int, place: int
+) -> None:
+    values = np.resize(np.array([0, 1, 5], np.float32), slots)
+    values[place] = value
+    levels = np.full(slots, -7, np.int8)
     taken = loops.take_levels(values, levels)
     assert taken is not None
     is_given_back, least, most = taken
-    assert is_given_back == (value == int(value) and -128 <= value <= 127 if np.isfinite(value) else False)
+    # The ends of the range are those of what is beyond it, too.
+    assert is_given_back == (value == int(value) and -128 < value < 127 if np.isfinite(value) else False)
     if is_given_back:
         np.testing.assert_array_equal(levels, values)
         assert (least, most) == (min(value, 0), max(value, 5))
@@ -244,6 +250,106 @@ def test_a_packer_with_the_loops_packs_and_refuses_as_without(used: None) -> Non
     packed = [PackedValues.of(pack_whole(rows)) for rows in packer.ready]
     levels = np.concatenate([levels_of(rows) for rows in packed])
     np.testing.assert_array_equal(levels, np.concatenate([frames.numpy(), frames[:8].numpy() * 100]))
+
+
+class Pushed:
+    """A packer that packs outputs at once, however small, and the frames that count so far."""
+
+    def __init__(self, neurons: int) -> None:
+        self.packer = ValuePacker(np.empty((0, neurons), np.bool_), StagePool(), 1.0, "float32")
+        self.frames: list[NDArray[np.float32]] = [np.empty((0, neurons), np.float32)]
+
+    def push(self, frames: NDArray[np.float32], what: str) -> None:
+        """Push frames that count, that do not, or that are refused."""
+        if what == "others":
+            frames = frames.copy()
+            frames[-1, -1] = 0.5
+            with pytest.raises(NotSpikesError):
+                self.packer.push(torch.from_numpy(frames))
+            self.packer.roll_back()
+            return
+        self.packer.push(torch.from_numpy(frames))
+        if what == "counts":
+            self.packer.undo = None
+            self.frames.append(frames)
+
+    def assert_packed(self) -> None:
+        """What was packed, and what is left, are the frames that count."""
+        pending = self.packer.drain()
+        expected = np.concatenate(self.frames)
+        packed = [levels_of(PackedValues.of(pack_whole(rows))) for rows in self.packer.ready]
+        found = np.concatenate([*packed, pending])
+        np.testing.assert_array_equal(found, expected)
+        assert self.packer.values.least == min(0, expected.min(initial=0))
+        assert self.packer.values.most == max(0, expected.max(initial=0))
+
+
+@pytest.fixture
+def at_once(used: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outputs of any size are packed at once, few rows together."""
+    for name in ("PACK_AT_ONCE_SLOTS", "UNEVEN_SLOTS"):
+        monkeypatch.setattr(value_packing, name, 1)
+    monkeypatch.setattr(value_packing, "PACKED_SLOTS", 2**12)
+    monkeypatch.setattr(value_packing, "PACKED_EVENTS", 2**11)
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_outputs_that_are_packed_at_once_are_those_that_count(at_once: None, data: st.DataObject) -> None:
+    neurons = data.draw(st.sampled_from([1, 3, 9, 64, 257, 3000]))
+    random = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    least, most = data.draw(st.sampled_from([(0, 1), (0, 4), (-1, 1), (-126, 126), (-3, 300)]))
+    density = data.draw(st.sampled_from([0.02, 0.2, 1]))
+    pushed = Pushed(neurons)
+    for _ in range(data.draw(st.integers(1, 7))):
+        frames = data.draw(st.sampled_from([1, 3, 8, 12, 64, 65, 300 if neurons < 1000 else 24]))
+        values = random.integers(least, most + 1, (frames, neurons)) * (
+            random.random((frames, neurons)) < density
+        )
+        what = data.draw(
+            st.sampled_from(["counts", "counts", "counts", "is taken back", "others", "drained"])
+        )
+        if what == "drained":
+            pushed.packer.drain()
+        else:
+            # Some outputs go through the stage all the same.
+            is_small = data.draw(st.booleans())
+            with pytest.MonkeyPatch.context() as patch:
+                if is_small:
+                    for name in ("PACK_AT_ONCE_SLOTS", "UNEVEN_SLOTS"):
+                        patch.setattr(value_packing, name, 2**60)
+                pushed.push(values.astype(np.float32), what)
+    pushed.assert_packed()
+
+
+def test_nothing_of_open_rows_is_lost_where_memory_is_short(at_once: None) -> None:
+    pushed, values = Pushed(64), np.arange(512, dtype=np.float32).reshape(8, 64) % 5
+    pushed.push(values, "counts")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(value_loops, "bits_of_levels", _without_memory)
+        with pytest.raises(MemoryError):
+            pushed.packer.drain()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(value_loops, "pack_values", _without_memory)
+        with pytest.raises(MemoryError):
+            pushed.packer.push(torch.from_numpy(values))
+    pushed.push(values[::-1].copy(), "counts")
+    pushed.assert_packed()
+
+
+def _without_memory(*_: object) -> None:
+    raise MemoryError
+
+
+def test_large_outputs_are_packed_together(used: None) -> None:
+    """Without a stage, which would be read and written once more."""
+    pushed, values = Pushed(4096), np.arange(2**18, dtype=np.float32).reshape(64, 4096) % 5
+    for _ in range(3):
+        pushed.push(values, "counts")
+    assert pushed.packer.ready == []
+    pushed.packer.drain()
+    assert [len(rows) for rows in pushed.packer.ready if isinstance(rows, PackedValues)] == [24]
+    pushed.assert_packed()
 
 
 class Given(nn.Module):
