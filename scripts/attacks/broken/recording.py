@@ -196,7 +196,7 @@ RECORDING_MUTANTS = (
         "what was counted last in bytes is not in the wider counts",
         "recording/packing/test_native_values.py"
         "::test_neurons_are_counted_in_more_rows_than_a_byte_has_room_for",
-        ((NATIVE_VALUES, "counts = self._counts[: planes + 1] + self._ones[: planes + 1]", "counts = self._counts"),),
+        ((NATIVE_VALUES, " + self._ones[: planes + 1]", ""),),
     ),
     Mutant(
         "neurons are counted in a byte that overflows",
@@ -234,7 +234,7 @@ RECORDING_MUTANTS = (
     Mutant(
         "what is taken back of many rows stays counted",
         "recording/packing/test_native_values.py"
-        "::test_outputs_that_are_packed_at_once_are_those_that_count",
+        "::test_open_rows_are_as_before_when_an_output_is_taken_back",
         ((NATIVE_VALUES, "counts.copy() if more > self._loops.ROWS_IN_BYTE else None", "None"),),
     ),
     Mutant(
@@ -252,8 +252,8 @@ RECORDING_MUTANTS = (
     Mutant(
         "a small output overtakes large ones before it",
         "recording/packing/test_native_values.py"
-        "::test_outputs_that_are_packed_at_once_are_those_that_count",
-        ((VALUE_PACKING, "            self._close_rows()\n            super()._push_array", "            super()._push_array"),),
+        "::test_small_outputs_come_behind_large_ones",
+        ((VALUE_PACKING, "self._close_rows()\n            super()", "super()"),),
     ),
     Mutant(
         "the last levels of an output are not written",
@@ -264,7 +264,7 @@ RECORDING_MUTANTS = (
     Mutant(
         "an output is packed where there is no room for its rows",
         "recording/packing/test_native_values.py"
-        "::test_outputs_that_are_packed_at_once_are_those_that_count",
+        "::test_open_rows_are_as_before_when_an_output_is_taken_back",
         ((VALUE_PACKING, "if self._is_open and self._opened.room < whole:", "if False:"),),
     ),
     Mutant(

@@ -286,7 +286,8 @@ class Pushed:
 
 @pytest.fixture
 def at_once(used: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Outputs of any size are packed at once, few rows together."""
+    """Outputs of any size are packed at once, few rows together, and stages are small."""
+    monkeypatch.setattr(host_packing, "STAGE_BYTES", 2**10)
     for name in ("PACK_AT_ONCE_SLOTS", "UNEVEN_SLOTS"):
         monkeypatch.setattr(value_packing, name, 1)
     monkeypatch.setattr(value_packing, "PACKED_SLOTS", 2**12)
@@ -294,7 +295,7 @@ def at_once(used: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_outputs_that_are_packed_at_once_are_those_that_count(at_once: None, data: st.DataObject) -> None:
     neurons = data.draw(st.sampled_from([1, 3, 9, 64, 257, 3000]))
     random = np.random.default_rng(data.draw(st.integers(0, 2**32)))
@@ -306,9 +307,7 @@ def test_outputs_that_are_packed_at_once_are_those_that_count(at_once: None, dat
         values = random.integers(least, most + 1, (frames, neurons)) * (
             random.random((frames, neurons)) < density
         )
-        what = data.draw(
-            st.sampled_from(["counts", "counts", "counts", "is taken back", "others", "drained"])
-        )
+        what = data.draw(st.sampled_from(["counts", "counts", "is taken back", "others", "drained"]))
         if what == "drained":
             pushed.packer.drain()
         else:
@@ -319,6 +318,24 @@ def test_outputs_that_are_packed_at_once_are_those_that_count(at_once: None, dat
                     for name in ("PACK_AT_ONCE_SLOTS", "UNEVEN_SLOTS"):
                         patch.setattr(value_packing, name, 2**60)
                 pushed.push(values.astype(np.float32), what)
+    pushed.assert_packed()
+
+
+def test_small_outputs_come_behind_large_ones(at_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    pushed, values = Pushed(64), np.ones((64, 64), np.float32)
+    pushed.push(2 * values[:8], "counts")
+    monkeypatch.setattr(value_packing, "PACK_AT_ONCE_SLOTS", values.size + 1)
+    pushed.push(3 * values, "counts")
+    pushed.assert_packed()
+
+
+@pytest.mark.parametrize("what", ["is taken back", "others"])
+@pytest.mark.parametrize("rows", [1, 40, 200])
+def test_open_rows_are_as_before_when_an_output_is_taken_back(at_once: None, rows: int, what: str) -> None:
+    """One that they have room for, counted in bytes or not, and one that is packed in several pieces."""
+    pushed, random = Pushed(3), np.random.default_rng(0)
+    for frames, how in ((19, "counts"), (8 * rows, what), (13, "counts")):
+        pushed.push(random.integers(-4, 5, (frames, 3)).astype(np.float32), how)
     pushed.assert_packed()
 
 
