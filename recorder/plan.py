@@ -11,11 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from recorder.capture.calls import GATHER_BYTES
-from recorder.capture.host.host_packing import (
-    PUT_BYTES,
-    SPARE_BYTES,
-    stage_bytes,
-)
+from recorder.capture.host.host_packing import PUT_BYTES, SPARE_BYTES, stage_bytes
+from recorder.capture.host.value_packing import open_bytes
 from recorder.format import ChunkPlan
 from recorder.format.layout import SEGMENT_COLUMNS, table_chunk_rows
 from recorder.format.record.pace import PaceCommit
@@ -88,7 +85,8 @@ class LayerPlan:
             )
         )
         arrays = (self.chunk_bytes + counts + tables) * (1 + self.planes)
-        return arrays + self.stage_bytes + GATHER_BYTES
+        open_rows = open_bytes(self.chunks.neurons) if self.planes else 0
+        return arrays + self.stage_bytes + open_rows + GATHER_BYTES
 
     @property
     def stage_bytes(self) -> int:

@@ -29,8 +29,8 @@ from recorder.native.compiling import (
 )
 
 _1, _255 = np.uint64(1), np.uint64(255)
-# Levels that are worked on at once, but for eight frames of a large layer; neurons of these.
-LEVELS_AT_ONCE, _NEURONS_AT_ONCE = 2**16, 2048
+# Neurons of which eight frames are worked on at once; the first cache holds their levels.
+_NEURONS_AT_ONCE = 2048
 # Rows of eight frames in which a neuron can be counted in a byte.
 ROWS_IN_BYTE = 255 // 8
 
@@ -296,12 +296,14 @@ def pack_values(pending, values, levels, rows, ones, counts, at, taken, counted,
 
 
 @compiled
-def pack_levels(levels, rows, ones, counts, at, taken, counted, planes):
+def pack_levels(levels, at_once, rows, ones, counts, at, taken, counted, planes):
     """Pack whole rows of eight frames of levels, put levels at events together, and count planes.
 
     Parameters
     ----------
     levels : int8 array, shape [8 * rows, neurons], C-contiguous
+    at_once : int
+        Rows that are worked on at once.
     rows : uint8 array, shape [rows, neurons]
         Receives events.
     ones : uint8 array, shape [8, neurons]
@@ -322,7 +324,6 @@ def pack_levels(levels, rows, ones, counts, at, taken, counted, planes):
     int, int, int
         ``taken``, ``counted`` and ``planes`` afterwards.
     """
-    at_once = max(LEVELS_AT_ONCE // (8 * rows.shape[1]), 1)
     for begin in range(0, len(rows), at_once):
         end = min(begin + at_once, len(rows))
         some = levels[8 * begin : 8 * end].view(np.uint8)

@@ -19,6 +19,8 @@ Planes = dict[int, tuple[Packed, NDArray[np.unsignedinteger[Any]]]]
 # Rows, events, rows that are counted in bytes, and planes; and counts.
 OpenedMark = tuple[tuple[int, int, int, int], Packed, NDArray[np.uint32] | None]
 
+# Levels that are worked on at once, but for eight frames of a large layer; the second cache holds them.
+LEVELS_AT_ONCE: Final = 2**16
 # The sign comes behind seven planes of magnitude.
 _SIGN_PLACE: Final = 7
 
@@ -41,7 +43,7 @@ class OpenRows:
         # How often the sign and each plane of magnitude are true: of the newest rows, and of those before.
         self._ones = np.zeros((_SIGN_PLACE + 1, neurons), np.uint8)
         self._counts = np.zeros((_SIGN_PLACE + 1, neurons), np.uint32)
-        self._levels = np.empty((8 * max(loops.LEVELS_AT_ONCE // (8 * neurons), 1), neurons), np.int8)
+        self._levels = np.empty((8 * max(LEVELS_AT_ONCE // (8 * neurons), 1), neurons), np.int8)
         # Rows, events, rows that are counted in bytes, and planes of magnitude.
         self._state = 0, 0, 0, 0
         self._rows = np.empty(self._shape, np.uint8)
@@ -100,7 +102,8 @@ class OpenRows:
         """Pack whole rows of levels, [8 * rows, neurons], for which there is room."""
         filled, *state = self._state
         rows = self._rows[filled : filled + len(levels) // 8]
-        state = self._loops.pack_levels(levels, rows, self._ones, self._counts, self._at, *state)
+        at_once = len(self._levels) // 8
+        state = self._loops.pack_levels(levels, at_once, rows, self._ones, self._counts, self._at, *state)
         self._state = filled + len(rows), *state
 
     def packed(self) -> tuple[Packed, int, Planes]:

@@ -18,7 +18,7 @@ from recorder.capture.host.host_packing import (
 from recorder.format.planes.scales import refine_scale
 from recorder.format.planes.values import MAX_LEVEL, Pending, level_dtype, scale_levels
 from recorder.format.record.metadata import ValuesCommit
-from recorder.native.values import LOOPS, OpenedMark, OpenRows
+from recorder.native.values import LEVELS_AT_ONCE, LOOPS, OpenedMark, OpenRows
 
 # Least slots of an output that is packed at once, and of one beside frames that fill no row.
 PACK_AT_ONCE_SLOTS, UNEVEN_SLOTS = 2**16, 2**19
@@ -29,6 +29,15 @@ PACKED_SLOTS, PACKED_EVENTS = 2**23, 2**22
 def open_room(neurons: int) -> tuple[int, int]:
     """Rows, and events, that are packed together at most of so many neurons."""
     return max(PACKED_SLOTS // (8 * neurons), 1), max(PACKED_EVENTS, 8 * neurons)
+
+
+def open_bytes(neurons: int) -> int:
+    """Most memory for them: rows, events, counts of eight planes in words and bytes, and levels of eight frames.
+
+    What would take an output back has its counts, and the frames that fill no row, once more.
+    """
+    rows, events = open_room(neurons)
+    return rows * neurons + events + 2 * 5 * 8 * neurons + max(LEVELS_AT_ONCE, 8 * neurons) + 8 * neurons
 
 
 class ValuePacker(HostPacker):
