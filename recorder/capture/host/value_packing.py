@@ -32,9 +32,9 @@ def open_room(neurons: int) -> tuple[int, int]:
 
 
 def open_bytes(neurons: int) -> int:
-    """Most memory for them: rows, events, counts of eight planes in words and bytes, and levels of eight frames.
+    """Most memory for them: rows, events, counts of eight planes in words and bytes, and some levels.
 
-    What would take an output back has its counts, and the frames that fill no row, once more.
+    To take an output back, counts and frames that fill no row are kept once more.
     """
     rows, events = open_room(neurons)
     return rows * neurons + events + 2 * 5 * 8 * neurons + max(LEVELS_AT_ONCE, 8 * neurons) + 8 * neurons
