@@ -118,7 +118,9 @@ class LayerRecorder:
         """Go on behind frames recorded earlier; ``pending`` are those that fill no byte."""
         self.neuron_shape, self.dtype, self.segments = commit.plan.neuron_shape, commit.dtype, segments
         self._has_fired, self._values = has_fired, commit.values
-        self._packer = self._packers.make(self._device, pending, self.dtype, self._values)
+        self._packer = self._packers.make(
+            self._device, pending, self.dtype, self._values, self.segments.frames
+        )
 
     # -- outputs like those before ------------------------------------------------------------------------
 
@@ -344,7 +346,9 @@ class LayerRecorder:
             elif self._has_turned or (is_graded and bool(spikes.any())):
                 self._values = ValuesCommit(1.0, 0, 0)
         self._must_look = is_graded and self._values is None and not on_host
-        self._packer = self._packers.make(self._device, pending, self.dtype, self._values)
+        self._packer = self._packers.make(
+            self._device, pending, self.dtype, self._values, self.segments.frames
+        )
         self._packer.ready[:0] = ready
 
     def _push(self, spikes: torch.Tensor, call: Call) -> None:
@@ -384,7 +388,10 @@ class LayerRecorder:
         values = self._packers.find_values(spikes, self.dtype, has_fired=fired)
         if values is None:
             return None
-        following, rows = self._packers.follow(packer, self.dtype, values), len(packer.ready)
+        following, rows = (
+            self._packers.follow(packer, self.dtype, values, self.segments.frames),
+            len(packer.ready),
+        )
         try:
             following.push(spikes)
         except NotSpikesError:

@@ -39,7 +39,14 @@ class Packers:
         self._rings = rings
         self.only_ones = only_ones
 
-    def make(self, device: torch.device, pending: Pending, dtype: str, values: ValuesCommit | None) -> Packer:
+    def make(
+        self,
+        device: torch.device,
+        pending: Pending,
+        dtype: str,
+        values: ValuesCommit | None,
+        frames: int = 0,
+    ) -> Packer:
         """A packer for outputs on a device.
 
         Parameters
@@ -51,13 +58,15 @@ class Packers:
             Data type of the layer's outputs.
         values : ValuesCommit or None
             Scale and range of a layer that puts out other values than 0 and 1.
+        frames : int
+            The layer's frames so far, pending ones included.
         """
         on_host = self.is_on_host(device)
         if values is None:
             if on_host:
                 return self._make_on_host(pending, dtype)
             return DevicePacker(pending, device, self._rings.of(device))
-        host = ValuePacker(pending, self._pool, values.scale, dtype, values)
+        host = ValuePacker(pending, self._pool, values.scale, dtype, values, frames)
         if on_host:
             return host
         return DeviceValuePacker(host, device, self._rings.of(device), getattr(torch, dtype))
@@ -82,9 +91,9 @@ class Packers:
         following.ready = packer.ready
         return following
 
-    def follow(self, packer: HostPacker, dtype: str, values: ValuesCommit) -> ValuePacker:
+    def follow(self, packer: HostPacker, dtype: str, values: ValuesCommit, frames: int = 0) -> ValuePacker:
         """A packer for values on the host, which goes on behind the frames of one of zeros and ones."""
-        following = ValuePacker(packer.drain(), self._pool, values.scale, dtype)
+        following = ValuePacker(packer.drain(), self._pool, values.scale, dtype, frames=frames)
         following.ready = packer.ready
         return following
 

@@ -31,13 +31,13 @@ class OpenRows:
     Parameters
     ----------
     loops : module
-    neurons, rows, events : int
-        How many there is room for; of events, those of one row at least.
+    neurons, events : int
+        How many there is room for; of events, those of a row at least.
     """
 
-    def __init__(self, loops: Any, neurons: int, rows: int, events: int) -> None:
+    def __init__(self, loops: Any, neurons: int, events: int) -> None:
         self._loops = loops
-        self._shape = rows, neurons
+        self._rows = np.empty((0, neurons), np.uint8)
         # Levels at events. Memory that is not written to takes no place.
         self._at = np.empty(events + 64, np.uint8)
         # How often the sign and each plane of magnitude are true: of the newest rows, and of those before.
@@ -46,19 +46,18 @@ class OpenRows:
         self._levels = np.empty((8 * max(LEVELS_AT_ONCE // (8 * neurons), 1), neurons), np.int8)
         # Rows, events, rows that are counted in bytes, and planes of magnitude.
         self._state = 0, 0, 0, 0
-        self._rows = np.empty(self._shape, np.uint8)
 
-    def clear(self) -> None:
-        """Begin with no rows. Those that were packed stay whose they are."""
+    def begin(self, rows: int) -> None:
+        """Begin with none of so many rows. Those that were packed stay whose they are."""
         planes = self._state[-1]
         self._ones[: planes + 1], self._counts[: planes + 1] = 0, 0
         self._state = 0, 0, 0, 0
-        self._rows = np.empty(self._shape, np.uint8)
+        self._rows = np.empty((rows, self._rows.shape[1]), np.uint8)
 
     @property
     def room(self) -> int:
         """Rows that there is room for, whatever they hold."""
-        rows, neurons = self._shape
+        rows, neurons = self._rows.shape
         filled, taken, *_ = self._state
         return min(rows - filled, (len(self._at) - 64 - taken) // (8 * neurons))
 
@@ -152,9 +151,9 @@ class ValueLoops(Loops):
         """Whether the loops pack these values."""
         return self.are_ready(values.size) and values.dtype == np.float32 and is_plain(values)
 
-    def open_rows(self, neurons: int, rows: int, events: int) -> OpenRows:
+    def open_rows(self, neurons: int, events: int) -> OpenRows:
         """Memory for so much, in which the loops pack, which are ready."""
-        return OpenRows(self._loops, neurons, rows, events)
+        return OpenRows(self._loops, neurons, events)
 
     def pack_levels(self, levels: NDArray[Any]) -> tuple[Packed, int, Planes] | None:
         """Pack levels, int8 [8 * rows, neurons].
@@ -174,7 +173,8 @@ class ValueLoops(Loops):
         if not (levels.dtype == np.int8 and is_plain(levels)):
             return None
         frames, neurons = levels.shape
-        opened = self.open_rows(neurons, frames // 8, levels.size)
+        opened = self.open_rows(neurons, levels.size)
+        opened.begin(frames // 8)
         opened.add_levels(levels)
         return opened.packed()
 
@@ -198,7 +198,8 @@ class ValueLoops(Loops):
 
 
 def _compile(loops: Any) -> None:
-    opened = OpenRows(loops, 1, 2, 16)
+    opened = OpenRows(loops, 1, 16)
+    opened.begin(2)
     opened.add(np.ones((1, 1), np.int8), np.ones((7, 1), np.float32))
     opened.add_levels(np.ones((8, 1), np.int8))
     opened.packed()

@@ -26,8 +26,13 @@ def spread_to_events(events: Packed, bits: Sequence[Packed]) -> tuple[list[Packe
     int
         Number of events, and so of bits of each plane that were used.
     """
-    total = count_bits(events)
+    return spread_to_rows(trains_to_rows(events), bits)
+
+
+def spread_to_rows(rows: Packed, bits: Sequence[Packed]) -> tuple[list[Packed], int]:
+    """Do what `spread_to_events` does, given rows of events, [bytes, neurons]."""
+    total = count_bits(rows)
     used = [each[: -(-total // 8)] for each in bits]
-    are_ready = LOOPS.are_ready(8 * events.size * len(bits))
-    rows = (LOOPS if are_ready else at_events).rows_at_events(trains_to_rows(events), used)
-    return [rows_to_trains(plane) for plane in rows], total
+    are_ready = LOOPS.are_ready(8 * rows.size * len(bits))
+    planes = (LOOPS if are_ready else at_events).rows_at_events(rows, used)
+    return [rows_to_trains(plane) for plane in planes], total

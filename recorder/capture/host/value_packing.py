@@ -15,6 +15,7 @@ from recorder.capture.host.host_packing import (
     describe_values,
     name_planes,
 )
+from recorder.format.layout import plan_chunks
 from recorder.format.planes.scales import refine_scale
 from recorder.format.planes.values import MAX_LEVEL, Pending, level_dtype, scale_levels
 from recorder.format.record.metadata import ValuesCommit
@@ -26,18 +27,13 @@ PACK_AT_ONCE_SLOTS, UNEVEN_SLOTS = 2**16, 2**19
 PACKED_SLOTS, PACKED_EVENTS = 2**23, 2**22
 
 
-def open_room(neurons: int) -> tuple[int, int]:
-    """Rows, and events, that are packed together at most of so many neurons."""
-    return max(PACKED_SLOTS // (8 * neurons), 1), max(PACKED_EVENTS, 8 * neurons)
-
-
 def open_bytes(neurons: int) -> int:
-    """Most memory for them: rows, events, counts of eight planes in words and bytes, and some levels.
+    """Most memory for open rows: rows, events, counts of eight planes in words and bytes, and some levels.
 
-    To take an output back, counts and frames that fill no row are kept once more.
+    All but levels are there twice, so that an output can be taken back.
     """
-    rows, events = open_room(neurons)
-    return rows * neurons + events + 2 * 5 * 8 * neurons + max(LEVELS_AT_ONCE, 8 * neurons) + 8 * neurons
+    rows, events = max(PACKED_SLOTS // 8, neurons), max(PACKED_EVENTS, 8 * neurons)
+    return 2 * (rows + events + 5 * 8 * neurons) + max(LEVELS_AT_ONCE, 8 * neurons) + 8 * neurons
 
 
 class ValuePacker(HostPacker):
@@ -59,6 +55,8 @@ class ValuePacker(HostPacker):
         Data type of the layer's outputs, in which values are given back.
     known : ValuesCommit, optional
         The range of levels so far.
+    frames : int
+        The layer's frames so far, pending ones included, of which the chunk follows that they are in.
     """
 
     def __init__(
@@ -68,17 +66,22 @@ class ValuePacker(HostPacker):
         scale: float,
         dtype: str,
         known: ValuesCommit | None = None,
+        frames: int = 0,
     ) -> None:
         self.scale = scale
         self._dtype = dtype
         self._is_recorded_dtype = True
         self._range = self._range_before = (known.least, known.most) if known else (0, int(pending.any()))
         self._level_dtype = level_dtype(max(self._range[1], -self._range[0]))
-        # Memory of the open rows, if there are any.
+        self._frames = self._frames_before = frames
+        self._chunk_rows = plan_chunks(pending.shape[1:]).chunk_frames // 8
+        # Memory of the open rows, if there are any, and more of it.
         self._opened: OpenRows | None = None
+        self._spare: OpenRows | None = None
         self._is_open = False
-        # As before an output that was packed at once: what of them is to be kept, and what the stage held.
-        self._before: tuple[OpenedMark | None, Pending] | None = None
+        # As before an output that was packed at once: memory of the open rows, what of them is to be kept if
+        # there were any, and what the stage held.
+        self._before: tuple[OpenRows, OpenedMark | None, Pending] | None = None
         super().__init__(pending, pool)
 
     @property
@@ -133,11 +136,13 @@ class ValuePacker(HostPacker):
     def roll_back(self) -> None:
         """Take back what was pushed and does not count."""
         if self.undo is not None:
-            self._range = self._range_before
+            self._range, self._frames = self._range_before, self._frames_before
             if self._before is not None:
-                mark, pending = self._before
-                if self._opened is not None and mark is not None:
-                    self._opened.restore(mark)
+                opened, mark, pending = self._before
+                if self._opened is not opened:
+                    self._opened, self._spare = opened, self._opened
+                if mark is not None:
+                    opened.restore(mark)
                 self._is_open = mark is not None
                 self._stage[: len(pending)] = pending
         super().roll_back()
@@ -161,24 +166,13 @@ class ValuePacker(HostPacker):
     def _push_array(self, values: NDArray[Any]) -> None:
         if self.undo is not None:
             self.roll_back()
-        if not self._is_for_loops(values):
+        self._frames_before = self._frames
+        if self._is_for_loops(values):
+            self._push_at_once(values)
+        else:
             self._close_rows()
             super()._push_array(values)
-            return
-        if self._opened is None:
-            self._opened = LOOPS.open_rows(self._neurons, *open_room(self._neurons))
-        if self._waiting >= 8:
-            self.drain()
-        whole, left = divmod(self._waiting + len(values), 8)
-        if self._is_open and self._opened.room < whole:
-            self._close_rows()
-        pending = self._stage[: self._waiting].copy()
-        self._before = self._opened.mark(whole) if self._is_open else None, pending
-        self.undo = self._stage, self._waiting, len(self.ready), self.has_fired
-        if whole:
-            self._pack_at_once(self._opened, pending, values[: len(values) - left])
-            self._waiting = 0
-        self._add(values[len(values) - left :] if whole else values)
+        self._frames += len(values)
 
     def _is_for_loops(self, values: NDArray[Any]) -> bool:
         """Whether the loops pack values at once; to do that beside frames that fill no row takes longer."""
@@ -187,19 +181,46 @@ class ValuePacker(HostPacker):
         is_int8 = self._is_plain and self._level_dtype == np.int8
         return is_int8 and values.size >= least and LOOPS.can_take(values)
 
-    def _pack_at_once(self, opened: OpenRows, pending: Pending, values: NDArray[Any]) -> None:
-        """Pack whole rows of pending levels and the values behind them into the open rows."""
+    def _push_at_once(self, values: NDArray[Any]) -> None:
+        """Pack whole rows of the frames that wait and these into open rows; leave the others in the stage."""
+        if self._waiting >= 8:
+            self.drain()
+        opened = self._opened = self._opened or self._new_rows()
+        pending = self._stage[: self._waiting].copy()
+        mark = opened.mark(-(-len(values) // 8)) if self._is_open else None
+        self._before = opened, mark, pending
+        self.undo = self._stage, self._waiting, len(self.ready), self.has_fired
+        whole, left = divmod(len(pending) + len(values), 8)
+        if whole:
+            self._pack_at_once(pending, values[: len(values) - left])
+            self._waiting = 0
+        self._add(values[len(values) - left :] if whole else values)
+
+    def _new_rows(self) -> OpenRows:
+        return LOOPS.open_rows(self._neurons, max(PACKED_EVENTS, 8 * self._neurons))
+
+    def _pack_at_once(self, pending: Pending, values: NDArray[Any]) -> None:
         first = 0
         while first < len(values):
-            if not self._is_open:
-                opened.clear()
-                self._is_open = True
+            opened = self._begin_rows((self._frames_before + first - len(pending)) // 8)
             last = first + 8 * opened.room - len(pending)
             some = values[first:last]
             self._note(some, *opened.add(pending, some))
             first, pending = last, pending[:0]
             if not opened.room:
                 self._close_rows()
+
+    def _begin_rows(self, row: int) -> OpenRows:
+        """Have open rows, which begin with this one of the layer if they are new, and end with its chunk."""
+        opened = self._opened or self._new_rows()
+        if not self._is_open:
+            if self._before is not None and self._before[0] is opened and self._before[1] is not None:
+                # What is in them is needed if the output is taken back.
+                opened, self._spare = self._spare or self._new_rows(), opened
+            most = max(PACKED_SLOTS // (8 * self._neurons), 1)
+            opened.begin(min(most, self._chunk_rows - row % self._chunk_rows))
+            self._opened, self._is_open = opened, True
+        return opened
 
     def _close_rows(self) -> None:
         """Put the open rows into ``ready``."""

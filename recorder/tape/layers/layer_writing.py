@@ -10,7 +10,7 @@ import numpy as np
 
 from recorder.format import ChunkPlan, LayerCommit
 from recorder.format.arrays import layer_tables, plane_tables
-from recorder.format.bits import Counts, Packed, count_bits, rows_to_trains
+from recorder.format.bits import Counts, Packed, count_bits
 from recorder.format.layout import layer_folder, plane_chunk_key, spikes_chunk_key
 from recorder.format.planes.at_events import PlaneAtEvents
 from recorder.format.planes.values import PackedValues, Pending, in_order, pending_rows
@@ -28,7 +28,7 @@ from recorder.tape.layers.levels import read_levels
 from recorder.tape.layers.plane_writing import PlaneWriter, encode_planes
 from recorder.tape.layers.segments_writing import SegmentsWriter
 from recorder.tape.layers.signal_writing import SignalProgress, SignalWriter, Values
-from recorder.tape.spreading import spread_to_events
+from recorder.tape.spreading import spread_to_rows
 from recorder.tape.threads.in_order import InOrder
 from recorder.tape.threads.pressure import Timed, Written
 from recorder.tape.threads.side_by_side import SideBySide
@@ -278,7 +278,7 @@ class LayerWriter:
         begun = [
             plane.begun(progress.pending_planes.get(name), pending) for name, plane in self._planes.items()
         ]
-        trains, _ = spread_to_events(rows_to_trains(events), [bits for bits, _ in begun])
+        trains, _ = spread_to_rows(events, [bits for bits, _ in begun])
         stored = encode_planes(self._plan, events, [[each] for each in begun], self._encoding)
         extents = {
             name: plane.commit(some, frames, parts, close=close)

@@ -18,7 +18,6 @@ NATIVE = "recorder/capture/host/native_packing.py"
 LOOPS = "recorder/native/packing_loops.py"
 VALUE_LOOPS = "recorder/native/value_loops.py"
 NATIVE_VALUES = "recorder/native/values.py"
-VALUE_PACKING = "recorder/capture/host/value_packing.py"
 ENTRANCE = "recorder/session/entrance.py"
 TRANSFER = "recorder/capture/device/transfer.py"
 DEVICE_PACKING = "recorder/capture/device/packing.py"
@@ -58,7 +57,7 @@ RECORDING_MUTANTS = (
     Mutant(
         "values that were pushed and do not count leave their range",
         "recording/packing/test_value_packing.py::test_what_does_not_count_leaves_no_trace",
-        ((VALUE_PACKING, "            self._range = self._range_before\n", "            pass\n"),),
+        ((VALUE_PACKING, "self._range, self._frames = self._range_before, ", "self._frames = "),),
     ),
     Mutant(
         "of a round that is refused, some layers are written",
@@ -262,10 +261,10 @@ RECORDING_MUTANTS = (
         ((VALUE_LOOPS, "levels[first : first + count] = same[:count]", "pass"),),
     ),
     Mutant(
-        "an output is packed where there is no room for its rows",
+        "open rows that an output has filled are written over before it counts",
         "recording/packing/test_native_values.py"
         "::test_open_rows_are_as_before_when_an_output_is_taken_back",
-        ((VALUE_PACKING, "if self._is_open and self._opened.room < whole:", "if False:"),),
+        ((VALUE_PACKING, "opened, self._spare = self._spare or self._new_rows(), opened", "pass"),),
     ),
     Mutant(
         "what could not be packed for want of memory is lost",

@@ -23,6 +23,7 @@ from recorder.capture.host import host_packing, value_packing
 from recorder.capture.host.host_packing import FullStage, NotSpikesError, StagePool, pack_whole
 from recorder.capture.host.value_packing import ValuePacker
 from recorder.format.bits import rows_to_trains
+from recorder.format.layout import plan_chunks
 from recorder.format.planes import at_events
 from recorder.format.planes.values import PackedValues, pack_levels
 from recorder.native.planes import PlaneLoops
@@ -255,8 +256,9 @@ def test_a_packer_with_the_loops_packs_and_refuses_as_without(used: None) -> Non
 class Pushed:
     """A packer that packs outputs at once, however small, and the frames that count so far."""
 
-    def __init__(self, neurons: int) -> None:
-        self.packer = ValuePacker(np.empty((0, neurons), np.bool_), StagePool(), 1.0, "float32")
+    def __init__(self, neurons: int, frames: int = 0) -> None:
+        pending = np.empty((0, neurons), np.bool_)
+        self.packer = ValuePacker(pending, StagePool(), 1.0, "float32", frames=frames)
         self.frames: list[NDArray[np.float32]] = [np.empty((0, neurons), np.float32)]
 
     def push(self, frames: NDArray[np.float32], what: str) -> None:
@@ -367,6 +369,20 @@ def test_large_outputs_are_packed_together(used: None) -> None:
     pushed.packer.drain()
     assert [len(rows) for rows in pushed.packer.ready if isinstance(rows, PackedValues)] == [24]
     pushed.assert_packed()
+
+
+def test_what_is_packed_together_ends_with_its_chunk(used: None) -> None:
+    """To part what several outputs were packed to takes longer than to pack it."""
+    rows = plan_chunks((65536,)).chunk_frames // 8
+    pushed = Pushed(65536, frames=8 * (rows - 4))
+    values = np.zeros((24, 65536), np.float32)
+    for _ in range(rows // 3):
+        pushed.push(values, "counts")
+    pushed.packer.drain()
+    ends = np.cumsum([len(each) for each in pushed.packer.ready if isinstance(each, PackedValues)])
+    assert {4, 4 + rows} <= {*ends.tolist()} or ends[-1] < 4 + rows
+    assert ends[0] == 4
+    assert len(ends) <= 2 + rows // 16
 
 
 class Given(nn.Module):
