@@ -341,6 +341,14 @@ def test_open_rows_are_as_before_when_an_output_is_taken_back(at_once: None, row
     pushed.assert_packed()
 
 
+def test_open_rows_are_packed_once_where_an_output_needs_larger_levels(at_once: None) -> None:
+    pushed, values = Pushed(3), np.ones((16, 3), np.float32)
+    pushed.push(values, "counts")
+    pushed.push(300 * values, "is taken back")
+    pushed.push(200 * values, "counts")
+    pushed.assert_packed()
+
+
 def test_nothing_of_open_rows_is_lost_where_memory_is_short(at_once: None) -> None:
     pushed, values = Pushed(64), np.arange(512, dtype=np.float32).reshape(8, 64) % 5
     pushed.push(values, "counts")
