@@ -193,8 +193,9 @@ class ValuePacker(HostPacker):
         whole, left = divmod(len(pending) + len(values), 8)
         if whole:
             self._pack_at_once(pending, values[: len(values) - left])
-            self._waiting = 0
-        self._add(values[len(values) - left :] if whole else values)
+            self._waiting, values = 0, values[len(values) - left :]
+        if len(values):
+            self._add(values)
 
     def _new_rows(self) -> OpenRows:
         return LOOPS.open_rows(self._neurons, max(PACKED_EVENTS, 8 * self._neurons))
