@@ -49,8 +49,8 @@ class OpenRows:
 
     def begin(self, rows: int) -> None:
         """Begin with none of so many rows. Those that were packed stay whose they are."""
-        planes = self._state[-1]
-        self._ones[: planes + 1], self._counts[: planes + 1] = 0, 0
+        # All of them: of an output that was interrupted it is not known what was counted.
+        self._ones[:], self._counts[:] = 0, 0
         self._state = 0, 0, 0, 0
         self._rows = np.empty((rows, self._rows.shape[1]), np.uint8)
 

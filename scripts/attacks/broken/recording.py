@@ -231,6 +231,12 @@ RECORDING_MUTANTS = (
         ((NATIVE_VALUES, "self._ones[: len(ones)], self._ones[len(ones) :] = ones, 0", "pass"),),
     ),
     Mutant(
+        "what an interrupted output has counted stays counted",
+        "recording/packing/test_native_values.py"
+        "::test_open_rows_hold_nothing_of_an_output_that_was_interrupted",
+        ((NATIVE_VALUES, "self._ones[:], self._counts[:] =", "self._ones[:1], self._counts[:1] ="),),
+    ),
+    Mutant(
         "what is taken back of many rows stays counted",
         "recording/packing/test_native_values.py"
         "::test_open_rows_are_as_before_when_an_output_is_taken_back",

@@ -144,6 +144,9 @@ def test_participation_ratios_equal_those_of_plain_counting(
     by_time = data.draw(st.booleans(), "by time")
     with cut_small(data):
         found = layer.participation_ratio([*along, *(["time"] if by_time else [])])
+        if by_time and found.size > 500:
+            # In tasks of a few neurons each, so many would take minutes.
+            found, by_time = layer.participation_ratio(along), False
         values = found.compute().values
     groups = [*np.ndindex(*found.shape)]
     axes = [found[word].values.tolist() for word in along]

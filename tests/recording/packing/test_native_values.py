@@ -364,6 +364,25 @@ def test_nothing_of_open_rows_is_lost_where_memory_is_short(at_once: None) -> No
     pushed.assert_packed()
 
 
+@pytest.mark.parametrize("frames", [0, 8])
+def test_open_rows_hold_nothing_of_an_output_that_was_interrupted(at_once: None, frames: int) -> None:
+    """As by Ctrl-C while the loop ran, which comes up when it has ended."""
+    pushed, values = Pushed(3), np.array([[1, 2, 4]] * 8, np.float32)
+    pack = value_loops.pack_values
+    pushed.push(values[:frames], "counts")
+
+    def interrupted(*memory: object) -> None:
+        pack(*memory)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(value_loops, "pack_values", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pushed.packer.push(torch.full((8, 3), -100.0))
+    pushed.push(values, "counts")
+    pushed.assert_packed()
+
+
 def _without_memory(*_: object) -> None:
     raise MemoryError
 
