@@ -100,57 +100,25 @@ def ordered(context, word):  # noqa: ARG001
     return types.uint64(types.uint64), generate
 
 
-@intrinsic
-def either(context, one, other):  # noqa: ARG001
-    """The bits that are set in one or the other of two words of a type, in a word of that type.
+def _of_words(instruction):
+    """An intrinsic that makes one word of two of a type, in a word of that type.
 
     numba makes 64 bits of all that ``|`` gives, and then as few words fit into a register of the processor.
     """
 
-    def generate(context, builder, signature, arguments):  # noqa: ARG001
-        return builder.or_(*arguments)
+    def of_words(context, one, other):  # noqa: ARG001
+        def generate(context, builder, signature, arguments):  # noqa: ARG001
+            return getattr(builder, instruction)(*arguments)
 
-    return one(one, one), generate
+        return one(one, one), generate
 
-
-@intrinsic
-def both(context, one, other):  # noqa: ARG001
-    """The bits that are set in both of two words of a type, likewise."""
-
-    def generate(context, builder, signature, arguments):  # noqa: ARG001
-        return builder.and_(*arguments)
-
-    return one(one, one), generate
+    return intrinsic(of_words)
 
 
-@intrinsic
-def plus(context, one, other):  # noqa: ARG001
-    """The sum of two words of a type, likewise."""
-
-    def generate(context, builder, signature, arguments):  # noqa: ARG001
-        return builder.add(*arguments)
-
-    return one(one, one), generate
-
-
-@intrinsic
-def down(context, word, places):  # noqa: ARG001
-    """A word whose bits are so many places further down, fewer than it has, likewise."""
-
-    def generate(context, builder, signature, arguments):  # noqa: ARG001
-        return builder.lshr(*arguments)
-
-    return word(word, word), generate
-
-
-@intrinsic
-def up(context, word, places):  # noqa: ARG001
-    """A word whose bits are so many places further up, likewise."""
-
-    def generate(context, builder, signature, arguments):  # noqa: ARG001
-        return builder.shl(*arguments)
-
-    return word(word, word), generate
+# The bits that are set in either word, in both; their sum; the first one's bits so many places further down,
+# or up, as the second one says, fewer than a word has.
+either, both, plus = _of_words("or_"), _of_words("and_"), _of_words("add")
+down, up = _of_words("lshr"), _of_words("shl")
 
 
 @intrinsic

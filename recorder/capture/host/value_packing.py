@@ -91,9 +91,6 @@ class ValuePacker(HostPacker):
 
     def push(self, frames: torch.Tensor) -> None:
         """Add frames as `HostPacker.push` does; every value must be a whole multiple of the scale."""
-        if self.undo is not None:
-            self.roll_back()
-        self._range_before = self._range
         self._is_recorded_dtype = str(frames.dtype).removeprefix("torch.") == self._dtype
         try:
             super().push(frames)
@@ -119,9 +116,6 @@ class ValuePacker(HostPacker):
 
     def push_levels(self, levels: torch.Tensor) -> None:
         """Add frames of levels, shape [frames, neurons], as `push` adds those of values."""
-        if self.undo is not None:
-            self.roll_back()
-        self._range_before = self._range
         scale, self.scale, self._is_recorded_dtype = self.scale, 1.0, True
         try:
             try:
@@ -166,7 +160,7 @@ class ValuePacker(HostPacker):
     def _push_array(self, values: NDArray[Any]) -> None:
         if self.undo is not None:
             self.roll_back()
-        self._frames_before, self._before = self._frames, None
+        self._range_before, self._frames_before, self._before = self._range, self._frames, None
         if self._is_for_loops(values):
             self._push_at_once(values)
         else:
