@@ -281,3 +281,33 @@ def put_together(context, row, first, orders, order, out, place):  # noqa: ARG00
         return context.get_dummy_value()
 
     return types.void(row, types.intp, orders, types.intp, out, types.intp), generate
+
+
+@intrinsic
+def words_of_eight_rows(context, rows, first, neurons, words, place):  # noqa: ARG001
+    """Write a word for each of 64 neurons, from ``place`` on: its bytes of eight rows, the first in front.
+
+    ``rows``, uint8 [rows * neurons], are read from ``first`` on. To put bytes of the first four rows and of
+    the last four in turns, three times, exchanges rows and neurons.
+    """
+    in_turns = [place for pair in zip(range(16), range(16, 32), strict=True) for place in pair]
+    halves = [ir.Constant(ir.VectorType(_INDEX, 16), half) for half in (in_turns[:16], in_turns[16:])]
+
+    def generate(context, builder, signature, arguments):
+        (row_type, _, _, word_type, _), (given, begin, stride, target, behind) = signature.args, arguments
+        for beside in range(0, 64, 16):
+            pieces, index = [], builder.add(begin, ir.Constant(_WORD, beside))
+            for _ in range(8):
+                pieces.append(
+                    builder.load(_place(context, builder, row_type, given, index, _SIXTEEN), align=1)
+                )
+                index = builder.add(index, stride)
+            for _ in range(3):
+                pairs = zip(pieces[:4], pieces[4:], strict=True)
+                pieces = [builder.shuffle_vector(*pair, half) for pair in pairs for half in halves]
+            for number, piece in enumerate(pieces):
+                index = builder.add(behind, ir.Constant(_WORD, beside + 2 * number))
+                builder.store(piece, _place(context, builder, word_type, target, index, _SIXTEEN), align=8)
+        return context.get_dummy_value()
+
+    return types.void(rows, types.intp, types.intp, words, types.intp), generate

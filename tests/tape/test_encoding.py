@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import threading
 from functools import partial
 from pathlib import Path
@@ -102,3 +103,38 @@ def test_a_recording_is_finished_as_the_interpreter_ends(tmp_path: Path) -> None
     recording = analysis.open_recording(tmp_path / "run.zarr")
     assert recording.state == "closed"
     assert recording.spike_count() == 15_000
+
+
+FAULTS = """
+import resource, sys
+import numpy as np
+from recorder.format import plan_chunks
+from recorder.stores import Folder
+from recorder.tape import TapeWriter
+
+plan = plan_chunks((1024,))
+rows = np.random.default_rng(0).integers(0, 256, (plan.chunk_bytes, plan.neurons), np.uint8)
+tape = TapeWriter.create(Folder(sys.argv[1], "process"), {})
+tape.add_layer("layer", plan, "bool", "Relay", 0)
+tape._encoding._threads = 1
+
+
+def faults(chunks):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(chunks):
+        tape.append("layer", rows)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / chunks
+
+
+faults(2)
+print(faults(8), flush=True)
+tape.release()
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators keep memory, or never do")
+def test_memory_of_a_chunk_is_used_for_the_next(tmp_path: Path) -> None:
+    with python(FAULTS, tmp_path / "run.zarr") as process:
+        faults = float(finished(process))
+    # Bits as random as these do not become fewer: a chunk fills 1024 pages.
+    assert faults < 256

@@ -50,6 +50,21 @@ RECORDING_MUTANTS = (
         (("recorder/native/rearranging_loops.py", "high = min(_HIGH, width - begin)", "high = _HIGH"),),
     ),
     Mutant(
+        "neurons of the last tile that are done once more are counted twice",
+        "tape/test_rearranging.py::test_the_compiled_loop_does_what_numpy_does",
+        (
+            (
+                *("recorder/native/rearranging_loops.py", "counts[first : first + beside] = 0"),
+                "counts[begun : begun + beside] = 0",
+            ),
+        ),
+    ),
+    Mutant(
+        "each chunk takes fresh memory",
+        "tape/test_encoding.py::test_memory_of_a_chunk_is_used_for_the_next",
+        (("recorder/tape/threads/in_order.py", "        _keep_memory()\n", ""),),
+    ),
+    Mutant(
         "values are rounded, not refused",
         "recording/values/test_graded_values.py::test_ones_are_the_scale_once_there_were_some",
         ((VALUE_PACKING, "if not is_given_back:", "if False:"),),
