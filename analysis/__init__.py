@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from analysis.comparison import compare
     from analysis.layer import Layer
     from analysis.members import JointRecordingError, RecordingReplacedError
-    from analysis.opening import open_recording
+    from analysis.opening.recordings import open_recording
     from analysis.questions import (
         ManyUnitsWarning,
         PooledPartsWarning,
@@ -69,7 +69,7 @@ _MODULES = {
     "UnknownRunWarning": "recorder.format",
     "compare": "analysis.comparison",
     "compute": "analysis.asking.rounds",
-    "open_recording": "analysis.opening",
+    "open_recording": "analysis.opening.recordings",
 }
 _EXTRA = ("dask", "xarray", "pandas")
 

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from analysis.display import shape_text
@@ -23,6 +22,9 @@ from recorder.format.columns import KEYS, MISSING_INTEGER, identity
 from recorder.stores.rank_names import RankRecord, ranks_of_one_run
 from recorder.tape import LayerReader, TapeReader
 from recorder.tape.layers.counts_reading import CountsReader, read_layer
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 StepDuration = tuple[float, str]
 
@@ -142,6 +144,8 @@ def presented(readers: Sequence[TapeReader], names: Sequence[str], selection: Se
 
     ``names`` are those of the recordings, for the variable ``recording`` where there are several.
     """
+    import xarray as xr  # noqa: PLC0415 - takes its time
+
     tables = [_selected(reader.trials(), selection) for reader in readers]
     rows = [len(table["trial"]) if table else 0 for table in tables]
     columns = dict.fromkeys(name for table in tables for name in table)

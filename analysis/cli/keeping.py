@@ -16,7 +16,7 @@ from analysis.cli.running import complete_path, compute_here, errors_as_messages
 from analysis.display import printable, uncalled_text
 from analysis.keeping import find_digest, find_problems
 from analysis.members import ranks_of
-from analysis.opening import open_readers
+from analysis.opening.readers import open_readers
 from recorder.format import RecordingMetadata
 from recorder.keeping import Problem, pack_recording, plan_recovery
 from recorder.keeping import recover as recover_recording

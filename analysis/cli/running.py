@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -16,11 +16,12 @@ from analysis.cli.options import as_options
 from analysis.cli.progress import progress
 from analysis.display import printable
 from analysis.members import JointRecordingError
-from analysis.opening import open_recording
 from analysis.questions import UnknownLayerError
-from analysis.recording import Recording
 from recorder.format import LostFramesWarning, RecordingFormatError, StoreError
 from recorder.stores.redaction import without_secrets
+
+if TYPE_CHECKING:
+    from analysis.recording import Recording
 
 on_cluster = click.option(
     "--cluster",
@@ -32,6 +33,9 @@ on_cluster = click.option(
 
 def open_shown(path: str) -> Recording:
     """The recording at a path; that frames are lost is a line on standard error and no warning of Python."""
+    # Takes a second, and whoever keeps recordings needs none of it.
+    from analysis.opening.recordings import open_recording  # noqa: PLC0415
+
     with warnings_as_lines(LostFramesWarning):
         return open_recording(path)
 

@@ -51,6 +51,10 @@ def packages_after(statements: str) -> set[str]:
             {"torch", "zarr"},
             id="open_recording",
         ),
+        # Those who verify, digest, pack and recover.
+        pytest.param(
+            "import analysis.cli.keeping", {"torch", "xarray", "pandas", "scipy", "zarr"}, id="keeping"
+        ),
         pytest.param("import spiketape_worker", {"torch", "dask", "numpy"}, id="spiketape_worker"),
         pytest.param(
             "import spiketape_scheduler",
@@ -83,5 +87,5 @@ def test_a_file_of_the_same_name_in_the_working_folder_is_not_imported_with_p(tm
         command = [sys.executable, *options, "-c", script]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
-    assert run("-P").stdout == "analysis.opening\n"
+    assert run("-P").stdout == "analysis.opening.recordings\n"
     assert run().returncode != 0

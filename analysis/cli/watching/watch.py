@@ -15,7 +15,7 @@ from analysis.cli.progress import Interrupted
 from analysis.cli.running import errors_as_messages
 from analysis.cli.watching.figures import Figures, Watched
 from analysis.cli.watching.showing import Shown
-from analysis.opening import open_readers
+from analysis.opening.readers import open_readers
 from recorder.format import RecordingFormatError, StoreError
 from recorder.stores.redaction import shown_address, without_secrets
 

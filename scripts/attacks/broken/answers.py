@@ -34,7 +34,7 @@ ANSWERS_MUTANTS = (
     Mutant(
         "ranks that are missing are left out",
         "asking/opening/test_joint.py::test_missing_ranks_are_named",
-        (("analysis/opening.py", "    _check_ranks(found)\n", ""),),
+        (("analysis/opening/readers.py", "    _check_ranks(found)\n", ""),),
     ),
     Mutant(
         "steps of different runs are pooled",

@@ -15,7 +15,7 @@ from torch import nn
 
 from analysis.cli.watching import figures
 from analysis.cli.watching.figures import Watched
-from analysis.opening import open_readers
+from analysis.opening.readers import open_readers
 from networks import Threshold, on_store
 from processes import ROOT, Process, forked, line
 from recorder import Monitor
