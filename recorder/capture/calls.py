@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -24,6 +25,45 @@ class Call(NamedTuple):
     steps: int
     batch: int
     trial: int
+
+
+class UnsureCalls:
+    """Calls whose outputs were pushed on an accelerator, in order, until it is known what is in them.
+
+    A call is noted before it is pushed. An exception from outside may come in between; so whoever goes on
+    says first how many were pushed.
+
+    Attributes
+    ----------
+    calls : deque of Call
+    is_pushing : bool
+        Whether the newest one may not have been pushed.
+    """
+
+    def __init__(self) -> None:
+        self.calls: deque[Call] = deque()
+        self.is_pushing = False
+
+    @property
+    def frames(self) -> int:
+        """Frames in all of them."""
+        return sum(call.steps * call.batch for call in self.calls)
+
+    @property
+    def last_step(self) -> int:
+        """The step after the last one of them; 0 if there are none."""
+        return self.calls[-1].step + self.calls[-1].steps if self.calls else 0
+
+    def note(self, call: Call) -> None:
+        """Note a call that is pushed next."""
+        self.is_pushing = True
+        self.calls += (call,)
+
+    def keep(self, pushed: int) -> None:
+        """Forget what was noted and not pushed, where so many were."""
+        while len(self.calls) > pushed:
+            self.calls.pop()
+        self.is_pushing = False
 
 
 @dataclass

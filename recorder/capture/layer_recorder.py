@@ -14,13 +14,12 @@ packer then, which packs these as events and planes, and goes on behind the same
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable
 
 import numpy as np
 import torch
 
-from recorder.capture.calls import Alike, Call
+from recorder.capture.calls import Alike, Call, UnsureCalls
 from recorder.capture.device.packing import Verdict
 from recorder.capture.device.values import puts_out_values
 from recorder.capture.host.host_packing import HostPacker, NotSpikesError, WholeRows
@@ -101,7 +100,7 @@ class LayerRecorder:
         self._hint = ""
         self.output_frames = 0
         self._calls = 0
-        self._unsure: deque[Call] = deque()
+        self._unsure = UnsureCalls()
         self._late_errors = late_errors
         self.alike: Alike | None = None
         # Of a layer that goes on: whether it fired before, and the values that it had.
@@ -183,9 +182,8 @@ class LayerRecorder:
     @property
     def frames(self) -> int:
         """Frames recorded so far, those included that are not packed, or not known to be spikes."""
-        unsure = sum(call.steps * call.batch for call in self._unsure)
         alike = 0 if self.alike is None else self.alike.calls * self.alike.batch
-        return self.segments.frames + unsure + alike
+        return self.segments.frames + self._unsure.frames + alike
 
     @property
     def is_on_device(self) -> bool:
@@ -194,10 +192,14 @@ class LayerRecorder:
 
     @property
     def device_bytes(self) -> int:
-        """Memory kept on an accelerator at most, besides what is on its way: two rows and a packed output."""
+        """Memory kept on an accelerator at most, besides what is on its way.
+
+        Outputs that are gathered, two rows, and a packed output.
+        """
         if self._device.type == "cpu" or self.neuron_shape is None:
             return 0
-        return math.prod(self.neuron_shape) * (2 + -(-self.output_frames // 8))
+        gathered = getattr(self._packer, "gathered_bytes", 0)
+        return gathered + math.prod(self.neuron_shape) * (2 + -(-self.output_frames // 8))
 
     def settle(self) -> None:
         """Wait for what devices have packed, and `settle_alike`."""
@@ -253,15 +255,28 @@ class LayerRecorder:
         alike.calls = 0
 
     def _collect(self, packer: OnDevice, *, wait: bool) -> None:
-        for verdict in packer.collect(wait=wait):
-            call = self._unsure.popleft()
+        if self._unsure.is_pushing:
+            self._unsure.keep(packer.undecided)
+        packer.collect(wait=wait)
+        while packer.verdicts:
+            verdict, call = packer.verdicts[0], self._unsure.calls[0]
             if verdict.others == 0:
-                self.segments.extend(*call)
+                self.segments.extend(call.step, call.steps, call.batch, call.trial)
             else:
-                self._must_look = self.values is None
-                self._has_turned = verdict.value.is_integer() and abs(verdict.value) <= MAX_LEVEL
+                must_look = self.values is None
+                has_turned = verdict.value.is_integer() and abs(verdict.value) <= MAX_LEVEL
                 what = f"values such as {verdict.value:g}, dtype {self.dtype}"
-                self._late_errors.append(self._value_error(what, call, verdict))
+                errors = [self._value_error(what, call, verdict)]
+                self._must_look, self._has_turned = must_look, has_turned
+                self._late_errors += errors
+            del packer.verdicts[0], self._unsure.calls[0]
+
+    @property
+    def last_step(self) -> int:
+        """The step after the last one that was recorded; 0 before there is one."""
+        if isinstance(self._packer, OnDevice) and self._unsure.is_pushing:
+            self._unsure.keep(self._packer.undecided)
+        return max(self.segments.last_step, self._unsure.last_step)
 
     # -- any output ---------------------------------------------------------------------------------------
 
@@ -355,8 +370,11 @@ class LayerRecorder:
         if self._packer is None:
             raise RuntimeError("a layer is prepared before it is recorded")
         if isinstance(self._packer, OnDevice):
+            if self._unsure.is_pushing:
+                self._unsure.keep(self._packer.undecided)
+            self._unsure.note(call)
             self._packer.push(spikes)
-            self._unsure.append(call)
+            self._unsure.is_pushing = False
             self._collect(self._packer, wait=False)
         else:
             self._push_to_host(self._packer, spikes, call)
@@ -394,9 +412,12 @@ class LayerRecorder:
         )
         try:
             following.push(spikes)
-        except NotSpikesError:
+        except BaseException as error:
+            # Rows of `following` lie behind those of `packer`, in the same list.
             del packer.ready[rows:]
-            return None
+            if isinstance(error, NotSpikesError):
+                return None
+            raise
         return following
 
     def _value_error(self, what: str, call: Call, found: torch.Tensor | Verdict) -> SpikeValueError:

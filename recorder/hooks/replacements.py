@@ -63,8 +63,12 @@ class Replacement(Generic[Kept]):
         return made
 
     def forget(self, kept: Kept) -> None:
-        """Keep something no longer; the method comes back when there is nothing left."""
-        self.kept.remove(kept)
+        """Keep something no longer; the method comes back when there is nothing left.
+
+        What this is cut short in may be done again.
+        """
+        if kept in self.kept:
+            self.kept.remove(kept)
         module = self._module()
         if module is None or self.kept:
             return

@@ -25,7 +25,7 @@ class PlaneLoops(Loops):
     def rows_at_events(self, events: Packed, bits: Sequence[Packed]) -> Packed:
         """Rows of planes from their bits at events, as many as there are, and rows of these; once ready.
 
-        They are uint8 [planes, rows, neurons].
+        They are uint8 [planes, rows, neurons]. With fewer bits, memory behind them would be read.
         """
         rows, place = np.empty((len(bits), *events.shape), np.uint8), 0
         # A word more, as one that begins with the last bit has another one behind it.

@@ -246,7 +246,7 @@ class RecordingSession(Presenting):
             if isinstance(error, Exception):
                 take_back()
             # Ctrl-C, or another exception from outside, may come when the frames are there.
-            steps.next_step = max(steps.next_step, recorder.segments.last_step)
+            steps.next_step = max(steps.next_step, recorder.last_step)
             raise
         steps.next_step += count or 1
         if not self._due.is_dirty:

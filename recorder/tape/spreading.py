@@ -25,6 +25,11 @@ def spread_to_events(events: Packed, bits: Sequence[Packed]) -> tuple[list[Packe
         Trains of each plane, false where there is no event.
     int
         Number of events, and so of bits of each plane that were used.
+
+    Raises
+    ------
+    ValueError
+        If a plane has fewer bits than there are events.
     """
     return spread_to_rows(trains_to_rows(events), bits)
 
@@ -33,6 +38,8 @@ def spread_to_rows(rows: Packed, bits: Sequence[Packed]) -> tuple[list[Packed], 
     """Do what `spread_to_events` does, given rows of events, [bytes, neurons]."""
     total = count_bits(rows)
     used = [each[: -(-total // 8)] for each in bits]
+    if any(8 * len(each) < total for each in used):
+        raise ValueError(f"a plane has {8 * min(map(len, used))} bits, and there are {total} events")
     are_ready = LOOPS.are_ready(8 * rows.size * len(bits))
     planes = (LOOPS if are_ready else at_events).rows_at_events(rows, used)
     return [rows_to_trains(plane) for plane in planes], total

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -58,23 +59,32 @@ def check_run_time(device: Device, effort: Effort) -> Iterator[Finding]:
 
 
 def check_stream(device: Device, effort: Effort) -> Iterator[Finding]:
-    """What a hook adds to the stream of the network: one kernel, and nobody waits."""
+    """What a hook adds to the stream of the network: one kernel, or a copy of small outputs; nobody waits."""
+    for size, neurons in (("large", 2**13 if effort.is_quick else 2**20), ("small", 100)):
+        spikes = (torch.rand(8, neurons, device=device.torch) < 0.1).float()
+        for found in _of_outputs(device, effort, spikes, is_small=size == "small"):
+            yield replace(found, what=f"{found.what}, {size} outputs")
+
+
+def _of_outputs(device: Device, effort: Effort, spikes: torch.Tensor, *, is_small: bool) -> Iterator[Finding]:
     # So few that all of it fits into the ring, for which nobody then waits.
     calls = 24
+    # Small ones are packed eight at a time, then sixteen.
+    packs = calls // 8 if is_small else calls
     net = nn.Sequential(Relay())
-    spikes = (torch.rand(8, 1024 if effort.is_quick else 2**20, device=device.torch) < 0.1).float()
     with Monitor(net, store=effort.store(), layers=layers_of(Relay)) as monitor:
         for _ in range(16):  # compiled, and the ring is there
             net(spikes)
         device.synchronize()
         if device.is_real:
-            yield from _profiled(net, spikes, calls)
+            yield from _profiled(net, spikes, calls, packs)
         else:
             layers = monitor._session.layers.called  # noqa: SLF001 - how often they pack, nobody else knows
-            yield from _counted(device, [layer._packer for layer in layers], net, spikes, calls)  # noqa: SLF001
+            packers = [layer._packer for layer in layers]  # noqa: SLF001
+            yield from _counted(device, packers, net, spikes, calls, packs)
 
 
-def _profiled(net: nn.Module, spikes: torch.Tensor, calls: int) -> Iterator[Finding]:
+def _profiled(net: nn.Module, spikes: torch.Tensor, calls: int, most_packs: int) -> Iterator[Finding]:
     kinds = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=kinds) as profile:
         for _ in range(calls):
@@ -83,14 +93,17 @@ def _profiled(net: nn.Module, spikes: torch.Tensor, calls: int) -> Iterator[Find
     events = {event.key: event for event in profile.key_averages()}
     packs = [event for key, event in events.items() if "_pack" in key and _device_time(event)]
     launched = sum(event.count for event in packs)
-    yield Finding("kernels that pack, for each output", launched == calls, f"{launched / calls:.2f}")
+    is_right = 0 < launched <= most_packs
+    yield Finding("kernels that pack, for each output", is_right, f"{launched / calls:.2f}")
     others = {
         key: event.count
         for key, event in events.items()
         if _device_time(event) and "_pack" not in key and not key.startswith(("Memcpy", "aten::", "cuda"))
     }
-    # The copy that the relay makes is one; verdicts of eight outputs share a tensor, filled with zeros.
-    most = calls + calls // packing.OUTPUTS_IN_A_ROW + 1
+    # The copy that the relay makes is one, and that of a small output; verdicts of eight outputs share a
+    # tensor, filled with zeros.
+    copies = calls if most_packs == calls else 2 * calls
+    most = copies + calls // packing.OUTPUTS_IN_A_ROW + 1
     yield Finding("other kernels, the relay's own copy included", sum(others.values()) <= most, f"{others}")
     # Behind the loop, the profiler itself waits once.
     waits = {name: events[name].count for name in WAITS if name in events}
@@ -112,7 +125,7 @@ def _device_time(event: Any) -> float:
 
 
 def _counted(
-    device: Device, packers: Sequence[Any], net: nn.Module, spikes: torch.Tensor, calls: int
+    device: Device, packers: Sequence[Any], net: nn.Module, spikes: torch.Tensor, calls: int, most_packs: int
 ) -> Iterator[Finding]:
     lane = device.lanes[-1]
     packed = waited = 0
@@ -143,9 +156,8 @@ def _counted(
             net(spikes)
     finally:
         type(lane).copy = arrival  # type: ignore[method-assign]
-    yield Finding(
-        "calls that pack, for each output", packed == calls, f"{packed / calls:.2f}, on the late device"
-    )
+    is_right = 0 < packed <= most_packs
+    yield Finding("calls that pack, for each output", is_right, f"{packed / calls:.2f}, on the late device")
     yield Finding(
         "waiting for the device", waited == 0, f"{waited} times in {calls} outputs, on the late device"
     )

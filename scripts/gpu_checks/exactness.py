@@ -17,7 +17,7 @@ from torch import nn
 from gpu_checks.devices import Device, Overwrite, Relay, layers_of
 from gpu_checks.findings import Effort, Finding
 from recorder import Monitor
-from recorder.capture.device.packing import PackFrames, pack_with_torch
+from recorder.capture.device.packing import VERDICT_NUMBERS, PackFrames, pack_with_torch
 from recorder.frameworks import SpikingLayerError
 from recorder.stores import Folder
 from recorder.tape import TapeReader
@@ -105,24 +105,31 @@ def _kernel(device: Device) -> Iterator[Finding]:
 
     for dtype in DTYPES:
         wrong = 0
-        for waiting, count, neurons in ((0, 8, 1), (5, 2, 33), (3, 14, 1025)):
+        for waiting, count, neurons, outputs in (
+            (0, 8, 1, 1),
+            (5, 2, 33, 2),
+            (3, 14, 1025, 1),
+            (6, 21, 70, 7),
+        ):
             frames = (torch.rand(count, neurons, device=device.torch) < 0.3).to(dtype)
             if dtype.is_floating_point:
                 frames[0, 0] = 0.5  # no spike, which both tell
             before = torch.full((neurons,), 128, dtype=torch.uint8, device=device.torch)
             packs = pack_with_triton, pack_with_torch
-            one, other = (_packed(pack, frames, waiting, before) for pack in packs)
+            one, other = (_packed(pack, frames, waiting, before, outputs) for pack in packs)
             wrong += not all(map(torch.equal, one, other))
         yield Finding(f"the kernel on {str(dtype).removeprefix('torch.')}", not wrong, how)
 
 
-def _packed(pack: PackFrames, frames: torch.Tensor, waiting: int, before: torch.Tensor) -> list[torch.Tensor]:
+def _packed(
+    pack: PackFrames, frames: torch.Tensor, waiting: int, before: torch.Tensor, outputs: int
+) -> list[torch.Tensor]:
     whole, rest = divmod(waiting + len(frames), 8)
     rows = torch.zeros((whole, len(before)), dtype=torch.uint8, device=frames.device)
-    after, verdict = torch.zeros_like(before), torch.zeros((), device=frames.device)
-    others = torch.zeros(2, dtype=torch.int64, device=frames.device)
-    pack(frames, waiting, before, rows, after, verdict, others)
-    return [rows, after if rest else torch.zeros_like(before), verdict, others]
+    after = torch.zeros_like(before)
+    verdicts = torch.zeros((outputs, VERDICT_NUMBERS), dtype=torch.int64, device=frames.device)
+    pack(frames, waiting, before, rows, after, verdicts)
+    return [rows, after if rest else torch.zeros_like(before), verdicts]
 
 
 def _changing_streams(device: Device, effort: Effort, steps: int) -> Finding:

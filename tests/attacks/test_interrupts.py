@@ -11,16 +11,19 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from zarr.storage import MemoryStore
 
 import analysis
 from analysis.keeping import find_problems
 from networks import Threshold, on_store
 from processes import finished, forked
-from recorder import Monitor, SpikeValueError
+from recorder import Monitor, SpikeOutput, SpikeValueError
+from recorder.capture.host import host_packing
 from recorder.capture.host.host_packing import PUT_BYTES, SPARE_BYTES, STAGE_BYTES, HostPacker
 from recorder.capture.signal_recorder import SignalRecorder
 from recorder.format.segments import SegmentLog
 from recorder.format.trials import TrialLog
+from recorder.hooks.replacements import Replacement
 from recorder.session import RecordingSession
 from recorder.session.background import BackgroundWriter
 from recorder.session.rows import CollectedRows
@@ -238,6 +241,38 @@ except KeyboardInterrupt:
 def test_an_interrupt_while_garbage_is_collected_is_not_lost() -> None:
     with forked(INTERRUPTED_WHILE_COLLECTING) as process:
         assert finished(process) == "interrupted False\n"
+
+
+@pytest.mark.parametrize("by", [KeyboardInterrupt, MemoryError])
+def test_the_first_values_of_a_layer_may_be_cut_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: type[BaseException]
+) -> None:
+    """While they are packed."""
+    net = nn.Sequential(nn.Identity())
+    ones = torch.ones(8, 1000)
+    with Monitor(net, layers={nn.Identity: SpikeOutput("n ...")}, store=tmp_path / "run.zarr") as monitor:
+        interrupt(monkeypatch, host_packing, "_pack_stage", after=True, by=by)
+        with pytest.raises(by):
+            net(torch.full((9000, 1000), 2.0))
+        net(ones)
+        net(3 * ones)
+        monitor.flush()
+    recorded = analysis.open_recording(tmp_path / "run.zarr")["0"].values.values
+    np.testing.assert_array_equal(recorded.reshape(-1, 8, 1000), np.stack([ones, 3 * ones]))
+
+
+def test_hooks_can_be_taken_away_again_after_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = nn.Sequential(nn.Identity())
+    monitor = Monitor(net, layers={nn.Identity: SpikeOutput("n ...")}, store=MemoryStore())
+    monitor.enable()
+    net(torch.ones(8, 5))
+    # Once it is kept no more, and before the method is back.
+    interrupt(monkeypatch, Replacement, "forget", after=True)
+    with pytest.raises(KeyboardInterrupt):
+        monitor.close()
+    monitor.close()
+    assert type(net)._call_impl is net._call_impl.__func__
+    assert not net[0]._forward_hooks
 
 
 def test_close_can_be_called_again_after_an_interrupt(

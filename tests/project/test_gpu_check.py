@@ -55,7 +55,9 @@ def test_without_a_gpu_all_checks_run_on_a_late_device_and_the_report_says_so(tm
         "two networks on two streams | right",
         "a CUDA graph that is captured is refused, and recording goes on | right",
         "the kernel on float16 | right | by Triton's interpreter",
-        "waiting for the device | right",
+        "waiting for the device, large outputs | right",
+        "calls that pack, for each output, large outputs | right | 1.00",
+        "calls that pack, for each output, small outputs | right | 0.0",
         "memory of the host | right",
         "slots a second, sustained",
     ):

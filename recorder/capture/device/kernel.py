@@ -20,8 +20,7 @@ def pack_with_triton(
     before: torch.Tensor,
     rows: torch.Tensor,
     after: torch.Tensor,
-    verdict: torch.Tensor,
-    others: torch.Tensor,
+    verdicts: torch.Tensor,
 ) -> None:
     """Do the same as `recorder.capture.device.packing.pack_with_torch`, in one kernel."""
     total, neurons = frames.shape
@@ -34,33 +33,33 @@ def pack_with_triton(
         frames.stride(0),
         frames.stride(1),
         total,
+        total // len(verdicts),
         waiting,
         neurons,
         len(rows),
         before,
         rows,
         after,
-        verdict,
-        others,
+        verdicts,
         BLOCK=BLOCK_NEURONS,
     )
 
 
 # Without do_not_specialize, Triton would compile the kernel again for other values of these numbers.
-@triton.jit(do_not_specialize=["total", "waiting", "whole"])
+@triton.jit(do_not_specialize=["total", "each", "waiting", "whole"])
 def _pack(  # type: ignore[no-untyped-def]  # Triton compiles annotations, too, but for constants
     frames,
     frame_stride,
     neuron_stride,
     total,
+    each,
     waiting,
     neurons,
     whole,
     before,
     rows,
     after,
-    verdict,
-    others,
+    verdicts,
     BLOCK: tl.constexpr,  # noqa: N803 - a constant, as Triton's are written
 ):
     neuron = (tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)).to(tl.int64)
@@ -70,7 +69,8 @@ def _pack(  # type: ignore[no-untyped-def]  # Triton compiles annotations, too, 
     byte = tl.load(before + neuron, mask=has_begun, other=0).to(tl.int32)
     for place in tl.static_range(8):
         # "neuron * 0" makes a vector of this number, as Triton needs for masks and pointers.
-        frame = row * 8 + place - waiting + neuron * 0
+        number = row * 8 + place - waiting
+        frame = number + neuron * 0
         here = inside & (frame >= 0) & (frame < total)
         value = tl.load(frames + frame * frame_stride + neuron * neuron_stride, mask=here, other=0)
         one = value == 1
@@ -79,9 +79,10 @@ def _pack(  # type: ignore[no-untyped-def]  # Triton compiles annotations, too, 
         bad = here & (one != (value != 0))
         found = value.to(tl.float32)
         found = tl.where(found == 0, _SMALLEST, found)
-        tl.store(verdict + neuron * 0, found, mask=bad)
-        tl.atomic_add(others + neuron * 0, bad.to(tl.int64), mask=bad)
-        tl.atomic_max(others + 1 + neuron * 0, (total - frame) * neurons - neuron, mask=bad)
+        verdict = verdicts + number // each * 3 + neuron * 0
+        tl.store(verdict, found.to(tl.uint32, bitcast=True).to(tl.int64), mask=bad)
+        tl.atomic_add(verdict + 1, bad.to(tl.int64), mask=bad)
+        tl.atomic_max(verdict + 2, (each - number % each) * neurons - neuron, mask=bad)
     if row == whole:
         tl.store(after + neuron, byte.to(tl.uint8), mask=inside)
     else:

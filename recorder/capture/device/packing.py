@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from recorder.capture.device.gathering import GATHER_AFTER, GATHER_OUTPUT_BYTES, Gathered
 from recorder.capture.device.transfer import Transfer, TransferRing
 from recorder.capture.host.host_packing import WholeRows
 from recorder.format.bits import Bools, Packed, pack_frames
@@ -21,12 +22,9 @@ OUTPUTS_IN_A_ROW = 8
 # Verdict on a bad value that is not 0, but becomes 0 when it is rounded to float32.
 _SMALLEST = torch.finfo(torch.float32).tiny
 
-PackFrames = Callable[
-    [torch.Tensor, int, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
-    None,
-]
-# Of each output, as int64: one of its bad values, and two numbers about them.
-_VERDICT_NUMBERS = 3
+PackFrames = Callable[[torch.Tensor, int, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], None]
+# Of each output, as int64: the bits of one of its bad values, and two numbers about them.
+VERDICT_NUMBERS = 3
 
 
 class Verdict(NamedTuple):
@@ -53,15 +51,14 @@ def pack_with_torch(
     before: torch.Tensor,
     rows: torch.Tensor,
     after: torch.Tensor,
-    verdict: torch.Tensor,
-    others: torch.Tensor,
+    verdicts: torch.Tensor,
 ) -> None:
     """Pack frames after those in an unfinished row, with operations that every torch device supports.
 
     Parameters
     ----------
     frames : tensor, shape [frames, neurons]
-        Frames to pack, of any real dtype.
+        Frames to pack, of any real dtype: those of one output, or of several with as many frames each.
     waiting : int
         Number of frames in ``before``, fewer than 8.
     before : uint8 tensor, shape [neurons]
@@ -70,23 +67,23 @@ def pack_with_torch(
         Output: the rows that are full now.
     after : uint8 tensor, shape [neurons]
         Output: the new unfinished row. Not written if the last row is full.
-    verdict : float32 tensor, 0-d
-        Output: a value of ``frames`` that is neither 0 nor 1, never 0 itself. Unless there is one, it becomes
-        or stays 0: the caller passes 0.
-    others : int64 tensor, shape [2]
-        Output: the number of such values, and the number of values from the first of them on. The caller
-        passes zeros.
+    verdicts : int64 tensor, shape [outputs, 3], contiguous
+        Output, of each output that has values which are neither 0 nor 1: one of them, never 0 itself, as
+        float32 in the first half of the first number; how many there are; and the number of values from the
+        first of them on. The caller passes zeros.
     """
     total, neurons = frames.shape
     ones = frames == 1
     is_bad = ones != (frames != 0)
     found = frames.float()
     found = torch.where(found == 0, _SMALLEST, found)
-    first = is_bad.flatten().view(torch.uint8).argmax(keepdim=True)
+    of_output = is_bad.reshape(len(verdicts), -1)
+    first = of_output.view(torch.uint8).argmax(dim=1, keepdim=True)
     # With gather and not by indexing, for which the host would have to wait for the index.
-    verdict.copy_(torch.where(is_bad, found, 0).flatten().gather(0, first)[0])
-    bad_values = is_bad.sum()
-    others.copy_(torch.stack([bad_values, torch.where(bad_values > 0, is_bad.numel() - first[0], 0)]))
+    verdicts.view(torch.float32)[:, :1] = torch.where(is_bad, found, 0).view_as(of_output).gather(1, first)
+    bad_values = of_output.sum(dim=1, keepdim=True)
+    verdicts[:, 1:2] = bad_values
+    verdicts[:, 2:] = torch.where(bad_values > 0, of_output.shape[1] - first, 0)
     places = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=frames.device)
     count = -(-(waiting + total) // 8)
     eights = torch.zeros((count * 8, neurons), dtype=torch.uint8, device=frames.device)
@@ -135,13 +132,16 @@ class _Batch:
 class DevicePacker:
     """Packs the frames of one layer on the device where they are, and copies packed rows to the host.
 
-    `push` queues work on the stream of the network, and does not wait for it. Rows of eight frames are copied
-    through a `TransferRing` as soon as they are full. With them goes a `Verdict` on each output. `collect`
-    puts the rows that have arrived into ``ready``.
+    `push` queues work on the stream of the network, and does not wait for it. Small outputs are only copied,
+    and packed many at a time. Rows of eight frames are copied through a `TransferRing` as soon as they are
+    full. With them goes a `Verdict` on each output. `collect` puts the rows that have arrived into ``ready``.
 
     `collect` does so with a row only when all outputs in it hold zeros and ones only. If one does not, all
     that was pushed so far is fetched, the frames of bad outputs are taken out, and the rest is packed anew.
     So an output is in the rows as a whole or not at all. Frames that fill no row stay on the device.
+
+    An exception from outside, such as that of Ctrl-C, comes up where a call begins, or has ended. So what
+    belongs together changes at once, where nothing is called: an output was pushed, or it was not.
 
     Parameters
     ----------
@@ -158,25 +158,47 @@ class DevicePacker:
     ----------
     ready : list of uint8 array, shape [rows, neurons]
         Whole rows in order, without frames of bad outputs, for somebody to take.
+    verdicts : deque of Verdict
+        What was found about outputs, in order, for somebody to take. Of one with other values than 0 and 1,
+        no frame is in any row.
     """
 
     def __init__(
         self, pending: Bools, device: torch.device, ring: TransferRing, pack: PackFrames | None = None
     ) -> None:
         self.ready: list[WholeRows] = []
+        self.verdicts: deque[Verdict] = deque()
         self._neurons = pending.shape[1]
         self._device = device
         self._ring = ring
         self._pack = pack or choose_packing(device.type)
         self._batches: deque[_Batch] = deque()
-        # Frames in each output since verdicts were last sent, these verdicts, and how many frames were in the
-        # unfinished row before those outputs, and are in it now.
+        # Frames in each output since verdicts were last sent, these verdicts, the rows that are full with the
+        # last of them, and how many frames were in the unfinished row before those outputs.
         self._outputs: list[int] = []
         self._verdicts: torch.Tensor | None = None
-        self._waiting_at_start = self._waiting = 0
-        self._mark: Any = None
-        self._row = torch.empty(0)
-        self._begin(pending)
+        self._rows: torch.Tensor | None = None
+        # Whether a verdict is being made, which was not if that is still so when the next one is made.
+        self._is_judging = False
+        # Outputs that wait to be packed; the shape of the newest ones, and how many have come since another.
+        self._gathered: Gathered | None = None
+        self._like: tuple[torch.Size, torch.dtype] | None = None
+        self._alike = 0
+        # The unfinished row, the work that makes it, and how many frames are in it.
+        self._row, self._mark, self._waiting = self._row_of(pending)
+        self._waiting_at_start = self._waiting
+
+    @property
+    def undecided(self) -> int:
+        """How many outputs were pushed about which nothing was taken from ``verdicts``."""
+        sent = sum(len(batch.outputs) for batch in self._batches)
+        gathered = 0 if self._gathered is None else self._gathered.count
+        return len(self.verdicts) + sent + len(self._outputs) + gathered
+
+    @property
+    def gathered_bytes(self) -> int:
+        """Memory of the device for outputs that wait to be packed."""
+        return 0 if self._gathered is None else self._gathered.memory.nbytes
 
     def push(self, frames: torch.Tensor) -> None:
         """Add the frames of one output, without waiting for the device; `collect` returns the verdict.
@@ -186,55 +208,107 @@ class DevicePacker:
         frames : tensor, shape [..., *neuron]
             At least one frame, in logical order, of any real dtype.
         """
+        if self.gather(frames):
+            return
+        self._pack_gathered()
+        # Where there was no room, there is some now.
+        if self.gather(frames):
+            return
+        self._push(frames, 1)
+        like = frames.shape, frames.dtype
+        self._alike = self._alike + 1 if like == self._like else 1
+        self._like = like
+        if self._alike >= GATHER_AFTER and frames.nbytes <= GATHER_OUTPUT_BYTES:
+            with torch.inference_mode(mode=False), torch.no_grad(), on_device(self._device):
+                self._gathered = Gathered(frames, self._ring.lane)
+
+    def gather(self, frames: torch.Tensor) -> bool:
+        """Add the frames of one output, as `push` does, if a copy is all that this takes; else False."""
+        if not self.copies(frames):
+            return False
+        self.count_copied()
+        return True
+
+    def copies(self, frames: torch.Tensor) -> bool:
+        """Copy an output that waits to be packed, once it counts; False if it has to be pushed."""
+        return self._gathered is not None and self._gathered.put(frames)
+
+    def count_copied(self) -> None:
+        """Count what was copied last."""
+        if self._gathered is not None:
+            self._gathered.count += 1
+            self._alike = 0
+
+    def _pack_gathered(self) -> None:
+        """Pack the outputs that wait."""
+        gathered = self._gathered
+        if gathered is None:
+            return
+        if gathered.count:
+            self._push(gathered.outputs(), gathered.count, gathered)
+        if not gathered.is_behind:
+            # Those that follow would be written before these are read.
+            self._gathered, self._alike = None, 0
+
+    def _push(self, frames: torch.Tensor, outputs: int, gathered: Gathered | None = None) -> None:
+        """Pack the frames of so many outputs, each of which has as many; there is a verdict on each.
+
+        If they were ``gathered``, none is any more.
+        """
         with torch.inference_mode(mode=False), torch.no_grad(), on_device(self._device):
             frames = frames.reshape(-1, self._neurons)
+            is_full = self._verdicts is not None and len(self._outputs) + outputs > len(self._verdicts)
+            if is_full or self._rows is not None:
+                self._send()
             verdicts = self._verdicts
             if verdicts is None:
-                shape = OUTPUTS_IN_A_ROW, _VERDICT_NUMBERS
+                shape = max(outputs, OUTPUTS_IN_A_ROW), VERDICT_NUMBERS
                 verdicts = torch.zeros(shape, dtype=torch.int64, device=self._device)
             self._ring.lane.follow(self._mark, self._row, verdicts)
             whole, waiting = divmod(self._waiting + len(frames), 8)
             rows = torch.empty((whole, self._neurons), dtype=torch.uint8, device=self._device)
             # Not the memory of self._row, which other programs of the same kernel may still read.
             after = torch.empty_like(self._row)
-            verdict = verdicts[len(self._outputs)]
-            value = verdict[:1].view(torch.float32)[0]
-            self._pack(frames, self._waiting, self._row, rows, after, value, verdict[1:])
-            self._mark = self._ring.lane.mark()
-            self._row, self._waiting, self._verdicts = after, waiting, verdicts
-            self._outputs.append(len(frames))
+            begun, each = len(self._outputs), len(frames) // outputs
+            its_verdicts = verdicts[begun : begun + outputs]
+            if self._is_judging:
+                its_verdicts.zero_()
+            self._is_judging = True
+            self._pack(frames, self._waiting, self._row, rows, after, its_verdicts)
+            mark = self._ring.lane.mark()
+            self._row, self._mark, self._waiting = after, mark, waiting
+            self._verdicts, self._is_judging = verdicts, False
+            self._outputs += [each] * outputs
             if whole:
-                self._send(rows)
+                self._rows = rows
+            if gathered is not None:
+                gathered.count = 0
+            if whole:
+                self._send()
 
-    def collect(self, *, wait: bool) -> list[Verdict]:
-        """Put the rows that have arrived since the last call into ``ready``; return the verdicts.
+    def collect(self, *, wait: bool) -> None:
+        """Put the rows that have arrived since the last call into ``ready``, and verdicts into ``verdicts``.
 
         Parameters
         ----------
         wait : bool
             Wait for everything pushed so far.
-
-        Returns
-        -------
-        list of Verdict
-            Verdicts on the next pushes, in order. Of a push with other values than 0 and 1, no frame is in
-            any row.
         """
         if wait:
-            self._send(None)
+            self._pack_gathered()
+            self._send()
         else:
             self._ring.poll()
-        verdicts: list[Verdict] = []
         while self._batches and (wait or self._has_arrived(self._batches[0])):
             batch = self._batches[0]
             found = self._wait_for_verdicts(batch)
             if any(verdict.others for verdict in found):
-                return [*verdicts, *self._leave_out_bad()]
-            verdicts += found
-            if batch.rows is not None:
-                self.ready.append(self._wait_for_rows(batch.rows))
-            self._batches.popleft()
-        return verdicts
+                self._leave_out_bad()
+                return
+            rows = [] if batch.rows is None else [self._wait_for_rows(batch.rows)]
+            self.ready += rows
+            self.verdicts += found
+            del self._batches[0]
 
     def drain(self) -> Bools:
         """Return the frames that fill no row, which stay on the device; all else has been collected before.
@@ -249,28 +323,28 @@ class DevicePacker:
         self._ring.wait(row)
         return np.unpackbits(row.data[None], axis=0, count=self._waiting).view(np.bool_)
 
-    def _begin(self, pending: Bools) -> None:
-        """Copy frames that fill no row to the device, as the unfinished row."""
+    def _row_of(self, pending: Bools) -> tuple[torch.Tensor, Any, int]:
+        """Frames that fill no row, copied to the device; what makes them, and how many there are."""
         packed = pack_frames(pending)[0] if len(pending) else np.zeros(self._neurons, np.uint8)
-        self._row = torch.from_numpy(packed).to(self._device)
-        self._waiting = self._waiting_at_start = len(pending)
-        self._mark = self._ring.lane.mark()
+        return torch.from_numpy(packed).to(self._device), self._ring.lane.mark(), len(pending)
 
-    def _send(self, rows: torch.Tensor | None) -> None:
-        """Begin to copy the verdicts so far, and the rows that are full (None: none), to the host."""
+    def _send(self) -> None:
+        """Begin to copy the verdicts so far, and the rows that are full, to the host."""
         if self._verdicts is None:
             return
         verdicts = self._ring.send(self._verdicts.view(torch.uint8), self._mark)
-        sent = None if rows is None else self._ring.send(rows, self._mark)
-        self._batches.append(_Batch(self._waiting_at_start, self._outputs, verdicts, sent))
-        self._outputs, self._verdicts, self._waiting_at_start = [], None, self._waiting
+        rows = None if self._rows is None else self._ring.send(self._rows, self._mark)
+        batch = _Batch(self._waiting_at_start, self._outputs, verdicts, rows)
+        self._batches += (batch,)
+        self._outputs, self._verdicts, self._rows = [], None, None
+        self._waiting_at_start = self._waiting
 
     def _has_arrived(self, batch: _Batch) -> bool:
         return batch.verdicts.arrived and (batch.rows is None or batch.rows.arrived)
 
     def _wait_for_verdicts(self, batch: _Batch) -> list[Verdict]:
         self._ring.wait(batch.verdicts)
-        numbers = np.frombuffer(batch.verdicts.data.tobytes(), np.int64).reshape(-1, _VERDICT_NUMBERS)
+        numbers = np.frombuffer(batch.verdicts.data.tobytes(), np.int64).reshape(-1, VERDICT_NUMBERS)
         values = numbers.view(np.float32)[:, 0]
         return [
             Verdict(float(value), int(others), size * self._neurons - int(behind) if others else 0)
@@ -281,10 +355,10 @@ class DevicePacker:
         self._ring.wait(rows)
         return rows.data.reshape(-1, self._neurons)
 
-    def _leave_out_bad(self) -> list[Verdict]:
-        """Wait for everything pushed so far, and pack it anew without the outputs whose verdict is bad."""
-        self._send(None)
-        batches, self._batches = self._batches, deque()
+    def _leave_out_bad(self) -> None:
+        """Wait for everything packed so far, and pack it anew without the outputs whose verdict is bad."""
+        self._send()
+        batches, none = self._batches, deque[_Batch]()
         verdicts = [verdict for batch in batches for verdict in self._wait_for_verdicts(batch)]
         pieces = [self._wait_for_rows(batch.rows) for batch in batches if batch.rows is not None]
         pieces.append(np.empty((0, self._neurons), np.uint8))
@@ -294,9 +368,13 @@ class DevicePacker:
         is_good = np.repeat([verdict.others == 0 for verdict in verdicts], outputs)
         good = frames[np.concatenate([np.ones(batches[0].waiting, np.bool_), is_good])]
         whole = len(good) // 8 * 8
-        self._begin(good[whole:])
-        self.ready.append(pack_frames(good[:whole]))
-        return verdicts
+        rows = [pack_frames(good[:whole])]
+        row, mark, waiting = self._row_of(good[whole:])
+        self.ready += rows
+        self.verdicts += verdicts
+        self._batches = none
+        self._row, self._mark, self._waiting = row, mark, waiting
+        self._waiting_at_start = waiting
 
 
 def on_device(device: torch.device) -> torch.cuda.device:

@@ -122,7 +122,7 @@ class Transfer:
     """
 
     data: Packed
-    pieces: int = 0
+    pieces: int
 
     @property
     def arrived(self) -> bool:
@@ -170,15 +170,16 @@ class TransferRing:
     def send(self, source: torch.Tensor, mark: Any) -> Transfer:
         """Queue the copy of a contiguous uint8 tensor, made before ``mark``; wait while the ring is full."""
         flat = source.view(-1)
-        transfer = Transfer(np.empty(len(flat), np.uint8))
         most = max(self.size_bytes // 4, 1)
+        transfer = Transfer(np.empty(len(flat), np.uint8), -(-len(flat) // most))
         for offset in range(0, len(flat), most):
             part = flat[offset : offset + most]
-            start = self._reserve(len(part))
-            arrival = self.lane.copy(part, self._memory[start : start + len(part)], mark)
-            self._pieces.append(_Piece(start, len(part), transfer, offset, arrival))
-            transfer.pieces += 1
-            self._head = start + len(part)
+            start, size = self._reserve(len(part)), len(part)
+            arrival = self.lane.copy(part, self._memory[start : start + size], mark)
+            piece = _Piece(start, size, transfer, offset, arrival)
+            # No call, at which an exception from outside could come up, in between.
+            self._pieces += (piece,)
+            self._head = start + size
         return transfer
 
     def poll(self) -> None:
@@ -196,8 +197,9 @@ class TransferRing:
         piece.arrival.synchronize()
         end = piece.offset + piece.size
         piece.transfer.data[piece.offset : end] = self._bytes[piece.start : piece.start + piece.size]
+        # As in `send`.
         piece.transfer.pieces -= 1
-        self._pieces.popleft()
+        del self._pieces[0]
 
     def _reserve(self, size: int) -> int:
         """Find room for ``size`` contiguous bytes, after the newest piece or at the start of the ring."""

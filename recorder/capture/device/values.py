@@ -53,6 +53,7 @@ class DeviceValuePacker:
         self._device = device
         self._ring = ring
         self._dtype = dtype
+        self.verdicts: deque[Verdict] = deque()
         self._sent: deque[_Sent] = deque()
         most = max(host.values.most, -host.values.least)
         self._level_dtype = torch.int8 if most <= _BYTE_LEVELS else torch.int16
@@ -74,14 +75,13 @@ class DeviceValuePacker:
             levels = self._levels_of(frames)
             verdict = self._judge(frames, levels)
             mark = self._ring.lane.mark()
-            self._sent.append(
-                _Sent(
-                    len(frames),
-                    levels.dtype,
-                    self._ring.send(levels.view(torch.uint8), mark),
-                    self._ring.send(verdict.view(torch.uint8), mark),
-                )
+            sent = _Sent(
+                len(frames),
+                levels.dtype,
+                self._ring.send(levels.view(torch.uint8), mark),
+                self._ring.send(verdict.view(torch.uint8), mark),
             )
+            self._sent += (sent,)
 
     def _levels_of(self, frames: torch.Tensor) -> torch.Tensor:
         if self._host.scale != 1:
@@ -99,8 +99,13 @@ class DeviceValuePacker:
         value = frames.flatten().gather(0, first).double()
         return torch.stack([is_other.sum().double(), first[0].double(), value[0]])
 
-    def collect(self, *, wait: bool) -> list[Verdict]:
-        """Pack the outputs that have arrived since the last call; return the verdicts on them, in order.
+    @property
+    def undecided(self) -> int:
+        """How many outputs were pushed about which nothing was taken from ``verdicts``."""
+        return len(self.verdicts) + len(self._sent)
+
+    def collect(self, *, wait: bool) -> None:
+        """Pack the outputs that have arrived since the last call; put what was found into ``verdicts``.
 
         Parameters
         ----------
@@ -109,21 +114,20 @@ class DeviceValuePacker:
         """
         if not wait:
             self._ring.poll()
-        verdicts = []
         while self._sent and (wait or (self._sent[0].levels.arrived and self._sent[0].verdict.arrived)):
             sent = self._sent[0]
             self._ring.wait(sent.levels)
             self._ring.wait(sent.verdict)
             others, first, value = sent.verdict.data.view(np.float64).tolist()
-            verdicts.append(Verdict(value, int(others), int(first) if others else 0))
+            verdict = Verdict(value, int(others), int(first) if others else 0)
             if others == 0:
                 levels = torch.from_numpy(sent.levels.data).view(sent.dtype)
                 self._host.push_levels(levels.view(sent.frames, self._host.neurons))
                 self._host.undo = None
             else:
                 self._level_dtype = torch.int16
-            self._sent.popleft()
-        return verdicts
+            self.verdicts += (verdict,)
+            del self._sent[0]
 
     def drain(self) -> Pending:
         """Have all whole rows in ``ready``; return the frames that fill none. All must be collected."""

@@ -207,14 +207,15 @@ class ValuePacker(HostPacker):
 
     def _begin_rows(self, row: int) -> OpenRows:
         """Have open rows, which begin with this one of the layer if they are new, and end with its chunk."""
-        opened = self._opened or self._new_rows()
+        opened, spare = self._opened or self._new_rows(), self._spare
         if not self._is_open:
             if self._before is not None and self._before[0] is opened and self._before[1] is not None:
                 # What is in them is needed if the output is taken back.
-                opened, self._spare = self._spare or self._new_rows(), opened
+                opened, spare = spare or self._new_rows(), opened
             most = max(PACKED_SLOTS // (8 * self._neurons), 1)
             opened.begin(min(most, self._chunk_rows - row % self._chunk_rows))
-            self._opened, self._is_open = opened, True
+            # No call, at which an exception from outside could come up, in between.
+            self._opened, self._spare, self._is_open = opened, spare, True
         return opened
 
     def _close_rows(self) -> None:

@@ -19,8 +19,6 @@ LOOPS = "recorder/native/packing_loops.py"
 VALUE_LOOPS = "recorder/native/value_loops.py"
 NATIVE_VALUES = "recorder/native/values.py"
 ENTRANCE = "recorder/session/entrance.py"
-TRANSFER = "recorder/capture/device/transfer.py"
-DEVICE_PACKING = "recorder/capture/device/packing.py"
 ELSEWHERE = "recorder/elsewhere/writing.py"
 SIGNAL_RECORDER = "recorder/capture/signal_recorder.py"
 GRAPH = "recorder/connections/forward_graph.py"
@@ -285,7 +283,32 @@ RECORDING_MUTANTS = (
         "open rows that an output has filled are written over before it counts",
         "recording/packing/test_native_values.py"
         "::test_open_rows_are_as_before_when_an_output_is_taken_back",
-        ((VALUE_PACKING, "opened, self._spare = self._spare or self._new_rows(), opened", "pass"),),
+        ((VALUE_PACKING, "opened, spare = spare or self._new_rows(), opened", "pass"),),
+    ),
+    Mutant(
+        "open rows are spare before others have begun",
+        "recording/packing/test_native_values.py::test_open_rows_stay_where_further_memory_is_short",
+        (
+            (
+                *(VALUE_PACKING, "opened, spare = spare or self._new_rows(), opened"),
+                "opened, spare = spare or self._new_rows(), opened; self._spare = spare",
+            ),
+        ),
+    ),
+    Mutant(
+        "the first values that are cut short leave their rows",
+        "attacks/test_interrupts.py::test_the_first_values_of_a_layer_may_be_cut_short",
+        ((LAYER_RECORDER, "except BaseException as error:", "except NotSpikesError as error:"),),
+    ),
+    Mutant(
+        "hooks cannot be taken away again",
+        "attacks/test_interrupts.py::test_hooks_can_be_taken_away_again_after_an_interrupt",
+        (("recorder/hooks/replacements.py", "        if kept in self.kept:\n    ", ""),),
+    ),
+    Mutant(
+        "fewer bits than events are no error",
+        "recording/packing/test_native_values.py::test_fewer_bits_than_events_are_an_error",
+        (("recorder/tape/spreading.py", "if any(8 * len(each) < total for each in used):", "if False:"),),
     ),
     Mutant(
         "what could not be packed for want of memory is lost",
@@ -317,16 +340,6 @@ RECORDING_MUTANTS = (
         "a disk without room for compiled loops is an error",
         "recording/packing/test_kept_loops.py::test_a_cache_of_compiled_loops_that_fails_is_no_error",
         (("recorder/native/compiling.py", "suppress(*_NOT_KEPT)", "suppress(EOFError)"),),
-    ),
-    Mutant(
-        "copies from a device are not waited for",
-        "recording/packing/test_transfer.py::test_bytes_arrive_as_they_were_sent",
-        ((TRANSFER, "        piece.arrival.synchronize()\n", ""),),
-    ),
-    Mutant(
-        "what a device packs is kept whatever its verdict",
-        "recording/packing/test_device_packing.py::test_other_values_are_told_with_the_next_commit_at_the_latest_and_left_out",
-        ((DEVICE_PACKING, "if any(verdict.others for verdict in found):", "if False:"),),
     ),
     Mutant(
         "ranks that resume do not look where the others are",

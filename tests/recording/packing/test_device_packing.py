@@ -14,10 +14,17 @@ from hypothesis import strategies as st
 from torch import nn
 
 import analysis
-from devices import DEVICES, make_ring
+from devices import DEVICES, LateLane, make_ring
 from recorder import Monitor, SpikeOutput, SpikeValueError
-from recorder.capture.device.packing import DevicePacker, PackFrames, Verdict, choose_packing, pack_with_torch
-from recorder.capture.device.transfer import TransferRings
+from recorder.capture.device.packing import (
+    VERDICT_NUMBERS,
+    DevicePacker,
+    PackFrames,
+    Verdict,
+    choose_packing,
+    pack_with_torch,
+)
+from recorder.capture.device.transfer import TransferRing, TransferRings
 from recorder.capture.packers import Packers
 from recorder.format.bits import Bools
 
@@ -27,7 +34,10 @@ BAD_VALUES = [0.5, -1.0, 2.0, float("nan"), float("inf"), 1e-40, 1.0000001, 1e30
 
 
 def collected(packer: DevicePacker, pieces: list[np.ndarray], verdicts: list[Verdict], *, wait: bool) -> None:
-    verdicts += packer.collect(wait=wait)
+    packer.collect(wait=wait)
+    verdicts += packer.verdicts
+    packer.verdicts.clear()
+    assert not wait or packer.undecided == 0
     pieces += packer.ready
     packer.ready = []
 
@@ -105,27 +115,41 @@ def kernel() -> PackFrames:
     return pack_with_triton
 
 
-def packed(pack: PackFrames, frames: torch.Tensor, waiting: int, before: torch.Tensor) -> list[np.ndarray]:
+def packed(
+    pack: PackFrames, frames: torch.Tensor, waiting: int, before: torch.Tensor, outputs: int = 1
+) -> list[np.ndarray]:
     whole, rest = divmod(waiting + len(frames), 8)
     rows = torch.empty((whole, len(before)), dtype=torch.uint8, device=frames.device)
-    after, verdict = torch.zeros_like(before), torch.zeros((), device=frames.device)
-    others = torch.zeros(2, dtype=torch.int64, device=frames.device)
-    pack(frames, waiting, before, rows, after, verdict, others)
+    after = torch.zeros_like(before)
+    verdicts = torch.zeros((outputs, VERDICT_NUMBERS), dtype=torch.int64, device=frames.device)
+    pack(frames, waiting, before, rows, after, verdicts)
     left = after.cpu().numpy() if rest else np.zeros(0)
-    return [rows.cpu().numpy(), left, verdict.cpu().numpy(), others.cpu().numpy()]
+    numbers = verdicts.cpu().numpy()
+    return [rows.cpu().numpy(), left, numbers.view(np.float32)[:, 0], numbers[:, 1:]]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("waiting", "count", "neurons"), [(0, 1, 7), (0, 8, 1), (5, 2, 33), (3, 14, 1025)])
+@pytest.mark.parametrize(
+    ("waiting", "count", "neurons", "outputs"),
+    [(0, 1, 7, 1), (0, 8, 1, 1), (5, 2, 33, 2), (3, 14, 1025, 1), (6, 21, 70, 7), (7, 24, 9, 3)],
+)
 def test_the_kernel_does_the_same_as_plain_torch(
-    kernel: PackFrames, dtype: torch.dtype, waiting: int, count: int, neurons: int
+    kernel: PackFrames, dtype: torch.dtype, waiting: int, count: int, neurons: int, outputs: int
 ) -> None:
     frames = (torch.rand(count, neurons, device=ON) < 0.3).to(dtype)
+    if dtype.is_floating_point:
+        frames.view(-1)[torch.randperm(frames.numel(), device=ON)[:3]] = -0.25
     before = (torch.rand(neurons, device=ON) < 0.5).to(torch.uint8) * 128
-    for one, other in zip(
-        packed(kernel, frames, waiting, before), packed(pack_with_torch, frames, waiting, before), strict=True
-    ):
-        assert np.array_equal(one, other)
+    packs = kernel, pack_with_torch
+    one, other = (packed(pack, frames, waiting, before, outputs) for pack in packs)
+    assert all(map(np.array_equal, one, other))
+    numbers = frames.float().cpu().numpy().reshape(outputs, -1)
+    is_bad = (numbers != 0) & (numbers != 1)
+    found, others = one[2:]
+    assert np.array_equal(found, np.where(is_bad.any(axis=1), np.float32(-0.25), 0))
+    assert np.array_equal(others[:, 0], is_bad.sum(axis=1))
+    behind = is_bad.shape[1] - is_bad.argmax(axis=1)
+    assert np.array_equal(others[:, 1], np.where(is_bad.any(axis=1), behind, 0))
 
 
 def test_the_kernel_reads_other_memory_layouts_in_logical_order(kernel: PackFrames) -> None:
@@ -153,6 +177,125 @@ def test_both_tell_a_value_that_is_no_spike_even_if_it_rounds_to_nothing(
 def test_the_kernel_is_chosen_on_cuda_only() -> None:
     assert choose_packing("cpu") is pack_with_torch
     assert choose_packing("cuda") is not pack_with_torch
+
+
+class Streams(LateLane):
+    """A late device of several streams, of which one is the current one; notes what follows what."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.current = "first"
+        self.followed: list[tuple[str, int]] = []
+
+    def mark(self) -> Any:
+        return self.current
+
+    def follow(self, mark: Any, *tensors: torch.Tensor) -> None:
+        if mark != self.current:
+            self.followed += [(mark, tensor.data_ptr()) for tensor in tensors]
+
+
+def counting(calls: list[int]) -> PackFrames:
+    def pack(frames: torch.Tensor, *others: Any) -> None:
+        calls.append(len(frames))
+        pack_with_torch(frames, *others)
+
+    return pack
+
+
+def test_small_outputs_are_packed_many_at_a_time_and_the_first_ones_soon() -> None:
+    lane, calls = LateLane(), list[int]()
+    packer = DevicePacker(
+        np.zeros((0, 40), np.bool_), torch.device("cpu"), TransferRing(lane), counting(calls)
+    )
+    given = torch.rand(2000, 2, 40) < 0.3
+    for output in given.float():
+        packer.push(output)
+    # Two frames each; 2**20 bytes are room for more than 1024 outputs.
+    assert [count // 2 for count in calls] == [1] * 8 + [8, 16, 32, 64, 128, 256, 512]
+    packer.collect(wait=True)
+    assert calls[-1] // 2 == 2000 - 8 - 1016
+    assert [verdict.others for verdict in packer.verdicts] == [0] * 2000
+    rows = np.concatenate(packer.ready)
+    assert np.array_equal(np.unpackbits(rows, axis=0).astype(bool), given.reshape(-1, 40).numpy())
+
+
+def test_large_outputs_are_packed_at_once() -> None:
+    calls: list[int] = []
+    ring = TransferRing(LateLane())
+    packer = DevicePacker(np.zeros((0, 40_000), np.bool_), torch.device("cpu"), ring, counting(calls))
+    for _ in range(20):
+        packer.push(torch.zeros(1, 40_000))
+    assert calls == [1] * 20
+
+
+@pytest.mark.parametrize("bad", [0, 9, 20, 39])
+def test_of_outputs_that_are_packed_together_the_bad_ones_alone_are_left_out(bad: int) -> None:
+    packer = DevicePacker(np.zeros((3, 5), np.bool_), torch.device("cpu"), TransferRing(LateLane()))
+    given = (torch.rand(40, 3, 5) < 0.3).float()
+    given[bad, 1, 2] = given[bad, 2, 4] = -1.5
+    for output in given:
+        packer.push(output)
+    packer.collect(wait=True)
+    assert [(one.value, one.others, one.first) for one in packer.verdicts] == [
+        (-1.5, 2, 7) if number == bad else (0, 0, 0) for number in range(40)
+    ]
+    kept = np.concatenate([np.zeros((3, 5)), np.delete(given.numpy(), bad, axis=0).reshape(-1, 5)])
+    assert np.array_equal(frames_in([*packer.ready], packer.drain()), kept.astype(bool))
+
+
+def test_outputs_of_another_stream_shape_or_type_come_behind_those_that_wait() -> None:
+    lane = Streams()
+    packer = DevicePacker(np.zeros((0, 6), np.bool_), torch.device("cpu"), TransferRing(lane))
+    given = [torch.rand(4, 6) < 0.3 for _ in range(60)]
+    for number, spikes in enumerate(given):
+        if number == 12:
+            lane.current = "second"
+        gathered = packer._gathered
+        output = spikes.double() if 30 <= number < 33 else spikes.float()
+        packer.push(output.reshape(2, 2, 6) if number == 40 else output)
+        if number == 12:
+            assert gathered is not None
+            # What waited is read on the second stream behind what the first one does; nothing is added to it.
+            assert ("first", gathered.memory.data_ptr()) in lane.followed
+            assert packer._gathered is None
+    assert packer._gathered is not None
+    packer.collect(wait=True)
+    assert np.array_equal(frames_in([*packer.ready], packer.drain()), torch.cat(given).numpy())
+
+
+def test_an_output_of_another_type_is_not_made_one_of_those_that_wait() -> None:
+    packer = DevicePacker(np.zeros((0, 6), np.bool_), torch.device("cpu"), TransferRing(LateLane()))
+    for _ in range(12):
+        packer.push(torch.ones(4, 6))
+    packer.push(torch.full((4, 6), 1 + 1e-12, dtype=torch.float64))  # in float32 it would be 1
+    packer.collect(wait=True)
+    assert [verdict.others for verdict in packer.verdicts] == [0] * 12 + [24]
+
+
+def test_memory_that_is_short_while_outputs_are_packed_loses_none() -> None:
+    calls: list[int] = []
+    pack = counting(calls)
+
+    def fails_once(*arguments: Any) -> None:
+        pack(*arguments)
+        if len(calls) == 9:
+            raise torch.OutOfMemoryError("no memory")
+
+    packer = DevicePacker(
+        np.zeros((0, 6), np.bool_), torch.device("cpu"), TransferRing(LateLane()), fails_once
+    )
+    given = [(torch.rand(4, 6) < 0.3).float() for _ in range(40)]
+    for number, output in enumerate(given):
+        if number == 16:
+            with pytest.raises(torch.OutOfMemoryError):
+                packer.push(output)
+        else:
+            packer.push(output)
+    assert packer.undecided == 39
+    packer.collect(wait=True)
+    del given[16]
+    assert np.array_equal(frames_in([*packer.ready], packer.drain()), torch.cat(given).numpy())
 
 
 # -- through the monitor -----------------------------------------------------------------------------

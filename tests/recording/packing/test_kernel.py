@@ -24,7 +24,7 @@ from recorder.capture.device.kernel import BLOCK_NEURONS, _pack
 
 for frames, capability in zip(sys.argv[1::2], map(int, sys.argv[2::2])):
     types = {"frames": frames, "frame_stride": "i64", "neuron_stride": "i32", "before": "*u8", "rows": "*u8",
-             "after": "*u8", "verdict": "*fp32", "others": "*i64", "BLOCK": "constexpr"}
+             "after": "*u8", "verdicts": "*i64", "BLOCK": "constexpr"}
     signature = {name: types.get(name, "i32") for name in _pack.arg_names}
     source = ASTSource(_pack, signature, {(_pack.arg_names.index("BLOCK"),): BLOCK_NEURONS})
     compiled = compile_kernel(source, target=GPUTarget("cuda", capability, 32))

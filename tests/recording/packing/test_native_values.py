@@ -27,7 +27,7 @@ from recorder.format.layout import plan_chunks
 from recorder.format.planes import at_events
 from recorder.format.planes.values import PackedValues, pack_levels
 from recorder.native.planes import PlaneLoops
-from recorder.native.values import ValueLoops
+from recorder.native.values import OpenRows, ValueLoops
 from recorder.stores import Folder
 from recorder.tape import TapeReader, spreading
 from recorder.tape.layers import plane_writing
@@ -148,7 +148,7 @@ def test_levels_at_events_are_put_together_in_order(levels: NDArray[np.int8], be
 
 ON_ANY_PROCESSOR = """
 import numpy as np
-from recorder.native.values import ValueLoops
+from recorder.native.values import OpenRows, ValueLoops
 loops = ValueLoops()
 loops.load()
 levels = np.random.default_rng(0).integers(-3, 4, (64, 100)).astype(np.int8)
@@ -225,6 +225,17 @@ def test_other_data_types_and_memory_are_left_to_numpy(loops: ValueLoops) -> Non
     assert loops.take_levels(values[:, ::2], levels[:, ::2]) is None
     assert loops.pack_levels(levels.astype(np.int16)) is None
     assert loops.pack_levels(levels[:, ::2]) is None
+
+
+@pytest.mark.parametrize("are_ready", [False, True])
+def test_fewer_bits_than_events_are_an_error(
+    monkeypatch: pytest.MonkeyPatch, plane_loops: PlaneLoops, are_ready: bool
+) -> None:
+    """By the loops as by numpy: these would read what lies behind them in memory."""
+    monkeypatch.setattr(spreading, "LOOPS", plane_loops if are_ready else PlaneLoops())
+    events, bits = np.full((64, 5), 255, np.uint8), np.zeros(319, np.uint8)
+    with pytest.raises(ValueError, match="a plane has 2552 bits, and there are 2560 events"):
+        spreading.spread_to_rows(events, [np.zeros(320, np.uint8), bits])
 
 
 def test_events_in_memory_that_cannot_be_written_are_copied(plane_loops: PlaneLoops) -> None:
@@ -380,6 +391,24 @@ def test_open_rows_hold_nothing_of_an_output_that_was_interrupted(at_once: None,
         with pytest.raises(KeyboardInterrupt):
             pushed.packer.push(torch.full((8, 3), -100.0))
     pushed.push(values, "counts")
+    pushed.assert_packed()
+
+
+def test_open_rows_stay_where_further_memory_is_short(at_once: None) -> None:
+    """And are still there when later outputs have taken that memory, and are taken back."""
+    pushed, random = Pushed(64), np.random.default_rng(0)
+    values = random.integers(-4, 5, (8, 64)).astype(np.float32)
+    # Ones that the open rows have no room for.
+    large = random.integers(-4, 5, (160, 64)).astype(np.float32)
+    pushed.push(values, "counts")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OpenRows, "begin", _without_memory)
+        with pytest.raises(MemoryError):
+            pushed.packer.push(torch.from_numpy(large))
+    pushed.push(large, "others")
+    pushed.push(large, "is taken back")
+    pushed.push(values[::-1].copy(), "counts")
+    pushed.push(large, "counts")
     pushed.assert_packed()
 
 
