@@ -15,8 +15,9 @@ from recorder.capture.device.transfer import Lane
 # The largest outputs that are gathered, and after how many that are alike.
 GATHER_OUTPUT_BYTES: Final = 2**17
 GATHER_AFTER: Final = 8
-# How many, and how many bytes, wait at most.
-_MOST_OUTPUTS, _MOST_BYTES = 1024, 2**20
+# How many bytes wait at most, and how many outputs.
+GATHER_BYTES: Final = 2**20
+_MOST_OUTPUTS: Final = 1024
 
 
 class Gathered:
@@ -37,7 +38,7 @@ class Gathered:
     """
 
     def __init__(self, like: torch.Tensor, lane: Lane) -> None:
-        most = min(_MOST_BYTES // like.nbytes, _MOST_OUTPUTS)
+        most = min(GATHER_BYTES // like.nbytes, _MOST_OUTPUTS)
         self.memory = torch.empty((most, *like.shape), dtype=like.dtype, device=like.device)
         self.count = 0
         # What is no spike is found when they are packed: early in a run as soon as ever.

@@ -195,11 +195,6 @@ class DevicePacker:
         gathered = 0 if self._gathered is None else self._gathered.count
         return len(self.verdicts) + sent + len(self._outputs) + gathered
 
-    @property
-    def gathered_bytes(self) -> int:
-        """Memory of the device for outputs that wait to be packed."""
-        return 0 if self._gathered is None else self._gathered.memory.nbytes
-
     def push(self, frames: torch.Tensor) -> None:
         """Add the frames of one output, without waiting for the device; `collect` returns the verdict.
 
@@ -208,11 +203,11 @@ class DevicePacker:
         frames : tensor, shape [..., *neuron]
             At least one frame, in logical order, of any real dtype.
         """
-        if self.gather(frames):
+        if self._gather(frames):
             return
         self._pack_gathered()
         # Where there was no room, there is some now.
-        if self.gather(frames):
+        if self._gather(frames):
             return
         self._push(frames, 1)
         like = frames.shape, frames.dtype
@@ -222,22 +217,13 @@ class DevicePacker:
             with torch.inference_mode(mode=False), torch.no_grad(), on_device(self._device):
                 self._gathered = Gathered(frames, self._ring.lane)
 
-    def gather(self, frames: torch.Tensor) -> bool:
-        """Add the frames of one output, as `push` does, if a copy is all that this takes; else False."""
-        if not self.copies(frames):
+    def _gather(self, frames: torch.Tensor) -> bool:
+        """Put the frames of one output among those that wait; False if they are not like these."""
+        if self._gathered is None or not self._gathered.put(frames):
             return False
-        self.count_copied()
+        self._gathered.count += 1
+        self._alike = 0
         return True
-
-    def copies(self, frames: torch.Tensor) -> bool:
-        """Copy an output that waits to be packed, once it counts; False if it has to be pushed."""
-        return self._gathered is not None and self._gathered.put(frames)
-
-    def count_copied(self) -> None:
-        """Count what was copied last."""
-        if self._gathered is not None:
-            self._gathered.count += 1
-            self._alike = 0
 
     def _pack_gathered(self) -> None:
         """Pack the outputs that wait."""

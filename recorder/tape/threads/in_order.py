@@ -108,6 +108,6 @@ def _keep_memory() -> None:
 
     It gives a piece that is larger than any freed before back to the system, and the system clears each page
     when the next piece is asked for: a tenth of the time of a chunk. zstd cuts its piece before that is
-    freed, and so would never teach it.
+    freed, and so would never teach it. Where the environment sets glibc's thresholds, they stay.
     """
     np.empty(_KEPT_BYTES, np.uint8)
