@@ -256,8 +256,7 @@ class LayerRecorder:
         alike.calls = 0
 
     def _collect(self, packer: OnDevice, *, wait: bool) -> None:
-        if self._unsure.is_pushing:
-            self._unsure.keep(packer.undecided)
+        self._forget_interrupted(packer)
         packer.collect(wait=wait)
         while packer.verdicts:
             verdict, call = packer.verdicts[0], self._unsure.calls[0]
@@ -275,9 +274,14 @@ class LayerRecorder:
     @property
     def last_step(self) -> int:
         """The step after the last one that was recorded; 0 before there is one."""
-        if isinstance(self._packer, OnDevice) and self._unsure.is_pushing:
-            self._unsure.keep(self._packer.undecided)
+        if isinstance(self._packer, OnDevice):
+            self._forget_interrupted(self._packer)
         return max(self.segments.last_step, self._unsure.last_step)
+
+    def _forget_interrupted(self, packer: OnDevice) -> None:
+        """Forget a call that was noted and not pushed, as an exception came in between."""
+        if self._unsure.is_pushing:
+            self._unsure.keep(packer.undecided)
 
     # -- any output ---------------------------------------------------------------------------------------
 
@@ -371,8 +375,7 @@ class LayerRecorder:
         if self._packer is None:
             raise RuntimeError("a layer is prepared before it is recorded")
         if isinstance(self._packer, OnDevice):
-            if self._unsure.is_pushing:
-                self._unsure.keep(self._packer.undecided)
+            self._forget_interrupted(self._packer)
             self._unsure.note(call)
             self._packer.push(spikes)
             self._unsure.is_pushing = False
