@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from recorder.capture.calls import Alike, Call, UnsureCalls
-from recorder.capture.device.gathering import GATHER_BYTES
+from recorder.capture.device.gathering import DEVICE_GATHER_BYTES
 from recorder.capture.device.packing import DevicePacker, Verdict
 from recorder.capture.device.values import puts_out_values
 from recorder.capture.host.host_packing import HostPacker, NotSpikesError, WholeRows
@@ -199,7 +199,7 @@ class LayerRecorder:
         """
         if self._device.type == "cpu" or self.neuron_shape is None:
             return 0
-        gathered = GATHER_BYTES if isinstance(self._packer, DevicePacker) else 0
+        gathered = DEVICE_GATHER_BYTES if isinstance(self._packer, DevicePacker) else 0
         return gathered + math.prod(self.neuron_shape) * (2 + -(-self.output_frames // 8))
 
     def settle(self) -> None:

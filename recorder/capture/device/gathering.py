@@ -13,10 +13,10 @@ import torch
 from recorder.capture.device.transfer import Lane
 
 # The largest outputs that are gathered, and after how many that are alike.
-GATHER_OUTPUT_BYTES: Final = 2**17
+DEVICE_OUTPUT_BYTES: Final = 2**17
 GATHER_AFTER: Final = 8
 # How many bytes wait at most, and how many outputs.
-GATHER_BYTES: Final = 2**20
+DEVICE_GATHER_BYTES: Final = 2**20
 _MOST_OUTPUTS: Final = 1024
 
 
@@ -38,7 +38,7 @@ class Gathered:
     """
 
     def __init__(self, like: torch.Tensor, lane: Lane) -> None:
-        most = min(GATHER_BYTES // like.nbytes, _MOST_OUTPUTS)
+        most = min(DEVICE_GATHER_BYTES // like.nbytes, _MOST_OUTPUTS)
         self.memory = torch.empty((most, *like.shape), dtype=like.dtype, device=like.device)
         self.count = 0
         # What is no spike is found when they are packed: early in a run as soon as ever.

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from recorder.capture.device.gathering import GATHER_AFTER, GATHER_OUTPUT_BYTES, Gathered
+from recorder.capture.device.gathering import DEVICE_OUTPUT_BYTES, GATHER_AFTER, Gathered
 from recorder.capture.device.transfer import Transfer, TransferRing
 from recorder.capture.host.host_packing import WholeRows
 from recorder.format.bits import Bools, Packed, pack_frames
@@ -209,13 +209,14 @@ class DevicePacker:
         # Where there was no room, there is some now.
         if self._gather(frames):
             return
-        self._push(frames, 1)
         like = frames.shape, frames.dtype
         self._alike = self._alike + 1 if like == self._like else 1
         self._like = like
-        if self._alike >= GATHER_AFTER and frames.nbytes <= GATHER_OUTPUT_BYTES:
+        # Before the output counts, as memory may be short.
+        if self._alike >= GATHER_AFTER and frames.nbytes <= DEVICE_OUTPUT_BYTES:
             with torch.inference_mode(mode=False), torch.no_grad(), on_device(self._device):
                 self._gathered = Gathered(frames, self._ring.lane)
+        self._push(frames, 1)
 
     def _gather(self, frames: torch.Tensor) -> bool:
         """Put the frames of one output among those that wait; False if they are not like these."""
@@ -263,10 +264,9 @@ class DevicePacker:
             self._pack(frames, self._waiting, self._row, rows, after, its_verdicts)
             mark = self._ring.lane.mark()
             self._row, self._mark, self._waiting = after, mark, waiting
+            self._rows = rows if whole else None
             self._verdicts, self._is_judging = verdicts, False
             self._outputs += [each] * outputs
-            if whole:
-                self._rows = rows
             if gathered is not None:
                 gathered.count = 0
             if whole:

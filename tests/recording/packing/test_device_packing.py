@@ -16,6 +16,8 @@ from torch import nn
 import analysis
 from devices import DEVICES, LateLane, make_ring
 from recorder import Monitor, SpikeOutput, SpikeValueError
+from recorder.capture.device import packing
+from recorder.capture.device.gathering import GATHER_AFTER
 from recorder.capture.device.packing import (
     VERDICT_NUMBERS,
     DevicePacker,
@@ -262,6 +264,22 @@ def test_outputs_of_another_stream_shape_or_type_come_behind_those_that_wait() -
     assert packer._gathered is not None
     packer.collect(wait=True)
     assert np.array_equal(frames_in([*packer.ready], packer.drain()), torch.cat(given).numpy())
+
+
+def test_an_output_counts_for_nothing_if_memory_to_gather_in_is_short(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    packer = DevicePacker(np.zeros((0, 6), np.bool_), torch.device("cpu"), TransferRing(LateLane()))
+
+    def no_memory(*_: object) -> None:
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(packing, "Gathered", no_memory)
+    for _ in range(GATHER_AFTER - 1):
+        packer.push(torch.ones(4, 6))
+    with pytest.raises(torch.OutOfMemoryError):
+        packer.push(torch.ones(4, 6))
+    assert packer.undecided == GATHER_AFTER - 1
 
 
 def test_an_output_of_another_type_is_not_made_one_of_those_that_wait() -> None:
